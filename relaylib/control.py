@@ -57,7 +57,7 @@ class _Telnet(Enum):
 
 
 class LineReader:
-    """Puts control lines together from segments of any size. Holds at most one segment and a line."""
+    """Puts lines together from segments of any size. Holds at most one segment and a line."""
 
     __slots__ = ("_buffer", "_telnet")
 

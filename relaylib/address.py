@@ -1,0 +1,134 @@
+"""Addresses: how they are shown, resolved and bound. IPv4, IPv6 and both on one socket."""
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+from typing import Any
+
+from relaylib.errors import SetupError
+
+Address = tuple[Any, ...]
+"""What `getsockname` returns: (host, port) or (host, port, flow info, scope ID)."""
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: a second of the worst storm worth surviving."""
+
+_PORT_TRIES = 16
+_MAPPED = "::ffff:"
+
+
+def show(address: Address) -> str:
+    """Write an address as people do: 192.0.2.1:5004, [2001:db8::1]:5004."""
+    host, port = address[0].removeprefix(_MAPPED), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def unmapped(address: Address) -> Address:
+    """Turn an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2) into the IPv4 address that it means."""
+    host = address[0]
+    if host.startswith(_MAPPED):
+        return (host.removeprefix(_MAPPED), address[1])
+    return address
+
+
+def family_of(address: Address) -> socket.AddressFamily:
+    """Tell AF_INET6 from AF_INET."""
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def is_local(address: Address) -> bool:
+    """Tell whether an address is one of this machine's: only those can be bound."""
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address[0], 0, *address[2:]))
+        except OSError:
+            return False
+    return True
+
+
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
+    """Look up where to listen.
+
+    Raises:
+        SetupError: the name has no address.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SetupError(f"unknown host: {host}") from None
+    family, _, _, _, address = found[0]
+    return family, address
+
+
+def bind_pair(host: str, port: int, ingest_port: int | None) -> tuple[socket.socket, socket.socket]:
+    """Bind the control listener (TCP) and the ingest (UDP), on one port unless told otherwise.
+
+    Port 0 lets the kernel choose a port that is free for both.
+
+    Raises:
+        SetupError: the host is unknown or not ours, or a port is taken or not allowed.
+    """
+    for tries in range(_PORT_TRIES):
+        listener = bind(host, port, socket.SOCK_STREAM)
+        chosen = listener.getsockname()[1] if ingest_port is None else ingest_port
+        try:
+            return listener, bind(host, chosen, socket.SOCK_DGRAM)
+        except SetupError:
+            listener.close()
+            if port or ingest_port is not None or tries == _PORT_TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """Bind one non-blocking socket; a TCP one listens.
+
+    Raises:
+        SetupError: as for `bind_pair`.
+    """
+    family, address = resolve(host, port)
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        if kind == socket.SOCK_STREAM and os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise SetupError(_why(error, show(address), kind)) from None
+    return sock
+
+
+def _why(error: OSError, where: str, kind: socket.SocketKind) -> str:
+    protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"{protocol} port is already in use: {where} (another relay? choose another PORT)"
+            )
+        case errno.EACCES:
+            return f"not allowed to use {protocol} {where}: ports below 1024 need root"
+        case errno.EADDRNOTAVAIL:
+            return f"not an address of this machine: {where}"
+        case _:
+            return f"cannot listen on {protocol} {where}: {error.strerror}"
+
+
+def reachable_host(host: str) -> str:
+    """Name the address that a viewer would type for a relay bound to `host`.
+
+    A wildcard has no such address, so the kernel is asked which one it would use to leave this
+    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody.
+    """
+    if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"

@@ -1,0 +1,164 @@
+"""A non-blocking TCP connection with a capped output buffer and an orderly end.
+
+Output is collected during a turn and written once at its end: a segment with a hundred commands
+costs one system call for its hundred replies. What the kernel does not take waits here, up to
+`OUTPUT_CAP`; a peer that lets more pile up does not read and is closed.
+
+The end has an order because TCP destroys data otherwise: closing a socket whose receive buffer is
+not empty sends a reset, and a reset makes the peer throw away replies that it has not read yet. So
+the last bytes are flushed, the write side is shut down, and what still comes is read and thrown
+away until the peer closes too, for at most `LINGER` seconds (nginx calls this a lingering close).
+"""
+
+import errno
+import socket
+from typing import Protocol
+
+from relaylib.loop import Loop, Timer
+
+READ_SIZE = 4096
+"""Bytes read in one turn: hundreds of commands, and a flood of them still shares the loop."""
+
+OUTPUT_CAP = 64 * 1024
+"""Bytes of replies kept for a peer beyond the kernel's buffers: over 1,000 unread replies."""
+
+LINGER = 2.0
+"""Seconds that a closing connection may take to flush and to be closed by its peer."""
+
+KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
+"""A silent peer is probed after 5 s and given up after 3 probes: gone 14 s after it vanished."""
+
+USER_TIMEOUT = 14_000
+"""Milliseconds that sent data may stay unacknowledged (RFC 5482): the same 14 s while replying."""
+
+
+class Owner(Protocol):
+    """Whoever a connection belongs to. After `gone` no other method is called."""
+
+    def received(self, data: bytes) -> None:
+        """Take bytes from the peer."""
+
+    def finished(self) -> None:
+        """Note that the peer will send no more (FIN); its replies can still be written."""
+
+    def gone(self, reason: str) -> None:
+        """Note that the connection is over, however it ended."""
+
+
+def tune(sock: socket.socket) -> None:
+    """Ask the kernel to find out within 15 s when the peer vanished, and not to delay replies."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {**KEEPALIVE, "TCP_USER_TIMEOUT": USER_TIMEOUT, "TCP_NODELAY": 1}
+    for name, value in options.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class Connection:
+    """One accepted TCP connection. `output` is what has still to be written."""
+
+    __slots__ = ("_closing", "_eof", "_linger", "_loop", "_owner", "_reason", "output", "sock")
+
+    def __init__(self, loop: Loop, sock: socket.socket, owner: Owner, output: bytes = b"") -> None:
+        self.sock = sock
+        self.output = bytearray(output)
+        self._loop = loop
+        self._owner: Owner | None = owner
+        self._closing = False
+        self._eof = False
+        self._reason = ""
+        self._linger: Timer | None = None
+        loop.watch(sock, self._readable, writable=self._flush, broken=self._broken)
+        if output:
+            loop.call_soon(self._flush)
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the end of this turn; nothing happens once the end has begun."""
+        if self._closing or self._owner is None:
+            return
+        if not self.output:
+            self._loop.call_soon(self._flush)
+        self.output += data
+
+    def close(self, reason: str) -> None:
+        """Write what is queued, then end in order; `reason` is told to the owner's `gone`."""
+        if self._closing or self._owner is None:
+            return
+        self._closing = True
+        self._reason = reason
+        self._linger = self._loop.call_later(LINGER, self._linger_over)
+        self._loop.call_soon(self._flush)
+
+    def abort(self, reason: str) -> None:
+        """End at once; what was queued is lost."""
+        owner, self._owner = self._owner, None
+        if owner is None:
+            return
+        if self._linger is not None:
+            self._linger.cancel()
+        self.output.clear()
+        self._loop.discard(self.sock)
+        owner.gone(self._reason or reason)
+
+    def _linger_over(self) -> None:
+        self.abort(self._reason)
+
+    def _broken(self, _error: Exception) -> None:
+        self.abort("internal error")
+
+    def _readable(self) -> None:
+        try:
+            data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.abort(_why(error))
+            return
+        if not data:
+            self._end_of_input()
+        elif not self._closing and self._owner is not None:
+            self._owner.received(data)
+
+    def _end_of_input(self) -> None:
+        self._eof = True
+        self._loop.interest(self.sock, read=False, write=bool(self.output))
+        if not self._closing and self._owner is not None:
+            self._owner.finished()
+        if self._closing and not self.output:
+            self.abort(self._reason)
+
+    def _flush(self) -> None:
+        if self._owner is None:
+            return
+        try:
+            while self.output:
+                del self.output[: self.sock.send(self.output)]
+        except BlockingIOError:
+            if len(self.output) > OUTPUT_CAP:
+                self.abort("does not read its replies")
+                return
+        except OSError as error:
+            self.abort(_why(error))
+            return
+        self._loop.interest(self.sock, read=not self._eof, write=bool(self.output))
+        if self._closing and not self.output:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self._eof:
+            self.abort(self._reason)
+            return
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.abort(_why(error))
+
+
+def _why(error: OSError) -> str:
+    match error.errno:
+        case errno.ECONNRESET | errno.EPIPE:
+            return "reset by peer"
+        case errno.ETIMEDOUT | errno.EHOSTUNREACH | errno.ENETUNREACH:
+            return "peer vanished"
+        case _:
+            return error.strerror or type(error).__name__

@@ -1,0 +1,78 @@
+"""Who gets the stream where: one destination (IP, port) belongs to one session.
+
+The stream only ever goes to the address that the viewer's own control connection comes from, so the
+relay cannot be aimed at anybody else.
+"""
+
+import structlog
+
+from relaylib.address import Address, is_local, show, unmapped
+from relaylib.errors import RefusedError
+from relaylib.fanout import Fanout, Subscriber
+from relaylib.kernel import NO_DESCRIPTOR
+from relaylib.loop import Loop
+from relaylib.viewer import Viewer
+
+log = structlog.get_logger()
+
+
+class Destinations:
+    """Every destination in use, and whose it is. `ingest` is where the stream comes in."""
+
+    def __init__(self, loop: Loop, fanout: Fanout, ingest: Address) -> None:
+        self._loop = loop
+        self._fanout = fanout
+        self._ingest = ingest
+        self._owners: dict[tuple[str, int], Viewer] = {}
+
+    def subscribe(self, viewer: Viewer, port: int) -> Subscriber:
+        """Stream to a port of the client's own address; its present subscriber if it is the same.
+
+        Raises:
+            RefusedError: the destination is taken, or is the relay itself, or cannot be reached.
+        """
+        destination: Address = (viewer.peer[0], port, *viewer.peer[2:])
+        key = (viewer.peer[0], port)
+        if self._owners.get(key, viewer) is not viewer:
+            raise RefusedError(f"destino ocupado por otra sesion: {show(destination)}")
+        if self._is_ingest(destination):
+            raise RefusedError(f"destino no valido: {show(destination)} es la entrada del relay")
+        subscriber = viewer.subscriber
+        if subscriber is None or subscriber.destination != destination:
+            subscriber = self._open(viewer, destination)
+        self._owners[key] = viewer
+        self._fanout.resume(subscriber)
+        log.info("subscribed", client=viewer.name, destination=show(destination))
+        return subscriber
+
+    def _open(self, viewer: Viewer, destination: Address) -> Subscriber:
+        try:
+            return Subscriber(destination, unmapped(viewer.connection.sock.getsockname()))
+        except OSError as error:
+            reason = "sin descriptores" if error.errno in NO_DESCRIPTOR else "sin ruta"
+            log.warning("subscribe_failed", client=viewer.name, reason=error.strerror)
+            raise RefusedError(f"no se puede enviar a {show(destination)}: {reason}") from None
+
+    def _is_ingest(self, destination: Address) -> bool:
+        """Tell whether the stream would come straight back in."""
+        if destination[1] != self._ingest[1]:
+            return False
+        return destination[0] == unmapped(self._ingest)[0] or is_local(destination)
+
+    def unsubscribe(self, viewer: Viewer, subscriber: Subscriber) -> None:
+        """Send nothing more to a subscriber, and free its destination."""
+        self._fanout.pause(subscriber)
+        self._loop.call_soon(subscriber.sock.close)
+        del self._owners[subscriber.destination[0], subscriber.destination[1]]
+        log.info(
+            "unsubscribed",
+            client=viewer.name,
+            destination=show(subscriber.destination),
+            sent=subscriber.sent,
+            dropped=subscriber.dropped,
+            refused=subscriber.refused,
+        )
+
+    def player_refused(self, subscriber: Subscriber) -> None:
+        """Tell the session that its player's port stayed closed."""
+        self._owners[subscriber.destination[0], subscriber.destination[1]].player_refused()

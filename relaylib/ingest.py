@@ -1,0 +1,285 @@
+"""The UDP socket in: who may send the stream, and a bounded batch of it per turn.
+
+The first source to send owns the ingest until it is silent (`source_timeout`). It would be enough
+to compare every datagram's sender with the owner, but then a stranger's flood fills the receive
+buffer that the stream needs, and the relay spends its time throwing datagrams away. So the kernel
+does it: the socket the stream arrives on is connected to its source, which makes it accept nobody
+else, and a second socket on the same port, the door, takes what remains. The door is looked at ten
+times a second and has a small buffer: it costs next to nothing however hard someone knocks.
+
+Where two sockets cannot share a port like that (no SO_REUSEPORT, or the source sends to another of
+our addresses than the one the kernel answers it from) there is only one socket and every datagram's
+sender is compared after all: `_checked`.
+
+Reading less often makes batches out of a smooth stream, the same idea as a network card's interrupt
+moderation; the kernel's receive buffer holds what waits. See `Moderation`.
+"""
+
+import math
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from relaylib import kernel
+from relaylib.address import Address, show
+from relaylib.batch import MAX_DATAGRAMS, Batch, Run
+from relaylib.config import Config
+from relaylib.log import Throttle
+from relaylib.loop import Loop, Timer
+
+RECEIVE_BUFFER = 8 << 20
+"""Bytes asked of the kernel: over a second of a 50 Mb/s stream, should this process be stopped."""
+
+DOOR_BUFFER = 64 << 10
+"""Bytes for strangers: a tenth of a second of a standby source, and never much that is stale."""
+
+DOOR_PERIOD = 0.1
+"""Seconds between two looks at the door."""
+
+DROPS_PERIOD = 1.0
+"""Seconds between two looks at the kernel's count of datagrams that found the buffer full."""
+
+_DOOR_READS = 256
+"""Strangers' datagrams counted in one look; the buffer holds about 60 of an MPEG-TS stream."""
+
+log = structlog.get_logger()
+
+
+class Moderation:
+    """How long to let datagrams gather before the next read.
+
+    Automatic: twenty times what the last turn cost, so that the relay spends about a twentieth of
+    a core on turns until the cap is reached. A few subscribers cost microseconds, which rounds to
+    no wait at all; hundreds cost milliseconds, which reach the cap.
+    """
+
+    CAP = 0.010
+    """Longest added delay, wait and cost of the turn together, in seconds."""
+
+    _FACTOR = 20
+    _TICK = 0.001
+    """epoll_wait(2) counts whole milliseconds and rounds up: a shorter wait is none, and one tick
+    of the cap is kept for the rounding."""
+
+    def __init__(self, fixed: float | None) -> None:
+        self._cap = self.CAP if fixed is None else fixed
+        self._factor = self._FACTOR if fixed is None else math.inf
+
+    def wait(self, cost: float) -> float:
+        """Return the seconds to wait after a turn that took `cost` seconds."""
+        wait = min(self._factor * cost, self._cap - cost - self._TICK)
+        return wait if wait >= self._TICK else 0.0
+
+
+class Ingest:
+    """Reads the stream and hands each turn's runs to `forward`.
+
+    `owner` is None until the first datagram comes, and stays until another source takes over.
+    `received`, `strangers` and `overflowed` count datagrams.
+    """
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, config: Config, forward: Callable[[list[Run]], None]
+    ) -> None:
+        self.owner: Address | None = None
+        self.received = self.strangers = self.overflowed = 0
+        self._loop = loop
+        self._forward = forward
+        self._timeout = config.source_timeout
+        self._moderation = Moderation(config.coalesce)
+        self._batch = Batch()
+        self._bound = sock.getsockname()
+        self._can_split = hasattr(socket, "SO_REUSEPORT")
+        self._door: socket.socket | None = None
+        self._door_drops = 0
+        self._last = 0.0
+        self._silent = False
+        self._timer: Timer | None = None
+        self._overflow_log = Throttle(limit=1)
+        self._stranger_log = Throttle(limit=1, period=60)
+        self._use(sock)
+        loop.set_urgent(self._look)
+        loop.call_every(DROPS_PERIOD, self._count_overflow)
+        loop.call_every(DOOR_PERIOD, self._answer_door)
+
+    # --- reading the stream
+
+    def _use(self, sock: socket.socket) -> None:
+        """Take the stream from this socket from now on, and trust no sender on it yet."""
+        self._stream = sock
+        self._checked = True
+        self._drops = kernel.dropped(sock)
+        self._granted = kernel.grow_receive_buffer(sock, RECEIVE_BUFFER)
+        self._loop.watch(sock, self._pump, broken=self._broken)
+
+    def _broken(self, _error: Exception) -> None:
+        """Go on: the datagrams that met the bug have been read, the next ones may fare better."""
+
+    def _look(self) -> None:
+        if self._timer is None:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Read a batch, forward it, and decide when to read the next one."""
+        started = self._loop.time()
+        self._batch.clear()
+        full = self._read_checked() if self._checked else self._read()
+        count = self._batch.count
+        if count:
+            self._arrived(started, count)
+            self._forward(self._batch.finish())
+        self._rest(0.0 if full or not count else self._loop.time() - started)
+
+    def _read(self) -> bool:
+        """Fill the batch; return whether it is full, so that more may be waiting."""
+        receive, room, add = self._stream.recv_into, self._batch.room, self._batch.add
+        try:
+            for _ in range(MAX_DATAGRAMS):
+                if not add(receive(room())):
+                    break
+        except BlockingIOError:
+            return False
+        return True
+
+    def _read_checked(self) -> bool:
+        """Fill the batch, comparing senders.
+
+        Also the way to begin on a connected socket: what strangers sent before it was connected is
+        still in its queue, until the queue has been seen empty once.
+        """
+        try:
+            for _ in range(MAX_DATAGRAMS):
+                size, source = self._stream.recvfrom_into(self._batch.room())
+                if self._admit(source, size) and not self._batch.add(size):
+                    break
+        except BlockingIOError:
+            self._checked = self._door is None
+            return False
+        return True
+
+    def _arrived(self, now: float, count: int) -> None:
+        self.received += count
+        self._last = now
+        if self._silent and self.owner is not None:
+            self._silent = False
+            self._loop.call_later(self._timeout, self._check_silence)
+            log.info("ingest_resumed", source=show(self.owner))
+
+    def _rest(self, cost: float) -> None:
+        """Let datagrams gather for a while after a turn of this cost; 0: more may be there."""
+        wait = self._moderation.wait(cost) if cost else 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(wait, self._pump) if wait else None
+        self._loop.interest(self._stream, read=not wait)
+
+    # --- who may send
+
+    def _admit(self, source: Address, size: int) -> bool:
+        """Tell whether a datagram belongs to the stream.
+
+        The first one, and the first one after the owner fell silent, makes its sender the owner.
+        """
+        if source == self.owner:
+            return True
+        if self.owner is None or self._silent:
+            self._lock(source, size)
+            return True
+        self._reject(source)
+        return False
+
+    def _lock(self, source: Address, size: int) -> None:
+        if self.owner is None:
+            log.info("ingest_started", source=show(source), datagram_size=size)
+        else:
+            log.info("source_takeover", source=show(source), previous=show(self.owner))
+        self.owner = source
+        self._silent = False
+        self._loop.call_later(self._timeout, self._check_silence)
+        log.info("source_locked", source=show(source))
+        self._split()
+
+    def _split(self) -> None:
+        """Connect the stream's socket to the owner and open a new door for everyone else."""
+        if not self._can_split or self.owner is None:
+            return
+        try:
+            self._door = kernel.split(self._stream, self._bound, self.owner)
+        except OSError as error:
+            self._can_split = False
+            log.debug("ingest_not_split", reason=error.strerror)
+            return
+        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DOOR_BUFFER)
+        self._door_drops = kernel.dropped(self._door)
+
+    def _reject(self, source: Address, count: int = 1) -> None:
+        self.strangers += count
+        fields = self._stranger_log.admit(self._loop.now)
+        if fields is not None:
+            log.warning("source_rejected", source=show(source), total=self.strangers, **fields)
+
+    def _answer_door(self) -> None:
+        """Count what strangers sent, unless one of them is to be the next owner."""
+        for _ in range(_DOOR_READS):
+            if self._door is None:
+                return
+            try:
+                data, source = self._door.recvfrom(65535)
+            except BlockingIOError:
+                break
+            if source == self.owner or self._silent:
+                self._open_door(data, source)
+            else:
+                self._reject(source)
+        drops = kernel.dropped(self._door) if self._door else 0
+        self.strangers += drops - self._door_drops
+        self._door_drops = drops
+
+    def _open_door(self, data: bytes, source: Address) -> None:
+        """Read the stream from the door: its owner has changed, or stands there himself.
+
+        The latter happens if the stream is sent to another address of this machine than the one
+        that the kernel chose when it connected the socket (a broadcast, an alias): two sockets
+        cannot part the traffic then.
+        """
+        self._pump()
+        if self._door is None:
+            return
+        self._can_split = source != self.owner
+        self._loop.discard(self._stream)
+        door, self._door = self._door, None
+        self._use(door)
+        if self._admit(source, len(data)) and data:
+            self._arrived(self._loop.now, 1)
+            self._forward([Run(memoryview(data), len(data), 1)])
+        self._rest(0.0)
+
+    # --- what is not there
+
+    def _check_silence(self) -> None:
+        if self._loop.time() - self._last >= self._timeout:
+            # This process may have been the one that slept: what was sent meanwhile is waiting.
+            self._pump()
+        quiet = self._loop.time() - self._last
+        if quiet < self._timeout:
+            self._loop.call_later(self._timeout - quiet, self._check_silence)
+        elif self.owner is not None:
+            self._silent = True
+            log.warning("ingest_silent", source=show(self.owner), seconds=round(quiet, 1))
+
+    def _count_overflow(self) -> None:
+        drops = kernel.dropped(self._stream)
+        self.overflowed += drops - self._drops
+        new, self._drops = drops - self._drops, drops
+        fields = self._overflow_log.admit(self._loop.now) if new else None
+        if fields is not None:
+            log.warning(
+                "ingest_overflow",
+                dropped=new,
+                total=self.overflowed,
+                buffer_asked=RECEIVE_BUFFER,
+                buffer_granted=self._granted,
+                remedy=f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}",
+                **fields,
+            )

@@ -1,0 +1,104 @@
+"""structlog set-up: one event per line on stderr, for people or for machines.
+
+Two things that a usual set-up gets wrong for a relay. A log that cannot be written (closed pipe,
+full disk, a terminal stopped with Ctrl-S) must neither end the program nor make it wait, so lines
+that would block or fail are dropped, and counted in the next line that gets through. And a fault
+that a peer can repeat at will must not fill the disk, so such events pass a `Throttle`.
+"""
+
+import logging
+import os
+import select
+import sys
+from typing import TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+_ATOMIC = 4096
+"""PIPE_BUF: what a writable pipe takes without blocking (pipe(7)). Longer lines are cut."""
+
+
+class BestEffortStream:
+    """The part of a text file that structlog uses, over a descriptor, never blocking or failing."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.lost = 0
+
+    def write(self, text: str) -> int:
+        """Write one line, or count it as lost."""
+        data = text.encode("utf-8", "backslashreplace")
+        if len(data) > _ATOMIC:
+            data = data[: _ATOMIC - 1] + b"\n"
+        try:
+            if not select.select([], [self._fd], [], 0)[1]:
+                self.lost += 1
+            else:
+                os.write(self._fd, data)
+        except (OSError, ValueError):
+            self.lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def count_lost(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        """Structlog processor: say in this line how many before it were lost."""
+        if self.lost:
+            event["log_lines_lost"], self.lost = self.lost, 0
+        return event
+
+
+def setup(form: str, level: str) -> None:
+    """Configure structlog for the process.
+
+    Args:
+        form: "console", "json", or "auto": console on a terminal, JSON otherwise.
+        level: a key of `LEVELS`.
+    """
+    stream = BestEffortStream(sys.stderr.fileno())
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+            stream.count_lost,
+            *_rendering(console),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, stream)),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _rendering(console: bool) -> list[Processor]:
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+class Throttle:
+    """Lets `limit` events pass in each period of `period` seconds and counts the rest."""
+
+    __slots__ = ("_limit", "_passed", "_period", "_since", "_suppressed")
+
+    def __init__(self, limit: int = 5, period: float = 10.0) -> None:
+        self._limit = limit
+        self._period = period
+        self._since = float("-inf")
+        self._passed = 0
+        self._suppressed = 0
+
+    def admit(self, now: float) -> dict[str, int] | None:
+        """Return the fields to add to an event that may pass, or None to suppress it."""
+        if now - self._since >= self._period:
+            self._since, self._passed = now, 0
+        if self._passed >= self._limit:
+            self._suppressed += 1
+            return None
+        self._passed += 1
+        suppressed, self._suppressed = self._suppressed, 0
+        return {"suppressed": suppressed} if suppressed else {}
