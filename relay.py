@@ -5,14 +5,15 @@ travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `conn
 `control` makes a request of them, `session` says what it does now, `server` does it and replies.
 """
 
-import contextlib
+import os
 import signal
+import socket
 import sys
 from typing import NoReturn
 
 import structlog
 
-from relaylib import kernel
+from relaylib import __version__, handover, kernel, systemd
 from relaylib.address import bind_pair, reachable_host, show
 from relaylib.batch import Run
 from relaylib.config import Config, parse
@@ -45,60 +46,74 @@ GUIDE = """
 
 
 class Relay:
-    """The parts, joined."""
+    """The parts, joined; new, or going on where a previous program stopped."""
 
-    def __init__(self, config: Config) -> None:
-        """Bind the ports and build everything; `run` does the rest.
+    def __init__(self, config: Config, inherited: handover.State | None) -> None:
+        """Bind or inherit the ports and build everything; `run` does the rest.
 
         Raises:
             SetupError: a port cannot be bound.
         """
-        self._config = config
-        listener, ingest = bind_pair(config.host, config.port, config.ingest_port)
+        listener, ingest = _sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
+        self._check: handover.Check | None = None
+        self._terminals = [fd for fd in range(3) if os.isatty(fd)]
         self.loop = Loop(_log_bug)
         self.fanout = Fanout(segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward)
-        self.server = Server(self.loop, listener, self.fanout, self._ingest_address)
+        self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
         self.fanout.on_refused = self.server.destinations.player_refused
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self.loop.on_signal(signum, self._shut_down)
+        if inherited is not None:
+            self.ingest.restore(inherited.ingest)
+            self.server.restore(inherited.viewers, inherited.accepted)
+        self._listen_to_signals()
+        if (period := systemd.watchdog_period()) is not None:
+            self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
 
     def _forward(self, runs: list[Run]) -> None:
         self.fanout.forward(runs, self.loop.now)
 
-    def run(self) -> None:
+    def run(self, *, restarted: bool) -> None:
         """Relay until a signal ends it."""
-        log.info(
-            "listening",
-            host=self._control_address[0],
-            port=self._control_address[1],
-            ingest_port=self._ingest_address[1],
-        )
-        self._guide()
+        host, port = self._control_address[:2]
+        log.info("listening", host=host, port=port, ingest_port=self._ingest_address[1])
+        if restarted:
+            log.info("reloaded", clients=len(self.server.clients), version=__version__)
+        elif sys.stdout.isatty():
+            self._guide()
+        systemd.notify("READY=1")
         self.loop.run()
         log.info(
             "stopped",
             clients=self.server.accepted,
+            refused=self.server.access.refused.total(),
             received=self.ingest.received,
             strangers=self.ingest.strangers,
-            overflowed=self.ingest.overflowed,
+            overflowed=self.ingest.overflow.total,
         )
         self.loop.close()
 
     def _guide(self) -> None:
         """Tell a person at a terminal what to type next."""
-        if not sys.stdout.isatty():
-            return
         host, port = reachable_host(self._control_address[0]), self._control_address[1]
         print(f"Relay listening on {show(self._control_address)}")
         print(GUIDE.format(host=host, port=port, ingest=self._ingest_address[1]), flush=True)
+
+    # --- signals
+
+    def _listen_to_signals(self) -> None:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self.loop.on_signal(signum, self._shut_down)
+        if hasattr(signal, "SIGHUP"):
+            self.loop.on_signal(signal.SIGHUP, self._hang_up)
+            handover.unblock_signals()
 
     def _shut_down(self) -> None:
         """End in order: no new clients, a farewell to the present ones; a second signal kills."""
         for signum in (signal.SIGINT, signal.SIGTERM):
             self.loop.default_signal(signum)
         log.info("shutting_down", clients=len(self.server.clients))
+        systemd.notify("STOPPING=1")
         self.server.close(FAREWELL)
         self.loop.call_later(GRACE, self.loop.stop)
         self._stop_when_empty()
@@ -109,6 +124,53 @@ class Relay:
         else:
             self.loop.stop()
 
+    def _hang_up(self) -> None:
+        """Restart in place; but end if the signal means that our terminal was closed."""
+        if not all(os.isatty(fd) for fd in self._terminals):
+            self._shut_down()
+        elif self._check is None:
+            log.info("reload_started", clients=len(self.server.clients))
+            self._check = handover.Check(self.loop, self._checked)
+
+    def _checked(self, trouble: str) -> None:
+        self._check = None
+        if trouble:
+            log.error("reload_failed", reason=trouble)
+        else:
+            self.loop.call_soon(self._replace)
+
+    def _replace(self) -> None:
+        """Become the new program, at the end of a turn: every reply has been written by then."""
+        systemd.notify("RELOADING=1")
+        try:
+            handover.replace_program(
+                handover.State(
+                    listener_fd=self.server.fileno(),
+                    ingest=self.ingest.export(),
+                    accepted=self.server.accepted,
+                    viewers=self.server.export(),
+                )
+            )
+        except OSError as error:
+            systemd.notify("READY=1")
+            log.error("reload_failed", reason=error.strerror)  # noqa: TRY400 - no bug of ours
+
+
+def _sockets(
+    config: Config, inherited: handover.State | None
+) -> tuple[socket.socket, socket.socket]:
+    """Return the listener and the ingest: inherited, opened by systemd, or bound now."""
+    if inherited is not None:
+        return handover.adopt(inherited.listener_fd), handover.adopt(inherited.ingest.stream_fd)
+    given = systemd.take_listen_sockets()
+    return bind_pair(
+        config.host,
+        config.port,
+        config.ingest_port,
+        listener=given.get(socket.SOCK_STREAM),
+        ingest=given.get(socket.SOCK_DGRAM),
+    )
+
 
 def _log_bug(error: Exception) -> None:
     log.error("bug", exc_info=error)
@@ -117,16 +179,17 @@ def _log_bug(error: Exception) -> None:
 def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
     config = parse(sys.argv[1:])
+    if config.check:
+        raise SystemExit(0 if handover.compatible() else "relay.py: cannot take over this relay")
     setup(config.log_format, config.log_level)
     kernel.raise_descriptor_limit()
+    inherited = handover.take()
     try:
-        relay = Relay(config)
+        relay = Relay(config, inherited)
     except SetupError as error:
         sys.stderr.write(f"relay.py: {error}\n")
         raise SystemExit(error.status) from None
-    relay.run()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
+    relay.run(restarted=inherited is not None)
     raise SystemExit(0)
 
 

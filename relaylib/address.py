@@ -62,22 +62,33 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     return family, address
 
 
-def bind_pair(host: str, port: int, ingest_port: int | None) -> tuple[socket.socket, socket.socket]:
+def bind_pair(
+    host: str,
+    port: int,
+    ingest_port: int | None,
+    *,
+    listener: socket.socket | None = None,
+    ingest: socket.socket | None = None,
+) -> tuple[socket.socket, socket.socket]:
     """Bind the control listener (TCP) and the ingest (UDP), on one port unless told otherwise.
 
-    Port 0 lets the kernel choose a port that is free for both.
+    Port 0 lets the kernel choose a port that is free for both. A socket that somebody else has
+    bound already is used as it is, and the other one goes to its port.
 
     Raises:
         SetupError: the host is unknown or not ours, or a port is taken or not allowed.
     """
+    if ingest is not None:
+        port = ingest.getsockname()[1] if ingest_port is None else port
+        return listener or bind(host, port, socket.SOCK_STREAM), ingest
     for tries in range(_PORT_TRIES):
-        listener = bind(host, port, socket.SOCK_STREAM)
-        chosen = listener.getsockname()[1] if ingest_port is None else ingest_port
+        control = listener or bind(host, port, socket.SOCK_STREAM)
+        chosen = control.getsockname()[1] if ingest_port is None else ingest_port
         try:
-            return listener, bind(host, chosen, socket.SOCK_DGRAM)
+            return control, bind(host, chosen, socket.SOCK_DGRAM)
         except SetupError:
-            listener.close()
-            if port or ingest_port is not None or tries == _PORT_TRIES - 1:
+            control.close()
+            if port or listener or ingest_port is not None or tries == _PORT_TRIES - 1:
                 raise
     raise AssertionError("unreachable")
 

@@ -1,14 +1,20 @@
 """The configuration: a frozen dataclass, made from the command line and from nothing else."""
 
 import argparse
+import ipaddress
 import math
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
 from typing import NoReturn
 
 from relaylib import __version__
+from relaylib.access import ANY, PRIVATE, Limits, Network
 from relaylib.log import LEVELS
+
+Group = argparse._ArgumentGroup
 
 COALESCE_MAX_MS = 100.0
 """A viewer notices more: players buffer a few hundred milliseconds, people feel a zap's delay."""
@@ -18,10 +24,17 @@ examples:
   python relay.py                              listen on every address, port 9000
   python relay.py 192.168.1.5 7000             on one address and another port
   python relay.py :: 9000                      IPv6 and IPv4
-  python relay.py 0.0.0.0 9000 --ingest-port 5000
-                                               control on TCP 9000, the stream on UDP 5000
+  python relay.py --ingest-port 5000           control on TCP 9000, the stream on UDP 5000
+  python relay.py --allow 192.168.1.0/24 --allow 10.0.0.7
+                                               only viewers from there
+  python relay.py --allow any --max-clients 200
+                                               viewers from anywhere, 200 at most
+  python relay.py --allow-source 192.168.1.20  only this encoder may send the stream
   python relay.py --coalesce 0                 forward every datagram at once, at any cost
   python relay.py --log-format json --log-level debug 2>relay.log
+  python relay.py @relay.conf                  options from a file, one or more a line;
+                                               SIGHUP restarts with it and loses nobody
+  python relay.py --check @relay.conf          say whether the options are right, and end
 """
 
 
@@ -33,6 +46,16 @@ class Config:
     port: int = 9000
     ingest_port: int | None = None
     """UDP port of the ingest; None: the same as the control port."""
+    allow: tuple[Network, ...] = PRIVATE
+    """Where viewers may come from. An open relay is found and abused, so: not the Internet."""
+    allow_source: tuple[Network, ...] = ANY
+    """Where the stream may come from. Open, because the first source locks the ingest anyway."""
+    max_clients: int = 1000
+    """Connections at once. 1,000 viewers of a 5 Mb/s stream are 5 Gb/s: more than most links."""
+    max_clients_per_ip: int = 64
+    """Connections at once from one address: a classroom behind NAT, but not the whole relay."""
+    idle_timeout: float = 60.0
+    """Time a connection may take to ask for the stream: a person reading AYUDA, not a squatter."""
     coalesce: float | None = None
     """Longest time a datagram may wait for company; None: the relay finds out by itself."""
     segmentation: bool = True
@@ -42,15 +65,28 @@ class Config:
     between two frames, short enough for a viewer to wait for the standby."""
     log_format: str = "auto"
     log_level: str = "info"
+    check: bool = False
+    """Only say whether the configuration is right."""
+
+    def limits(self) -> Limits:
+        """Return the part that `Access` enforces."""
+        return Limits(self.allow, self.max_clients, self.max_clients_per_ip)
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit status 2."""
+    """An argument parser whose errors are one line, and whose files may have comments."""
 
     def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and exit."""
-        sys.stderr.write(f"{self.prog}: {message} (--help shows how)\n")
+        """Print one line on stderr and exit with status 2."""
+        sys.stderr.write(f"{self.prog}: {' '.join(message.split())} (--help shows how)\n")
         raise SystemExit(2)
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """Split a line of an @file into words, as a shell would."""
+        try:
+            return shlex.split(arg_line, comments=True)
+        except ValueError as error:
+            self.error(f"cannot read {arg_line!r}: {error}")
 
 
 def parse(argv: Sequence[str]) -> Config:
@@ -59,41 +95,94 @@ def parse(argv: Sequence[str]) -> Config:
     Raises:
         SystemExit: after --help or --version (0), or a wrong option (2).
     """
-    return Config(**vars(_parser().parse_args(argv)))
+    words = vars(_parser().parse_args(argv))
+    for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
+        words[name] = tuple(chain.from_iterable(words[name] or [default]))
+    return Config(**words)
 
 
 def _parser() -> Parser:
-    default = Config()
     parser = Parser(
         prog="relay.py",
         description="Relay a live UDP stream to every viewer who asks for it over TCP.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
     )
-    add = parser.add_argument
-    add("host", nargs="?", metavar="HOST", default=default.host, help="address to listen on "
-        "(%(default)s; :: for IPv6 and IPv4)")  # fmt: skip
-    add("port", nargs="?", metavar="PORT", type=_port, default=default.port,
-        help="port for control (TCP) and stream (UDP) (%(default)s; 0: any free one)")  # fmt: skip
+    _add_addresses(parser)
+    _add_access(parser.add_argument_group("who may, and how much"))
+    _add_stream(parser.add_argument_group("the stream"))
+    _add_program(parser.add_argument_group("the program"))
+    parser.set_defaults(**{field.name: field.default for field in fields(Config)})
+    parser.set_defaults(allow=None, allow_source=None)
+    return parser
+
+
+def _add_addresses(parser: Parser) -> None:
+    parser.add_argument(
+        "host", nargs="?", metavar="HOST", help="address to listen on (0.0.0.0; :: for both IPs)"
+    )
+    parser.add_argument(
+        "port",
+        nargs="?",
+        metavar="PORT",
+        type=_port,
+        help="port for control (TCP) and stream (UDP) (9000; 0: any free one)",
+    )
+
+
+def _add_access(group: Group) -> None:
+    add = group.add_argument
+    add("--allow", metavar="CIDR|any", action="append", type=_networks,
+        help="where viewers may come from; repeatable (private and local networks)")  # fmt: skip
+    add("--allow-source", metavar="CIDR|any", action="append", type=_networks,
+        help="where the stream may come from; repeatable (any)")  # fmt: skip
+    add("--max-clients", metavar="N", type=_count, help="connections at once (1000)")
+    add("--max-clients-per-ip", metavar="N", type=_count,
+        help="the same from one address other than loopback (64)")  # fmt: skip
+    add("--idle-timeout", metavar="S", type=_seconds,
+        help="seconds a connection may take to ask for the stream (60)")  # fmt: skip
+
+
+def _add_stream(group: Group) -> None:
+    add = group.add_argument
     add("--ingest-port", metavar="N", type=_port, help="UDP port for the stream, if another")
-    add("--coalesce", metavar="MS|auto|0", type=_coalesce, default=default.coalesce,
-        help="longest wait of a datagram for company, to save CPU (auto: up to 10 ms "
-        "when there are many viewers)")  # fmt: skip
+    add("--source-timeout", metavar="S", type=_seconds,
+        help="seconds of silence after which another source may take over (2)")  # fmt: skip
+    add("--coalesce", metavar="MS|auto|0", type=_coalesce,
+        help="longest wait of a datagram for company, to save CPU "
+        "(auto: up to 10 ms when there are many viewers)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
-    add("--source-timeout", metavar="S", type=_seconds, default=default.source_timeout,
-        help="silence after which another source may take over (%(default)s)")  # fmt: skip
-    add("--log-format", choices=("auto", "console", "json"), default=default.log_format,
+
+
+def _add_program(group: Group) -> None:
+    add = group.add_argument
+    add("--log-format", choices=("auto", "console", "json"),
         help="auto: console on a terminal, JSON lines otherwise")  # fmt: skip
-    add("--log-level", choices=tuple(LEVELS), default=default.log_level, help="(%(default)s)")
+    add("--log-level", choices=tuple(LEVELS), help="least level that is logged (info)")
+    add("--check", action="store_true", help="check the options and end")
     add("--version", action="version", version=f"relay {__version__}")
-    return parser
 
 
 def _port(text: str) -> int:
     if text.isascii() and text.isdecimal() and int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a port (0 to 65535): {text!r}")
+
+
+def _count(text: str) -> int:
+    return int(_number(text, 1, 1_000_000, "connections"))
+
+
+def _seconds(text: str) -> float:
+    return _number(text, 0.1, 86_400, "seconds")
+
+
+def _coalesce(text: str) -> float | None:
+    if text == "auto":
+        return None
+    return _number(text, 0, COALESCE_MAX_MS, "ms, nor auto") / 1000
 
 
 def _number(text: str, low: float, high: float, unit: str) -> float:
@@ -106,11 +195,10 @@ def _number(text: str, low: float, high: float, unit: str) -> float:
     raise argparse.ArgumentTypeError(f"not between {low:g} and {high:g} {unit}: {text!r}")
 
 
-def _coalesce(text: str) -> float | None:
-    if text == "auto":
-        return None
-    return _number(text, 0, COALESCE_MAX_MS, "ms, nor auto") / 1000
-
-
-def _seconds(text: str) -> float:
-    return _number(text, 0.1, 3600, "seconds")
+def _networks(text: str) -> tuple[Network, ...]:
+    if text == "any":
+        return ANY
+    try:
+        return (ipaddress.ip_network(text, strict=False),)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not an address or network: {text!r}") from None

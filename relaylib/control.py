@@ -61,14 +61,19 @@ class LineReader:
 
     __slots__ = ("_buffer", "_telnet")
 
-    def __init__(self, pending: bytes = b"") -> None:
+    def __init__(self, pending: bytes = b"", telnet: int = 0) -> None:
         self._buffer = bytearray(pending)
-        self._telnet = _Telnet.TEXT
+        self._telnet = _Telnet(telnet)
 
     @property
     def pending(self) -> bytes:
         """What has arrived of a line that is not complete yet."""
         return bytes(self._buffer)
+
+    @property
+    def telnet(self) -> int:
+        """Where in a Telnet sequence the reader is; with `pending`, all that it remembers."""
+        return self._telnet.value
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes as they came from the connection."""

@@ -8,9 +8,11 @@ import structlog
 
 from relaylib.address import Address, is_local, show, unmapped
 from relaylib.errors import RefusedError
-from relaylib.fanout import Fanout, Subscriber
+from relaylib.fanout import Fanout
+from relaylib.handover import SubscriberState
 from relaylib.kernel import NO_DESCRIPTOR
 from relaylib.loop import Loop
+from relaylib.subscriber import Subscriber, open_socket
 from relaylib.viewer import Viewer
 
 log = structlog.get_logger()
@@ -45,9 +47,16 @@ class Destinations:
         log.info("subscribed", client=viewer.name, destination=show(destination))
         return subscriber
 
+    def restore(self, viewer: Viewer, saved: SubscriberState) -> Subscriber:
+        """Go on with a subscriber of the previous program."""
+        subscriber = self._fanout.restore(saved)
+        self._owners[subscriber.destination[0], subscriber.destination[1]] = viewer
+        return subscriber
+
     def _open(self, viewer: Viewer, destination: Address) -> Subscriber:
         try:
-            return Subscriber(destination, unmapped(viewer.connection.sock.getsockname()))
+            local = unmapped(viewer.connection.sock.getsockname())
+            return Subscriber(destination, open_socket(destination, local))
         except OSError as error:
             reason = "sin descriptores" if error.errno in NO_DESCRIPTOR else "sin ruta"
             log.warning("subscribe_failed", client=viewer.name, reason=error.strerror)

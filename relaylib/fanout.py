@@ -29,12 +29,10 @@ from collections.abc import Callable
 import structlog
 
 from relaylib import kernel
-from relaylib.address import Address, family_of, show
+from relaylib.address import show
 from relaylib.batch import Run
-
-SEND_BUFFER = 256 << 10
-"""Bytes of send buffer: three whole batches with the kernel's book-keeping, so that EAGAIN means a
-path that is stuck, not a batch that does not fit."""
+from relaylib.handover import SubscriberState, adopt
+from relaylib.subscriber import Lane, Subscriber
 
 PROBE_PERIOD = 0.250
 """Seconds between probes of a closed port: a player that opens waits this long at most."""
@@ -52,56 +50,6 @@ _RUN_REFUSED = {errno.EMSGSIZE, errno.EINVAL, errno.EIO}
 """What udp(7) answers to a segment that the route, or the device, cannot take."""
 
 log = structlog.get_logger()
-
-Lane = list["Subscriber"]
-
-
-class Subscriber:
-    """A destination of the stream and what became of it.
-
-    Since it was added, `offered` datagrams arrived while it was in a lane; of those `dropped` found
-    its send buffer full and `refused` its port closed. The rest has been sent.
-    """
-
-    __slots__ = (
-        "base", "destination", "dropped", "due", "lane", "last_error", "offered", "probing",
-        "refused", "refused_at", "refused_since", "send", "single", "sock",
-    )  # fmt: skip
-
-    def __init__(self, destination: Address, local: Address) -> None:
-        """Open and connect the socket, from the address that the peer knows us by.
-
-        Raises:
-            OSError: no descriptor is left, or there is no way to the destination.
-        """
-        self.destination = destination
-        self.sock = socket.socket(family_of(destination), socket.SOCK_DGRAM)
-        try:
-            self.sock.setblocking(False)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            kernel.allow_fragments(self.sock)
-            self.sock.bind((local[0], 0, *local[2:]))
-            self.sock.connect(destination)
-        except OSError:
-            self.sock.close()
-            raise
-        self.send = self.sock.send
-        self.lane: Lane | None = None
-        self.single = False
-        self.offered = self.dropped = self.refused = self.base = 0
-        self.last_error = ""
-        self.probing = False
-        self.due = self.refused_at = self.refused_since = float("-inf")
-
-    @property
-    def sent(self) -> int:
-        """Datagrams handed to the kernel. Current after `Fanout.settle`."""
-        return self.offered - self.dropped - self.refused
-
-    @property
-    def lost(self) -> int:
-        """Datagrams that it should have got and did not. Current after `Fanout.settle`."""
-        return self.dropped + self.refused
 
 
 class Fanout:
@@ -133,6 +81,29 @@ class Fanout:
     def pause(self, subscriber: Subscriber) -> None:
         """Send nothing more to this subscriber; also before it is forgotten."""
         self._move(subscriber, None)
+
+    def export(self, subscriber: Subscriber) -> SubscriberState:
+        """Return what the next program needs to go on with this subscriber."""
+        self.settle(subscriber)
+        return SubscriberState(
+            fd=subscriber.sock.fileno(),
+            destination=list(subscriber.destination),
+            paused=subscriber.lane is None,
+            single=subscriber.single,
+            offered=subscriber.offered,
+            dropped=subscriber.dropped,
+            refused=subscriber.refused,
+        )
+
+    def restore(self, saved: SubscriberState) -> Subscriber:
+        """Make the subscriber that `export` described, and send to it unless it is paused."""
+        subscriber = Subscriber(tuple(saved.destination), adopt(saved.fd))
+        subscriber.single = saved.single
+        subscriber.offered = saved.offered
+        subscriber.dropped, subscriber.refused = saved.dropped, saved.refused
+        if not saved.paused:
+            self.resume(subscriber)
+        return subscriber
 
     def settle(self, subscriber: Subscriber) -> None:
         """Bring its counters up to date.

@@ -15,21 +15,21 @@ Reading less often makes batches out of a smooth stream, the same idea as a netw
 moderation; the kernel's receive buffer holds what waits. See `Moderation`.
 """
 
-import math
 import socket
 from collections.abc import Callable
 
 import structlog
 
 from relaylib import kernel
-from relaylib.address import Address, show
+from relaylib.access import contains
+from relaylib.address import Address, show, unmapped
 from relaylib.batch import MAX_DATAGRAMS, Batch, Run
 from relaylib.config import Config
+from relaylib.handover import IngestState, adopt
 from relaylib.log import Throttle
 from relaylib.loop import Loop, Timer
-
-RECEIVE_BUFFER = 8 << 20
-"""Bytes asked of the kernel: over a second of a 50 Mb/s stream, should this process be stopped."""
+from relaylib.moderation import Moderation
+from relaylib.overflow import DROPS_PERIOD, Overflow
 
 DOOR_BUFFER = 64 << 10
 """Bytes for strangers: a tenth of a second of a standby source, and never much that is stale."""
@@ -37,56 +37,28 @@ DOOR_BUFFER = 64 << 10
 DOOR_PERIOD = 0.1
 """Seconds between two looks at the door."""
 
-DROPS_PERIOD = 1.0
-"""Seconds between two looks at the kernel's count of datagrams that found the buffer full."""
-
 _DOOR_READS = 256
 """Strangers' datagrams counted in one look; the buffer holds about 60 of an MPEG-TS stream."""
 
 log = structlog.get_logger()
 
 
-class Moderation:
-    """How long to let datagrams gather before the next read.
-
-    Automatic: twenty times what the last turn cost, so that the relay spends about a twentieth of
-    a core on turns until the cap is reached. A few subscribers cost microseconds, which rounds to
-    no wait at all; hundreds cost milliseconds, which reach the cap.
-    """
-
-    CAP = 0.010
-    """Longest added delay, wait and cost of the turn together, in seconds."""
-
-    _FACTOR = 20
-    _TICK = 0.001
-    """epoll_wait(2) counts whole milliseconds and rounds up: a shorter wait is none, and one tick
-    of the cap is kept for the rounding."""
-
-    def __init__(self, fixed: float | None) -> None:
-        self._cap = self.CAP if fixed is None else fixed
-        self._factor = self._FACTOR if fixed is None else math.inf
-
-    def wait(self, cost: float) -> float:
-        """Return the seconds to wait after a turn that took `cost` seconds."""
-        wait = min(self._factor * cost, self._cap - cost - self._TICK)
-        return wait if wait >= self._TICK else 0.0
-
-
 class Ingest:
     """Reads the stream and hands each turn's runs to `forward`.
 
     `owner` is None until the first datagram comes, and stays until another source takes over.
-    `received`, `strangers` and `overflowed` count datagrams.
+    `received` and `strangers` count datagrams.
     """
 
     def __init__(
         self, loop: Loop, sock: socket.socket, config: Config, forward: Callable[[list[Run]], None]
     ) -> None:
         self.owner: Address | None = None
-        self.received = self.strangers = self.overflowed = 0
+        self.received = self.strangers = 0
         self._loop = loop
         self._forward = forward
         self._timeout = config.source_timeout
+        self._allowed = config.allow_source
         self._moderation = Moderation(config.coalesce)
         self._batch = Batch()
         self._bound = sock.getsockname()
@@ -96,12 +68,45 @@ class Ingest:
         self._last = 0.0
         self._silent = False
         self._timer: Timer | None = None
-        self._overflow_log = Throttle(limit=1)
+        self.overflow = Overflow()
         self._stranger_log = Throttle(limit=1, period=60)
         self._use(sock)
         loop.set_urgent(self._look)
-        loop.call_every(DROPS_PERIOD, self._count_overflow)
+        loop.call_every(DROPS_PERIOD, lambda: self.overflow.look(loop.now))
         loop.call_every(DOOR_PERIOD, self._answer_door)
+
+    # --- restarting
+
+    def export(self) -> IngestState:
+        """Return what the next program needs to go on reading where this one stopped."""
+        return IngestState(
+            stream_fd=self._stream.fileno(),
+            door_fd=None if self._door is None else self._door.fileno(),
+            owner=None if self.owner is None else list(self.owner),
+            checked=self._checked,
+            can_split=self._can_split,
+            silent=self._silent,
+            received=self.received,
+            strangers=self.strangers,
+            overflowed=self.overflow.total,
+            drops=self.overflow.seen,
+            door_drops=self._door_drops,
+        )
+
+    def restore(self, saved: IngestState) -> None:
+        """Go on where the previous program stopped; `sock` was its stream's socket."""
+        self.owner = None if saved.owner is None else tuple(saved.owner)
+        self.received, self.strangers = saved.received, saved.strangers
+        self._checked, self._can_split = saved.checked, saved.can_split
+        self.overflow.total, self.overflow.seen = saved.overflowed, saved.drops
+        self._door_drops = saved.door_drops
+        if saved.door_fd is not None:
+            self._door = adopt(saved.door_fd)
+            self._bound = self._door.getsockname()
+        self._silent = saved.silent
+        if self.owner is not None and not self._silent:
+            self._last = self._loop.time()
+            self._loop.call_later(self._timeout, self._check_silence)
 
     # --- reading the stream
 
@@ -109,8 +114,7 @@ class Ingest:
         """Take the stream from this socket from now on, and trust no sender on it yet."""
         self._stream = sock
         self._checked = True
-        self._drops = kernel.dropped(sock)
-        self._granted = kernel.grow_receive_buffer(sock, RECEIVE_BUFFER)
+        self.overflow.use(sock)
         self._loop.watch(sock, self._pump, broken=self._broken)
 
     def _broken(self, _error: Exception) -> None:
@@ -183,11 +187,14 @@ class Ingest:
         """
         if source == self.owner:
             return True
-        if self.owner is None or self._silent:
+        if (self.owner is None or self._silent) and self._may_own(source):
             self._lock(source, size)
             return True
         self._reject(source)
         return False
+
+    def _may_own(self, source: Address) -> bool:
+        return contains(self._allowed, unmapped(source)[0])
 
     def _lock(self, source: Address, size: int) -> None:
         if self.owner is None:
@@ -228,7 +235,7 @@ class Ingest:
                 data, source = self._door.recvfrom(65535)
             except BlockingIOError:
                 break
-            if source == self.owner or self._silent:
+            if source == self.owner or (self._silent and self._may_own(source)):
                 self._open_door(data, source)
             else:
                 self._reject(source)
@@ -267,19 +274,3 @@ class Ingest:
         elif self.owner is not None:
             self._silent = True
             log.warning("ingest_silent", source=show(self.owner), seconds=round(quiet, 1))
-
-    def _count_overflow(self) -> None:
-        drops = kernel.dropped(self._stream)
-        self.overflowed += drops - self._drops
-        new, self._drops = drops - self._drops, drops
-        fields = self._overflow_log.admit(self._loop.now) if new else None
-        if fields is not None:
-            log.warning(
-                "ingest_overflow",
-                dropped=new,
-                total=self.overflowed,
-                buffer_asked=RECEIVE_BUFFER,
-                buffer_granted=self._granted,
-                remedy=f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}",
-                **fields,
-            )

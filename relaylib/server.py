@@ -7,14 +7,18 @@ import socket
 import structlog
 
 from relaylib import control
-from relaylib.address import Address, show
-from relaylib.connection import tune
+from relaylib.access import Access
+from relaylib.address import Address, show, unmapped
+from relaylib.config import Config
+from relaylib.connection import READ_SIZE, tune
 from relaylib.destinations import Destinations
-from relaylib.errors import PeerError
+from relaylib.errors import PeerError, RefusedError
 from relaylib.fanout import Fanout
+from relaylib.handover import ViewerState
 from relaylib.kernel import NO_DESCRIPTOR
 from relaylib.log import Throttle
 from relaylib.loop import Loop
+from relaylib.session import State
 from relaylib.viewer import Viewer
 
 ACCEPTS = 16
@@ -27,18 +31,29 @@ class Server:
     """Accepts viewers and knows them all; `accepted` counts them since the start."""
 
     def __init__(
-        self, loop: Loop, listener: socket.socket, fanout: Fanout, ingest: Address
+        self,
+        loop: Loop,
+        listener: socket.socket,
+        fanout: Fanout,
+        ingest: Address,
+        config: Config,
     ) -> None:
         self.loop = loop
         self.fanout = fanout
         self.destinations = Destinations(loop, fanout, ingest)
+        self.access = Access(config.limits())
+        self.idle_timeout = config.idle_timeout
         self.clients: set[Viewer] = set()
         self.accepted = 0
         self._listener = listener
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._error_log = Throttle()
-        self._full_log = Throttle(limit=1)
+        self._refused_log = Throttle()
         loop.watch(listener, self._accept, broken=lambda _error: None)
+
+    def fileno(self) -> int:
+        """Return the listener's descriptor."""
+        return self._listener.fileno()
 
     # --- connections
 
@@ -57,13 +72,13 @@ class Server:
 
     def _welcome(self, sock: socket.socket, peer: Address) -> None:
         try:
-            sock.setblocking(False)
-            tune(sock)
-            client = Viewer(self, sock, peer)
-        except OSError as error:
-            sock.close()
-            log.warning("client_gone", client=show(peer), reason=error.strerror)
+            self.access.enter(unmapped(peer)[0], self.loop.now)
+        except RefusedError as error:
+            self._turn_away(sock, peer, str(error))
             return
+        sock.setblocking(False)
+        tune(sock)
+        client = Viewer(self, sock, peer)
         self.clients.add(client)
         self.accepted += 1
         log.info("client_connected", client=client.name, clients=len(self.clients))
@@ -76,17 +91,23 @@ class Server:
         os.close(self._spare)
         with contextlib.suppress(OSError):
             sock, peer = self._listener.accept()
-            with sock:
-                sock.setblocking(False)
-                sock.send(control.error("el relay no admite mas conexiones"))
-                sock.shutdown(socket.SHUT_WR)
-            if (fields := self._full_log.admit(self.loop.now)) is not None:
-                log.warning("client_refused", client=show(peer), reason="no descriptors", **fields)
+            self._turn_away(sock, peer, "el relay no admite mas conexiones")
         self._spare = os.open(os.devnull, os.O_RDONLY)
+
+    def _turn_away(self, sock: socket.socket, peer: Address, reason: str) -> None:
+        """Say why and close, at once: a refused peer must not cost a descriptor."""
+        with sock, contextlib.suppress(OSError):
+            sock.setblocking(False)
+            sock.send(control.error(reason))
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(READ_SIZE)  # what is left unread would turn the farewell into a reset
+        if (fields := self._refused_log.admit(self.loop.now)) is not None:
+            log.warning("client_refused", client=show(peer), reason=reason, **fields)
 
     def forget(self, client: Viewer, reason: str) -> None:
         """Drop a client whose connection is over."""
         self.clients.discard(client)
+        self.access.leave(client.peer[0])
         log.info("client_gone", client=client.name, reason=reason, clients=len(self.clients))
 
     def protocol_error(self, client: Viewer, error: PeerError) -> None:
@@ -94,6 +115,21 @@ class Server:
         fields = self._error_log.admit(self.loop.now)
         if fields is not None:
             log.info("protocol_error", client=client.name, reason=str(error), **fields)
+
+    def export(self) -> list[ViewerState]:
+        """Return what the next program needs to go on with every viewer.
+
+        A connection that is already closing has no future; its last bytes are in the kernel.
+        """
+        return [each.export() for each in self.clients if each.state is not State.CLOSED]
+
+    def restore(self, viewers: list[ViewerState], accepted: int) -> None:
+        """Go on with the viewers of the previous program."""
+        self.accepted = accepted
+        for saved in viewers:
+            viewer = Viewer.restore(self, saved)
+            self.clients.add(viewer)
+            self.access.present(viewer.peer[0])
 
     def close(self, farewell: str) -> None:
         """Accept nobody any more, and send everyone away with one line."""

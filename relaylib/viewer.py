@@ -15,8 +15,9 @@ from relaylib.address import Address, show, unmapped
 from relaylib.connection import Connection
 from relaylib.control import LineReader, Request, Verb
 from relaylib.errors import LineTooLongError, PeerError, RefusedError
-from relaylib.fanout import Subscriber
+from relaylib.handover import ViewerState, adopt
 from relaylib.session import Effect, State, step
+from relaylib.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from relaylib.server import Server
@@ -27,16 +28,45 @@ log = structlog.get_logger()
 class Viewer:
     """One viewer. `subscriber` is where the stream goes, or would go if it were not paused."""
 
-    __slots__ = ("_server", "connection", "lines", "name", "peer", "state", "subscriber")
+    __slots__ = ("_idle", "_server", "connection", "lines", "name", "peer", "state", "subscriber")
 
-    def __init__(self, server: "Server", sock: socket.socket, peer: Address) -> None:
+    def __init__(
+        self, server: "Server", sock: socket.socket, peer: Address, output: bytes = b""
+    ) -> None:
         self._server = server
         self.peer = unmapped(peer)
         self.name = show(peer)
         self.lines = LineReader()
         self.state = State.IDLE
         self.subscriber: Subscriber | None = None
-        self.connection = Connection(server.loop, sock, self)
+        self.connection = Connection(server.loop, sock, self, output)
+        self._idle = server.loop.call_later(server.idle_timeout, self._check_idle)
+
+    # --- restarting
+
+    def export(self) -> ViewerState:
+        """Return what the next program needs to go on with this viewer."""
+        subscriber = self.subscriber
+        return ViewerState(
+            fd=self.connection.sock.fileno(),
+            peer=list(self.peer),
+            state=self.state.value,
+            pending=self.lines.pending.decode("latin-1"),
+            telnet=self.lines.telnet,
+            output=self.connection.output.decode("latin-1"),
+            subscriber=None if subscriber is None else self._server.fanout.export(subscriber),
+        )
+
+    @classmethod
+    def restore(cls, server: "Server", saved: ViewerState) -> "Viewer":
+        """Make the viewer that `export` described."""
+        output = saved.output.encode("latin-1")
+        viewer = cls(server, adopt(saved.fd), tuple(saved.peer), output)
+        viewer.lines = LineReader(saved.pending.encode("latin-1"), saved.telnet)
+        viewer.state = State(saved.state)
+        if saved.subscriber is not None:
+            viewer.subscriber = server.destinations.restore(viewer, saved.subscriber)
+        return viewer
 
     # --- the connection's owner
 
@@ -56,11 +86,16 @@ class Viewer:
 
     def gone(self, reason: str) -> None:
         """Release everything."""
+        self._idle.cancel()
         self._unsubscribe()
         self.state = State.CLOSED
         self._server.forget(self, reason)
 
     # --- ending
+
+    def _check_idle(self) -> None:
+        if self.state is State.IDLE:
+            self.farewell("demasiado tiempo sin CONECTAR", "idle")
 
     def farewell(self, message: str, reason: str) -> None:
         """Say why in one line, then close."""
@@ -77,6 +112,8 @@ class Viewer:
 
     def _answer(self, line: bytes) -> None:
         try:
+            if line.strip():
+                self._server.access.command(self.peer[0], self._server.loop.now)
             request = control.parse(line)
             if request is not None:
                 self.connection.write(self._execute(request))

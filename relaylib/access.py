@@ -1,0 +1,154 @@
+"""Who may use the relay, and how much of it. Pure: time comes in as `now`.
+
+An open relay is found within hours and abused, so by default only peers that cannot come from the
+Internet are served. Everything that one address could exhaust has a limit of its own, far above
+what a household or a classroom behind one address needs, far below what would disturb the stream.
+Loopback peers are exempt from the limits per address: they are local tools, and whoever can open
+local sockets can do worse than this.
+"""
+
+import ipaddress
+from collections import Counter
+from dataclasses import dataclass
+
+from relaylib.errors import RefusedError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PRIVATE: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "127.0.0.0/8",  # loopback, RFC 1122
+        "10.0.0.0/8",  # private, RFC 1918
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",  # link-local, RFC 3927
+        "::1/128",  # loopback, RFC 4291
+        "fe80::/10",  # link-local, RFC 4291
+        "fc00::/7",  # unique local, RFC 4193
+    )
+)
+ANY: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+_TRACKED = 4096
+"""Addresses whose buckets are remembered; past that, the full buckets are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A token bucket's shape: `burst` at once, `per_second` in the long run."""
+
+    per_second: float
+    burst: float
+
+
+CONNECTIONS = Rate(per_second=10, burst=64)
+"""A classroom that arrives at once behind one address, then no more than a retry loop."""
+
+COMMANDS = Rate(per_second=50, burst=500)
+"""Every viewer of such an address may type as fast as a person can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `Access` enforces; see `config` for the options and the reasons."""
+
+    allow: tuple[Network, ...] = PRIVATE
+    max_clients: int = 1000
+    max_clients_per_ip: int = 64
+    connections: Rate = CONNECTIONS
+    commands: Rate = COMMANDS
+
+
+def contains(networks: tuple[Network, ...], ip: str) -> bool:
+    """Tell whether an address, with or without a zone, is in one of the networks."""
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    return any(address in network for network in networks)
+
+
+class Buckets:
+    """A token bucket for each key, remembered only while it is not full."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._levels: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str, now: float) -> bool:
+        """Take a token, or return False if there is none."""
+        level, since = self._levels.pop(key, (self._rate.burst, now))
+        level = min(self._rate.burst, level + (now - since) * self._rate.per_second)
+        taken = level >= 1
+        if len(self._levels) >= _TRACKED:
+            self._forget(now)
+        self._levels[key] = (level - taken, now)
+        return taken
+
+    def _forget(self, now: float) -> None:
+        """Drop the buckets that are full again; failing that, the one unused for longest."""
+        refill = self._rate.burst / self._rate.per_second
+        self._levels = {
+            key: (level, since)
+            for key, (level, since) in self._levels.items()
+            if now - since < refill
+        }
+        if len(self._levels) >= _TRACKED:
+            del self._levels[next(iter(self._levels))]
+
+
+class Access:
+    """Decides about every connection and command; `refused` counts refusals by kind."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.refused: Counter[str] = Counter()
+        self._limits = limits
+        self._clients: Counter[str] = Counter()
+        self._present = 0
+        self._connections = Buckets(limits.connections)
+        self._commands = Buckets(limits.commands)
+
+    def enter(self, ip: str, now: float) -> None:
+        """Admit a new connection from `ip`; `leave` must follow when it is over.
+
+        Raises:
+            RefusedError: with the farewell for the peer. It is not counted as present.
+        """
+        limits = self._limits
+        if not contains(limits.allow, ip):
+            self._refuse("not_allowed", f"acceso no permitido desde {ip}")
+        if self._present >= limits.max_clients:
+            self._refuse("full", f"relay lleno ({limits.max_clients} conexiones)")
+        if not _exempt(ip):
+            if self._clients[ip] >= limits.max_clients_per_ip:
+                self._refuse("per_ip", f"demasiadas conexiones desde {ip}")
+            if not self._connections.take(ip, now):
+                self._refuse("connection_rate", f"demasiadas conexiones por segundo desde {ip}")
+        self.present(ip)
+
+    def present(self, ip: str) -> None:
+        """Note a connection that had been admitted before this program took over."""
+        self._clients[ip] += 1
+        self._present += 1
+
+    def leave(self, ip: str) -> None:
+        """Note the end of a connection that had been admitted."""
+        self._present -= 1
+        self._clients[ip] -= 1
+        if not self._clients[ip]:
+            del self._clients[ip]
+
+    def command(self, ip: str, now: float) -> None:
+        """Admit a command.
+
+        Raises:
+            RefusedError: too many from this address lately.
+        """
+        if not _exempt(ip) and not self._commands.take(ip, now):
+            self._refuse("command_rate", f"demasiados comandos por segundo desde {ip}")
+
+    def _refuse(self, kind: str, reason: str) -> None:
+        self.refused[kind] += 1
+        raise RefusedError(reason)
+
+
+def _exempt(ip: str) -> bool:
+    return ipaddress.ip_address(ip.partition("%")[0]).is_loopback
