@@ -1,14 +1,18 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
-HOST   ?= 0.0.0.0
-PORT   ?= 9000
-ARGS   ?=
-PYTHON ?= python3
-VENV   := .venv
-PY     := $(VENV)/bin/python
-READY  := $(VENV)/.ready
+HOST    ?= 0.0.0.0
+PORT    ?= 9000
+VLCPORT ?= 5004
+ARGS    ?=
+SOAK    ?= 600
+PYTHON  ?= python3
+VENV    := .venv
+PY      := $(VENV)/bin/python
+READY   := $(VENV)/.ready
+PIDFILE := build/relay-$(PORT).pid
+VIEWED  := $(patsubst 0.0.0.0,127.0.0.1,$(HOST))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo client test check sample clean
+.PHONY: help setup run demo client reload test check bench soak sample clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +28,20 @@ $(READY): pyproject.toml
 	$(PY) -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-run: $(READY) ## run the relay: HOST= PORT= ARGS='--log-level debug'
-	@exec $(PY) relay.py $(HOST) $(PORT) $(ARGS)
+run: $(READY) ## run the relay: HOST= PORT= ARGS='--allow any'
+	@mkdir -p build && echo $$$$ >$(PIDFILE) && exec $(PY) relay.py $(HOST) $(PORT) $(ARGS)
+
+demo: $(READY) ## run the relay with the sample as an endless stream: all you need is a player
+	@$(PY) tools/fake_vlc.py $(VIEWED) $(PORT) --rtp --loop >/dev/null 2>&1 & \
+	  trap "kill $$! 2>/dev/null" EXIT; $(PY) relay.py $(HOST) $(PORT) $(ARGS)
+
+client: $(READY) ## watch: HOST= PORT= VLCPORT= ARGS='--vlc'
+	@$(PY) client.py $(VIEWED) $(PORT) $(VLCPORT) $(ARGS)
+
+reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or PID=
+	@pid=$(or $(PID),$$(cat $(PIDFILE) 2>/dev/null)); \
+	  grep -qs relay.py "/proc/$$pid/cmdline" || { echo "no relay of make run on port $(PORT)" >&2; exit 1; }; \
+	  kill -HUP "$$pid" && echo "relay $$pid: restart asked for; its log tells how it went"
 
 test: $(READY) ## run the tests: ARGS='-k control'
 	@$(PY) -m pytest $(ARGS)
@@ -34,6 +50,16 @@ check: $(READY) ## lint, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+bench: $(READY) ## measure beside other relays: ARGS=--quick
+	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install --quiet --editable '.[dev,bench]'
+	$(PY) tools/bench.py $(ARGS)
+
+soak: $(READY) ## a long life in a few minutes: SOAK=seconds
+	$(PY) tools/soak.py $(SOAK) $(ARGS)
+
+sample: ## make the sample stream again (needs ffmpeg)
+	sh tools/sample/make.sh
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

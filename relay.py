@@ -20,7 +20,7 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.fanout import Fanout
 from relaylib.ingest import Ingest
-from relaylib.log import setup
+from relaylib.log import occupy_standard_descriptors, setup
 from relaylib.loop import Loop
 from relaylib.server import Server
 
@@ -79,7 +79,7 @@ class Relay:
         log.info("listening", host=host, port=port, ingest_port=self._ingest_address[1])
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
-        elif sys.stdout.isatty():
+        elif os.isatty(1):
             self._guide()
         systemd.notify("READY=1")
         self.loop.run()
@@ -178,6 +178,7 @@ def _log_bug(error: Exception) -> None:
 
 def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
+    occupy_standard_descriptors()
     config = parse(sys.argv[1:])
     if config.check:
         raise SystemExit(0 if handover.compatible() else "relay.py: cannot take over this relay")
@@ -187,7 +188,7 @@ def main() -> NoReturn:
     try:
         relay = Relay(config, inherited)
     except SetupError as error:
-        sys.stderr.write(f"relay.py: {error}\n")
+        print(f"relay.py: {error}", file=sys.stderr)
         raise SystemExit(error.status) from None
     relay.run(restarted=inherited is not None)
     raise SystemExit(0)

@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with status 2."""
-        sys.stderr.write(f"{self.prog}: {' '.join(message.split())} (--help shows how)\n")
+        print(f"{self.prog}: {' '.join(message.split())} (--help shows how)", file=sys.stderr)
         raise SystemExit(2)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:

@@ -10,6 +10,7 @@ the last bytes are flushed, the write side is shut down, and what still comes is
 away until the peer closes too, for at most `LINGER` seconds (nginx calls this a lingering close).
 """
 
+import contextlib
 import errno
 import socket
 from typing import Protocol
@@ -51,7 +52,8 @@ def tune(sock: socket.socket) -> None:
     options = {**KEEPALIVE, "TCP_USER_TIMEOUT": USER_TIMEOUT, "TCP_NODELAY": 1}
     for name, value in options.items():
         if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            with contextlib.suppress(OSError):  # already reset: reading will tell
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Connection:
@@ -118,6 +120,8 @@ class Connection:
             self._end_of_input()
         elif not self._closing and self._owner is not None:
             self._owner.received(data)
+            if len(self.output) > OUTPUT_CAP:
+                self._flush()  # a socket that is never writable again would never get there
 
     def _end_of_input(self) -> None:
         self._eof = True

@@ -9,13 +9,14 @@ that a peer can repeat at will must not fill the disk, so such events pass a `Th
 import logging
 import os
 import select
-import sys
 from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+_STDERR = 2
 
 _ATOMIC = 4096
 """PIPE_BUF: what a writable pipe takes without blocking (pipe(7)). Longer lines are cut."""
@@ -59,14 +60,15 @@ def setup(form: str, level: str) -> None:
         form: "console", "json", or "auto": console on a terminal, JSON otherwise.
         level: a key of `LEVELS`.
     """
-    stream = BestEffortStream(sys.stderr.fileno())
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    terminal = os.isatty(_STDERR)
+    stream = BestEffortStream(_STDERR)
+    console = form == "console" or (form == "auto" and terminal)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
             stream.count_lost,
-            *_rendering(console),
+            *_rendering(console, terminal),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, stream)),
@@ -74,10 +76,22 @@ def setup(form: str, level: str) -> None:
     )
 
 
-def _rendering(console: bool) -> list[Processor]:
+def _rendering(console: bool, terminal: bool) -> list[Processor]:
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        return [structlog.dev.ConsoleRenderer(colors=terminal)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def occupy_standard_descriptors() -> None:
+    """Open what the parent closed of stdin, stdout and stderr on nothing.
+
+    Otherwise the first socket would get the number 2, and the log would be sent to a viewer.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 class Throttle:

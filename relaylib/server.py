@@ -10,7 +10,7 @@ from relaylib import control
 from relaylib.access import Access
 from relaylib.address import Address, show, unmapped
 from relaylib.config import Config
-from relaylib.connection import READ_SIZE, tune
+from relaylib.connection import Connection, tune
 from relaylib.destinations import Destinations
 from relaylib.errors import PeerError, RefusedError
 from relaylib.fanout import Fanout
@@ -24,7 +24,27 @@ from relaylib.viewer import Viewer
 ACCEPTS = 16
 """Connections accepted in one turn: a storm of them shares the loop with everything else."""
 
+LEAVING = 64
+"""Refused connections that may linger until the peer has read why, each holding a descriptor."""
+
 log = structlog.get_logger()
+
+
+class _Leaving:
+    """Owns a connection that was turned away: nothing it says matters any more."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+
+    def received(self, data: bytes) -> None:
+        """Ignore what it sends."""
+
+    def finished(self) -> None:
+        """Ignore that it will send no more; the connection is closing already."""
+
+    def gone(self, _reason: str) -> None:
+        """Let another one linger."""
+        self._server.left()
 
 
 class Server:
@@ -48,6 +68,7 @@ class Server:
         self._listener = listener
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._error_log = Throttle()
+        self._leaving = 0
         self._refused_log = Throttle()
         loop.watch(listener, self._accept, broken=lambda _error: None)
 
@@ -91,18 +112,31 @@ class Server:
         os.close(self._spare)
         with contextlib.suppress(OSError):
             sock, peer = self._listener.accept()
-            self._turn_away(sock, peer, "el relay no admite mas conexiones")
+            with sock:
+                sock.setblocking(False)
+                sock.send(control.error("el relay no admite mas conexiones"))
+            if (fields := self._refused_log.admit(self.loop.now)) is not None:
+                log.warning("client_refused", client=show(peer), reason="no descriptors", **fields)
         self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def _turn_away(self, sock: socket.socket, peer: Address, reason: str) -> None:
-        """Say why and close, at once: a refused peer must not cost a descriptor."""
-        with sock, contextlib.suppress(OSError):
-            sock.setblocking(False)
-            sock.send(control.error(reason))
-            sock.shutdown(socket.SHUT_WR)
-            sock.recv(READ_SIZE)  # what is left unread would turn the farewell into a reset
+        """Say why and close: in order while few are leaving, at once in a storm."""
+        sock.setblocking(False)
+        farewell = control.error(reason)
+        if self._leaving < LEAVING:
+            self._leaving += 1
+            connection = Connection(self.loop, sock, _Leaving(self))
+            connection.write(farewell)
+            connection.close("refused")
+        else:
+            with sock, contextlib.suppress(OSError):
+                sock.send(farewell)
         if (fields := self._refused_log.admit(self.loop.now)) is not None:
             log.warning("client_refused", client=show(peer), reason=reason, **fields)
+
+    def left(self) -> None:
+        """Note that a connection which was turned away is gone."""
+        self._leaving -= 1
 
     def forget(self, client: Viewer, reason: str) -> None:
         """Drop a client whose connection is over."""
