@@ -99,11 +99,11 @@ class Dialogue:
     def answered(self, reply: str) -> Verb | None:
         """Learn from a reply; return the command that it answers, None if it answers none."""
         verb = self._match(reply)
-        if verb is None:
-            self._known = _OPEN  # a reply to a command given up: the two ends are out of step
-        else:
+        if verb is not None:
             self._unanswered.remove(verb)
             self._known = self._outcome(verb) if _is_ok(reply) else self._rejecting(verb)
+        elif _word(reply) in ("OK", "ERROR"):
+            self._known = _OPEN  # it answers a command given up: the two ends are out of step
         if (report := _REPORT.match(reply)) and (state := _STATES.get(report[1].lower())):
             self._known = frozenset({state})
         return verb

@@ -10,10 +10,10 @@ scrolls sideways, and only the control sequences that every terminal since the V
 The protocol is ASCII, so a character is a byte and takes one column; others are not accepted.
 """
 
-import os.path
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from relaylib.control import MAX_LINE
 
@@ -66,7 +66,7 @@ class LineEditor:
         self._partial = b""
 
     def feed(self, data: bytes) -> Iterator[Action]:
-        """Take bytes as they came from the terminal; a key may be cut anywhere between two calls."""
+        """Take bytes as they came from the terminal; a key may be cut anywhere."""
         self._partial += data
         while match := _KEY.match(self._partial):
             self._partial = self._partial[match.end() :]
@@ -103,7 +103,8 @@ class LineEditor:
     def _delete_or_end(self) -> Action | None:
         if not self.text:
             return Ended()
-        return self._delete()
+        self._delete()
+        return None
 
     def _delete(self) -> None:
         self._replace(self.cursor, self.cursor + 1, "")
@@ -136,12 +137,17 @@ class LineEditor:
     def _complete(self) -> Action | None:
         typed = self.text[: self.cursor].lstrip().upper()
         fitting = tuple(word for word in self._words if word.startswith(typed))
-        common = os.path.commonprefix(fitting)
+        common = _common_start(fitting)
         if len(common) > len(typed):
             self._replace(0, self.cursor, common)
         elif len(fitting) > 1:
             return Choices(fitting)
         return None
+
+
+def _common_start(words: tuple[str, ...]) -> str:
+    pairs = zip(min(words, default=""), max(words, default=""), strict=False)
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 _KEYS: dict[bytes, Callable[[LineEditor], Action | None]] = {
@@ -154,7 +160,7 @@ _KEYS: dict[bytes, Callable[[LineEditor], Action | None]] = {
     b"\x17": LineEditor._kill_word,  # Ctrl-W
     b"\x15": LineEditor._kill_start,  # Ctrl-U
     b"\x0b": LineEditor._kill_end,  # Ctrl-K
-    **dict.fromkeys((b"\x1b[3~",), LineEditor._delete),
+    b"\x1b[3~": LineEditor._delete,
     **dict.fromkeys((b"\x02", b"\x1b[D", b"\x1bOD"), lambda line: line._move(line.cursor - 1)),
     **dict.fromkeys((b"\x06", b"\x1b[C", b"\x1bOC"), lambda line: line._move(line.cursor + 1)),
     **dict.fromkeys((b"\x01", b"\x1b[H", b"\x1bOH", b"\x1b[1~"), lambda line: line._move(0)),

@@ -1,0 +1,140 @@
+"""The console client: commands from a terminal or a pipe, the relay's replies as they come.
+
+The parts are in relaylib: `remote` (start there), `dialogue`, `console`, `lineedit`, `player`. They
+run in the relay's own reactor, here over `select`: epoll refuses regular files, and
+`client.py ... < commands.txt` must work. The client needs nothing but the standard library.
+"""
+
+import argparse
+import contextlib
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from relaylib import __version__
+from relaylib.address import show
+from relaylib.connection import tune
+from relaylib.control import MAX_PORT, MIN_PORT
+from relaylib.errors import SetupError
+from relaylib.loop import Loop
+from relaylib.player import find_player, stream_url
+from relaylib.remote import Remote
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds for each address of the relay's name: one lost SYN is sent again after 1 s, then 3 s."""
+
+EXAMPLES = """
+examples:
+  python client.py 192.168.1.5 9000 5004              type the commands; AYUDA lists them
+  python client.py 192.168.1.5 9000 5004 --vlc        and watch in VLC (RTP)
+  python client.py 192.168.1.5 9000 5004 --vlc=udp    the source sends plain MPEG-TS
+  printf 'CONECTAR\\nESTADO\\n' | python client.py 192.168.1.5 9000 5004
+
+DESCONECTAR, Ctrl-D (or the end of the input) and Ctrl-C leave politely, a second Ctrl-C at once.
+exit status: 0 left politely, 1 no connection or connection lost, 2 bad argument, 130 left at once
+"""
+
+
+def connect(host: str, port: int) -> socket.socket:
+    """Connect to the first address of the relay's name that answers.
+
+    Raises:
+        SetupError: none does, or the name has no address.
+    """
+    try:
+        sock = socket.create_connection((host, port), CONNECT_TIMEOUT)
+        sock.setblocking(False)
+        tune(sock)
+    except (socket.gaierror, UnicodeError):
+        raise SetupError(f"unknown host: {host}") from None
+    except OSError as error:
+        late = isinstance(error, TimeoutError)
+        why = f"no answer in {CONNECT_TIMEOUT:g} s" if late else error.strerror
+        raise SetupError(f"cannot connect to {show((host, port))}: {why}") from None
+    return sock
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message} (--help shows how)\n")
+        raise SystemExit(2)
+
+
+def _number(text: str, low: int) -> int:
+    if text.isascii() and text.isdecimal() and low <= int(text) <= MAX_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"not a port from {low} to {MAX_PORT}: {text!r}")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="client.py",
+        usage="%(prog)s HOST PORT VLCPORT [--vlc[=rtp|udp]]",
+        description="Ask a relay for its stream, and control it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("host", metavar="HOST", help="the relay's name or address, IPv4 or IPv6")
+    add("port", metavar="PORT", type=lambda text: _number(text, 1), help="its TCP port")
+    add("vlcport", metavar="VLCPORT", type=lambda text: _number(text, MIN_PORT),
+        help="the UDP port here where the player listens")  # fmt: skip
+    add("--vlc", metavar="=rtp|udp", nargs="?", choices=("rtp", "udp"),
+        help="open VLC there, for RTP unless --vlc=udp, and close it on leaving")  # fmt: skip
+    add("--version", action="version", version=f"client {__version__}")
+    # `--vlc` takes its value after "=" only: in `--vlc HOST PORT VLCPORT` HOST is no value.
+    return parser.parse_args(["--vlc=rtp" if word == "--vlc" else word for word in argv])
+
+
+def _greeting(options: argparse.Namespace, ipv6: bool) -> str:
+    rtp, udp = (stream_url(scheme, options.vlcport, ipv6=ipv6) for scheme in ("rtp", "udp"))
+    by_hand = "" if options.vlc else f"; VLC plays it from {rtp} (or {udp})"
+    return (
+        f"connected to {show((options.host, options.port))}\n"
+        f"CONECTAR brings the stream to UDP port {options.vlcport} of this host{by_hand}\n"
+        "AYUDA lists the commands, Ctrl-D leaves"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    path = find_player() if options.vlc else ""
+    with contextlib.closing(connect(options.host, options.port)) as sock:
+        loop = Loop(_raise, selectors.SelectSelector())
+        remote = Remote(loop, sock, options.vlcport)
+        try:
+            endings = {signal.SIGINT: remote.interrupt, signal.SIGTERM: remote.interrupt}
+            for signum, callback in {**endings, signal.SIGHUP: remote.leave}.items():
+                if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup, or a script's &
+                    loop.on_signal(signum, callback)
+            ipv6 = sock.family == socket.AF_INET6
+            if options.vlc:
+                remote.play(path, stream_url(options.vlc, options.vlcport, ipv6=ipv6))
+            remote.greet(_greeting(options, ipv6))
+            loop.run()
+        finally:
+            remote.close()
+            loop.close()
+        return remote.status
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the client; return its exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected there is nothing to undo
+    try:
+        return _run(_parse(argv))
+    except SetupError as error:
+        print(f"client.py: {error}", file=sys.stderr)
+        return error.status
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The viewer's player: VLC, opened on the port where the stream will arrive."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+
+from relaylib.errors import SetupError
+
+GRACE = 2.0
+"""Seconds that the player may take to close before it is killed."""
+
+
+def find_player() -> str:
+    """Find VLC.
+
+    Raises:
+        SetupError: it is not on PATH.
+    """
+    if path := shutil.which("vlc"):
+        return path
+    raise SetupError("--vlc: there is no vlc on PATH: install VLC, or leave out --vlc and open any "
+                     "player by hand")  # fmt: skip
+
+
+def stream_url(scheme: str, port: int, *, ipv6: bool) -> str:
+    """Name the address where a player on this host listens; `scheme` is rtp or udp.
+
+    Without a host VLC listens on IPv4 only; `[::]` makes it both.
+    """
+    return f"{scheme}://@{'[::]' if ipv6 else ''}:{port}"
+
+
+class Player:
+    """A running player, in a session of its own: the terminal's Ctrl-C is for the client alone."""
+
+    def __init__(self, path: str, url: str) -> None:
+        """Start it.
+
+        Raises:
+            SetupError: the system cannot run it.
+        """
+        self._command = f"{path} {url}"
+        try:
+            self._process = subprocess.Popen(
+                [path, url],
+                # Never written to, open as long as we live: without a display VLC takes commands
+                # here and leaves at its end, which would be at once on the null device.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SetupError(f"--vlc: cannot start {path}: {error.strerror}") from None
+
+    def ended(self) -> bool:
+        """Tell whether it is closed."""
+        return self._process.poll() is not None
+
+    def why_ended(self) -> str:
+        """Say how it ended; only once it has."""
+        if self._process.returncode:
+            return f"failed (try {self._command} to see why)"
+        return "is closed"
+
+    def close(self) -> None:
+        """Close it; takes at most `GRACE` seconds."""
+        if self.ended():
+            return
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, signum: int) -> None:
+        # The whole group: where VLC is started by a script, the script is not the player.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signum)
