@@ -8,6 +8,7 @@ PYTHON  ?= python3
 VENV    := .venv
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
+DEV     := $(VENV)/.ready-dev
 PIDFILE := build/relay-$(PORT).pid
 VIEWED  := $(patsubst 0.0.0.0,127.0.0.1,$(HOST))
 
@@ -17,7 +18,7 @@ VIEWED  := $(patsubst 0.0.0.0,127.0.0.1,$(HOST))
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv with everything that the project uses
+setup: $(READY) ## make .venv with what the programs need
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -25,6 +26,10 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo 'Python lacks venv; on Debian: sudo apt-get install -y python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[tools]'
+	@touch $@
+
+$(DEV): $(READY)
 	$(PY) -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
@@ -43,19 +48,18 @@ reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or 
 	  grep -qs relay.py "/proc/$$pid/cmdline" || { echo "no relay of make run on port $(PORT)" >&2; exit 1; }; \
 	  kill -HUP "$$pid" && echo "relay $$pid: restart asked for; its log tells how it went"
 
-test: $(READY) ## run the tests: ARGS='-k control'
+test: $(DEV) ## run the tests: ARGS='-k control'
 	@$(PY) -m pytest $(ARGS)
 
-check: $(READY) ## lint, format and types
+check: $(DEV) ## lint, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(READY) ## measure beside other relays: ARGS=--quick
-	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install --quiet --editable '.[dev,bench]'
+bench: $(DEV) ## measure beside other relays, six minutes: ARGS='--plan quick'
 	$(PY) tools/bench.py $(ARGS)
 
-soak: $(READY) ## a long life in a few minutes: SOAK=seconds
+soak: $(DEV) ## a long life in a few minutes: SOAK=seconds
 	$(PY) tools/soak.py $(SOAK) $(ARGS)
 
 sample: ## make the sample stream again (needs ffmpeg)

@@ -22,6 +22,7 @@ from relaylib.fanout import Fanout
 from relaylib.ingest import Ingest
 from relaylib.log import occupy_standard_descriptors, setup
 from relaylib.loop import Loop
+from relaylib.restart import CHECKED, Restart, unblock_signals
 from relaylib.server import Server
 
 GRACE = 0.5
@@ -54,18 +55,22 @@ class Relay:
         Raises:
             SetupError: a port cannot be bound.
         """
-        listener, ingest = _sockets(config, inherited)
+        listener, ingest, shared = _sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
-        self._check: handover.Check | None = None
+        self._asked = asked = [config.host, config.port, config.ingest_port]
         self._terminals = [fd for fd in range(3) if os.isatty(fd)]
         self.loop = Loop(_log_bug)
         self.fanout = Fanout(segmentation=config.segmentation)
-        self.ingest = Ingest(self.loop, ingest, config, self._forward)
+        self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
         self.fanout.on_refused = self.server.destinations.player_refused
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
-            self.server.restore(inherited.viewers, inherited.accepted)
+            self.server.restore(inherited)
+            self._asked = inherited.asked
+        if self._asked != asked:
+            log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
+        self._restart = Restart(self.loop, self._export)
         self._listen_to_signals()
         if (period := systemd.watchdog_period()) is not None:
             self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
@@ -81,7 +86,7 @@ class Relay:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
             self._guide()
-        systemd.notify("READY=1")
+        systemd.notify("READY=1\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
         log.info(
             "stopped",
@@ -106,12 +111,15 @@ class Relay:
             self.loop.on_signal(signum, self._shut_down)
         if hasattr(signal, "SIGHUP"):
             self.loop.on_signal(signal.SIGHUP, self._hang_up)
-            handover.unblock_signals()
+            unblock_signals()
 
     def _shut_down(self) -> None:
         """End in order: no new clients, a farewell to the present ones; a second signal kills."""
         for signum in (signal.SIGINT, signal.SIGTERM):
             self.loop.default_signal(signum)
+        if hasattr(signal, "SIGHUP"):  # a terminal that is closed may send it twice
+            self.loop.on_signal(signal.SIGHUP, lambda: None)
+        self._restart.cancel()
         log.info("shutting_down", clients=len(self.server.clients))
         systemd.notify("STOPPING=1")
         self.server.close(FAREWELL)
@@ -128,48 +136,39 @@ class Relay:
         """Restart in place; but end if the signal means that our terminal was closed."""
         if not all(os.isatty(fd) for fd in self._terminals):
             self._shut_down()
-        elif self._check is None:
-            log.info("reload_started", clients=len(self.server.clients))
-            self._check = handover.Check(self.loop, self._checked)
-
-    def _checked(self, trouble: str) -> None:
-        self._check = None
-        if trouble:
-            log.error("reload_failed", reason=trouble)
         else:
-            self.loop.call_soon(self._replace)
+            self._restart.begin()
 
-    def _replace(self) -> None:
-        """Become the new program, at the end of a turn: every reply has been written by then."""
-        systemd.notify("RELOADING=1")
-        try:
-            handover.replace_program(
-                handover.State(
-                    listener_fd=self.server.fileno(),
-                    ingest=self.ingest.export(),
-                    accepted=self.server.accepted,
-                    viewers=self.server.export(),
-                )
-            )
-        except OSError as error:
-            systemd.notify("READY=1")
-            log.error("reload_failed", reason=error.strerror)  # noqa: TRY400 - no bug of ours
+    def _export(self) -> handover.State:
+        return handover.State(
+            listener_fd=self.server.fileno(),
+            asked=self._asked,
+            ingest=self.ingest.export(),
+            accepted=self.server.accepted,
+            refused=dict(self.server.access.refused),
+            viewers=self.server.export(),
+        )
 
 
 def _sockets(
     config: Config, inherited: handover.State | None
-) -> tuple[socket.socket, socket.socket]:
-    """Return the listener and the ingest: inherited, opened by systemd, or bound now."""
+) -> tuple[socket.socket, socket.socket, bool]:
+    """Return the listener and the ingest: inherited, opened by systemd, or bound now.
+
+    And whether the ingest is shared with systemd.
+    """
     if inherited is not None:
-        return handover.adopt(inherited.listener_fd), handover.adopt(inherited.ingest.stream_fd)
+        sockets = inherited.listener_fd, inherited.ingest.stream_fd
+        return handover.adopt(sockets[0]), handover.adopt(sockets[1]), False
     given = systemd.take_listen_sockets()
-    return bind_pair(
+    listener, ingest = bind_pair(
         config.host,
         config.port,
         config.ingest_port,
         listener=given.get(socket.SOCK_STREAM),
         ingest=given.get(socket.SOCK_DGRAM),
     )
+    return listener, ingest, socket.SOCK_DGRAM in given
 
 
 def _log_bug(error: Exception) -> None:
@@ -180,12 +179,13 @@ def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
     occupy_standard_descriptors()
     config = parse(sys.argv[1:])
-    if config.check:
-        raise SystemExit(0 if handover.compatible() else "relay.py: cannot take over this relay")
     setup(config.log_format, config.log_level)
     kernel.raise_descriptor_limit()
-    inherited = handover.take()
     try:
+        inherited = handover.take()
+        if config.check:
+            print(CHECKED)
+            raise SystemExit(0)
         relay = Relay(config, inherited)
     except SetupError as error:
         print(f"relay.py: {error}", file=sys.stderr)

@@ -70,7 +70,7 @@ class Batch:
         """
         if not size:
             return True
-        if not self._open or size > self._size or self._end + size - self._start > MAX_BYTES:
+        if not self._open or size > self._size:
             self._finish_run()
             self._size = size
         self._open = size == self._size

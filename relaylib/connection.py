@@ -26,11 +26,13 @@ OUTPUT_CAP = 64 * 1024
 LINGER = 2.0
 """Seconds that a closing connection may take to flush and to be closed by its peer."""
 
-KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
-"""A silent peer is probed after 5 s and given up after 3 probes: gone 14 s after it vanished."""
+KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3}
+"""A silent peer is probed after 4 s and given up after 3 probes: gone 13 s after it vanished, and
+up to a second later, because the kernel rounds each of these waits up by as much as 0.25 s."""
 
-USER_TIMEOUT = 14_000
-"""Milliseconds that sent data may stay unacknowledged (RFC 5482): the same 14 s while replying."""
+USER_TIMEOUT = 12_500
+"""Milliseconds that sent data may stay unacknowledged (RFC 5482): the same while replying. It also
+outranks TCP_KEEPCNT (tcp(7)), so it must have run out when the probes have."""
 
 
 class Owner(Protocol):
@@ -57,9 +59,12 @@ def tune(sock: socket.socket) -> None:
 
 
 class Connection:
-    """One accepted TCP connection. `output` is what has still to be written."""
+    """One accepted TCP connection.
 
-    __slots__ = ("_closing", "_eof", "_linger", "_loop", "_owner", "_reason", "output", "sock")
+    `output` is what has still to be written, `reason` why it is being closed, if it is.
+    """
+
+    __slots__ = ("_closing", "_eof", "_linger", "_loop", "_owner", "output", "reason", "sock")
 
     def __init__(self, loop: Loop, sock: socket.socket, owner: Owner, output: bytes = b"") -> None:
         self.sock = sock
@@ -68,7 +73,7 @@ class Connection:
         self._owner: Owner | None = owner
         self._closing = False
         self._eof = False
-        self._reason = ""
+        self.reason = ""
         self._linger: Timer | None = None
         loop.watch(sock, self._readable, writable=self._flush, broken=self._broken)
         if output:
@@ -87,7 +92,7 @@ class Connection:
         if self._closing or self._owner is None:
             return
         self._closing = True
-        self._reason = reason
+        self.reason = reason
         self._linger = self._loop.call_later(LINGER, self._linger_over)
         self._loop.call_soon(self._flush)
 
@@ -100,10 +105,10 @@ class Connection:
             self._linger.cancel()
         self.output.clear()
         self._loop.discard(self.sock)
-        owner.gone(self._reason or reason)
+        owner.gone(self.reason or reason)
 
     def _linger_over(self) -> None:
-        self.abort(self._reason)
+        self.abort(self.reason)
 
     def _broken(self, _error: Exception) -> None:
         self.abort("internal error")
@@ -129,7 +134,7 @@ class Connection:
         if not self._closing and self._owner is not None:
             self._owner.finished()
         if self._closing and not self.output:
-            self.abort(self._reason)
+            self.abort(self.reason)
 
     def _flush(self) -> None:
         if self._owner is None:
@@ -150,7 +155,7 @@ class Connection:
 
     def _shut_down(self) -> None:
         if self._eof:
-            self.abort(self._reason)
+            self.abort(self.reason)
             return
         try:
             self.sock.shutdown(socket.SHUT_WR)

@@ -22,6 +22,7 @@ A subscriber stands in one lane at a time:
 Paused subscribers stand in none, and cost nothing.
 """
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -101,6 +102,8 @@ class Fanout:
         subscriber.single = saved.single
         subscriber.offered = saved.offered
         subscriber.dropped, subscriber.refused = saved.dropped, saved.refused
+        with contextlib.suppress(OSError):  # a system that cannot segment
+            kernel.set_segment(subscriber.sock, 0)
         if not saved.paused:
             self.resume(subscriber)
         return subscriber
@@ -209,13 +212,21 @@ class Fanout:
         """Stop sending to a port that refused, but for a probe now and then."""
         if now - subscriber.refused_at > REFUSAL_ENDS:
             subscriber.refused_since = now
-        subscriber.refused_at = now
         subscriber.refused += missed
         subscriber.probing = False
         subscriber.due = now
         if self._segmentation:
             kernel.set_segment(subscriber.sock, 0)
         self._move(subscriber, self._refusing)
+        self._note_refusal(subscriber, now)
+
+    def _note_refusal(self, subscriber: Subscriber, now: float) -> None:
+        """Take a subscriber out whose port has been closed for too long, and forget about it."""
+        subscriber.refused_at = now
+        if now - subscriber.refused_since >= REFUSED_LIMIT:
+            subscriber.refused_at = float("-inf")
+            self.pause(subscriber)
+            self.on_refused(subscriber)
 
     def _probe(self, run: Run, now: float) -> None:
         """Judge the probes that have had time to be refused, and send those that are due."""
@@ -232,11 +243,8 @@ class Fanout:
             subscriber.refused -= 1  # the probe, which `settle` takes for refused
             self.resume(subscriber)
             return
-        subscriber.refused_at = now
         subscriber.due = now + PROBE_PERIOD - PROBE_ANSWER
-        if now - subscriber.refused_since >= REFUSED_LIMIT:
-            self.pause(subscriber)
-            self.on_refused(subscriber)
+        self._note_refusal(subscriber, now)
 
 
 def _sent(subscriber: Subscriber, datagram: memoryview) -> bool:

@@ -1,39 +1,24 @@
-"""Restarting in place without losing anyone: what travels from the old program to the new one.
+"""What travels from the old program to the new one when the relay restarts in place.
 
-`exec` keeps the process, its number and every descriptor that is marked inheritable. So the sockets
-simply stay open while the program around them is replaced, and the kernel's receive buffers hold
-the stream and the commands that come meanwhile. What the kernel does not know (who has typed what,
-who is paused) travels as JSON in an anonymous file whose descriptor number is in the environment.
-
-Before that, the new program and its configuration are tried in a child (`relay.py --check ...`): if
-that fails the old program goes on and says why. Signals are blocked across the exec, because until
-the new program has its handlers a second SIGHUP would kill it.
-
-Rejected: handing descriptors to a second process over a Unix socket. The PID would change, which
-every service manager would have to be told, and for a while two programs would own the sockets.
+The sockets stay open and the kernel's buffers hold what comes meanwhile; see `restart`. What the
+kernel does not know (who has typed what, who is paused) is here. It travels as JSON, because the
+two programs may be of different ages: pickled objects would tie one's classes to the other's.
 """
 
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import IO, Any, NoReturn
+from typing import Any
 
-from relaylib.loop import Loop
+from relaylib.errors import SetupError
 
-VERSION = 1
-"""Of the format below. `--check` fails in a program that cannot read the old one's."""
+VERSION = 2
+"""Of what the state below means. A program refuses a state of another version."""
 
-CHECK_TIMEOUT = 10.0
-"""Seconds that the child may take to check the new program and its configuration."""
-
-_STATE_FD = "RELAY_HANDOVER_FD"
-_VERSION = "RELAY_HANDOVER_VERSION"
+STATE_FD = "RELAY_HANDOVER_FD"
+"""The environment's name for the descriptor of the file that holds the state."""
 
 
 @dataclass(slots=True)
@@ -51,7 +36,10 @@ class SubscriberState:
 
 @dataclass(slots=True)
 class ViewerState:
-    """A control connection. Bytes travel as Latin-1 text, which maps each byte to a character."""
+    """A control connection. Bytes travel as Latin-1 text, which maps each byte to a character.
+
+    `closing` is the reason why it is being closed, if it is.
+    """
 
     fd: int
     peer: list[Any]
@@ -59,12 +47,16 @@ class ViewerState:
     pending: str
     telnet: int
     output: str
+    closing: str
     subscriber: SubscriberState | None
 
 
 @dataclass(slots=True)
 class IngestState:
-    """The ingest: its sockets, its owner and its counters."""
+    """The ingest: its sockets, its owner and its counters.
+
+    `last` is when the last datagram came, by the monotonic clock, which all processes share.
+    """
 
     stream_fd: int
     door_fd: int | None
@@ -72,6 +64,7 @@ class IngestState:
     checked: bool
     can_split: bool
     silent: bool
+    last: float
     received: int
     strangers: int
     overflowed: int
@@ -81,12 +74,19 @@ class IngestState:
 
 @dataclass(slots=True)
 class State:
-    """Everything that travels."""
+    """Everything that travels.
+
+    `asked` is the host, port and ingest port that the sockets were opened for, `refused` counts the
+    connections and commands that were not admitted, by kind.
+    """
 
     listener_fd: int
+    asked: list[Any]
     ingest: IngestState
     accepted: int
+    refused: dict[str, int]
     viewers: list[ViewerState] = field(default_factory=list)
+    version: int = VERSION
 
     def descriptors(self) -> Iterator[int]:
         """Yield every descriptor that has to survive the exec."""
@@ -106,18 +106,43 @@ def encode(state: State) -> bytes:
 
 
 def decode(data: bytes) -> State:
-    """Make a state of JSON that `encode` made, in this program or in its predecessor."""
-    raw = json.loads(data)
-    raw["ingest"] = IngestState(**raw["ingest"])
-    raw["viewers"] = [
-        ViewerState(**{**viewer, "subscriber": _subscriber(viewer["subscriber"])})
-        for viewer in raw["viewers"]
-    ]
-    return State(**raw)
+    """Make a state of JSON that `encode` made, in this program or in its predecessor.
+
+    Raises:
+        SetupError: it is not what this program understands.
+    """
+    try:
+        raw = json.loads(data)
+        if raw["version"] == VERSION:
+            return _state(raw)
+        reason = f"its state is of version {raw['version']}, not {VERSION}"
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error)
+    raise SetupError(f"cannot take over from the running relay: {reason}")
 
 
-def _subscriber(raw: dict[str, Any] | None) -> SubscriberState | None:
-    return None if raw is None else SubscriberState(**raw)
+def _state(raw: dict[str, Any]) -> State:
+    ingest = IngestState(**raw["ingest"])
+    return State(**{**raw, "ingest": ingest, "viewers": [_viewer(each) for each in raw["viewers"]]})
+
+
+def _viewer(raw: dict[str, Any]) -> ViewerState:
+    subscriber = None if raw["subscriber"] is None else SubscriberState(**raw["subscriber"])
+    return ViewerState(**{**raw, "subscriber": subscriber})
+
+
+def take() -> State | None:
+    """Return what the previous program handed over, or None if there was none.
+
+    Raises:
+        SetupError: this program cannot go on from there.
+    """
+    fd = os.environ.pop(STATE_FD, None)
+    if fd is None:
+        return None
+    with open(int(fd), "rb") as file:
+        file.seek(0)
+        return decode(file.read())
 
 
 def adopt(fd: int) -> socket.socket:
@@ -126,101 +151,3 @@ def adopt(fd: int) -> socket.socket:
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     return sock
-
-
-# --- the new program's side
-
-
-def compatible() -> bool:
-    """Tell whether this program reads what the one that asks (see `Check`) would hand over."""
-    return os.environ.get(_VERSION, str(VERSION)) == str(VERSION)
-
-
-def take() -> State | None:
-    """Return what the previous program handed over, or None if there was none."""
-    fd = os.environ.pop(_STATE_FD, None)
-    if fd is None:
-        return None
-    with open(int(fd), "rb") as file:
-        file.seek(0)
-        return decode(file.read())
-
-
-def unblock_signals() -> None:
-    """Let the signals in that the previous program kept away; call it once handlers are set."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-# --- the old program's side
-
-_SIGNALS = {
-    getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
-}
-
-
-def replace_program(state: State) -> NoReturn:
-    """Become the new program. Everything that is not in the state ends here.
-
-    Raises:
-        OSError: the program could not be started; nothing has changed.
-    """
-    descriptors = list(state.descriptors())
-    with tempfile.TemporaryFile() as file:
-        file.write(encode(state))
-        file.flush()
-        os.environ[_STATE_FD] = str(file.fileno())
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            _inheritable([*descriptors, file.fileno()], True)
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-        finally:  # only ever reached by an exception
-            _inheritable(descriptors, False)
-            unblock_signals()
-            del os.environ[_STATE_FD]
-
-
-def _inheritable(descriptors: list[int], inheritable: bool) -> None:
-    for fd in descriptors:
-        os.set_inheritable(fd, inheritable)
-
-
-class Check:
-    """Runs the new program with `--check` in a child, and calls `done` with what was wrong.
-
-    That is "" if nothing was. The loop goes on meanwhile.
-    """
-
-    def __init__(self, loop: Loop, done: Callable[[str], None]) -> None:
-        self._loop = loop
-        self._done = done
-        self._output = b""
-        self._child = subprocess.Popen(
-            [sys.executable, *sys.orig_argv[1:], "--check"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, _VERSION: str(VERSION)},
-        )
-        assert self._child.stdout is not None
-        self._pipe: IO[bytes] = self._child.stdout
-        os.set_blocking(self._pipe.fileno(), False)
-        self._timer = loop.call_later(CHECK_TIMEOUT, self._child.kill)
-        loop.watch(self._pipe, self._readable, broken=lambda _error: loop.discard(self._pipe))
-
-    def _readable(self) -> None:
-        data = os.read(self._pipe.fileno(), 65536)
-        if data:
-            self._output = (self._output + data)[-4096:]
-            return
-        self._loop.discard(self._pipe)
-        self._reap()
-
-    def _reap(self) -> None:
-        """Wait for the child, which has closed its output and so is about to end."""
-        status = self._child.poll()
-        if status is None:
-            self._loop.call_later(0.01, self._reap)
-            return
-        self._timer.cancel()
-        lines = self._output.decode(errors="replace").strip().splitlines()
-        self._done("" if status == 0 else (lines or [f"exit status {status}"])[-1])

@@ -46,12 +46,19 @@ log = structlog.get_logger()
 class Ingest:
     """Reads the stream and hands each turn's runs to `forward`.
 
+    A `shared` socket is held by somebody else too, who will want it as it was: never connected.
     `owner` is None until the first datagram comes, and stays until another source takes over.
     `received` and `strangers` count datagrams.
     """
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, config: Config, forward: Callable[[list[Run]], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        config: Config,
+        forward: Callable[[list[Run]], None],
+        *,
+        shared: bool = False,
     ) -> None:
         self.owner: Address | None = None
         self.received = self.strangers = 0
@@ -62,7 +69,7 @@ class Ingest:
         self._moderation = Moderation(config.coalesce)
         self._batch = Batch()
         self._bound = sock.getsockname()
-        self._can_split = hasattr(socket, "SO_REUSEPORT")
+        self._can_split = hasattr(socket, "SO_REUSEPORT") and not shared
         self._door: socket.socket | None = None
         self._door_drops = 0
         self._last = 0.0
@@ -86,6 +93,7 @@ class Ingest:
             checked=self._checked,
             can_split=self._can_split,
             silent=self._silent,
+            last=self._last,
             received=self.received,
             strangers=self.strangers,
             overflowed=self.overflow.total,
@@ -103,10 +111,9 @@ class Ingest:
         if saved.door_fd is not None:
             self._door = adopt(saved.door_fd)
             self._bound = self._door.getsockname()
-        self._silent = saved.silent
+        self._silent, self._last = saved.silent, saved.last
         if self.owner is not None and not self._silent:
-            self._last = self._loop.time()
-            self._loop.call_later(self._timeout, self._check_silence)
+            self._loop.call_later(0, self._check_silence)
 
     # --- reading the stream
 
@@ -133,7 +140,7 @@ class Ingest:
         if count:
             self._arrived(started, count)
             self._forward(self._batch.finish())
-        self._rest(0.0 if full or not count else self._loop.time() - started)
+        self._rest(started, 0 if full else count)
 
     def _read(self) -> bool:
         """Fill the batch; return whether it is full, so that more may be waiting."""
@@ -170,9 +177,10 @@ class Ingest:
             self._loop.call_later(self._timeout, self._check_silence)
             log.info("ingest_resumed", source=show(self.owner))
 
-    def _rest(self, cost: float) -> None:
-        """Let datagrams gather for a while after a turn of this cost; 0: more may be there."""
-        wait = self._moderation.wait(cost) if cost else 0.0
+    def _rest(self, started: float, count: int) -> None:
+        """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
+        now = self._loop.time()
+        wait = self._moderation.wait(now, now - started, count) if count else 0.0
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(wait, self._pump) if wait else None
@@ -187,14 +195,14 @@ class Ingest:
         """
         if source == self.owner:
             return True
-        if (self.owner is None or self._silent) and self._may_own(source):
+        if (self.owner is None or self._silent) and self._may_own(source, size):
             self._lock(source, size)
             return True
         self._reject(source)
         return False
 
-    def _may_own(self, source: Address) -> bool:
-        return contains(self._allowed, unmapped(source)[0])
+    def _may_own(self, source: Address, size: int) -> bool:
+        return size > 0 and contains(self._allowed, unmapped(source)[0])
 
     def _lock(self, source: Address, size: int) -> None:
         if self.owner is None:
@@ -235,7 +243,7 @@ class Ingest:
                 data, source = self._door.recvfrom(65535)
             except BlockingIOError:
                 break
-            if source == self.owner or (self._silent and self._may_own(source)):
+            if source == self.owner or (self._silent and self._may_own(source, len(data))):
                 self._open_door(data, source)
             else:
                 self._reject(source)
@@ -260,7 +268,7 @@ class Ingest:
         if self._admit(source, len(data)) and data:
             self._arrived(self._loop.now, 1)
             self._forward([Run(memoryview(data), len(data), 1)])
-        self._rest(0.0)
+        self._rest(self._loop.now, 0)
 
     # --- what is not there
 

@@ -59,11 +59,14 @@ def allow_fragments(sock: socket.socket) -> None:
 def grow_receive_buffer(sock: socket.socket, size: int) -> int:
     """Ask for a receive buffer of `size` bytes, by privilege if possible; return what was granted.
 
-    The kernel doubles the number for its own book-keeping and reports the double (socket(7)).
+    The kernel doubles the number for its own book-keeping and reports the double (socket(7)). A
+    larger buffer is left alone: who opened it may have been allowed more than we are.
     """
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
     granted = _receive_buffer(sock)
+    if granted < size:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        granted = _receive_buffer(sock)
     if LINUX and granted < size:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)

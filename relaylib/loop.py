@@ -197,7 +197,16 @@ class Loop:
 
     def default_signal(self, signum: int) -> None:
         """Give the signal its original effect back."""
+        self._signals.pop(signum, None)
         signal.signal(signum, signal.SIG_DFL)
+
+    def take_signals(self) -> bytes:
+        """Return the signals that have come and were not called back yet; they will not be."""
+        assert self._wakeup is not None
+        try:
+            return self._wakeup.recv(4096)
+        except BlockingIOError:
+            return b""
 
     def _woken(self) -> None:
         assert self._wakeup is not None

@@ -12,13 +12,16 @@ class Moderation:
 
     Automatic: twenty times what the last turn cost, so that the relay spends about a twentieth of
     a core on turns until the cap is reached. A few subscribers cost microseconds, which rounds to
-    no wait at all; hundreds cost milliseconds, which reach the cap.
+    no wait at all; hundreds cost milliseconds, which reach the cap. A wait in which no second
+    datagram is to be expected would only add a wake-up, so then there is none either.
     """
 
     CAP = 0.010
-    """Longest added delay, wait and cost of the turn together, in seconds."""
+    """Longest added delay, in seconds: a datagram that comes just after a read waits for the rest
+    of that turn, for the gathering, and for the turn that sends it."""
 
     _FACTOR = 20
+    _WEIGHT = 1 / 16  # of the newest turn in the average interval between datagrams
     _TICK = 0.001
     """epoll_wait(2) counts whole milliseconds and rounds up: a shorter wait is none, and one tick
     of the cap is kept for the rounding."""
@@ -26,8 +29,12 @@ class Moderation:
     def __init__(self, fixed: float | None) -> None:
         self._cap = self.CAP if fixed is None else fixed
         self._factor = self._FACTOR if fixed is None else math.inf
+        self._interval = 0.0
+        self._since = -math.inf
 
-    def wait(self, cost: float) -> float:
-        """Return the seconds to wait after a turn that took `cost` seconds."""
-        wait = min(self._factor * cost, self._cap - cost - self._TICK)
-        return wait if wait >= self._TICK else 0.0
+    def wait(self, now: float, cost: float, count: int) -> float:
+        """Return the seconds to wait after a turn that took `cost` s for `count` datagrams."""
+        elapsed, self._since = now - self._since, now
+        self._interval += (min(elapsed / count, self._cap) - self._interval) * self._WEIGHT
+        wait = min(self._factor * cost, self._cap - 2 * cost - self._TICK)
+        return wait if wait >= max(self._TICK, 2 * self._interval) else 0.0

@@ -6,7 +6,7 @@ import socket
 
 import structlog
 
-from relaylib import control
+from relaylib import control, handover
 from relaylib.access import Access
 from relaylib.address import Address, show, unmapped
 from relaylib.config import Config
@@ -14,11 +14,9 @@ from relaylib.connection import Connection, tune
 from relaylib.destinations import Destinations
 from relaylib.errors import PeerError, RefusedError
 from relaylib.fanout import Fanout
-from relaylib.handover import ViewerState
 from relaylib.kernel import NO_DESCRIPTOR
 from relaylib.log import Throttle
 from relaylib.loop import Loop
-from relaylib.session import State
 from relaylib.viewer import Viewer
 
 ACCEPTS = 16
@@ -150,17 +148,15 @@ class Server:
         if fields is not None:
             log.info("protocol_error", client=client.name, reason=str(error), **fields)
 
-    def export(self) -> list[ViewerState]:
-        """Return what the next program needs to go on with every viewer.
+    def export(self) -> list[handover.ViewerState]:
+        """Return what the next program needs to go on with every viewer, leaving ones included."""
+        return [each.export() for each in self.clients]
 
-        A connection that is already closing has no future; its last bytes are in the kernel.
-        """
-        return [each.export() for each in self.clients if each.state is not State.CLOSED]
-
-    def restore(self, viewers: list[ViewerState], accepted: int) -> None:
-        """Go on with the viewers of the previous program."""
-        self.accepted = accepted
-        for saved in viewers:
+    def restore(self, inherited: handover.State) -> None:
+        """Go on with the viewers and the counters of the previous program."""
+        self.accepted = inherited.accepted
+        self.access.refused.update(inherited.refused)
+        for saved in inherited.viewers:
             viewer = Viewer.restore(self, saved)
             self.clients.add(viewer)
             self.access.present(viewer.peer[0])

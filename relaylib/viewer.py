@@ -54,6 +54,7 @@ class Viewer:
             pending=self.lines.pending.decode("latin-1"),
             telnet=self.lines.telnet,
             output=self.connection.output.decode("latin-1"),
+            closing=self.connection.reason,
             subscriber=None if subscriber is None else self._server.fanout.export(subscriber),
         )
 
@@ -66,6 +67,8 @@ class Viewer:
         viewer.state = State(saved.state)
         if saved.subscriber is not None:
             viewer.subscriber = server.destinations.restore(viewer, saved.subscriber)
+        if saved.closing:
+            viewer.connection.close(saved.closing)
         return viewer
 
     # --- the connection's owner
