@@ -1,0 +1,132 @@
+"""Measures the relay and its peers side by side: `make bench`.
+
+Prints the tables, and writes bench.json, bench.md and bench.svg.  The rooms are in
+tools/benchmarks/: what is measured and when (plan), who (contenders), how (measures, source,
+sinks), and what comes of it (results, targets, report, chart).
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from relaylib.errors import SetupError
+from relaylib.kernel import raise_descriptor_limit
+from tools.benchmarks import chart, machine, report
+from tools.benchmarks.conduct import Conductor
+from tools.benchmarks.contenders import AUTO, NAMES, Contender, line_up
+from tools.benchmarks.measures import Bench
+from tools.benchmarks.plan import PLANS, Plan
+from tools.replay.program import Parser, positive, run, say, whole
+
+_OUTPUT = machine.ROOT / "build" / "bench"
+_PUBLISHED = ("bench.json", "bench.md", "bench.svg")
+
+_EPILOG = """\
+examples:
+  bench.py                                everything, about six minutes
+  bench.py --plan quick                   one short round, to see where it stands
+  bench.py --only relay,'C reference'     two contenders
+  bench.py --publish                      also copy the figures and the chart to docs/
+"""
+
+
+def _seconds(text: str) -> float:
+    value = positive(text)
+    if value > 60:
+        raise argparse.ArgumentTypeError(f"more than a minute a window: {text!r}")
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"no contender {name!r}; there are {', '.join(NAMES)}")
+    return names
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="bench.py",
+        description="Measure the relay and its peers side by side, on the loopback.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--plan", choices=PLANS, default="full", help="how much to measure; smoke only tries it out"
+    )
+    add("--rounds", type=whole, metavar="N", help="repetitions of everything (plan full: 3)")
+    add("--seconds", type=_seconds, metavar="S", help="length of each window (plan full: 2.5)")
+    add("--only", type=_names, metavar="NAME,...", default=NAMES, help=f"of {', '.join(NAMES)}")
+    add("--output", type=Path, metavar="DIR", default=_OUTPUT, help="where to (build/bench)")
+    add("--publish", action="store_true", help="copy the figures and the chart to docs/")
+    return parser.parse_args(words)
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    plan = PLANS[options.plan]
+    return dataclasses.replace(
+        plan,
+        repetitions=options.rounds or plan.repetitions,
+        seconds=options.seconds or plan.seconds,
+    )
+
+
+def _measure(options: argparse.Namespace) -> bool:
+    """Carry out the plan and write what came of it; return whether the relay could be measured."""
+    machine.require_linux()
+    chart.require()
+    plan, output = _plan(options), options.output
+    reference = machine.compile_c("reference", output)
+    source = machine.compile_c("source", output)
+    raise_descriptor_limit()
+    everyone = line_up(reference)
+    present: dict[str, Contender] = {name: everyone[name] for name in NAMES if name in options.only}
+    facts = machine.describe()
+    results = Conductor(Bench(source, machine.claim_core()), plan, present).run()
+    text = report.markdown(results, plan, facts)
+    print(text, end="")
+    (output / "bench.md").write_text(text)
+    document = report.document(results, plan, facts)
+    (output / "bench.json").write_text(json.dumps(document, indent=1) + "\n")
+    chart.draw(results, plan, facts, output / "bench.svg")
+    return not any(name.startswith(AUTO) for name in results.failures)
+
+
+def _publish(output: Path) -> None:
+    docs = machine.ROOT / "docs"
+    docs.mkdir(exist_ok=True)
+    for name in _PUBLISHED:
+        shutil.copyfile(output / name, docs / name)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return the exit status, 1 when this relay could not be measured.
+
+    Missing a target is a result and no failure.  Raises SetupError.
+    """
+    options = _options(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # let every child be ended
+    try:
+        measured = _measure(options)
+        if options.publish:
+            _publish(options.output)
+    except OSError as error:
+        raise SetupError(f"{error.strerror}: {error.filename}") from None
+    except KeyboardInterrupt:
+        return 130
+    if not measured:
+        say("bench.py: the relay could not be measured; the report says why")
+    return 0 if measured else 1
+
+
+if __name__ == "__main__":
+    sys.exit(run("bench.py", main))

@@ -1,0 +1,1 @@
+"""The rooms of `tools/bench.py`: the relay and its peers, measured side by side in one run."""

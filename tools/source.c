@@ -1,0 +1,74 @@
+/* The benchmark's stream: datagrams of seven MPEG-TS packets, each stamped with the time it was sent.
+ *
+ * Standard input is a UDP socket, connected to the relay under test by whoever starts this program:
+ * the same source address that made the first contact keeps sending, and there is no address to parse.
+ * Written in C so that a thousand wake-ups a second leave the machine to the relay.
+ *
+ * Each datagram holds 7 packets of PID 256 with running continuity counters; in the first packet's
+ * payload, at offset 4, CLOCK_REALTIME in nanoseconds (that clock, because the kernel's receive time
+ * stamps have no other).  A burst is one send with UDP_SEGMENT, see udp(7).
+ *
+ * usage: source RATE BURST SECONDS <&SOCKET     prints the number of datagrams sent
+ */
+#define _GNU_SOURCE
+#include <netinet/udp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+enum { PACKET = 188, PACKETS = 7, SIZE = PACKET * PACKETS, BURST_LIMIT = 49, STAMP_AT = 4 };
+
+static int64_t now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+static void sleep_until(int64_t when) {
+    struct timespec time = {when / 1000000000, when % 1000000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+
+static void fill(unsigned char *datagram, uint64_t number) {
+    int64_t stamp = now(CLOCK_REALTIME);
+    for (int i = 0; i < PACKETS; i++) {
+        unsigned char header[] = {0x47, 0x01, 0x00, 0x10 | ((number * PACKETS + i) & 15)};
+        memcpy(datagram + i * PACKET, header, sizeof header);
+    }
+    memcpy(datagram + STAMP_AT, &stamp, sizeof stamp);
+}
+
+int main(int argc, char **argv) {
+    static unsigned char burst[BURST_LIMIT * SIZE];
+    double rate = argc == 4 ? atof(argv[1]) : 0;
+    int count = argc == 4 ? atoi(argv[2]) : 0;
+    if (rate <= 0 || count < 1 || count > BURST_LIMIT) {
+        fputs("usage: source RATE BURST SECONDS <&SOCKET\n", stderr);
+        return 2;
+    }
+    int size = SIZE;
+    if (count > 1 && setsockopt(0, SOL_UDP, UDP_SEGMENT, &size, sizeof size) < 0) {
+        perror("UDP_SEGMENT");
+        return 1;
+    }
+    uint64_t sent = 0;
+    int64_t start = now(CLOCK_MONOTONIC), end = start + (int64_t)(atof(argv[3]) * 1e9);
+    for (int64_t due = start; due < end; due = start + (int64_t)(sent * 1e9 / rate)) {
+        sleep_until(due);
+        for (int i = 0; i < count; i++)
+            fill(burst + i * SIZE, sent + i);
+        if (send(0, burst, (size_t)count * SIZE, 0) >= 0)
+            sent += count;
+        else if (now(CLOCK_MONOTONIC) >= end)
+            break; /* nobody listens any more */
+    }
+    printf("%llu\n", (unsigned long long)sent);
+    return 0;
+}
