@@ -104,7 +104,7 @@ def bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         if kind == socket.SOCK_STREAM and os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)

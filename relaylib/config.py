@@ -95,7 +95,11 @@ def parse(argv: Sequence[str]) -> Config:
     Raises:
         SystemExit: after --help or --version (0), or a wrong option (2).
     """
-    words = vars(_parser().parse_args(argv))
+    parser = _parser()
+    try:
+        words = vars(parser.parse_args(argv))
+    except (UnicodeDecodeError, RecursionError):
+        parser.error("an @file is not text, or includes itself")
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
         words[name] = tuple(chain.from_iterable(words[name] or [default]))
     return Config(**words)
@@ -166,7 +170,7 @@ def _add_program(group: Group) -> None:
 
 
 def _port(text: str) -> int:
-    if text.isascii() and text.isdecimal() and int(text) <= 65535:
+    if text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a port (0 to 65535): {text!r}")
 

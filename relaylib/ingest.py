@@ -125,31 +125,41 @@ class Ingest:
         self._loop.watch(sock, self._pump, broken=self._broken)
 
     def _broken(self, _error: Exception) -> None:
-        """Go on: the datagrams that met the bug have been read, the next ones may fare better."""
+        """Go on: the datagrams that met the bug have been read, the next ones may fare better.
+
+        `_pump` has seen to it that they will be read.
+        """
 
     def _look(self) -> None:
-        if self._timer is None:
+        """Read in the middle of a crowded turn, unless datagrams are to gather for longer."""
+        if self._timer is None or self._timer.when <= self._loop.time():
             self._pump()
 
     def _pump(self) -> None:
         """Read a batch, forward it, and decide when to read the next one."""
         started = self._loop.time()
         self._batch.clear()
-        full = self._read_checked() if self._checked else self._read()
-        count = self._batch.count
-        if count:
-            self._arrived(started, count)
-            self._forward(self._batch.finish())
-        self._rest(started, 0 if full else count)
+        full = False
+        try:
+            full = self._read_checked() if self._checked else self._read()
+            if self._batch.count:
+                self._arrived(started, self._batch.count)
+                self._forward(self._batch.finish())
+        finally:  # a bug costs the datagrams that met it, not those that follow
+            self._rest(started, 0 if full else self._batch.count)
 
     def _read(self) -> bool:
-        """Fill the batch; return whether it is full, so that more may be waiting."""
+        """Fill the batch; return whether it is full, so that more may be waiting.
+
+        Anybody on the LAN can forge an ICMP error that a connected socket then reports (ip(7)). It
+        means nothing here: the relay sends nothing on this socket.
+        """
         receive, room, add = self._stream.recv_into, self._batch.room, self._batch.add
         try:
             for _ in range(MAX_DATAGRAMS):
                 if not add(receive(room())):
                     break
-        except BlockingIOError:
+        except OSError:
             return False
         return True
 

@@ -1,11 +1,13 @@
 """Just enough of systemd's service protocol: sd_notify(3), sd_listen_fds(3). Without systemd: none.
 
-Written out because it is twenty lines, and the libraries for it are either bindings that need a C
+Written out because it is forty lines, and the libraries for it are either bindings that need a C
 compiler or have not been touched for years.
 """
 
 import os
 import socket
+
+from relaylib.errors import SetupError
 
 _FIRST_FD = 3
 """SD_LISTEN_FDS_START: inherited sockets are numbered from here."""
@@ -27,30 +29,47 @@ def notify(state: str) -> None:
 
 def watchdog_period() -> float | None:
     """Return how often to send "WATCHDOG=1", in seconds: half of what the manager allows."""
-    usec = os.environ.get("WATCHDOG_USEC", "")
-    if not usec.isdecimal() or not _mine("WATCHDOG_PID"):
-        return None
-    return int(usec) / 2e6
+    mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return _number("WATCHDOG_USEC") / 2e6 if mine and _number("WATCHDOG_USEC") else None
 
 
 def take_listen_sockets() -> dict[socket.SocketKind, socket.socket]:
-    """Return the sockets the manager opened for us, by kind; of each kind the first.
+    """Return the sockets that the manager opened for us: at most one TCP and one UDP socket.
 
     The variables are removed, so that neither a child nor a restarted relay takes them again.
+
+    Raises:
+        SetupError: there are others among them.
     """
-    mine = _mine("LISTEN_PID")
-    count = os.environ.get("LISTEN_FDS", "")
+    count = _number("LISTEN_FDS") if _number("LISTEN_PID") == os.getpid() else 0
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
     sockets: dict[socket.SocketKind, socket.socket] = {}
-    if mine and count.isdecimal():
-        for fd in range(_FIRST_FD, _FIRST_FD + int(count)):
-            os.set_inheritable(fd, False)
-            sock = socket.socket(fileno=fd)
-            sock.setblocking(False)
-            sockets.setdefault(socket.SocketKind(sock.type), sock)
+    for fd in range(_FIRST_FD, _FIRST_FD + count):
+        sock = _given(fd)
+        if sock.type in sockets:
+            raise SetupError(f"more than one socket for {sock.type.name} from the service manager")
+        sockets[socket.SocketKind(sock.type)] = sock
     return sockets
 
 
-def _mine(name: str) -> bool:
-    return os.environ.get(name, str(os.getpid())) == str(os.getpid())
+def _given(fd: int) -> socket.socket:
+    """Make a non-blocking socket object of a descriptor from the manager."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise SetupError(f"no socket from the service manager: {error.strerror}") from None
+    listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or listening != (
+        sock.type == socket.SOCK_STREAM
+    ):
+        raise SetupError("not a listening TCP socket nor a UDP one from the service manager")
+    os.set_inheritable(fd, False)
+    sock.setblocking(False)
+    return sock
+
+
+def _number(name: str) -> int:
+    """Return a number from the environment; 0 if it is not there, or none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else 0
