@@ -25,7 +25,7 @@ class Destinations:
         self._loop = loop
         self._fanout = fanout
         self._ingest = ingest
-        self._owners: dict[tuple[str, int], Viewer] = {}
+        self._owners: dict[Address, Viewer] = {}
 
     def subscribe(self, viewer: Viewer, port: int) -> Subscriber:
         """Stream to a port of the client's own address; its present subscriber if it is the same.
@@ -34,15 +34,14 @@ class Destinations:
             RefusedError: the destination is taken, or is the relay itself, or cannot be reached.
         """
         destination: Address = (viewer.peer[0], port, *viewer.peer[2:])
-        key = (viewer.peer[0], port)
-        if self._owners.get(key, viewer) is not viewer:
+        if self._owners.get(destination, viewer) is not viewer:
             raise RefusedError(f"destino ocupado por otra sesion: {show(destination)}")
         if self._is_ingest(destination):
             raise RefusedError(f"destino no valido: {show(destination)} es la entrada del relay")
         subscriber = viewer.subscriber
         if subscriber is None or subscriber.destination != destination:
             subscriber = self._open(viewer, destination)
-        self._owners[key] = viewer
+        self._owners[destination] = viewer
         self._fanout.resume(subscriber)
         log.info("subscribed", client=viewer.name, destination=show(destination))
         return subscriber
@@ -50,7 +49,7 @@ class Destinations:
     def restore(self, viewer: Viewer, saved: SubscriberState) -> Subscriber:
         """Go on with a subscriber of the previous program."""
         subscriber = self._fanout.restore(saved)
-        self._owners[subscriber.destination[0], subscriber.destination[1]] = viewer
+        self._owners[subscriber.destination] = viewer
         return subscriber
 
     def _open(self, viewer: Viewer, destination: Address) -> Subscriber:
@@ -72,7 +71,7 @@ class Destinations:
         """Send nothing more to a subscriber, and free its destination."""
         self._fanout.pause(subscriber)
         self._loop.call_soon(subscriber.sock.close)
-        del self._owners[subscriber.destination[0], subscriber.destination[1]]
+        del self._owners[subscriber.destination]
         log.info(
             "unsubscribed",
             client=viewer.name,
@@ -84,4 +83,4 @@ class Destinations:
 
     def player_refused(self, subscriber: Subscriber) -> None:
         """Tell the session that its player's port stayed closed."""
-        self._owners[subscriber.destination[0], subscriber.destination[1]].player_refused()
+        self._owners[subscriber.destination].player_refused()

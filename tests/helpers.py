@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20.0
-"""Seconds before a wait is a failure. Generous: it is only ever used up when something is broken."""
+"""Seconds before a wait is a failure. Generous: only something broken ever uses it up."""
 
 SINK_BUFFER = 4 << 20
 """Receive buffer of a test's viewer, in bytes, so that a loaded machine does not drop for it."""
