@@ -1,0 +1,59 @@
+"""Faults on purpose: what networks do to datagrams, repeatable from a seed. Pure.
+
+Every datagram draws the same number of random numbers whatever is asked for, so the same seed drops
+the same datagrams whether or not others are duplicated as well.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tools.replay.mpegts import Timed
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Probabilities from 0 to 1, and the most that a datagram is delayed, in seconds."""
+
+    drop: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    jitter: float = 0.0
+
+
+@dataclass(slots=True)
+class Done:
+    """How many datagrams met which fault."""
+
+    dropped: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+
+
+def inject(
+    datagrams: Iterable[Timed], faults: Faults, rng: random.Random, done: Done
+) -> Iterator[Timed]:
+    """Drop, duplicate, swap and delay datagrams.
+
+    A reordered datagram is sent right behind the next one that is not. Jitter alone never reorders:
+    a datagram that is delayed delays those behind it.
+    """
+    held = list[bytes]()
+    latest = 0
+    for due, payload in datagrams:
+        drop, duplicate, reorder, delay = (rng.random() for _ in range(4))
+        if drop < faults.drop:
+            done.dropped += 1
+            continue
+        copies = [payload]
+        if duplicate < faults.duplicate:
+            done.duplicated += 1
+            copies.append(payload)
+        if reorder < faults.reorder:
+            done.reordered += 1
+            held += copies
+            continue
+        latest = max(latest, due + int(delay * faults.jitter * 1e9))
+        yield from ((latest, each) for each in (*copies, *held))
+        held.clear()
+    yield from ((latest, each) for each in held)
