@@ -16,8 +16,9 @@ from typing import NoReturn
 
 from relaylib import __version__
 from relaylib.address import show
+from relaylib.arguments import Parser, port
 from relaylib.connection import tune
-from relaylib.control import MAX_PORT, MIN_PORT
+from relaylib.control import MIN_PORT
 from relaylib.errors import SetupError
 from relaylib.loop import Loop
 from relaylib.player import find_player, stream_url
@@ -57,20 +58,8 @@ def connect(host: str, port: int) -> socket.socket:
     return sock
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {message} (--help shows how)\n")
-        raise SystemExit(2)
-
-
-def _number(text: str, low: int) -> int:
-    if text.isascii() and text.isdecimal() and low <= int(text) <= MAX_PORT:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"not a port from {low} to {MAX_PORT}: {text!r}")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="client.py",
         usage="%(prog)s HOST PORT VLCPORT [--vlc[=rtp|udp]]",
         description="Ask a relay for its stream, and control it.",
@@ -80,8 +69,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("host", metavar="HOST", help="the relay's name or address, IPv4 or IPv6")
-    add("port", metavar="PORT", type=lambda text: _number(text, 1), help="its TCP port")
-    add("vlcport", metavar="VLCPORT", type=lambda text: _number(text, MIN_PORT),
+    add("port", metavar="PORT", type=lambda text: port(text, 1), help="its TCP port")
+    add("vlcport", metavar="VLCPORT", type=lambda text: port(text, MIN_PORT),
         help="the UDP port here where the player listens")  # fmt: skip
     add("--vlc", metavar="=rtp|udp", nargs="?", choices=("rtp", "udp"),
         help="open VLC there, for RTP unless --vlc=udp, and close it on leaving")  # fmt: skip

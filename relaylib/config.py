@@ -2,16 +2,13 @@
 
 import argparse
 import ipaddress
-import math
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import NoReturn
 
 from relaylib import __version__
 from relaylib.access import ANY, PRIVATE, Limits, Network
+from relaylib.arguments import Parser, number, port
 from relaylib.log import LEVELS
 
 Group = argparse._ArgumentGroup
@@ -73,22 +70,6 @@ class Config:
         return Limits(self.allow, self.max_clients, self.max_clients_per_ip)
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose files may have comments."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and exit with status 2."""
-        print(f"{self.prog}: {' '.join(message.split())} (--help shows how)", file=sys.stderr)
-        raise SystemExit(2)
-
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Split a line of an @file into words, as a shell would."""
-        try:
-            return shlex.split(arg_line, comments=True)
-        except ValueError as error:
-            self.error(f"cannot read {arg_line!r}: {error}")
-
-
 def parse(argv: Sequence[str]) -> Config:
     """Make the configuration from the words of the command line.
 
@@ -130,7 +111,7 @@ def _add_addresses(parser: Parser) -> None:
         "port",
         nargs="?",
         metavar="PORT",
-        type=_port,
+        type=port,
         help="port for control (TCP) and stream (UDP) (9000; 0: any free one)",
     )
 
@@ -150,7 +131,7 @@ def _add_access(group: Group) -> None:
 
 def _add_stream(group: Group) -> None:
     add = group.add_argument
-    add("--ingest-port", metavar="N", type=_port, help="UDP port for the stream, if another")
+    add("--ingest-port", metavar="N", type=port, help="UDP port for the stream, if another")
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence after which another source may take over (2)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
@@ -169,34 +150,21 @@ def _add_program(group: Group) -> None:
     add("--version", action="version", version=f"relay {__version__}")
 
 
-def _port(text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"not a port (0 to 65535): {text!r}")
-
-
 def _count(text: str) -> int:
-    return int(_number(text, 1, 1_000_000, "connections"))
+    return int(number(text, 1, 1_000_000, "a number of connections from 1 to 1000000"))
 
 
 def _seconds(text: str) -> float:
-    return _number(text, 0.1, 86_400, "seconds")
+    return number(text, 0.1, 86_400, "seconds from 0.1 to 86400")
 
 
 def _coalesce(text: str) -> float | None:
     if text == "auto":
         return None
-    return _number(text, 0, COALESCE_MAX_MS, "ms, nor auto") / 1000
-
-
-def _number(text: str, low: float, high: float, unit: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if low <= value <= high:
-        return value
-    raise argparse.ArgumentTypeError(f"not between {low:g} and {high:g} {unit}: {text!r}")
+    return (
+        number(text, 0, COALESCE_MAX_MS, f"auto, nor milliseconds from 0 to {COALESCE_MAX_MS:g}")
+        / 1000
+    )
 
 
 def _networks(text: str) -> tuple[Network, ...]:

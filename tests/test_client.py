@@ -191,9 +191,9 @@ def test_a_large_script_waits_its_turn(relay: Relay) -> None:
     ("words", "status", "reason"),
     [
         (["localhost"], 2, "the following arguments are required: PORT, VLCPORT"),
-        (["localhost", "0", "5004"], 2, "argument PORT: not a port from 1 to 65535: '0'"),
-        (["localhost", "9000", "80"], 2, "argument VLCPORT: not a port from 1024 to 65535: '80'"),
-        (["localhost", "9000", "x"], 2, "argument VLCPORT: not a port from 1024 to 65535: 'x'"),
+        (["localhost", "0", "5004"], 2, "argument PORT: not a port (1 to 65535): '0'"),
+        (["localhost", "9000", "80"], 2, "argument VLCPORT: not a port (1024 to 65535): '80'"),
+        (["localhost", "9000", "x"], 2, "argument VLCPORT: not a port (1024 to 65535): 'x'"),
         (["localhost", "9000", "5004", "--vlc=hls"], 2, "argument --vlc: invalid choice: 'hls'"),
         (["localhost", "9000", "5004", "--quick"], 2, "unrecognized arguments: --quick"),
         (["nowhere.invalid", "9000", "5004"], 1, "unknown host: nowhere.invalid"),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from relaylib.arguments import Parser
 from relaylib.errors import SetupError
 from relaylib.kernel import raise_descriptor_limit
 from tools.benchmarks import chart, machine, report
@@ -23,7 +24,7 @@ from tools.benchmarks.conduct import Conductor
 from tools.benchmarks.contenders import AUTO, NAMES, Contender, line_up
 from tools.benchmarks.measures import Bench
 from tools.benchmarks.plan import PLANS, Plan
-from tools.replay.program import Parser, positive, run, say, whole
+from tools.replay.program import positive, run, say, whole
 
 _OUTPUT = machine.ROOT / "build" / "bench"
 _PUBLISHED = ("bench.json", "bench.md", "bench.svg")

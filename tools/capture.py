@@ -17,15 +17,14 @@ from typing import BinaryIO
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
 from relaylib.address import show
+from relaylib.arguments import Parser, port
 from relaylib.errors import SetupError
 from tools.replay.captures import PcapngWriter, PcapWriter, Writer, library
 from tools.replay.packets import encode
 from tools.replay.program import (
     Interruption,
-    Parser,
     Progress,
     amount,
-    port,
     positive,
     rate,
     run,
@@ -63,7 +62,7 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("port", metavar="PORT", type=_port, help="UDP port to listen at (0: any free one)")
+    add("port", metavar="PORT", type=port, help="UDP port to listen at (0: any free one)")
     add("file", metavar="FILE", type=_file, help="capture to write: .pcap or .pcapng")
     add("--group", metavar="ADDR", help="multicast group to join")
     add("--host", metavar="ADDR", help="address of this machine to listen at, or of the interface "
@@ -71,10 +70,6 @@ def _parser() -> Parser:
     add("--seconds", metavar="S", type=positive, help="stop after this time")
     add("--count", metavar="N", type=whole, help="stop after this many datagrams")
     return parser
-
-
-def _port(text: str) -> int:
-    return port(text, lowest=0)
 
 
 def _file(text: str) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
+from relaylib.arguments import Parser, port
 from relaylib.errors import SetupError
 from tools.replay import rtp
 from tools.replay.captures import is_capture
@@ -23,12 +24,10 @@ from tools.replay.faults import Done, Faults, inject
 from tools.replay.mpegts import MediaError, Timed, at_bitrate, datagrams, paced
 from tools.replay.program import (
     Interruption,
-    Parser,
     Progress,
     amount,
     bitrate,
     milliseconds,
-    port,
     positive,
     probability,
     rate,
@@ -94,11 +93,11 @@ def _where(words: Sequence[str]) -> tuple[str, int, Path]:
         case [file]:
             return "127.0.0.1", 9000, Path(file)
         case [host, number]:
-            return host, port(number), SAMPLE
+            return host, port(number, 1), SAMPLE
         case [file, host, number] if number.isdecimal() and not host.isdecimal():
-            return host, port(number), Path(file)
+            return host, port(number, 1), Path(file)
         case [host, number, file]:
-            return host, port(number), Path(file)
+            return host, port(number, 1), Path(file)
         case _:
             raise argparse.ArgumentTypeError(f"too many arguments: {words[3]!r}")
 

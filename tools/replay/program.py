@@ -15,18 +15,10 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
+from relaylib.arguments import number
 from relaylib.errors import SetupError
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and exit."""
-        say(f"{self.prog}: {message} (--help shows how)")
-        raise SystemExit(2)
 
 
 def run(program: str, main: Callable[[], int]) -> int:
@@ -46,16 +38,9 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def port(text: str, lowest: int = 1) -> int:
-    """Argument type: a UDP port."""
-    if text.isascii() and text.isdecimal() and lowest <= int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"not a port ({lowest} to 65535): {text!r}")
-
-
 def positive(text: str) -> float:
     """Argument type: a number above 0, such as a factor or seconds."""
-    return _number(text, 1e-6, 1e9, "a number above 0")
+    return number(text, 1e-6, 1e9, "a number above 0")
 
 
 def whole(text: str) -> int:
@@ -67,14 +52,14 @@ def whole(text: str) -> int:
 
 def milliseconds(text: str) -> float:
     """Argument type: a time in milliseconds, returned in seconds."""
-    return _number(text, 0, 60_000, "a time between 0 and 60000 ms") / 1000
+    return number(text, 0, 60_000, "a time between 0 and 60000 ms") / 1000
 
 
 def probability(text: str) -> float:
     """Argument type: 0.02 or 2%."""
     if text.endswith("%"):
-        return _number(text[:-1], 0, 100, "a probability (0.02 or 2%)") / 100
-    return _number(text, 0, 1, "a probability (0.02 or 2%)")
+        return number(text[:-1], 0, 100, "a probability (0.02 or 2%)") / 100
+    return number(text, 0, 1, "a probability (0.02 or 2%)")
 
 
 def bitrate(text: str) -> float:
@@ -83,17 +68,7 @@ def bitrate(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"not a bit rate (5M, 500k or 64000): {text!r}")
     unit = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
-    return _number(match[1], 1 / unit, 1e12 / unit, "a bit rate (5M, 500k or 64000)") * unit
-
-
-def _number(text: str, low: float, high: float, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if low <= value <= high:
-        return value
-    raise argparse.ArgumentTypeError(f"not {what}: {text!r}")
+    return number(match[1], 1 / unit, 1e12 / unit, "a bit rate (5M, 500k or 64000)") * unit
 
 
 class Interruption:
