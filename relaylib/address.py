@@ -100,18 +100,19 @@ def bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
         SetupError: as for `bind_pair`.
     """
     family, address = resolve(host, port)
-    sock = socket.socket(family, kind)
     try:
-        sock.setblocking(False)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
-        if kind == socket.SOCK_STREAM and os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        if kind == socket.SOCK_STREAM:
-            sock.listen(BACKLOG)
+        with contextlib.ExitStack() as undo:
+            sock = undo.enter_context(socket.socket(family, kind))
+            sock.setblocking(False)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
+            if kind == socket.SOCK_STREAM and os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            if kind == socket.SOCK_STREAM:
+                sock.listen(BACKLOG)
+            undo.pop_all()
     except OSError as error:
-        sock.close()
         raise SetupError(_why(error, show(address), kind)) from None
     return sock
 

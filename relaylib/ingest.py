@@ -232,14 +232,13 @@ class Ingest:
         try:
             self._door = kernel.split(self._stream, self._bound, self.owner)
         except OSError as error:
-            self._can_split = False
             log.debug("ingest_not_split", reason=error.strerror)
             return
         self._door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DOOR_BUFFER)
         self._door_drops = kernel.dropped(self._door)
 
-    def _reject(self, source: Address, count: int = 1) -> None:
-        self.strangers += count
+    def _reject(self, source: Address) -> None:
+        self.strangers += 1
         fields = self._stranger_log.admit(self._loop.now)
         if fields is not None:
             log.warning("source_rejected", source=show(source), total=self.strangers, **fields)
@@ -271,7 +270,9 @@ class Ingest:
         self._pump()
         if self._door is None:
             return
-        self._can_split = source != self.owner
+        if source != self.owner and not self._silent:
+            self._reject(source)  # the owner is back: its datagrams were waiting
+            return
         self._loop.discard(self._stream)
         door, self._door = self._door, None
         self._use(door)

@@ -7,8 +7,7 @@ and a turn whose cost can be measured.
 
 A turn: end-of-turn work of the last one, sleep until a socket or the nearest timer is ready,
 dispatch, timers. Handlers never block and bound their own work; what they close is only reaped at
-the end of the turn, so a descriptor's number cannot be used again while events that were reported
-for its old owner are still waiting to be dispatched.
+the end of the turn, so that its number cannot be used again while its old owner's events wait.
 """
 
 import heapq

@@ -141,6 +141,7 @@ class Check:
         self._loop.discard(self._pipe)
         self._timer.cancel()
         self._child.kill()
+        self._child.wait()
         self._done(str(error))
 
     def _readable(self) -> None:

@@ -6,6 +6,7 @@ Nothing here sleeps for luck: every wait is for a condition, bounded by `PATIENC
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -47,6 +48,16 @@ def need(*programs: str) -> None:
         pytest.fail(f"CI must have {', '.join(missing)}")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
+
+
+def need_ipv6(*hosts: str) -> None:
+    """Skip the test if one of its hosts is an IPv6 address and this machine has no IPv6."""
+    if not any(":" in host for host in hosts):
+        return
+    try:
+        udp_socket("::1").close()
+    except OSError:
+        pytest.skip("needs IPv6")
 
 
 class Program:
@@ -226,6 +237,21 @@ def udp_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SINK_BUFFER)
     sock.bind((host, port))
     return sock
+
+
+def unused_port() -> int:
+    """A port that is free for TCP and UDP, from below the range that kernels choose from.
+
+    In that range a port that was free a moment ago may be anybody's connection by now.
+    """
+    while True:
+        address = ("127.0.0.1", random.randrange(15_000, 32_000))
+        with (
+            contextlib.suppress(OSError),
+            udp_socket(*address),
+            socket.create_server(address),
+        ):
+            return address[1]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,27 @@
+"""What every test gets: hypothesis without clocks, so that a loaded machine fails nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.helpers import Relay
+
+settings.register_profile(
+    "relay", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("relay")
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """A relay of this test's own, with the defaults."""
+    with Relay() as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def shared_relay() -> Iterator[Relay]:
+    """A relay that a module's tests share: each brings its own connections and takes them away."""
+    with Relay() as program:
+        yield program

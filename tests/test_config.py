@@ -1,0 +1,132 @@
+"""The command line, and what becomes of it."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaylib.config import Config, parse
+
+
+def test_nothing_asked_for_is_the_default() -> None:
+    """With no words every field has its documented default."""
+    config = parse([])
+    assert config == Config()
+    assert (config.host, config.port, config.ingest_port) == ("0.0.0.0", 9000, None)
+    assert (config.coalesce, config.segmentation, config.source_timeout) == (None, True, 2.0)
+
+
+def test_a_configuration_does_not_change() -> None:
+    """Nobody can alter the configuration once it is made."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse([]).port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("::", "host", "::"),
+        ("localhost 7000", "port", 7000),
+        ("localhost 0", "port", 0),
+        ("--ingest-port 5000", "ingest_port", 5000),
+        ("--ingest-port=65535", "ingest_port", 65535),
+        ("--coalesce auto", "coalesce", None),
+        ("--coalesce 0", "coalesce", 0.0),
+        ("--coalesce 2.5", "coalesce", 0.0025),
+        ("--coalesce 100", "coalesce", 0.1),
+        ("--no-segmentation", "segmentation", False),
+        ("--source-timeout 0.5", "source_timeout", 0.5),
+        ("--log-format json", "log_format", "json"),
+        ("--log-level debug", "log_level", "debug"),
+    ],
+)
+def test_each_option_has_its_field(words: str, field: str, value: object) -> None:
+    """An option changes its own field, in seconds where it is a time, and no other."""
+    config = parse(words.split())
+    assert getattr(config, field) == value
+    if words.startswith("-"):
+        assert dataclasses.replace(Config(), **{field: value}) == config  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "h 65536",
+        "h -1",
+        "h +1",
+        "h 1e3",
+        "h " + "9" * 5000,
+        "h \u0665\u0660\u0660\u0664",
+        "--coalesce 100.1",
+        "--coalesce inf",
+        "--coalesce nan",
+        "--coalesce=-1",
+        "--coalesce ''",
+        "--source-timeout 0.05",
+        "--source-timeout nan",
+        "--log-level error!",
+        "--unknown",
+        "@/nonexistent/file",
+    ],
+)
+def test_what_is_wrong_is_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every wrong word ends the program with status 2 and a single line."""
+    assert_refused(words.split(), capsys)
+
+
+def assert_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Check that these words are refused in one line; return it."""
+    with pytest.raises(SystemExit) as end:
+        parse(words)
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("relay.py: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+# --- files
+
+
+def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
+    """An @file holds words as a shell would read them, with comments and blank lines."""
+    file = tmp_path / "relay.conf"
+    file.write_text("# the lab\n127.0.0.1 7000\n\n--coalesce 5  # ms\n--log-format 'json'\n")
+    config = parse([f"@{file}", "--log-level", "debug"])
+    assert (config.host, config.port, config.coalesce) == ("127.0.0.1", 7000, 0.005)
+    assert (config.log_format, config.log_level) == ("json", "debug")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"--coalesce 'x\n", "--coalesce 'x"),
+        (b"\xff\xfe\x00", "not text"),
+        (b"@FILE\n", "includes itself"),
+        (b"--coalesce x\n", "'x'"),
+    ],
+)
+def test_a_wrong_file_is_one_line(
+    tmp_path: Path, content: bytes, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that cannot be read or understood is refused like a wrong word."""
+    file = tmp_path / "relay.conf"
+    file.write_bytes(content.replace(b"FILE", str(file).encode()))
+    assert named in assert_refused([f"@{file}"], capsys)
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8),
+        max_size=4,
+    )
+)
+def test_any_words_are_a_configuration_or_a_refusal(words: list[str]) -> None:
+    """Whatever the words, they make a configuration or end the program; nothing else escapes."""
+    try:
+        assert isinstance(parse(words), Config)
+    except SystemExit as end:
+        assert end.code in (0, 2)  # noqa: PT017

@@ -1,0 +1,51 @@
+"""How long datagrams may gather: the cap, and when gathering is worth it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaylib.moderation import Moderation
+
+COSTS = st.floats(0, 0.05)
+INTERVALS = st.floats(1e-6, 0.1)
+
+
+def settled(moderation: Moderation, cost: float, per_second: float) -> float:
+    """Return the wait once a stream of this rate, and turns of this cost, have gone on for long."""
+    now, wait = 0.0, 0.0
+    for _ in range(200):
+        gathered = max(1, round((wait + cost) * per_second))
+        now += max(wait + cost, gathered / per_second)
+        wait = moderation.wait(now, cost, gathered)
+    return wait
+
+
+@given(st.sampled_from([None, 0.0, 0.002, 0.005, 0.1]), COSTS, INTERVALS)
+def test_the_added_delay_never_passes_its_cap(
+    fixed: float | None, cost: float, interval: float
+) -> None:
+    """The wait and the turns around it together add no more than asked for: 10 ms by default."""
+    wait = settled(Moderation(fixed), cost, 1 / interval)
+    assert wait >= 0
+    assert wait == 0 or wait + 2 * cost <= (0.010 if fixed is None else fixed)
+
+
+def test_zero_never_waits() -> None:
+    """With --coalesce 0 every datagram leaves at once, whatever it costs."""
+    for cost in (0.0, 0.001, 0.02):
+        assert settled(Moderation(0.0), cost, 5000) == 0
+
+
+def test_few_subscribers_are_served_at_once() -> None:
+    """A turn that costs some microseconds is not worth waiting for."""
+    assert settled(Moderation(None), 20e-6, 500) == 0
+
+
+def test_many_subscribers_are_served_in_batches() -> None:
+    """A turn that costs much is had less often, up to the cap, if that makes batches."""
+    assert settled(Moderation(None), 0.001, 500) > 0.004
+    assert settled(Moderation(None), 0.0005, 3000) > 0.004
+
+
+def test_what_would_gather_nothing_is_not_tried() -> None:
+    """A stream of few datagrams a second is not delayed: no second one would come in time."""
+    assert settled(Moderation(None), 0.001, 20) == 0
