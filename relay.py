@@ -2,7 +2,7 @@
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
 travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `connection` reads bytes,
-`control` makes a request of them, `session` says what it does now, `server` does it and replies.
+`control` makes a request of them, `session` says what it does now, `viewer` does it and replies.
 """
 
 import os
@@ -20,7 +20,7 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.fanout import Fanout
 from relaylib.ingest import Ingest
-from relaylib.log import occupy_standard_descriptors, setup
+from relaylib.log import Throttle, occupy_standard_descriptors, setup
 from relaylib.loop import Loop
 from relaylib.restart import CHECKED, Restart, unblock_signals
 from relaylib.server import Server
@@ -35,8 +35,8 @@ log = structlog.get_logger()
 GUIDE = """
   1. Send a stream here, from VLC on any machine:
        vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={host},port={ingest}}}' --sout-keep
-     or try the sample that comes with the relay:
-       make demo
+     or the sample that comes with the relay:
+       python tools/fake_vlc.py {host} {ingest} --rtp --loop
   2. Ask for it, on the viewer's machine:
        python client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
@@ -59,7 +59,8 @@ class Relay:
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
         self._asked = asked = [config.host, config.port, config.ingest_port]
         self._terminals = [fd for fd in range(3) if os.isatty(fd)]
-        self.loop = Loop(_log_bug)
+        self._bug_log = Throttle()
+        self.loop = Loop(self._log_bug)
         self.fanout = Fanout(segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
@@ -75,6 +76,10 @@ class Relay:
         if (period := systemd.watchdog_period()) is not None:
             self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
 
+    def _log_bug(self, error: Exception) -> None:
+        if (fields := self._bug_log.admit(self.loop.now)) is not None:
+            log.error("bug", exc_info=error, **fields)
+
     def _forward(self, runs: list[Run]) -> None:
         self.fanout.forward(runs, self.loop.now)
 
@@ -86,11 +91,11 @@ class Relay:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
             self._guide()
-        systemd.notify("READY=1\nWATCHDOG=1")  # the last beat may be a whole period old
+        systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
         log.info(
             "stopped",
-            clients=self.server.accepted,
+            accepted=self.server.accepted,
             refused=self.server.access.refused.total(),
             received=self.ingest.received,
             strangers=self.ingest.strangers,
@@ -169,10 +174,6 @@ def _sockets(
         ingest=given.get(socket.SOCK_DGRAM),
     )
     return listener, ingest, socket.SOCK_DGRAM in given
-
-
-def _log_bug(error: Exception) -> None:
-    log.error("bug", exc_info=error)
 
 
 def main() -> NoReturn:

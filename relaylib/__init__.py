@@ -1,3 +1,3 @@
-"""The parts of the relay. Start with `loop`, then follow a datagram: `ingest`, `fanout`."""
+"""The parts of the relay. Start with `relay.py`, then follow a datagram: `ingest`, `fanout`."""
 
 __version__ = "0.1.0"

@@ -31,7 +31,7 @@ PRIVATE: tuple[Network, ...] = tuple(
 ANY: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 _TRACKED = 4096
-"""Addresses whose buckets are remembered; past that, the full buckets are forgotten."""
+"""Addresses whose buckets are remembered: those that came last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def contains(networks: tuple[Network, ...], ip: str) -> bool:
 
 
 class Buckets:
-    """A token bucket for each key, remembered only while it is not full."""
+    """A token bucket for each key; of those not heard of lately nothing is remembered."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
@@ -79,20 +79,9 @@ class Buckets:
         level = min(self._rate.burst, level + (now - since) * self._rate.per_second)
         taken = level >= 1
         if len(self._levels) >= _TRACKED:
-            self._forget(now)
+            del self._levels[next(iter(self._levels))]  # unused for longest: as good as full
         self._levels[key] = (level - taken, now)
         return taken
-
-    def _forget(self, now: float) -> None:
-        """Drop the buckets that are full again; failing that, the one unused for longest."""
-        refill = self._rate.burst / self._rate.per_second
-        self._levels = {
-            key: (level, since)
-            for key, (level, since) in self._levels.items()
-            if now - since < refill
-        }
-        if len(self._levels) >= _TRACKED:
-            del self._levels[next(iter(self._levels))]
 
 
 class Access:
@@ -147,7 +136,7 @@ class Access:
 
     def _refuse(self, kind: str, reason: str) -> None:
         self.refused[kind] += 1
-        raise RefusedError(reason)
+        raise RefusedError(reason, kind)
 
 
 def _exempt(ip: str) -> bool:

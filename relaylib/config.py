@@ -22,8 +22,8 @@ examples:
   python relay.py 192.168.1.5 7000             on one address and another port
   python relay.py :: 9000                      IPv6 and IPv4
   python relay.py --ingest-port 5000           control on TCP 9000, the stream on UDP 5000
-  python relay.py --allow 192.168.1.0/24 --allow 10.0.0.7
-                                               only viewers from there
+  python relay.py --allow private --allow 203.0.113.0/24
+                                               viewers from there, too
   python relay.py --allow any --max-clients 200
                                                viewers from anywhere, 200 at most
   python relay.py --allow-source 192.168.1.20  only this encoder may send the stream
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str]) -> Config:
     """Make the configuration from the words of the command line.
 
     Raises:
-        SystemExit: after --help or --version (0), or a wrong option (2).
+        SystemExit: after --help or --version (0), or a wrong option (%(default)g).
     """
     parser = _parser()
     try:
@@ -105,38 +105,42 @@ def _parser() -> Parser:
 
 def _add_addresses(parser: Parser) -> None:
     parser.add_argument(
-        "host", nargs="?", metavar="HOST", help="address to listen on (0.0.0.0; :: for both IPs)"
+        "host",
+        nargs="?",
+        metavar="HOST",
+        help="address to listen on (%(default)s; :: for both IPs)",
     )
     parser.add_argument(
         "port",
         nargs="?",
         metavar="PORT",
         type=port,
-        help="port for control (TCP) and stream (UDP) (9000; 0: any free one)",
+        help="port for control (TCP) and stream (UDP) (%(default)s; 0: any free one)",
     )
 
 
 def _add_access(group: Group) -> None:
     add = group.add_argument
-    add("--allow", metavar="CIDR|any", action="append", type=_networks,
-        help="where viewers may come from; repeatable (private and local networks)")  # fmt: skip
-    add("--allow-source", metavar="CIDR|any", action="append", type=_networks,
-        help="where the stream may come from; repeatable (any)")  # fmt: skip
-    add("--max-clients", metavar="N", type=_count, help="connections at once (1000)")
+    add("--allow", metavar="CIDR|private|any", action="append", type=_networks,
+        help="where viewers may come from (private, which includes loopback and link-local); "
+        "repeat it to name several")  # fmt: skip
+    add("--allow-source", metavar="CIDR|private|any", action="append", type=_networks,
+        help="where the stream may come from, likewise (any)")  # fmt: skip
+    add("--max-clients", metavar="N", type=_count, help="connections at once (%(default)s)")
     add("--max-clients-per-ip", metavar="N", type=_count,
-        help="the same from one address other than loopback (64)")  # fmt: skip
+        help="the same from one address other than loopback (%(default)s)")  # fmt: skip
     add("--idle-timeout", metavar="S", type=_seconds,
-        help="seconds a connection may take to ask for the stream (60)")  # fmt: skip
+        help="seconds a connection may take to ask for the stream (%(default)g)")  # fmt: skip
 
 
 def _add_stream(group: Group) -> None:
     add = group.add_argument
     add("--ingest-port", metavar="N", type=port, help="UDP port for the stream, if another")
     add("--source-timeout", metavar="S", type=_seconds,
-        help="seconds of silence after which another source may take over (2)")  # fmt: skip
+        help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest wait of a datagram for company, to save CPU "
-        "(auto: up to 10 ms when there are many viewers)")  # fmt: skip
+        "(auto: up to 10 ms when there are many viewers; below 3 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
 
@@ -145,7 +149,7 @@ def _add_program(group: Group) -> None:
     add = group.add_argument
     add("--log-format", choices=("auto", "console", "json"),
         help="auto: console on a terminal, JSON lines otherwise")  # fmt: skip
-    add("--log-level", choices=tuple(LEVELS), help="least level that is logged (info)")
+    add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
     add("--check", action="store_true", help="check the options and end")
     add("--version", action="version", version=f"relay {__version__}")
 
@@ -168,8 +172,8 @@ def _coalesce(text: str) -> float | None:
 
 
 def _networks(text: str) -> tuple[Network, ...]:
-    if text == "any":
-        return ANY
+    if text in ("any", "private"):
+        return ANY if text == "any" else PRIVATE
     try:
         return (ipaddress.ip_network(text, strict=False),)
     except ValueError:

@@ -1,7 +1,7 @@
 """A non-blocking TCP connection with a capped output buffer and an orderly end.
 
-Output is collected during a turn and written once at its end: a segment with a hundred commands
-costs one system call for its hundred replies. What the kernel does not take waits here, up to
+Output is collected during a turn and written once at its end: all that a turn answers costs one
+system call. What the kernel does not take waits here, up to
 `OUTPUT_CAP`; a peer that lets more pile up does not read and is closed.
 
 The end has an order because TCP destroys data otherwise: closing a socket whose receive buffer is
@@ -20,6 +20,13 @@ from relaylib.loop import Loop, Timer
 READ_SIZE = 64
 """Bytes read in one turn: a few commands. The stream waits for them, and the dearest, CONECTAR,
 costs 0.2 ms; whoever sends more at once is answered in the next turns."""
+
+DISCARD_SIZE = 64 * 1024
+"""Bytes thrown away in one turn while closing: that is no work, and the peer's end comes after."""
+
+KERNEL_BUFFER = 16 * 1024
+"""Bytes asked of the kernel, which doubles them, each way: left alone it would grow to megabytes
+for whoever floods the relay or never reads."""
 
 OUTPUT_CAP = 64 * 1024
 """Bytes of replies kept for a peer beyond the kernel's buffers: over 1,000 unread replies."""
@@ -50,8 +57,10 @@ class Owner(Protocol):
 
 
 def tune(sock: socket.socket) -> None:
-    """Ask the kernel to find out within 15 s when the peer vanished, and not to delay replies."""
+    """Ask the kernel to miss a peer that vanished within 15 s, to be prompt, and to be frugal."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BUFFER)
     options = {**KEEPALIVE, "TCP_USER_TIMEOUT": USER_TIMEOUT, "TCP_NODELAY": 1}
     for name, value in options.items():
         if hasattr(socket, name):
@@ -116,7 +125,7 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            data = self.sock.recv(READ_SIZE)
+            data = self.sock.recv(DISCARD_SIZE if self._closing else READ_SIZE)
         except BlockingIOError:
             return
         except OSError as error:

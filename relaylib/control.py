@@ -125,7 +125,13 @@ class LineReader:
 # CONECTAR 5004, CONECTAR-5004 and CONECTAR5004 are all found in clients people wrote.
 _CONNECT = re.compile(r"CONECTAR(?:\s+(.*)|-(.*)|(\d.*))?", re.ASCII | re.IGNORECASE)
 _PORT = re.compile(r"\d+", re.ASCII)
+_BLANK = " \t\r\n\v\f"
 _PLAIN = {verb.value: verb for verb in Verb if verb is not Verb.CONNECT}
+
+
+def is_blank(line: bytes) -> bool:
+    """Tell whether a line is one that gets no reply."""
+    return not line.strip(_BLANK.encode())
 
 
 def parse(line: bytes) -> Request | None:
@@ -135,7 +141,7 @@ def parse(line: bytes) -> Request | None:
         BadCommandError: the line is no command, or its argument is missing, wrong or one too many.
     """
     try:
-        text = line.decode("ascii").strip()
+        text = line.decode("ascii").strip(_BLANK)
     except UnicodeDecodeError:
         raise BadCommandError(f"solo se admite ASCII: {shown(line)}") from None
     if not text:
@@ -145,7 +151,7 @@ def parse(line: bytes) -> Request | None:
         return Request(verb)
     if match := _CONNECT.fullmatch(text):
         return Request(Verb.CONNECT, _port(next((g for g in match.groups() if g is not None), "")))
-    if words[0] in _PLAIN:
+    if words and words[0] in _PLAIN:
         raise BadCommandError(f"sobra {shown(' '.join(text.split()[1:]))} tras {words[0]}")
     raise BadCommandError(f"comando desconocido: {shown(text)} (AYUDA los enumera)")
 

@@ -36,8 +36,6 @@ class Destinations:
         destination: Address = (viewer.peer[0], port, *viewer.peer[2:])
         if self._owners.get(destination, viewer) is not viewer:
             raise RefusedError(f"destino ocupado por otra sesion: {show(destination)}")
-        if self._is_ingest(destination):
-            raise RefusedError(f"destino no valido: {show(destination)} es la entrada del relay")
         subscriber = viewer.subscriber
         if subscriber is None or subscriber.destination != destination:
             subscriber = self._open(viewer, destination)
@@ -54,11 +52,13 @@ class Destinations:
 
     def _open(self, viewer: Viewer, destination: Address) -> Subscriber:
         try:
+            if self._is_ingest(destination):
+                where = show(destination)
+                raise RefusedError(f"destino no valido: {where} es la entrada del relay")
             local = unmapped(viewer.connection.sock.getsockname())
             return Subscriber(destination, open_socket(destination, local))
         except OSError as error:
             reason = "sin descriptores" if error.errno in NO_DESCRIPTOR else "sin ruta"
-            log.warning("subscribe_failed", client=viewer.name, reason=error.strerror)
             raise RefusedError(f"no se puede enviar a {show(destination)}: {reason}") from None
 
     def _is_ingest(self, destination: Address) -> bool:

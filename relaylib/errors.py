@@ -36,4 +36,8 @@ class LineTooLongError(PeerError):
 
 
 class RefusedError(PeerError):
-    """A valid command that the relay declines now (destination taken, nothing left to give)."""
+    """A valid command or a connection that the relay declines; `kind` is the reason in one word."""
+
+    def __init__(self, message: str, kind: str = "refused") -> None:
+        super().__init__(message)
+        self.kind = kind

@@ -230,12 +230,25 @@ class Fanout:
 
     def _probe(self, run: Run, now: float) -> None:
         """Judge the probes that have had time to be refused, and send those that are due."""
+        datagram = run.view[: run.size]
         for subscriber in [each for each in self._refusing if each.due <= now]:
             if subscriber.probing:
                 self._judge(subscriber, now)
             else:
-                subscriber.probing = _sent(subscriber, run.datagrams()[0])
-                subscriber.due = now + PROBE_ANSWER
+                self._send_probe(subscriber, datagram, now)
+
+    def _send_probe(self, subscriber: Subscriber, datagram: memoryview, now: float) -> None:
+        try:
+            subscriber.send(datagram)
+        except BlockingIOError:
+            subscriber.due = now + PROBE_ANSWER
+        except OSError as error:  # an older one's refusal, or no way there at all
+            subscriber.last_error = str(error.strerror)
+            subscriber.due = now + PROBE_PERIOD
+            self._note_refusal(subscriber, now)
+        else:
+            subscriber.probing = True
+            subscriber.due = now + PROBE_ANSWER
 
     def _judge(self, subscriber: Subscriber, now: float) -> None:
         subscriber.probing = False
@@ -245,12 +258,3 @@ class Fanout:
             return
         subscriber.due = now + PROBE_PERIOD - PROBE_ANSWER
         self._note_refusal(subscriber, now)
-
-
-def _sent(subscriber: Subscriber, datagram: memoryview) -> bool:
-    """Send a probe; False if an older one's refusal, or a full buffer, was in its way."""
-    try:
-        subscriber.send(datagram)
-    except OSError:
-        return False
-    return True

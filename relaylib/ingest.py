@@ -78,7 +78,7 @@ class Ingest:
         self.overflow = Overflow()
         self._stranger_log = Throttle(limit=1, period=60)
         self._use(sock)
-        loop.set_urgent(self._look)
+        loop.set_urgent(self._read_between)
         loop.call_every(DROPS_PERIOD, lambda: self.overflow.look(loop.now))
         loop.call_every(DOOR_PERIOD, self._answer_door)
 
@@ -130,7 +130,7 @@ class Ingest:
         `_pump` has seen to it that they will be read.
         """
 
-    def _look(self) -> None:
+    def _read_between(self) -> None:
         """Read in the middle of a crowded turn, unless datagrams are to gather for longer."""
         if self._timer is None or self._timer.when <= self._loop.time():
             self._pump()
@@ -146,7 +146,7 @@ class Ingest:
                 self._arrived(started, self._batch.count)
                 self._forward(self._batch.finish())
         finally:  # a bug costs the datagrams that met it, not those that follow
-            self._rest(started, 0 if full else self._batch.count)
+            self._schedule_read(started, 0 if full else self._batch.count)
 
     def _read(self) -> bool:
         """Fill the batch; return whether it is full, so that more may be waiting.
@@ -177,6 +177,8 @@ class Ingest:
         except BlockingIOError:
             self._checked = self._door is None
             return False
+        except OSError:  # as in `_read`
+            return False
         return True
 
     def _arrived(self, now: float, count: int) -> None:
@@ -187,7 +189,7 @@ class Ingest:
             self._loop.call_later(self._timeout, self._check_silence)
             log.info("ingest_resumed", source=show(self.owner))
 
-    def _rest(self, started: float, count: int) -> None:
+    def _schedule_read(self, started: float, count: int) -> None:
         """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
         now = self._loop.time()
         wait = self._moderation.wait(now, now - started, count) if count else 0.0
@@ -241,7 +243,9 @@ class Ingest:
         self.strangers += 1
         fields = self._stranger_log.admit(self._loop.now)
         if fields is not None:
-            log.warning("source_rejected", source=show(source), total=self.strangers, **fields)
+            fields["total"] = self.strangers
+            reason = "locked" if contains(self._allowed, unmapped(source)[0]) else "not allowed"
+            log.warning("source_rejected", source=show(source), reason=reason, **fields)
 
     def _answer_door(self) -> None:
         """Count what strangers sent, unless one of them is to be the next owner."""
@@ -279,7 +283,7 @@ class Ingest:
         if self._admit(source, len(data)) and data:
             self._arrived(self._loop.now, 1)
             self._forward([Run(memoryview(data), len(data), 1)])
-        self._rest(self._loop.now, 0)
+        self._schedule_read(self._loop.now, 0)
 
     # --- what is not there
 

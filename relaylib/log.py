@@ -27,6 +27,7 @@ class BestEffortStream:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._told = 0
         self.lost = 0
 
     def write(self, text: str) -> int:
@@ -34,22 +35,27 @@ class BestEffortStream:
         data = text.encode("utf-8", "backslashreplace")
         if len(data) > _ATOMIC:
             data = data[: _ATOMIC - 1] + b"\n"
-        try:
-            if not select.select([], [self._fd], [], 0)[1]:
-                self.lost += 1
-            else:
-                os.write(self._fd, data)
-        except (OSError, ValueError):
-            self.lost += 1
+        if not self._written(data):
+            self.lost += 1 + self._told
+        self._told = 0
         return len(text)
+
+    def _written(self, data: bytes) -> bool:
+        try:
+            if select.select([], [self._fd], [], 0)[1]:
+                return os.write(self._fd, data) > 0
+        except (OSError, ValueError):
+            pass
+        return False
 
     def flush(self) -> None:
         """Nothing is buffered."""
 
     def count_lost(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
         """Structlog processor: say in this line how many before it were lost."""
-        if self.lost:
-            event["log_lines_lost"], self.lost = self.lost, 0
+        self._told, self.lost = self.lost, 0
+        if self._told:
+            event["log_lines_lost"] = self._told
         return event
 
 

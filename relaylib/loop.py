@@ -16,7 +16,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from functools import partial
+from typing import Protocol
 
 Callback = Callable[[], None]
 BugHandler = Callable[[Exception], None]
@@ -192,7 +193,7 @@ class Loop:
             self._wakeup.setblocking(False)
             writer.setblocking(False)
             signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
-            self.watch(self._wakeup, self._woken, broken=self._fatal)
+            self.watch(self._wakeup, self._woken, broken=lambda _error: None)
         self._signals[signum] = callback
         signal.signal(signum, lambda *_: None)
 
@@ -213,10 +214,6 @@ class Loop:
         assert self._wakeup is not None
         for signum in self._wakeup.recv(64):
             self._signals.get(signum, _nothing)()
-
-    @staticmethod
-    def _fatal(error: Exception) -> NoReturn:
-        raise error
 
     # --- turns
 
@@ -249,7 +246,7 @@ class Loop:
                 watch.readable()
         except Exception as error:
             self._on_bug(error)
-            watch.broken(error)
+            self._call(partial(watch.broken, error))
 
     def _timeout(self) -> float | None:
         if self._soon or not self._running:

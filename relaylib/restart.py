@@ -85,7 +85,6 @@ class Restart:
             self._become()
 
     def _become(self) -> None:
-        systemd.notify("WATCHDOG=1")
         try:
             replace_program(self._export(), self._loop)
         except OSError as error:
@@ -114,7 +113,7 @@ class Check:
         self._output = b""
         with _file_of(state) as file:
             self._child = subprocess.Popen(
-                [*_command(), "--check"],
+                _command("--check"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -200,8 +199,11 @@ def _file_of(state: State) -> IO[bytes]:
     return file
 
 
-def _command() -> list[str]:
-    return [sys.executable, *sys.orig_argv[1:]]
+def _command(*options: str) -> list[str]:
+    """Return how this program was started, with more options before its own."""
+    words = [sys.executable, *sys.orig_argv[1:]]
+    first = len(words) - len(sys.argv[1:])
+    return [*words[:first], *options, *words[first:]]
 
 
 def _environment(file: IO[bytes]) -> dict[str, str]:

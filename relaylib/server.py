@@ -22,6 +22,9 @@ from relaylib.viewer import Viewer
 ACCEPTS = 16
 """Connections accepted in one turn: a storm of them shares the loop with everything else."""
 
+REST = 0.1
+"""Seconds without accepting when there is no descriptor at all, not even for a farewell."""
+
 LEAVING = 64
 """Refused connections that may linger until the peer has read why, each holding a descriptor."""
 
@@ -64,9 +67,10 @@ class Server:
         self.clients: set[Viewer] = set()
         self.accepted = 0
         self._listener = listener
-        self._spare = os.open(os.devnull, os.O_RDONLY)
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._error_log = Throttle()
         self._leaving = 0
+        self._closed = False
         self._refused_log = Throttle()
         loop.watch(listener, self._accept, broken=lambda _error: None)
 
@@ -93,7 +97,7 @@ class Server:
         try:
             self.access.enter(unmapped(peer)[0], self.loop.now)
         except RefusedError as error:
-            self._turn_away(sock, peer, str(error))
+            self._turn_away(sock, peer, error)
             return
         sock.setblocking(False)
         tune(sock)
@@ -105,22 +109,33 @@ class Server:
     def _refuse_one(self) -> None:
         """Out of descriptors: lend the spare one to a farewell, so that the queue gets shorter.
 
-        Otherwise the listener would stay readable, and the loop would spin on it.
+        Otherwise the listener would stay readable, and the loop would spin on it. So would it if
+        another process took the spare one too: then the listener rests for a while.
         """
-        os.close(self._spare)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
         with contextlib.suppress(OSError):
             sock, peer = self._listener.accept()
+            self.access.refused["descriptors"] += 1
             with sock:
                 sock.setblocking(False)
                 sock.send(control.error("el relay no admite mas conexiones"))
-            if (fields := self._refused_log.admit(self.loop.now)) is not None:
-                log.warning("client_refused", client=show(peer), reason="no descriptors", **fields)
-        self._spare = os.open(os.devnull, os.O_RDONLY)
+            self._log_refusal(peer, "descriptors")
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+        if self._spare is None:
+            self.loop.interest(self._listener, read=False)
+            self.loop.call_later(REST, self._wake_listener)
 
-    def _turn_away(self, sock: socket.socket, peer: Address, reason: str) -> None:
+    def _wake_listener(self) -> None:
+        if not self._closed:
+            self.loop.interest(self._listener)
+
+    def _turn_away(self, sock: socket.socket, peer: Address, refusal: RefusedError) -> None:
         """Say why and close: in order while few are leaving, at once in a storm."""
         sock.setblocking(False)
-        farewell = control.error(reason)
+        farewell = control.error(str(refusal))
         if self._leaving < LEAVING:
             self._leaving += 1
             connection = Connection(self.loop, sock, _Leaving(self))
@@ -129,8 +144,11 @@ class Server:
         else:
             with sock, contextlib.suppress(OSError):
                 sock.send(farewell)
+        self._log_refusal(peer, refusal.kind)
+
+    def _log_refusal(self, peer: Address, kind: str) -> None:
         if (fields := self._refused_log.admit(self.loop.now)) is not None:
-            log.warning("client_refused", client=show(peer), reason=reason, **fields)
+            log.warning("client_refused", client=show(peer), reason=kind, **fields)
 
     def left(self) -> None:
         """Note that a connection which was turned away is gone."""
@@ -163,6 +181,7 @@ class Server:
 
     def close(self, farewell: str) -> None:
         """Accept nobody any more, and send everyone away with one line."""
+        self._closed = True
         self.loop.discard(self._listener)
         for client in list(self.clients):
             client.farewell(farewell, "shutdown")

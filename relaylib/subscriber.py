@@ -9,6 +9,10 @@ SEND_BUFFER = 256 << 10
 """Bytes of send buffer: three whole batches with the kernel's book-keeping, so that EAGAIN means a
 path that is stuck, not a batch that does not fit."""
 
+RECEIVE_BUFFER = 1
+"""Bytes, so the least that the system knows: what a player sends back is never read, and must not
+pile up in the kernel."""
+
 Lane = list["Subscriber"]
 """Subscribers that are served alike; see `fanout`."""
 
@@ -17,7 +21,10 @@ class Subscriber:
     """A destination of the stream and what became of it.
 
     Since it was added, `offered` datagrams arrived while it was in a lane; of those `dropped` found
-    its send buffer full and `refused` its port closed. The rest has been sent.
+    its send buffer full (or were too large for any packet) and `refused` its port closed (or no
+    way there). The rest has been sent. While its port is closed, `probing` tells whether a probe is
+    out, `due` when the next step is; `refused_since` and `refused_at` are when that began and was
+    last seen. All times are the loop's, in seconds.
     """
 
     __slots__ = (
@@ -57,6 +64,7 @@ def open_socket(destination: Address, local: Address) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         kernel.allow_fragments(sock)
         sock.bind((local[0], 0, *local[2:]))
         sock.connect(destination)

@@ -1,7 +1,8 @@
 """One viewer: a TCP connection, the lines that arrive on it, the session's state, a subscriber.
 
-A command moves the session to its next state only after its effect succeeded, so a command that
-fails changes nothing.
+It is called client where its connection is meant (the log's `client` is its address), session where
+its state is. A command moves the session to its next state only after its effect succeeded, so a
+command that fails changes nothing.
 """
 
 import socket
@@ -115,7 +116,7 @@ class Viewer:
 
     def _answer(self, line: bytes) -> None:
         try:
-            if line.strip():
+            if not control.is_blank(line):
                 self._server.access.command(self.peer[0], self._server.loop.now)
             request = control.parse(line)
             if request is not None:
@@ -134,10 +135,8 @@ class Viewer:
 
     def _subscribe(self, request: Request) -> bytes:
         assert request.port is not None
-        previous, self.subscriber = (
-            self.subscriber,
-            self._server.destinations.subscribe(self, request.port),
-        )
+        previous = self.subscriber
+        self.subscriber = self._server.destinations.subscribe(self, request.port)
         if previous is not None and previous is not self.subscriber:
             self._server.destinations.unsubscribe(self, previous)
         return control.ok()
@@ -194,4 +193,6 @@ class Viewer:
         self.state = step(self.state, Verb.INTERRUPT).state
         assert self.subscriber is not None
         where = show(self.subscriber.destination)
-        log.warning("paused", client=self.name, destination=where, reason="port closed")
+        log.warning(
+            "paused", client=self.name, destination=where, reason=self.subscriber.last_error
+        )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT
 
-PURE = ("control", "session", "batch", "errors", "moderation", "access")
+PURE = ("control", "session", "batch", "errors", "moderation", "access", "dialogue", "lineedit")
 """Modules in which nothing happens but computation."""
 
 EFFECTS = {"socket", "selectors", "select", "time", "structlog", "asyncio", "threading"}

@@ -170,7 +170,7 @@ def test_a_signal_ends_in_order(signum: signal.Signals) -> None:
         assert relay.wait() == 0
         assert time.monotonic() - began < 3
         assert relay.events("shutting_down", clients=2)
-        assert relay.events("stopped", clients=2, received=0)
+        assert relay.events("stopped", accepted=2, received=0)
         with pytest.raises(ConnectionRefusedError):
             Viewer(relay.port)
 

@@ -123,7 +123,7 @@ def test_out_of_descriptors_is_a_refused_client() -> None:
         crowd = [stack.enter_context(Viewer(relay.port)) for _ in range(50)]
         farewell = crowd[-1].reply()
         assert farewell == "ERROR el relay no admite mas conexiones"
-        assert relay.events("client_refused", reason="no descriptors")
+        assert relay.events("client_refused", reason="descriptors")
         exchange(sender, [first], numbered([1316] * 10))
         refused = crowd[20].command("CONECTAR 5004")
         assert refused == "ERROR no se puede enviar a 127.0.0.1:5004: sin descriptores"

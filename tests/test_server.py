@@ -90,7 +90,7 @@ def test_a_player_that_stays_closed_pauses_the_session(desk: Desk) -> None:
             now += 0.02
             desk.fanout.forward(runs, now)
     [paused] = [event for event in logs if event["event"] == "paused"]
-    assert (paused["reason"], paused["destination"]) == ("port closed", f"127.0.0.1:{port}")
+    assert (paused["reason"], paused["destination"]) == ("Connection refused", f"127.0.0.1:{port}")
     assert desk.ask(peer, "ESTADO").startswith(f"OK estado=pausado destino=127.0.0.1:{port} ")
     assert desk.ask(peer, "INTERRUMPIR").startswith("ERROR ")
     assert desk.ask(peer, "CONTINUAR") == "OK\n"
