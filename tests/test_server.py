@@ -69,7 +69,8 @@ class Desk:
         turn_until(self.loop, lambda: not self.server.clients, "the clients' end")
         self.loop.close()
         self.ingest.close()
-        os.close(self.server._spare)
+        if self.server._spare is not None:
+            os.close(self.server._spare)
 
 
 @pytest.fixture
