@@ -49,7 +49,7 @@ def is_local(address: Address) -> bool:
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
-    """Look up where to listen.
+    """Look up a name, for a socket that is bound or connected.
 
     Raises:
         SetupError: the name has no address.
@@ -59,6 +59,19 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     except (OSError, UnicodeError):
         raise SetupError(f"unknown host: {host}") from None
     family, _, _, _, address = found[0]
+    return family, address
+
+
+def resolve_own(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
+    """Look up where to listen for connections.
+
+    Raises:
+        SetupError: the name has no address, or one that nobody can connect to.
+    """
+    family, address = resolve(host, port)
+    ip = ipaddress.ip_address(address[0].partition("%")[0])
+    if ip.is_multicast or address[0] == "255.255.255.255":
+        raise SetupError(f"nobody can connect to {host}: it is not one machine's address")
     return family, address
 
 
@@ -99,7 +112,7 @@ def bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     Raises:
         SetupError: as for `bind_pair`.
     """
-    family, address = resolve(host, port)
+    family, address = resolve_own(host, port)
     try:
         with contextlib.ExitStack() as undo:
             sock = undo.enter_context(socket.socket(family, kind))

@@ -4,6 +4,7 @@ Standard library only, because `client.py` and `tools/fake_vlc.py` run without a
 """
 
 import argparse
+import contextlib
 import math
 import shlex
 import sys
@@ -15,13 +16,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with status 2."""
-        print(f"{self.prog}: {' '.join(message.split())} (--help shows how)", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"{self.prog}: {' '.join(message.split())} (--help shows how)", file=sys.stderr)
         raise SystemExit(2)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         """Split a line of an @file into words, as a shell would."""
         try:
-            return shlex.split(arg_line, comments=True)
+            return shlex.split(arg_line.removeprefix("\ufeff"), comments=True)
         except ValueError as error:
             self.error(f"cannot read {arg_line!r}: {error}")
 

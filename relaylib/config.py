@@ -16,6 +16,9 @@ Group = argparse._ArgumentGroup
 COALESCE_MAX_MS = 100.0
 """A viewer notices more: players buffer a few hundred milliseconds, people feel a zap's delay."""
 
+MAX_CLIENTS = 1_000_000
+"""More than a machine has descriptors for."""
+
 EXAMPLES = """
 examples:
   python relay.py                              listen on every address, port 9000
@@ -155,7 +158,9 @@ def _add_program(group: Group) -> None:
 
 
 def _count(text: str) -> int:
-    return int(number(text, 1, 1_000_000, "a number of connections from 1 to 1000000"))
+    if text.isascii() and text.isdecimal() and 1 <= int(text[:8]) <= MAX_CLIENTS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"not a number of connections (1 to {MAX_CLIENTS}): {text!r}")
 
 
 def _seconds(text: str) -> float:
@@ -175,6 +180,9 @@ def _networks(text: str) -> tuple[Network, ...]:
     if text in ("any", "private"):
         return ANY if text == "any" else PRIVATE
     try:
-        return (ipaddress.ip_network(text, strict=False),)
+        network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise argparse.ArgumentTypeError(f"not an address or network: {text!r}") from None
+    if network.version == 6 and (network.network_address.ipv4_mapped or "%" in text):
+        raise argparse.ArgumentTypeError(f"write IPv4 plainly, and IPv6 without zone: {text!r}")
+    return (network,)

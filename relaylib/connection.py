@@ -21,8 +21,8 @@ READ_SIZE = 64
 """Bytes read in one turn: a few commands. The stream waits for them, and the dearest, CONECTAR,
 costs 0.2 ms; whoever sends more at once is answered in the next turns."""
 
-DISCARD_SIZE = 64 * 1024
-"""Bytes thrown away in one turn while closing: that is no work, and the peer's end comes after."""
+DISCARD_SIZE = 8 * 1024
+"""Bytes thrown away in one turn while closing: little work, and the peer's end comes after them."""
 
 KERNEL_BUFFER = 16 * 1024
 """Bytes asked of the kernel, which doubles them, each way: left alone it would grow to megabytes

@@ -33,7 +33,7 @@ class Selectable(Protocol):
         """Close it."""
 
 
-URGENT_EVERY = 0.00025
+URGENT_EVERY = 0.0001
 """Seconds of other work between two looks at the urgent socket. Counting callbacks would not do:
 the dearest costs a thousand times what the cheapest does, and an attacker chooses which."""
 
@@ -234,7 +234,7 @@ class Loop:
         self._urgent_at = self.now + URGENT_EVERY
         for key, events in ready:
             self._dispatch(key.data, events)
-            self._attend()
+            self.attend()
         self._run_timers()
 
     def _dispatch(self, watch: Watch, events: int) -> None:
@@ -266,16 +266,16 @@ class Loop:
                 self._cancelled -= 1
             else:
                 self._call(callback)
-                self._attend()
+                self.attend()
 
     def _run_soon(self) -> None:
         soon, self._soon = self._soon, []
         for callback in soon:
             self._call(callback)
-            self._attend()
+            self.attend()
 
-    def _attend(self) -> None:
-        """Look at the urgent socket if it is time to."""
+    def attend(self) -> None:
+        """Look at the urgent socket if it is time to; also for a handler with much to do."""
         if self._urgent is not None and self.time() >= self._urgent_at:
             self._call(self._urgent)
             self._urgent_at = self.time() + URGENT_EVERY

@@ -82,6 +82,7 @@ class Server:
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS):
+            self.loop.attend()
             try:
                 sock, peer = self._listener.accept()
             except BlockingIOError:

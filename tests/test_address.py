@@ -116,3 +116,10 @@ def test_a_wildcard_is_named_by_an_address_that_others_can_use() -> None:
     assert address.reachable_host("fe80::1%lo") == "fe80::1%lo"
     for wildcard in ("0.0.0.0", "::"):
         assert not ipaddress.ip_address(address.reachable_host(wildcard)).is_unspecified
+
+
+@pytest.mark.parametrize("host", ["239.1.1.1", "255.255.255.255", "ff02::1"])
+def test_an_address_of_many_is_no_place_to_listen(host: str) -> None:
+    """TCP cannot be reached at a group's address, so the relay says so at once."""
+    with pytest.raises(SetupError, match="nobody can connect"):
+        address.resolve_own(host, 0)

@@ -130,3 +130,26 @@ def test_any_words_are_a_configuration_or_a_refusal(words: list[str]) -> None:
         assert isinstance(parse(words), Config)
     except SystemExit as end:
         assert end.code in (0, 2)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--max-clients", "1.9"),
+        ("--max-clients", "9" * 5000),
+        ("--allow", "::ffff:10.0.0.0/104"),
+        ("--allow", "fe80::1%lo/64"),
+    ],
+)
+def test_what_could_only_be_misunderstood_is_refused(words: tuple[str, str]) -> None:
+    """Half a connection, and networks that no peer could ever match, are errors."""
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_an_option(tmp_path: Path) -> None:
+    """A file saved by an editor that marks UTF-8 is read like any other."""
+    options = tmp_path / "relay.conf"
+    options.write_bytes(b"\xef\xbb\xbf--max-clients 5\n")
+    assert parse([f"@{options}"]).max_clients == 5

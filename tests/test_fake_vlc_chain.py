@@ -4,6 +4,7 @@ import argparse
 import itertools
 import random
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tools.fake_vlc import SAMPLE, Options, parse
 from tools.replay import rtp
 from tools.replay.faults import Done, Faults, inject
-from tools.replay.mpegts import MediaError, Timed
+from tools.replay.mpegts import MediaError, PacketReader, Timed
 from tools.replay.program import bitrate, probability
 from tools.replay.sender import MAX_LAG_NS, Schedule
 
@@ -19,9 +20,9 @@ PAYLOAD = b"\x47" + bytes(187)
 NUMBERED: list[Timed] = [(index * 10**6, index.to_bytes(4, "big")) for index in range(10_000)]
 
 
-def numbers(timed: list[Timed]) -> list[int]:
+def numbers(timed: Sequence[tuple[int, bytes | None]]) -> list[int]:
     """Return the numbers of the datagrams that are left, in the order of sending."""
-    return [int.from_bytes(payload, "big") for _, payload in timed]
+    return [int.from_bytes(payload, "big") for _, payload in timed if payload is not None]
 
 
 def test_rtp_headers_say_what_a_receiver_needs() -> None:
@@ -107,7 +108,22 @@ def test_jitter_delays_in_order_and_within_bounds() -> None:
     assert numbers(jittered) == list(range(10_000))
     assert min(delays) >= 0
     assert 4_500_000 < max(delays) <= 5_000_000
-    assert jittered == sorted(jittered)
+    assert [late for late, _ in jittered] == sorted(late for late, _ in jittered)
+
+
+@pytest.mark.parametrize("faults", [Faults(drop=1), Faults(reorder=1)])
+def test_what_is_not_sent_takes_its_time(faults: Faults) -> None:
+    """Dropping or holding back everything leaves the pace as it was, and holds a few only."""
+    done, places = Done(), 0
+    for _, payload in inject(NUMBERED[:100], faults, random.Random(0), done):
+        places += payload is None
+    assert places == done.dropped + done.reordered >= 90
+
+
+def test_garbage_without_end_is_given_up() -> None:
+    """A source of bytes that never are packets is refused instead of searched for ever."""
+    with Path("/dev/zero").open("rb") as file, pytest.raises(MediaError, match="no MPEG-TS"):
+        next(iter(PacketReader(file)))
 
 
 def test_deadlines_are_absolute() -> None:

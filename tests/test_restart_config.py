@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,3 +155,15 @@ def test_closed_standard_descriptors() -> None:
         with source(relay.ingest_port) as encoder:
             encoder.send(b"picture")
         assert viewer.receive() == b"picture"
+
+
+def test_check_in_the_file_of_options_ends_nobody(tmp_path: Path) -> None:
+    """A stray --check in the options is a question for a person, not an end for the viewers."""
+    options = tmp_path / "relay.conf"
+    options.write_text("--max-clients 10\n")
+    with Relay(f"@{options}") as relay, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        options.write_text("--check\n")
+        relay.process.send_signal(signal.SIGHUP)
+        relay.wait_event("reloaded")
+        assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")

@@ -126,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     library()  # if it is missing, better now than when the file is open, and empty
     progress = Progress()
+    if given.file.exists() and not given.file.is_file():
+        raise SetupError(f"cannot record to {given.file}: not a regular file")
     with Tap(given.host, given.port, given.group) as tap, Interruption() as interruption:
         try:
             with given.file.open("wb") as file:

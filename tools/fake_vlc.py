@@ -169,7 +169,7 @@ class Replay:
         pace = self._options.bitrate
         return at_bitrate((payload for _, payload in timed), pace) if pace else timed
 
-    def __iter__(self) -> Iterator[Timed]:
+    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
         options, rng, timed = self._options, random.Random(self._options.seed), self._timed
         if options.speed != 1:
             timed = ((round(due / options.speed), payload) for due, payload in timed)

@@ -28,8 +28,8 @@ from tools.siege.relay import PATIENCE, BrokenError, Relay, wait_for
 from tools.siege.stream import Source
 
 VIEWERS = 10
-SOURCE_TIMEOUT = 1.0
-"""Seconds; shorter than the default, so that more sources find time to replace one another."""
+SOURCE_TIMEOUT = 2.0
+"""Seconds; long enough that a machine with too much to do does not silence a source for as long."""
 
 _RESTARTS = (0.02, 0.05, 0.08, 0.11, 0.14, 0.93, 0.95, 0.97)
 _WARM, _COOL = 0.3, 0.92

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from tools.replay.mpegts import Timed
 
+MAX_HELD = 16
+"""Datagrams that wait for one that is not reordered, before the next one has to be that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Faults:
@@ -32,28 +35,32 @@ class Done:
 
 def inject(
     datagrams: Iterable[Timed], faults: Faults, rng: random.Random, done: Done
-) -> Iterator[Timed]:
+) -> Iterator[tuple[int, bytes | None]]:
     """Drop, duplicate, swap and delay datagrams.
 
     A reordered datagram is sent right behind the next one that is not. Jitter alone never reorders:
-    a datagram that is delayed delays those behind it.
+    a datagram that is delayed delays those behind it. None comes in the place of what is dropped or
+    held back: that takes its time, too, or a loop that drops everything would spin.
     """
     held = list[bytes]()
     latest = 0
     for due, payload in datagrams:
+        latest = max(latest, due)
         drop, duplicate, reorder, delay = (rng.random() for _ in range(4))
         if drop < faults.drop:
             done.dropped += 1
+            yield latest, None
             continue
         copies = [payload]
         if duplicate < faults.duplicate:
             done.duplicated += 1
             copies.append(payload)
-        if reorder < faults.reorder:
+        latest = max(latest, due + int(delay * faults.jitter * 1e9))
+        if reorder < faults.reorder and len(held) < MAX_HELD:
             done.reordered += 1
             held += copies
+            yield latest, None
             continue
-        latest = max(latest, due + int(delay * faults.jitter * 1e9))
         yield from ((latest, each) for each in (*copies, *held))
         held.clear()
     yield from ((latest, each) for each in held)

@@ -40,6 +40,10 @@ _WINDOW = (_CONFIRM + 1) * max(_STRIDES)
 
 _CHUNK = 1 << 16
 
+MAX_GARBAGE = 16 << 20
+"""Bytes in a row without a packet that are searched: what is longer is no damage but another file,
+or one without end."""
+
 
 class MediaError(SetupError):
     """A file that cannot be replayed as asked; `str()` says why."""
@@ -55,6 +59,7 @@ class PacketReader:
 
     def __iter__(self) -> Iterator[bytes]:
         data, at, stride, final = b"", 0, 0, False
+        garbage = 0
         while True:
             if not final and len(data) - at < _WINDOW:
                 chunk = self._file.read(_CHUNK)
@@ -64,10 +69,14 @@ class PacketReader:
             elif stride and data[at] == SYNC:
                 yield data[at : at + PACKET]
                 at += stride
+                garbage = 0
             else:
                 start, stride = _find_sync(data, at, final)
                 self.skipped += start - at
+                garbage += start - at
                 at = start
+                if garbage > MAX_GARBAGE:
+                    raise MediaError(f"no MPEG-TS in {MAX_GARBAGE >> 20} MiB of it")
         self.skipped += max(0, len(data) - at)
 
 

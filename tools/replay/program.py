@@ -85,7 +85,8 @@ class Interruption:
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         self.signum = signum
-        signal.signal(signum, signal.SIG_DFL)
+        for each in self._old:
+            signal.signal(each, signal.SIG_DFL)
 
     def __enter__(self) -> Self:
         self._wake, self._waker = socket.socketpair()

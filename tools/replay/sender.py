@@ -13,7 +13,6 @@ from typing import Self
 
 from relaylib.address import resolve, show
 from relaylib.errors import SetupError
-from tools.replay.mpegts import Timed
 from tools.replay.program import Interruption, Progress, rate, say
 
 MAX_LAG_NS = 100_000_000
@@ -70,12 +69,12 @@ class Sender:
 
     def replay(
         self,
-        datagrams: Iterable[Timed],
+        datagrams: Iterable[tuple[int, bytes | None]],
         interruption: Interruption,
         progress: Progress,
         speed: float = 1.0,
     ) -> None:
-        """Send every datagram when it is due; stop at a signal.
+        """Send every datagram when it is due, nothing in the place of None; stop at a signal.
 
         `speed` is what the due times were divided by: progress shows the position in the stream.
         """
@@ -85,7 +84,8 @@ class Sender:
                 interruption.wait(wait / 1e9)
             if interruption.signum is not None:
                 break
-            self._send(payload)
+            if payload is not None:
+                self._send(payload)
             self._position = due / 1e9 * speed
             progress.update(self._line)
 

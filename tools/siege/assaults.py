@@ -165,9 +165,33 @@ def deaf(port: int, seconds: float) -> Counts:
     return _flood(port, seconds, [b"ESTADO\n" * 512] * 50, read=False)
 
 
-def endless(port: int, seconds: float) -> Counts:
-    """Fifty clients whose lines never end."""
-    return _flood(port, seconds, [b"A" * _CHUNK] * 50)
+def endless(port: int, seconds: float, rate: int = 1000) -> Counts:
+    """Fifty clients whose lines never end, and who begin anew when they have been sent away.
+
+    At a rate, because a flood without end is the kernel's to carry, on whatever core it likes.
+    """
+    counts: Counts = Counter()
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(_connect(port)) for _ in range(50)]
+        for tick in _ticks(seconds, rate):
+            index = tick % len(socks)
+            if not _send(socks[index], b"A" * 4096) or _ended(socks[index], counts):
+                socks[index].close()
+                socks[index] = stack.enter_context(_connect(port))
+                counts["connections"] += 1
+    return counts
+
+
+def _ended(sock: socket.socket, counts: Counts) -> bool:
+    """Read what has come; whether that was the end."""
+    try:
+        while data := sock.recv(_CHUNK):
+            counts["replies"] += data.count(b"\n")
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def crowd(port: int, seconds: float, connections: int = 400) -> Counts:

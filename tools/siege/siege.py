@@ -130,7 +130,7 @@ SIEGES = {
     "nonsense": Siege("20 connections, blank lines, unknown words, Telnet bytes", "nonsense"),
     "moving": Siege("10 connections, CONECTAR to and fro", "moving"),
     "deaf": Siege("50 clients that never read a reply", "deaf"),
-    "endless": Siege("50 clients whose lines never end", "endless"),
+    "endless": Siege("50 clients whose lines never end, 1,000 x 4 KiB a second", "endless"),
     "descriptors": Siege(
         "64 descriptors, 400 connections twice a second", "crowd", ("prlimit", "--nofile=64")
     ),
