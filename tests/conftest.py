@@ -1,5 +1,10 @@
-"""What every test gets: hypothesis without clocks, so that a loaded machine fails nothing."""
+"""What every test gets: hypothesis without clocks, so that a loaded machine fails nothing.
 
+And Ctrl-C: a shell starts what it puts in the background with SIGINT ignored, which the programs
+under test would inherit, and then not be interrupted by the tests that interrupt them.
+"""
+
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +16,9 @@ settings.register_profile(
     "relay", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("relay")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

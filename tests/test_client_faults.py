@@ -1,5 +1,6 @@
 """The client when the relay, its own output or its person goes away, or means harm."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -189,9 +191,12 @@ def syn_sent(pid: int) -> bool:
 
 
 def links(pid: int) -> list[str]:
-    """What the descriptors of a process stand for."""
-    folder = f"/proc/{pid}/fd"
-    return [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+    """What the descriptors of a process stand for; it may close one while we look."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(descriptor))
+    return found
 
 
 def test_output_that_cannot_be_written_is_one_line(fake: FakeRelay) -> None:

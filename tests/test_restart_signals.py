@@ -27,8 +27,8 @@ def test_what_is_tried_may_have_been_changed_since(tmp_path: Path) -> None:
     """A SIGHUP for options that were changed while the former ones are tried has these tried."""
     prefix = copy_program(tmp_path)
     program = tmp_path / "relay.py"
-    slow = "open('parsed', 'w').close(), __import__('time').sleep(1), print(CHECKED)"
-    program.write_text(program.read_text().replace("print(CHECKED)", slow))
+    slow = "open('parsed', 'w').close(), __import__('time').sleep(1), _confirm(config)"
+    program.write_text(program.read_text().replace("_confirm(config)", slow))
     conf = tmp_path / "relay.conf"
     conf.touch()
     with Relay(f"@{conf}", prefix=prefix) as relay:
