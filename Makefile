@@ -13,7 +13,7 @@ PIDFILE := build/relay-$(PORT).pid
 VIEWED  := $(patsubst 0.0.0.0,127.0.0.1,$(HOST))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo client reload test check bench soak sample clean
+.PHONY: help setup run demo client reload test check bench soak attacks sample clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: $(DEV) ## measure beside other relays, six minutes: ARGS='--plan quick'
 
 soak: $(DEV) ## a long life in a few minutes: SOAK=seconds
 	$(PY) tools/soak.py $(SOAK) $(ARGS)
+
+attacks: $(DEV) ## attack the relay and count what its viewers feel
+	$(PY) tools/attacks.py $(ARGS)
 
 sample: ## make the sample stream again (needs ffmpeg)
 	sh tools/sample/make.sh
