@@ -1,5 +1,6 @@
 """capture as a program, and the round trip: what capture records, fake_vlc replays."""
 
+import os
 import random
 import re
 import signal
@@ -230,6 +231,15 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with Program(*CAPTURE, "0", file) as program:
         assert program.wait() == 1
     assert program.stderr == [f"capture.py: cannot record to {file}: No space left on device\n"]
+
+
+def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
+    """A pipe that nobody reads would keep the program waiting, whatever signal comes."""
+    file = tmp_path / "c.pcap"
+    os.mkfifo(file)
+    with Program(*CAPTURE, "0", file) as program:
+        assert program.wait() == 1
+    assert program.stderr == [f"capture.py: cannot record to {file}: a named pipe\n"]
 
 
 def test_a_busy_port_is_one_line_and_costs_no_file(tmp_path: Path) -> None:

@@ -126,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     library()  # if it is missing, better now than when the file is open, and empty
     progress = Progress()
-    if given.file.exists() and not given.file.is_file():
-        raise SetupError(f"cannot record to {given.file}: not a regular file")
+    if given.file.is_fifo():  # opening it would wait for a reader, deaf to every signal
+        raise SetupError(f"cannot record to {given.file}: a named pipe")
     with Tap(given.host, given.port, given.group) as tap, Interruption() as interruption:
         try:
             with given.file.open("wb") as file:
