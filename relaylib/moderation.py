@@ -19,7 +19,7 @@ class Moderation:
     CAP = 0.010
     """Longest added delay, in seconds: a datagram that comes just after a read waits for the rest
     of that turn, for the gathering, and, in the middle of the audience, for half of the turn that
-    sends it. Keeping the whole turn free was measured, too: less delay, half as much CPU again."""
+    sends it. Keeping the whole turn free was measured, too: a little less delay, more CPU."""
 
     _FACTOR = 20
     _WEIGHT = 1 / 16  # of the newest turn in the average interval between datagrams
