@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -129,26 +130,33 @@ class Network:
         self._plug_in(host)
         return host
 
-    def far_host(self, name: str, delay_ms: int, loss: float) -> Host:
-        """Add a host whose cable delays what it carries and loses a share of it, both ways."""
+    def far_host(self, name: str, delay_ms: int) -> tuple[Host, Callable[[float], object]]:
+        """Add a host whose cable delays what it carries, both ways.
+
+        Returns: the host, and a function that sets the share which the cable loses.
+        """
         host = self.host(name)
-        netem = ("root", "netem", "delay", f"{delay_ms}ms", "loss", f"{loss:.0%}", "limit", "9999")
-        ends = ((self.switch, name), (host, "eth0"))
+
+        def netem(loss: float, verb: str = "change") -> None:
+            words = ("root", "netem", "delay", f"{delay_ms}ms", "loss", f"{loss:.0%}")
+            for end, device in ((self.switch, name), (host, "eth0")):
+                end.exec("tc", "qdisc", verb, "dev", device, *words, "limit", "9999")
+
         try:
-            for end, device in ends:
-                end.exec("tc", "qdisc", "add", "dev", device, *netem)
+            netem(0, "add")
         except CommandError as error:
             print(f"this kernel has no netem, a program takes its place ({error})")
-            self._replace_cable(host, delay_ms, loss)
-        return host
+            wire = self._replace_cable(host, delay_ms)
+            return host, lambda loss: ask(wire, str(loss))
+        return host, netem
 
-    def _replace_cable(self, host: Host, delay_ms: int, loss: float) -> None:
+    def _replace_cable(self, host: Host, delay_ms: int) -> Program:
         self.switch.ip("link", "delete", host.name)
-        words = ("tests.netns_wire", host.name, "eth0", str(delay_ms), str(loss))
-        wire = self.start(self.switch, *words)
-        wait_for(lambda: wire.stdout, "the wire")
+        wire = self.start(self.switch, "tests.netns_wire", host.name, "eth0", str(delay_ms))
+        ask(wire, "0")  # the ends are there
         self.switch.ip("link", "set", "eth0", "netns", host.namespace)
         self._plug_in(host)
+        return wire
 
     def _plug_in(self, host: Host) -> None:
         self.switch.ip("link", "set", host.name, "master", "lan", "up")

@@ -3,12 +3,14 @@
 What `tc netem` does, for kernels built without it. Two TAP devices (tuntap.rst in the kernel's
 documentation) appear in the namespace where this runs, to be moved to where the ends belong: a
 descriptor stays with its device wherever that goes. Usage: python -m tests.netns_wire NAME NAME
-DELAY_MS LOSS; it ends with its standard input.
+DELAY_MS. Each line of its standard input sets the share of frames to lose, 0 at first, and is
+answered with a JSON object; it ends with its input.
 """
 
 import fcntl
 import heapq
 import itertools
+import json
 import os
 import random
 import select
@@ -29,19 +31,23 @@ def open_tap(name: str) -> int:
 
 def main() -> None:
     """Carry frames from each end to the other, late, until standard input ends."""
-    *names, delay_ms, loss = sys.argv[1:]
-    delay, lost, dice = float(delay_ms) / 1000, float(loss), random.Random(1)
+    *names, delay_ms = sys.argv[1:]
+    delay, lost, dice = float(delay_ms) / 1000, 0.0, random.Random(1)
     ends = [open_tap(name) for name in names]
     other = dict(zip(ends, reversed(ends), strict=True))
     on_the_way: list[tuple[float, int, int, bytes]] = []
     stdin = sys.stdin.fileno()
     number = itertools.count()
-    print("ready", flush=True)
     while True:
         wait = max(0.0, on_the_way[0][0] - time.monotonic()) if on_the_way else None
         ready = select.select([stdin, *ends], [], [], wait)[0]
         if stdin in ready:
-            return
+            ready.remove(stdin)
+            line = sys.stdin.readline()
+            if not line:
+                return
+            lost = float(line)
+            print(json.dumps({"lost": lost}), flush=True)
         for fd in ready:
             frame = os.read(fd, LARGEST_FRAME)
             if dice.random() >= lost:
