@@ -45,7 +45,7 @@ def test_floods_of_commands(name: str) -> None:
 
 def test_clients_that_never_read() -> None:
     """Clients that ask and never read are closed when their output is full."""
-    outcome = besiege("deaf", 2.0)
+    outcome = besiege("deaf", 4.0)
     reasons = [event["reason"] for event in outcome.log if event["event"] == "client_gone"]
     assert outcome.counts["bytes"] > 1 << 20
     assert "does not read its replies" in reasons

@@ -28,11 +28,18 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing resets the connection (socket(7))."""
 
 _CHUNK = 1 << 16
+_NO_ROOM = 1
+"""Bytes, so the least that the system knows."""
 
 
-def _connect(port: int) -> socket.socket:
-    """Begin to connect, without waiting; on the loopback that is as good as done."""
+def _connect(port: int, *, room: int = 0) -> socket.socket:
+    """Begin to connect, without waiting; on the loopback that is as good as done.
+
+    `room` bytes of receive buffer, unless 0: what the kernel thinks best.
+    """
     sock = socket.socket()
+    if room:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
     sock.setblocking(False)
     sock.connect_ex((HOST, port))
     return sock
@@ -93,7 +100,8 @@ def resets(port: int, seconds: float, rate: int = 500) -> Counts:
 def _flood(port: int, seconds: float, payloads: list[bytes], *, read: bool = True) -> Counts:
     """Keep one connection for each payload busy, sending it as fast as it is taken.
 
-    With `read` every reply is read. A connection that the relay ends is made anew.
+    With `read` every reply is read; without, the buffers of both ends fill up, and there is little
+    room in ours. A connection that the relay ends is made anew.
     """
     counts: Counts = Counter()
     end = time.monotonic() + seconds
@@ -102,7 +110,7 @@ def _flood(port: int, seconds: float, payloads: list[bytes], *, read: bool = Tru
         selector = stack.enter_context(selectors.DefaultSelector())
 
         def begin(payload: bytes) -> None:
-            sock = stack.enter_context(_connect(port))
+            sock = stack.enter_context(_connect(port, room=0 if read else _NO_ROOM))
             selector.register(sock, events, payload)
             counts["connections"] += 1
 
