@@ -143,7 +143,7 @@ def _add_stream(group: Group) -> None:
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest wait of a datagram for company, to save CPU "
-        "(auto: up to 10 ms when there are many viewers; below 3 ms: none)")  # fmt: skip
+        "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
 

@@ -10,10 +10,13 @@ import math
 class Moderation:
     """How long to let datagrams gather before the next read.
 
-    Automatic: twenty times what the last turn cost, so that the relay spends about a twentieth of
-    a core on turns until the cap is reached. A few subscribers cost microseconds, which rounds to
-    no wait at all; hundreds cost milliseconds, which reach the cap. A wait in which no second
-    datagram is to be expected would only add a wake-up, so then there is none either.
+    Automatic: twenty times what a turn costs, so that the relay spends about a twentieth of a core
+    on turns until the cap is reached. A few subscribers cost microseconds, which rounds to no wait
+    at all; hundreds cost milliseconds, which reach the cap. If no second datagram is to be expected
+    from one read to the next, a wait would only add a wake-up, so then there is none either.
+
+    What a turn costs and how often datagrams come are averages: one slow turn, on a machine with
+    other things to do, is no reason to hold anything back.
     """
 
     CAP = 0.010
@@ -22,20 +25,25 @@ class Moderation:
     sends it. Keeping the whole turn free was measured, too: a little less delay, more CPU."""
 
     _FACTOR = 20
-    _WEIGHT = 1 / 16  # of the newest turn in the average interval between datagrams
+    _WEIGHT = 1 / 16  # of the newest turn in the averages
     _TICK = 0.001
-    """epoll_wait(2) counts whole milliseconds and rounds up: a shorter wait is none, and one tick
-    of the cap is kept for the rounding."""
+    """epoll_wait(2) counts whole milliseconds and rounds up: waits are rounded down here."""
+    _LATE = 0.0005
+    """What is kept of the cap for waking up late, in seconds."""
 
     def __init__(self, fixed: float | None) -> None:
         self._cap = self.CAP if fixed is None else fixed
-        self._factor = self._FACTOR if fixed is None else math.inf
-        self._interval = 0.0
+        self._automatic = fixed is None
+        self._cost = self._interval = 0.0
         self._since = -math.inf
 
     def wait(self, now: float, cost: float, count: int) -> float:
         """Return the seconds to wait after a turn that took `cost` s for `count` datagrams."""
         elapsed, self._since = now - self._since, now
         self._interval += (min(elapsed / count, self._cap) - self._interval) * self._WEIGHT
-        wait = min(self._factor * cost, self._cap - 1.5 * cost - self._TICK)
-        return wait if wait >= max(self._TICK, 2 * self._interval) else 0.0
+        self._cost += (min(cost, self._cap) - self._cost) * self._WEIGHT
+        wait = self._cap - 1.5 * cost - self._LATE
+        if self._automatic:
+            wait = min(wait, self._FACTOR * self._cost)
+        wait = max(0, math.floor(wait / self._TICK)) * self._TICK
+        return wait if wait + cost >= 2 * self._interval else 0.0

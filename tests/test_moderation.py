@@ -46,6 +46,18 @@ def test_many_subscribers_are_served_in_batches() -> None:
     assert settled(Moderation(None), 0.0005, 3000) > 0.004
 
 
+def test_dear_turns_are_worth_a_short_wait() -> None:
+    """What gathers during a turn counts, too: dear turns are had less often for a short wait."""
+    assert settled(Moderation(None), 0.003, 500) > 0
+
+
+def test_one_slow_turn_holds_nothing_back() -> None:
+    """One turn that cost much, on a machine with other things to do, is not the rule."""
+    moderation = Moderation(None)
+    assert settled(moderation, 20e-6, 500) == 0
+    assert moderation.wait(1.0, 0.002, 1) == 0
+
+
 def test_what_would_gather_nothing_is_not_tried() -> None:
     """A stream of few datagrams a second is not delayed: no second one would come in time."""
     assert settled(Moderation(None), 0.001, 20) == 0
