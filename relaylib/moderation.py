@@ -10,13 +10,13 @@ import math
 class Moderation:
     """How long to let datagrams gather before the next read.
 
-    Automatic: twenty times what a turn costs, so that the relay spends about a twentieth of a core
-    on turns until the cap is reached. A few subscribers cost microseconds, which rounds to no wait
-    at all; hundreds cost milliseconds, which reach the cap. If no second datagram is to be expected
-    from one read to the next, a wait would only add a wake-up, so then there is none either.
+    Automatic: ten times what a turn costs, so that the relay spends about a tenth of a core on
+    turns until the cap is reached. A few subscribers cost microseconds, which rounds to no wait at
+    all; a hundred cost a millisecond, which reaches the cap. If no second datagram is to be
+    expected from one read to the next, a wait would only add a wake-up, so then there is none.
 
-    What a turn costs and how often datagrams come are averages: one slow turn, on a machine with
-    other things to do, is no reason to hold anything back.
+    What a turn costs and how often datagrams come are averages, and one slow turn hardly raises
+    them: that the machine had other things to do is no reason to hold anything back.
     """
 
     CAP = 0.010
@@ -24,7 +24,7 @@ class Moderation:
     of that turn, for the gathering, and, in the middle of the audience, for half of the turn that
     sends it. Keeping the whole turn free was measured, too: a little less delay, more CPU."""
 
-    _FACTOR = 20
+    _FACTOR = 10
     _WEIGHT = 1 / 16  # of the newest turn in the averages
     _TICK = 0.001
     """epoll_wait(2) counts whole milliseconds and rounds up: waits are rounded down here."""
@@ -41,7 +41,7 @@ class Moderation:
         """Return the seconds to wait after a turn that took `cost` s for `count` datagrams."""
         elapsed, self._since = now - self._since, now
         self._interval += (min(elapsed / count, self._cap) - self._interval) * self._WEIGHT
-        self._cost += (min(cost, self._cap) - self._cost) * self._WEIGHT
+        self._cost += min(cost - self._cost, self._TICK) * self._WEIGHT
         wait = self._cap - 1.5 * cost - self._LATE
         if self._automatic:
             wait = min(wait, self._FACTOR * self._cost)
