@@ -1,10 +1,13 @@
 """What the benchmark makes of its samples: medians, ratios of one round, and targets."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from tools.benchmarks import report
+from relaylib.errors import SetupError
+from tools import bench
+from tools.benchmarks import machine, report
 from tools.benchmarks.contenders import AUTO, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
 from tools.benchmarks.measures import Latency, Load, Memory, Sample, quantile
 from tools.benchmarks.plan import FULL
@@ -148,3 +151,31 @@ def test_rounds_are_interleaved() -> None:
     """Within a round every contender is measured under a load before anyone is under the next."""
     names = [name for name, load in FULL.measurements(NAMES) if load == FULL.flood]
     assert names == list(NAMES) * FULL.repetitions
+
+
+def test_publishing_replaces_what_is_between_the_marks(tmp_path: Path) -> None:
+    """README.md shows the newest tables, once, and keeps the rest as it was."""
+    output, readme = tmp_path / "build", tmp_path / "README.md"
+    output.mkdir()
+    readme.write_text("before\n<!-- bench -->\nold\n<!-- bench -->\nafter\n")
+    for table in ("first\n", "second\n"):
+        for name in ("bench.json", "bench.md", "bench.svg"):
+            (output / name).write_text(table)
+        bench.publish(output, tmp_path)
+    shown = "before\n<!-- bench -->\n\nsecond\n\n<!-- bench -->\nafter\n"
+    assert readme.read_text() == shown
+    assert (tmp_path / "docs" / "bench.svg").read_text() == "second\n"
+
+
+def test_publishing_says_where_the_tables_would_go(tmp_path: Path) -> None:
+    """Without the marks nothing is changed, and the message names them."""
+    (tmp_path / "README.md").write_text("no marks\n")
+    with pytest.raises(SetupError, match="<!-- bench -->"):
+        bench.publish(tmp_path, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "no marks\n"
+
+
+def test_readme_shows_the_published_tables() -> None:
+    """The tables in README.md are those of docs/bench.md."""
+    _, shown, _ = (machine.ROOT / "README.md").read_text().split("<!-- bench -->\n")
+    assert shown.strip() == (machine.ROOT / "docs" / "bench.md").read_text().strip()

@@ -27,6 +27,7 @@ from tools.benchmarks.plan import PLANS, Plan
 from tools.replay.program import positive, run, say, whole
 
 _OUTPUT = machine.ROOT / "build" / "bench"
+_MARK = "<!-- bench -->\n"
 _PUBLISHED = ("bench.json", "bench.md", "bench.svg")
 
 _EPILOG = """\
@@ -34,7 +35,7 @@ examples:
   bench.py                                everything, about six minutes
   bench.py --plan quick                   one short round, to see where it stands
   bench.py --only relay,'C reference'     two contenders
-  bench.py --publish                      also copy the figures and the chart to docs/
+  bench.py --publish                      also show the figures and the chart in README.md
 """
 
 
@@ -68,7 +69,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=_seconds, metavar="S", help="length of each window (plan full: 2.5)")
     add("--only", type=_names, metavar="NAME,...", default=NAMES, help=f"of {', '.join(NAMES)}")
     add("--output", type=Path, metavar="DIR", default=_OUTPUT, help="where to (build/bench)")
-    add("--publish", action="store_true", help="copy the figures and the chart to docs/")
+    add("--publish", action="store_true", help="show what came of it in README.md, too")
     return parser.parse_args(words)
 
 
@@ -102,11 +103,20 @@ def _measure(options: argparse.Namespace) -> bool:
     return not any(name.startswith(AUTO) for name in results.failures)
 
 
-def _publish(output: Path) -> None:
-    docs = machine.ROOT / "docs"
+def publish(output: Path, root: Path) -> None:
+    """Copy the figures and the chart to docs/, and the tables to between two marks in README.md.
+
+    Raises SetupError when the marks are not there.
+    """
+    docs, readme = root / "docs", root / "README.md"
+    parts = readme.read_text().split(_MARK)
+    if len(parts) != 3:
+        raise SetupError(f"{readme}: the tables go between two lines {_MARK.strip()}")
     docs.mkdir(exist_ok=True)
     for name in _PUBLISHED:
         shutil.copyfile(output / name, docs / name)
+    parts[1] = f"\n{(output / 'bench.md').read_text()}\n"
+    readme.write_text(_MARK.join(parts))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -119,7 +129,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         measured = _measure(options)
         if options.publish:
-            _publish(options.output)
+            publish(options.output, machine.ROOT)
     except OSError as error:
         raise SetupError(f"{error.strerror}: {error.filename}") from None
     except KeyboardInterrupt:
