@@ -3,8 +3,8 @@
 Prints a table: what was tried, what twenty healthy viewers lost, their latency before and during
 the attack, and how much memory the relay took. The relay has a core to itself, where there are two.
 
-It runs with `--coalesce 0` unless told otherwise: by default it holds datagrams back on purpose, up
-to 10 ms, depending on what a turn costs, and that would hide what an attack adds.
+Twenty viewers on purpose: they cost too little for the relay to hold datagrams back by itself, up
+to 10 ms, which would hide what an attack adds. On a slower machine, say `-- --coalesce 0`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _EPILOG = """\
 examples:
   attacks.py                              all of them, about two minutes
   attacks.py --only storm,commands        two of them
-  attacks.py -- --coalesce auto           a relay with other options
+  attacks.py -- --coalesce 0              a relay with other options
 """
 
 
@@ -56,8 +56,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=positive, metavar="S", default=4.0, help="length of an attack (4)")
     add("--quiet", type=positive, metavar="S", default=3.0, help="peace before each (3)")
     add("--viewers", type=whole, metavar="N", default=20, help="healthy viewers (20)")
-    add("relay", nargs="*", metavar="OPTION", default=["--coalesce", "0"],
-        help="the relay's options, after -- (--coalesce 0)")  # fmt: skip
+    add("relay", nargs="*", metavar="OPTION", help="the relay's options, after --")
     return parser.parse_args(words)
 
 
