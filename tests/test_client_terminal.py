@@ -162,6 +162,7 @@ def test_ctrl_z_suspends_and_comes_back(fake: FakeRelay) -> None:
         shell.type(CTRL_Z)
         wait_for(shell.restored, "the terminal's own mode")
         assert shell.mode == mode
+        shell.shows("$ ")
         shell.type("echo $((6 * 7))\n")
         shell.contains("\n42")
         shell.type("fg\n")
