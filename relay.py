@@ -5,15 +5,23 @@ travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `conn
 `control` makes a request of them, `session` says what it does now, `viewer` does it and replies.
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
+
 import contextlib
 import gc
 import os
-import signal
 import socket
 import sys
 from typing import NoReturn
 
-import structlog
+try:
+    import structlog
+except ModuleNotFoundError:
+    sys.exit("relay.py: needs the Python package structlog: "
+             "make setup, then .venv/bin/python relay.py ...")  # fmt: skip
 
 from relaylib import __version__, handover, kernel, systemd
 from relaylib.address import bind_pair, reachable_host, resolve_own, show
@@ -24,6 +32,7 @@ from relaylib.fanout import Fanout
 from relaylib.ingest import Ingest
 from relaylib.log import Throttle, occupy_standard_descriptors, setup
 from relaylib.loop import Loop
+from relaylib.player import stream_url
 from relaylib.restart import CHECKED, Restart, unblock_signals
 from relaylib.server import Server
 
@@ -38,11 +47,11 @@ GUIDE = """
   1. Send a stream here, from VLC on any machine:
        vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={host},port={ingest}}}' --sout-keep
      or the sample that comes with the relay:
-       python tools/fake_vlc.py {host} {ingest} --rtp --loop
+       python3 tools/fake_vlc.py {host} {ingest} --rtp --loop
   2. Ask for it, on the viewer's machine:
-       python client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
+       python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
-       rtp://@:5004      (udp://@:5004 if the source sends MPEG-TS without RTP)
+       {rtp}      ({udp} if the source sends MPEG-TS without RTP)
 
   Ctrl-C ends the relay.
 """
@@ -99,9 +108,9 @@ class Relay:
         log.info(
             "stopped",
             accepted=self.server.accepted,
-            refused=self.server.access.refused.total(),
+            refused=dict(self.server.refused),
             received=self.ingest.received,
-            strangers=self.ingest.strangers,
+            strangers=self.ingest.strangers.total,
             overflowed=self.ingest.overflow.total,
         )
         self.loop.close()
@@ -110,7 +119,9 @@ class Relay:
         """Tell a person at a terminal what to type next."""
         host, port = reachable_host(self._control_address[0]), self._control_address[1]
         print(f"Relay listening on {show(self._control_address)}")
-        print(GUIDE.format(host=host, port=port, ingest=self._ingest_address[1]), flush=True)
+        rtp, udp = (stream_url(scheme, 5004, ipv6=":" in host) for scheme in ("rtp", "udp"))
+        ingest = self._ingest_address[1]
+        print(GUIDE.format(host=host, port=port, ingest=ingest, rtp=rtp, udp=udp), flush=True)
 
     # --- signals
 
@@ -153,7 +164,7 @@ class Relay:
             asked=self._asked,
             ingest=self.ingest.export(),
             accepted=self.server.accepted,
-            refused=dict(self.server.access.refused),
+            refused=dict(self.server.refused),
             viewers=self.server.export(),
         )
 

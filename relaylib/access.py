@@ -85,10 +85,9 @@ class Buckets:
 
 
 class Access:
-    """Decides about every connection and command; `refused` counts refusals by kind."""
+    """Decides about every connection and command."""
 
     def __init__(self, limits: Limits) -> None:
-        self.refused: Counter[str] = Counter()
         self._limits = limits
         self._clients: Counter[str] = Counter()
         self._present = 0
@@ -102,16 +101,25 @@ class Access:
             RefusedError: with the farewell for the peer. It is not counted as present.
         """
         limits = self._limits
-        if not contains(limits.allow, ip):
-            self._refuse("not_allowed", f"acceso no permitido desde {ip}")
+        self.check_allowed(ip)
         if self._present >= limits.max_clients:
-            self._refuse("full", f"relay lleno ({limits.max_clients} conexiones)")
+            raise RefusedError(f"relay lleno ({limits.max_clients} conexiones)", "full")
         if not _exempt(ip):
             if self._clients[ip] >= limits.max_clients_per_ip:
-                self._refuse("per_ip", f"demasiadas conexiones desde {ip}")
+                raise RefusedError(f"demasiadas conexiones desde {ip}", "per_ip")
             if not self._connections.take(ip, now):
-                self._refuse("connection_rate", f"demasiadas conexiones por segundo desde {ip}")
+                reason = f"demasiadas conexiones por segundo desde {ip}"
+                raise RefusedError(reason, "connection_rate")
         self.present(ip)
+
+    def check_allowed(self, ip: str) -> None:
+        """Make sure that peers from this address may use the relay at all.
+
+        Raises:
+            RefusedError: they may not.
+        """
+        if not contains(self._limits.allow, ip):
+            raise RefusedError(f"acceso no permitido desde {ip}", "not_allowed")
 
     def present(self, ip: str) -> None:
         """Note a connection that had been admitted before this program took over."""
@@ -132,11 +140,7 @@ class Access:
             RefusedError: too many from this address lately.
         """
         if not _exempt(ip) and not self._commands.take(ip, now):
-            self._refuse("command_rate", f"demasiados comandos por segundo desde {ip}")
-
-    def _refuse(self, kind: str, reason: str) -> None:
-        self.refused[kind] += 1
-        raise RefusedError(reason, kind)
+            raise RefusedError(f"demasiados comandos por segundo desde {ip}", "command_rate")
 
 
 def _exempt(ip: str) -> bool:

@@ -35,13 +35,16 @@ class Destinations:
         """
         destination: Address = (viewer.peer[0], port, *viewer.peer[2:])
         if self._owners.get(destination, viewer) is not viewer:
-            raise RefusedError(f"destino ocupado por otra sesion: {show(destination)}")
+            where = show(destination)
+            raise RefusedError(f"destino ocupado por otra sesion: {where}", "destination_taken")
         subscriber = viewer.subscriber
         if subscriber is None or subscriber.destination != destination:
             subscriber = self._open(viewer, destination)
-        self._owners[destination] = viewer
+            self._owners[destination] = viewer
+            log.info("subscribed", client=viewer.name, destination=show(destination))
+        elif subscriber.lane is None:
+            log.info("resumed", client=viewer.name, destination=show(destination))
         self._fanout.resume(subscriber)
-        log.info("subscribed", client=viewer.name, destination=show(destination))
         return subscriber
 
     def restore(self, viewer: Viewer, saved: SubscriberState) -> Subscriber:
@@ -54,12 +57,14 @@ class Destinations:
         try:
             if self._is_ingest(destination):
                 where = show(destination)
-                raise RefusedError(f"destino no valido: {where} es la entrada del relay")
+                message = f"destino no valido: {where} es la entrada del relay"
+                raise RefusedError(message, "destination_loop")
             local = unmapped(viewer.connection.sock.getsockname())
             return Subscriber(destination, open_socket(destination, local))
         except OSError as error:
             reason = "sin descriptores" if error.errno in NO_DESCRIPTOR else "sin ruta"
-            raise RefusedError(f"no se puede enviar a {show(destination)}: {reason}") from None
+            message = f"no se puede enviar a {show(destination)}: {reason}"
+            raise RefusedError(message, "destination_unreachable") from None
 
     def _is_ingest(self, destination: Address) -> bool:
         """Tell whether the stream would come straight back in."""

@@ -20,7 +20,12 @@ class SetupError(RelayError):
 
 
 class PeerError(RelayError):
-    """A peer broke the protocol; `str()` is the reason for the wire: Spanish, ASCII, no newline."""
+    """A peer broke the protocol; `str()` is the reason for the wire: Spanish, ASCII, no newline.
+
+    `kind` names what is counted as a refusal in one word; a mere mistake has none.
+    """
+
+    kind = ""
 
 
 class BadCommandError(PeerError):
@@ -34,10 +39,12 @@ class OutOfOrderError(PeerError):
 class LineTooLongError(PeerError):
     """A line over the limit. The stream of commands cannot be trusted any more: close."""
 
+    kind = "line_too_long"
+
 
 class RefusedError(PeerError):
-    """A valid command or a connection that the relay declines; `kind` is the reason in one word."""
+    """A valid command or a connection that the relay declines."""
 
-    def __init__(self, message: str, kind: str = "refused") -> None:
+    def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
         self.kind = kind

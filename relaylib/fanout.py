@@ -31,7 +31,7 @@ import structlog
 
 from relaylib import kernel
 from relaylib.address import show
-from relaylib.batch import Run
+from relaylib.batch import MAX_BYTES, Run
 from relaylib.handover import SubscriberState, adopt
 from relaylib.subscriber import Lane, Subscriber
 
@@ -186,7 +186,9 @@ class Fanout:
         while self._failed:
             subscriber, error, missed = self._failed.pop()
             subscriber.last_error = str(error.strerror)
-            if error.errno == errno.ENOBUFS:
+            # An IPv6 source can send what no IPv4 packet holds.
+            too_large = error.errno == errno.EMSGSIZE and run.size > MAX_BYTES
+            if too_large or error.errno == errno.ENOBUFS:
                 subscriber.dropped += missed
             elif error.errno in _RUN_REFUSED and subscriber.lane is self._batched:
                 self._send_singly(subscriber, run)
@@ -210,8 +212,6 @@ class Fanout:
 
     def _refuse(self, subscriber: Subscriber, missed: int, now: float) -> None:
         """Stop sending to a port that refused, but for a probe now and then."""
-        if now - subscriber.refused_at > REFUSAL_ENDS:
-            subscriber.refused_since = now
         subscriber.refused += missed
         subscriber.probing = False
         subscriber.due = now
@@ -221,7 +221,12 @@ class Fanout:
         self._note_refusal(subscriber, now)
 
     def _note_refusal(self, subscriber: Subscriber, now: float) -> None:
-        """Take a subscriber out whose port has been closed for too long, and forget about it."""
+        """Take a subscriber out whose port has been closed for too long, and forget about it.
+
+        A stream that pauses is asked for by nobody, so nothing can be said of that time.
+        """
+        if now - subscriber.refused_at > REFUSAL_ENDS:
+            subscriber.refused_since = now
         subscriber.refused_at = now
         if now - subscriber.refused_since >= REFUSED_LIMIT:
             subscriber.refused_at = float("-inf")

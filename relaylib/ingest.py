@@ -21,15 +21,14 @@ from collections.abc import Callable
 import structlog
 
 from relaylib import kernel
-from relaylib.access import contains
-from relaylib.address import Address, show, unmapped
+from relaylib.address import Address, show
 from relaylib.batch import MAX_DATAGRAMS, Batch, Run
 from relaylib.config import Config
 from relaylib.handover import IngestState, adopt
-from relaylib.log import Throttle
 from relaylib.loop import Loop, Timer
 from relaylib.moderation import Moderation
 from relaylib.overflow import DROPS_PERIOD, Overflow
+from relaylib.strangers import Strangers
 
 DOOR_BUFFER = 64 << 10
 """Bytes for strangers: a tenth of a second of a standby source, and never much that is stale."""
@@ -48,7 +47,7 @@ class Ingest:
 
     A `shared` socket is held by somebody else too, who will want it as it was: never connected.
     `owner` is None until the first datagram comes, and stays until another source takes over.
-    `received` and `strangers` count datagrams.
+    `received` counts datagrams, `strangers` those of others.
     """
 
     def __init__(
@@ -61,11 +60,11 @@ class Ingest:
         shared: bool = False,
     ) -> None:
         self.owner: Address | None = None
-        self.received = self.strangers = 0
+        self.received = 0
+        self.strangers = Strangers(config.allow_source)
         self._loop = loop
         self._forward = forward
         self._timeout = config.source_timeout
-        self._allowed = config.allow_source
         self._moderation = Moderation(config.coalesce)
         self._batch = Batch()
         self._bound = sock.getsockname()
@@ -76,7 +75,6 @@ class Ingest:
         self._silent = False
         self._timer: Timer | None = None
         self.overflow = Overflow()
-        self._stranger_log = Throttle(limit=1, period=60)
         self._use(sock)
         loop.set_urgent(self._read_between)
         loop.call_every(DROPS_PERIOD, lambda: self.overflow.look(loop.now))
@@ -95,7 +93,7 @@ class Ingest:
             silent=self._silent,
             last=self._last,
             received=self.received,
-            strangers=self.strangers,
+            strangers=self.strangers.total,
             overflowed=self.overflow.total,
             drops=self.overflow.seen,
             door_drops=self._door_drops,
@@ -104,7 +102,7 @@ class Ingest:
     def restore(self, saved: IngestState) -> None:
         """Go on where the previous program stopped; `sock` was its stream's socket."""
         self.owner = None if saved.owner is None else tuple(saved.owner)
-        self.received, self.strangers = saved.received, saved.strangers
+        self.received, self.strangers.total = saved.received, saved.strangers
         self._checked, self._can_split = saved.checked, saved.can_split
         self.overflow.total, self.overflow.seen = saved.overflowed, saved.drops
         self._door_drops = saved.door_drops
@@ -112,7 +110,11 @@ class Ingest:
             self._door = adopt(saved.door_fd)
             self._bound = self._door.getsockname()
         self._silent, self._last = saved.silent, saved.last
-        if self.owner is not None and not self._silent:
+        if self.owner is not None and not self.strangers.allows(self.owner):
+            self.owner = None  # the configuration has changed: it will be rejected like a stranger
+            if self._door is not None:
+                self._use_door(self._door)
+        elif self.owner is not None and not self._silent:
             self._loop.call_later(0, self._check_silence)
 
     # --- reading the stream
@@ -214,7 +216,7 @@ class Ingest:
         return False
 
     def _may_own(self, source: Address, size: int) -> bool:
-        return size > 0 and contains(self._allowed, unmapped(source)[0])
+        return size > 0 and self.strangers.allows(source)
 
     def _lock(self, source: Address, size: int) -> None:
         if self.owner is None:
@@ -240,12 +242,7 @@ class Ingest:
         self._door_drops = kernel.dropped(self._door)
 
     def _reject(self, source: Address) -> None:
-        self.strangers += 1
-        fields = self._stranger_log.admit(self._loop.now)
-        if fields is not None:
-            fields["total"] = self.strangers
-            reason = "locked" if contains(self._allowed, unmapped(source)[0]) else "not allowed"
-            log.warning("source_rejected", source=show(source), reason=reason, **fields)
+        self.strangers.reject(source, self._loop.now, locked=bool(self.owner) and not self._silent)
 
     def _answer_door(self) -> None:
         """Count what strangers sent, unless one of them is to be the next owner."""
@@ -261,7 +258,7 @@ class Ingest:
             else:
                 self._reject(source)
         drops = kernel.dropped(self._door) if self._door else 0
-        self.strangers += drops - self._door_drops
+        self.strangers.total += drops - self._door_drops
         self._door_drops = drops
 
     def _open_door(self, data: bytes, source: Address) -> None:
@@ -277,13 +274,17 @@ class Ingest:
         if source != self.owner and not self._silent:
             self._reject(source)  # the owner is back: its datagrams were waiting
             return
-        self._loop.discard(self._stream)
-        door, self._door = self._door, None
-        self._use(door)
+        self._use_door(self._door)
         if self._admit(source, len(data)) and data:
             self._arrived(self._loop.now, 1)
             self._forward([Run(memoryview(data), len(data), 1)])
         self._schedule_read(self._loop.now, 0)
+
+    def _use_door(self, door: socket.socket) -> None:
+        """Give up the stream's socket, which is connected, for the one that is open to all."""
+        self._loop.discard(self._stream)
+        self._door = None
+        self._use(door)
 
     # --- what is not there
 

@@ -119,7 +119,11 @@ class Loop:
         or the same event would raise the same bug for ever.
         """
         self._watches[sock] = Watch(readable, writable, broken)
-        self.interest(sock)
+        try:
+            self.interest(sock)
+        except OSError:  # the system watches no more (ENOSPC, epoll_ctl(2)): then neither do we
+            del self._watches[sock]
+            raise
 
     def interest(self, sock: Selectable, *, read: bool = True, write: bool = False) -> None:
         """Change what a watched socket is watched for."""

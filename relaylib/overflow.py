@@ -13,6 +13,9 @@ RECEIVE_BUFFER = 8 << 20
 DROPS_PERIOD = 1.0
 """Seconds between two looks at the kernel's count."""
 
+_REMEDY = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
+_NO_REMEDY = "none: more at once than the relay buffers"
+
 log = structlog.get_logger()
 
 
@@ -25,27 +28,34 @@ class Overflow:
         self.seen = 0
         self._new = 0
         self._granted = 0
+        self._sock: socket.socket | None = None
         self._log = Throttle(limit=1)
 
     def use(self, sock: socket.socket) -> None:
         """Grow the buffer of this socket and watch it from now on."""
+        self._count()
         self._sock = sock
         self._granted = kernel.grow_receive_buffer(sock, RECEIVE_BUFFER)
         self.seen = kernel.dropped(sock)
 
     def look(self, now: float) -> None:
         """Count what was dropped since the last look, and say so, at most once in a while."""
-        drops = kernel.dropped(self._sock)
-        self._new += drops - self.seen
-        self.total += drops - self.seen
-        self.seen = drops
+        self._count()
         if self._new and self._log.admit(now) is not None:
+            granted_all = self._granted >= RECEIVE_BUFFER
             log.warning(
                 "ingest_overflow",
                 dropped=self._new,
                 total=self.total,
                 buffer_asked=RECEIVE_BUFFER,
                 buffer_granted=self._granted,
-                remedy=f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}",
+                remedy=_NO_REMEDY if granted_all else _REMEDY,
             )
             self._new = 0
+
+    def _count(self) -> None:
+        if self._sock is not None:
+            drops = kernel.dropped(self._sock)
+            self._new += drops - self.seen
+            self.total += drops - self.seen
+            self.seen = drops

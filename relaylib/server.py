@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from collections import Counter
 
 import structlog
 
@@ -49,7 +50,10 @@ class _Leaving:
 
 
 class Server:
-    """Accepts viewers and knows them all; `accepted` counts them since the start."""
+    """Accepts viewers and knows them all.
+
+    Since the start, `accepted` counts them, and `refused`, by kind, what was declined.
+    """
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class Server:
         self.idle_timeout = config.idle_timeout
         self.clients: set[Viewer] = set()
         self.accepted = 0
+        self.refused: Counter[str] = Counter()
         self._listener = listener
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._error_log = Throttle()
@@ -100,9 +105,14 @@ class Server:
         except RefusedError as error:
             self._turn_away(sock, peer, error)
             return
-        sock.setblocking(False)
-        tune(sock)
-        client = Viewer(self, sock, peer)
+        try:
+            sock.setblocking(False)
+            tune(sock)
+            client = Viewer(self, sock, peer)
+        except Exception:
+            self.access.leave(unmapped(peer)[0])
+            sock.close()
+            raise
         self.clients.add(client)
         self.accepted += 1
         log.info("client_connected", client=client.name, clients=len(self.clients))
@@ -118,7 +128,6 @@ class Server:
             self._spare = None
         with contextlib.suppress(OSError):
             sock, peer = self._listener.accept()
-            self.access.refused["descriptors"] += 1
             with sock:
                 sock.setblocking(False)
                 sock.send(control.error("el relay no admite mas conexiones"))
@@ -148,6 +157,7 @@ class Server:
         self._log_refusal(peer, refusal.kind)
 
     def _log_refusal(self, peer: Address, kind: str) -> None:
+        self.refused[kind] += 1
         if (fields := self._refused_log.admit(self.loop.now)) is not None:
             log.warning("client_refused", client=show(peer), reason=kind, **fields)
 
@@ -163,6 +173,8 @@ class Server:
 
     def protocol_error(self, client: Viewer, error: PeerError) -> None:
         """Log what a peer did wrong, unless too much of that has been logged lately."""
+        if error.kind:
+            self.refused[error.kind] += 1
         fields = self._error_log.admit(self.loop.now)
         if fields is not None:
             log.info("protocol_error", client=client.name, reason=str(error), **fields)
@@ -174,11 +186,20 @@ class Server:
     def restore(self, inherited: handover.State) -> None:
         """Go on with the viewers and the counters of the previous program."""
         self.accepted = inherited.accepted
-        self.access.refused.update(inherited.refused)
+        self.refused.update(inherited.refused)
         for saved in inherited.viewers:
             viewer = Viewer.restore(self, saved)
             self.clients.add(viewer)
             self.access.present(viewer.peer[0])
+            self._recheck(viewer)
+
+    def _recheck(self, viewer: Viewer) -> None:
+        """Send a viewer away whom the restarted relay's configuration no longer allows."""
+        try:
+            self.access.check_allowed(viewer.peer[0])
+        except RefusedError as error:
+            self.protocol_error(viewer, error)
+            viewer.farewell(str(error), "not allowed")
 
     def close(self, farewell: str) -> None:
         """Accept nobody any more, and send everyone away with one line."""

@@ -4,6 +4,8 @@ Written out because it is forty lines, and the libraries for it are either bindi
 compiler or have not been touched for years.
 """
 
+import contextlib
+import functools
 import os
 import socket
 
@@ -19,12 +21,16 @@ def notify(state: str) -> None:
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            sock.sendto(state.encode(), address)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        _notifier().sendto(state.encode(), address)
+
+
+@functools.cache
+def _notifier() -> socket.socket:
+    """Return the socket to notify from, opened once: a beat may be due with no descriptor left."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    return sock
 
 
 def watchdog_period() -> float | None:

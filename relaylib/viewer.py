@@ -99,7 +99,9 @@ class Viewer:
 
     def _check_idle(self) -> None:
         if self.state is State.IDLE:
-            self.farewell("demasiado tiempo sin CONECTAR", "idle")
+            error = RefusedError("demasiado tiempo sin CONECTAR", "idle")
+            self._server.protocol_error(self, error)
+            self.farewell(str(error), "idle")
 
     def farewell(self, message: str, reason: str) -> None:
         """Say why in one line, then close."""
@@ -154,7 +156,8 @@ class Viewer:
         return control.ok()
 
     def _defer(self, _request: Request) -> bytes:
-        raise RefusedError("CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria")
+        message = "CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria"
+        raise RefusedError(message, "no_history")
 
     def _close(self, _request: Request) -> bytes:
         self._unsubscribe()

@@ -5,6 +5,7 @@ The sieges themselves, with the healthy viewers and the stream, are those of `to
 
 import contextlib
 import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from relaylib.kernel import raise_descriptor_limit
-from tests.helpers import need
+from tests.helpers import Relay, need
 from tools.siege.siege import SIEGES, Outcome, lay
 
 VIEWERS = 20
@@ -50,6 +51,14 @@ def unreachable(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
     udp = struct.pack("!4H", source[1], destination[1], 8, 0)
     checksum = _checksum(struct.pack("!BBHI", 3, 3, 0, 0) + ip + udp)
     return struct.pack("!BBHI", 3, 3, checksum, 0) + ip + udp
+
+
+def leave_descriptors(relay: Relay, count: int) -> None:
+    """Let the relay open so many descriptors more."""
+    numbers = [int(fd) for fd in os.listdir(f"/proc/{relay.pid}/fd")]
+    limit = max(numbers) + 1 + count
+    _, hard = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (limit, hard))
 
 
 @contextlib.contextmanager

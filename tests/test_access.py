@@ -44,10 +44,9 @@ def test_private_peers_may_by_default(ip: str) -> None:
     ],
 )  # fmt: skip
 def test_the_internet_may_not_by_default(ip: str) -> None:
-    """Any other address is refused, with a reason that names it, and counted."""
+    """Any other address is refused, with a reason that names it."""
     access = Access(Limits())
     assert refusal(access, ip) == f"acceso no permitido desde {ip}"
-    assert access.refused == {"not_allowed": 1}
 
 
 def test_only_what_is_allowed_may() -> None:
@@ -82,7 +81,6 @@ def test_the_total_is_limited_for_everyone() -> None:
     assert refusal(access, OTHER) == "relay lleno (2 conexiones)"
     access.leave(HOST)
     assert refusal(access, OTHER) == ""
-    assert access.refused == {"full": 2}
 
 
 def test_each_address_has_its_own_limit() -> None:
@@ -95,7 +93,6 @@ def test_each_address_has_its_own_limit() -> None:
     assert [refusal(access, "::1") for _ in range(9)] == [""] * 9
     access.leave(HOST)
     assert refusal(access, HOST) == ""
-    assert access.refused == {"per_ip": 1}
 
 
 def test_those_who_were_there_before_count() -> None:
@@ -132,7 +129,6 @@ def test_connections_come_in_a_burst_and_then_at_a_rate() -> None:
     assert refusal(access, HOST, now=100.09) != ""
     assert refusal(access, HOST, now=100.21) == ""
     assert [refusal(access, HOST, now=200.0) for _ in range(4)][2:] == ["", reasons[-1]]
-    assert access.refused == {"connection_rate": 4}
 
 
 def test_commands_have_a_rate_of_their_own() -> None:
@@ -146,7 +142,6 @@ def test_commands_have_a_rate_of_their_own() -> None:
     access.command(HOST, 1.1)
     for _ in range(1000):
         access.command("127.0.0.1", 0.0)
-    assert access.refused == {"command_rate": 1}
 
 
 @given(

@@ -167,3 +167,13 @@ def test_a_datagram_too_large_for_udp_is_dropped(bench: Bench) -> None:
     bench.send(b"y" * 1316, b"z" * 1316)
     assert received(player) == bench.offered[1:]
     assert bench.counters(subscriber) == (2, 1, 0)
+
+
+def test_a_datagram_for_ipv6_alone(bench: Bench) -> None:
+    """What no IPv4 packet can hold is dropped for IPv4 viewers, who keep their batches."""
+    subscriber, player = bench.pair()
+    bench.send(b"x" * 65_520)
+    bench.send(*numbered(3))
+    assert received(player) == numbered(3)
+    assert bench.counters(subscriber) == (3, 1, 0)
+    assert not subscriber.single

@@ -145,3 +145,22 @@ def test_a_host_that_seldom_says_so_is_given_up_too(bench: Bench) -> None:
         if turn % 50:
             subscriber.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # no answer came
     assert gone == [subscriber]
+
+
+@pytest.mark.parametrize("probing", [True, False])
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_silent_source_is_no_refusal(bench: Bench, probing: bool, opens: bool) -> None:
+    """The minutes in which nobody streams do not count: players may be opened when it begins."""
+    gone: list[Subscriber] = []
+    bench.fanout.on_refused = gone.append
+    port = unused_port()
+    subscriber = bench.subscriber(port)
+    stream(bench, 2)
+    while subscriber.probing is not probing:
+        bench.send(b"x" * 1316, after=0.002)
+    bench.now += 2 * MINUTE
+    with udp_socket(port=port if opens else 0) as player:
+        player.setblocking(False)
+        stream(bench, 2)
+        assert gone == []
+        assert bool(received(player)) is opens

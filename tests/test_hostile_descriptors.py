@@ -1,17 +1,7 @@
 """A relay that has no descriptor left, down to the last one."""
 
-import os
-import resource
-
 from tests.helpers import Relay, Viewer
-
-
-def leave_descriptors(relay: Relay, count: int) -> None:
-    """Let the relay open so many descriptors more."""
-    numbers = [int(fd) for fd in os.listdir(f"/proc/{relay.pid}/fd")]
-    limit = max(numbers) + 1 + count
-    _, hard = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (limit, hard))
+from tests.hostile import leave_descriptors
 
 
 def test_asking_for_the_stream_without_descriptors() -> None:

@@ -204,3 +204,17 @@ def test_a_person_at_a_telnet(shared_relay: Relay) -> None:
     replies = [line for line in shown if line.startswith(("OK", "ERROR"))]
     for (_, expected), reply in zip(DIALOGUE, replies, strict=True):
         assert reply.startswith(expected)
+
+
+def test_asking_again_for_the_same_port(shared_relay: Relay) -> None:
+    """It resumes a paused session and changes nothing in a streaming one; the log says which."""
+    with Viewer(shared_relay.port) as viewer:
+        client = client_name(viewer)
+        for command in ("CONECTAR", "CONECTAR", "INTERRUMPIR", "CONECTAR"):
+            words = f"{command} {viewer.port}" if command == "CONECTAR" else command
+            assert viewer.command(words) == "OK"
+    shared_relay.wait_event("client_gone", client=client)
+    told = [event["event"] for event in shared_relay.log if event.get("client") == client]
+    assert told == [
+        "client_connected", "subscribed", "paused", "resumed", "unsubscribed", "client_gone",
+    ]  # fmt: skip

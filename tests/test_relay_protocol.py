@@ -166,3 +166,22 @@ def test_moving_to_another_port_frees_the_old_one(shared_relay: Relay) -> None:
         with udp_socket() as new:
             assert mover.command(f"CONECTAR {new.getsockname()[1]}") == "OK"
             assert heir.command(f"CONECTAR {mover.port}") == "OK"
+
+
+def test_every_refusal_is_counted() -> None:
+    """Whatever was declined is in the totals, by kind; a mere mistake is not."""
+    with Relay("--idle-timeout", "1") as relay:
+        with Viewer(relay.port) as idler:
+            assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR"
+        with Viewer(relay.port) as viewer, Viewer(relay.port) as other:
+            viewer.subscribe()
+            other.subscribe()
+            assert other.command(f"CONECTAR {viewer.port}").startswith("ERROR destino ocupado")
+            assert viewer.command(f"CONECTAR {relay.ingest_port}").startswith("ERROR destino no")
+            assert viewer.command("CONTINUAR DIFERIDO").startswith("ERROR")
+            assert other.command("nonsense").startswith("ERROR comando desconocido")
+            assert other.command("x" * 600).startswith("ERROR linea demasiado larga")
+        assert relay.stop() == 0
+        assert relay.events("stopped")[0]["refused"] == {
+            "idle": 1, "destination_taken": 1, "destination_loop": 1, "line_too_long": 1,
+        }  # fmt: skip

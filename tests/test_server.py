@@ -173,3 +173,18 @@ def test_closing_says_farewell_and_takes_nobody_new(desk: Desk) -> None:
     assert [desk.reply(peer) for peer in peers] == [""] * 3
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+def test_a_client_that_cannot_be_watched_takes_no_place(desk: Desk) -> None:
+    """If the system watches no more sockets the connection ends, and nothing is left of it."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch.object(desk.loop, "watch", side_effect=full):
+        peer = socket.create_connection(desk.listener.getsockname())
+        desk.peers.append(peer)
+        turn_until(desk.loop, lambda: desk.bugs, "the fault")
+    assert peer.recv(1) == b""
+    assert desk.server.clients == set()
+    desk.server.access.enter("127.0.0.1", 0.0)
+    desk.server.access.leave("127.0.0.1")
+    desk.bugs.clear()
+    assert desk.ask(desk.connect(), "AYUDA").startswith("OK")

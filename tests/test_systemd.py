@@ -14,6 +14,7 @@ import pytest
 
 from relaylib import kernel, systemd
 from tests.helpers import PATIENCE, Program, Relay, Viewer
+from tests.hostile import leave_descriptors
 from tests.restarts import Audience, Stream, hang_up, restart
 
 
@@ -108,6 +109,21 @@ def test_the_watchdog_never_waits_too_long(tmp_path: Path) -> None:
                 hang_up(relay)
     gaps = [later - earlier for earlier, later in pairwise(beats)]
     assert allowed / 4 < max(gaps) < allowed
+
+
+def test_the_watchdog_beats_without_descriptors(tmp_path: Path) -> None:
+    """A relay that has no descriptor left is alive, and says so."""
+    with (
+        contextlib.closing(Manager(str(tmp_path / "notify"))) as manager,
+        managed(manager, WATCHDOG_USEC="200000") as relay,
+    ):
+        assert manager.told_state()["READY"] == "1"
+        leave_descriptors(relay, 0)
+        with Viewer(relay.port) as viewer:
+            assert viewer.reply() == "ERROR el relay no admite mas conexiones"
+        for _ in range(3):
+            while manager.told() != {"WATCHDOG": "1"}:
+                pass
 
 
 @pytest.mark.parametrize(
