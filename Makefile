@@ -1,9 +1,11 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
-HOST    ?= 0.0.0.0
-PORT    ?= 9000
-VLCPORT ?= 5004
-ARGS    ?=
-SOAK    ?= 600
+# The command line sets these, the environment only PYTHON: some shells export HOST.
+HOST    = 0.0.0.0
+PORT    = 9000
+VLCPORT = 5004
+ARGS    =
+PID     =
+SOAK    = 600
 PYTHON  ?= python3
 VENV    := .venv
 PY      := $(VENV)/bin/python
@@ -11,6 +13,9 @@ READY   := $(VENV)/.ready
 DEV     := $(VENV)/.ready-dev
 PIDFILE := build/relay-$(PORT).pid
 VIEWED  := $(patsubst 0.0.0.0,127.0.0.1,$(HOST))
+# Tells whether $$pid is a relay on this port: it may have ended, and its number be used again.
+COMMAND = cat "/proc/$$pid/cmdline" 2>/dev/null | tr '\0' ' '
+RUNNING = $(COMMAND) | grep -q 'relay\.py [^ ]* $(PORT) '
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo client reload test check bench soak attacks sample clean
@@ -35,18 +40,19 @@ $(DEV): $(READY)
 	@touch $@
 
 run: $(READY) ## run the relay: HOST= PORT= ARGS='--allow any'
-	@mkdir -p build && echo $$$$ >$(PIDFILE) && exec $(PY) relay.py $(HOST) $(PORT) $(ARGS)
+	@mkdir -p build; pid=$$(cat $(PIDFILE) 2>/dev/null); \
+	  $(RUNNING) || echo $$$$ >$(PIDFILE); exec $(PY) relay.py $(HOST) $(PORT) $(ARGS)
 
 demo: $(READY) ## run the relay with the sample as an endless stream: all you need is a player
-	@$(PY) tools/fake_vlc.py $(VIEWED) $(PORT) --rtp --loop >/dev/null 2>&1 & \
-	  trap "kill $$! 2>/dev/null" EXIT; $(PY) relay.py $(HOST) $(PORT) $(ARGS)
+	@exec $(PY) tools/demo.py $(HOST) $(PORT) $(ARGS)
 
 client: $(READY) ## watch: HOST= PORT= VLCPORT= ARGS='--vlc'
 	@$(PY) client.py $(VIEWED) $(PORT) $(VLCPORT) $(ARGS)
 
 reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or PID=
 	@pid=$(or $(PID),$$(cat $(PIDFILE) 2>/dev/null)); \
-	  grep -qs relay.py "/proc/$$pid/cmdline" || { echo "no relay of make run on port $(PORT)" >&2; exit 1; }; \
+	  $(if $(PID),$(COMMAND) | grep -q 'relay\.py ',$(RUNNING)) || \
+	  { echo "no relay of make run $(if $(PID),in process $(PID),on port $(PORT))" >&2; exit 1; }; \
 	  kill -HUP "$$pid" && echo "relay $$pid: restart asked for; its log tells how it went"
 
 test: $(DEV) ## run the tests: ARGS='-k control'

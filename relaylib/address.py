@@ -149,11 +149,16 @@ def reachable_host(host: str) -> str:
     """Name the address that a viewer would type for a relay bound to `host`.
 
     A wildcard has no such address, so the kernel is asked which one it would use to leave this
-    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody.
+    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody, nor
+    does 2001:db8::1 (RFC 3849).
     """
     if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))
-        return str(probe.getsockname()[0])
+    for nobody in ("192.0.2.1", "2001:db8::1") if ":" in host else ("192.0.2.1",):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(family_of((nobody, 9)), socket.SOCK_DGRAM) as probe,
+        ):
+            probe.connect((nobody, 9))
+            return str(probe.getsockname()[0])
     return "127.0.0.1"

@@ -28,6 +28,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"cannot read {arg_line!r}: {error}")
 
 
+def host(text: str) -> str:
+    """Argument type: a name or an address; IPv6 may be in brackets, as addresses are shown here."""
+    if text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} looks like a port: HOST comes before PORT")
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
 def port(text: str, lowest: int = 0) -> int:
     """Argument type: a TCP or UDP port."""
     if text.isascii() and text.isdecimal() and len(text) <= 5 and lowest <= int(text) <= 65535:

@@ -8,7 +8,7 @@ from itertools import chain
 
 from relaylib import __version__
 from relaylib.access import ANY, PRIVATE, Limits, Network
-from relaylib.arguments import Parser, number, port
+from relaylib.arguments import Parser, host, number, port
 from relaylib.log import LEVELS
 
 Group = argparse._ArgumentGroup
@@ -21,20 +21,20 @@ MAX_CLIENTS = 1_000_000
 
 EXAMPLES = """
 examples:
-  python relay.py                              listen on every address, port 9000
-  python relay.py 192.168.1.5 7000             on one address and another port
-  python relay.py :: 9000                      IPv6 and IPv4
-  python relay.py --ingest-port 5000           control on TCP 9000, the stream on UDP 5000
-  python relay.py --allow private --allow 203.0.113.0/24
-                                               viewers from there, too
-  python relay.py --allow any --max-clients 200
-                                               viewers from anywhere, 200 at most
-  python relay.py --allow-source 192.168.1.20  only this encoder may send the stream
-  python relay.py --coalesce 0                 forward every datagram at once, at any cost
-  python relay.py --log-format json --log-level debug 2>relay.log
-  python relay.py @relay.conf                  options from a file, one or more a line;
-                                               SIGHUP restarts with it and loses nobody
-  python relay.py --check @relay.conf          say whether the options are right, and end
+  relay.py                              listen on every address, port 9000
+  relay.py 192.168.1.5 7000             on one address and another port
+  relay.py :: 9000                      IPv6 and IPv4
+  relay.py --ingest-port 5000           control on TCP 9000, the stream on UDP 5000
+  relay.py --allow private --allow 203.0.113.0/24
+                                        viewers from there, too
+  relay.py --allow any --max-clients 200
+                                        viewers from anywhere, 200 at most
+  relay.py --allow-source 192.168.1.20  only this encoder may send the stream
+  relay.py --coalesce 0                 forward every datagram at once, at any cost
+  relay.py --log-format json --log-level debug 2>relay.log
+  relay.py @relay.conf                  options from a file, one or more a line;
+                                        SIGHUP restarts with it and loses nobody
+  relay.py --check @relay.conf          say whether the options are right, and end
 """
 
 
@@ -111,6 +111,7 @@ def _add_addresses(parser: Parser) -> None:
         "host",
         nargs="?",
         metavar="HOST",
+        type=host,
         help="address to listen on (%(default)s; :: for both IPs)",
     )
     parser.add_argument(
@@ -158,7 +159,7 @@ def _add_program(group: Group) -> None:
 
 
 def _count(text: str) -> int:
-    if text.isascii() and text.isdecimal() and 1 <= int(text[:8]) <= MAX_CLIENTS:
+    if text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_CLIENTS:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a number of connections (1 to {MAX_CLIENTS}): {text!r}")
 

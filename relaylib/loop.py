@@ -294,8 +294,7 @@ class Loop:
         """Run what the last turn left, then release the selector and the wakeup sockets."""
         self._run_soon()
         if self._wakeup is not None:
-            writer = signal.set_wakeup_fd(-1)
-            socket.socket(fileno=writer).close()
+            socket.socket(fileno=signal.set_wakeup_fd(-1)).close()
             self.unwatch(self._wakeup)
             self._wakeup.close()
         self._selector.close()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import sys
 from unittest import mock
 
 import pytest
@@ -12,6 +13,7 @@ from relaylib import address
 from relaylib.address import Address
 from relaylib.errors import SetupError
 from tests.helpers import need_ipv6, udp_socket, unused_port
+from tests.netns import Network
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,19 @@ def test_a_wildcard_is_named_by_an_address_that_others_can_use() -> None:
     assert address.reachable_host("fe80::1%lo") == "fe80::1%lo"
     for wildcard in ("0.0.0.0", "::"):
         assert not ipaddress.ip_address(address.reachable_host(wildcard)).is_unspecified
+
+
+def test_a_machine_with_ipv6_alone_is_named_by_it() -> None:
+    """Where nothing leads out but IPv6, a relay on every address is named by its IPv6 address."""
+    with contextlib.ExitStack() as stack:
+        host = Network(stack).host("six")
+        host.ip("address", "flush", "dev", "eth0", "scope", "global")
+        code = "from relaylib.address import *; print(*map(reachable_host, ('::', '0.0.0.0')))"
+        command = (sys.executable, "-c", code)
+        assert host.exec(*command) == "127.0.0.1 127.0.0.1\n"
+        host.ip("address", "add", f"{host.address6}/64", "dev", "eth0")
+        host.ip("-6", "route", "add", "default", "dev", "eth0")
+        assert host.exec(*command) == f"{host.address6} 127.0.0.1\n"
 
 
 @pytest.mark.parametrize("host", ["239.1.1.1", "255.255.255.255", "ff02::1"])

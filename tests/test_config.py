@@ -28,6 +28,8 @@ def test_a_configuration_does_not_change() -> None:
     ("words", "field", "value"),
     [
         ("::", "host", "::"),
+        ("[::1]", "host", "::1"),
+        ("[fe80::1%lo]", "host", "fe80::1%lo"),
         ("localhost 7000", "port", 7000),
         ("localhost 0", "port", 0),
         ("--ingest-port 5000", "ingest_port", 5000),
@@ -136,13 +138,17 @@ def test_any_words_are_a_configuration_or_a_refusal(words: list[str]) -> None:
     "words",
     [
         ("--max-clients", "1.9"),
+        ("--max-clients", "1000001"),
+        ("--max-clients", "000000019999999"),
+        ("9000",),
+        ("9000", "9001"),
         ("--max-clients", "9" * 5000),
         ("--allow", "::ffff:10.0.0.0/104"),
         ("--allow", "fe80::1%lo/64"),
     ],
 )
 def test_what_could_only_be_misunderstood_is_refused(words: tuple[str, str]) -> None:
-    """Half a connection, and networks that no peer could ever match, are errors."""
+    """Half a connection, a port as HOST, and networks that no peer could match, are errors."""
     with pytest.raises(SystemExit) as ended:
         parse(words)
     assert ended.value.code == 2

@@ -22,6 +22,7 @@ from tests.helpers import (
     Relay,
     Viewer,
     need,
+    need_ipv6,
     udp_socket,
     unused_port,
     wait_for,
@@ -60,7 +61,7 @@ def test_help_shows_every_option_and_examples() -> None:
     assert (status, err) == (0, "")
     for word in ("HOST", "PORT", "--ingest-port", "--log-format", "--log-level", "--version"):
         assert word in out
-    assert out.count("  python relay.py") >= 5
+    assert out.count("\n  relay.py ") >= 5
 
 
 def test_version() -> None:
@@ -72,6 +73,8 @@ def test_version() -> None:
     ("words", "named"),
     [
         (["--nonsense"], "--nonsense"),
+        (["9000"], "HOST comes before PORT"),
+        (["--check", "9000"], "HOST comes before PORT"),
         (["127.0.0.1", "puerto"], "'puerto'"),
         (["127.0.0.1", "65536"], "'65536'"),
         (["127.0.0.1", "-1"], "-1"),
@@ -91,6 +94,22 @@ def test_a_wrong_option_is_one_line(words: list[str], named: str) -> None:
     status, out, err = run(*words)
     assert (status, out) == (2, "")
     assert_one_line(err, named)
+
+
+def test_without_its_library_it_says_how_to_get_it() -> None:
+    """Under an interpreter without structlog there is a line that says what to do instead."""
+    command = [sys.executable, "-S", "relay.py", "--help"]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert_one_line(done.stderr, "structlog", "make setup", ".venv/bin/python relay.py")
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
+    """SIGINT before the relay has anything to undo ends it at once, without a word."""
+    (tmp_path / "structlog.py").write_text("import os\nos.kill(os.getpid(), 2)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with Program(sys.executable, "relay.py", env=env) as program:
+        assert (program.wait(), program.stderr) == (-signal.SIGINT, [])
 
 
 # --- ports
@@ -234,6 +253,16 @@ def test_the_guide_names_an_address_that_others_can_reach() -> None:
         terminal.contains("Ctrl-C ends the relay.")
         assert f"dst={reachable_host('0.0.0.0')},port=" in terminal.text
         assert "dst=0.0.0.0" not in terminal.text
+
+
+def test_the_guide_of_a_relay_on_ipv6() -> None:
+    """Where viewers come by IPv6 the player is told to listen there."""
+    need_ipv6("::1")
+    with Terminal(sys.executable, "relay.py", "[::1]", "0") as terminal:
+        terminal.contains("Ctrl-C ends the relay.")
+        port = re.findall(r"Relay listening on \[::1\]:(\d+)", terminal.text)[0]
+        assert f"client.py ::1 {port} 5004" in terminal.text
+        assert "rtp://@[::]:5004      (udp://@[::]:5004 if" in terminal.text
 
 
 def test_only_a_terminal_gets_the_guide(relay: Relay) -> None:

@@ -78,6 +78,7 @@ class Relay:
             [*words, *options],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # on a terminal it would be the guide for newcomers
             stderr=self._log if stderr is None else stderr,
             env={**os.environ, **(env or {})},
             process_group=0,  # a Ctrl-C is not meant for it
