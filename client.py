@@ -5,10 +5,14 @@ run in the relay's own reactor, here over `select`: epoll refuses regular files,
 `client.py ... < commands.txt` must work. The client needs nothing but the standard library.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected there is nothing to undo
+
 import argparse
 import contextlib
 import selectors
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from typing import NoReturn
 
 from relaylib import __version__
 from relaylib.address import show
-from relaylib.arguments import Parser, port
+from relaylib.arguments import Parser, host, port
 from relaylib.connection import tune
 from relaylib.control import MIN_PORT
 from relaylib.errors import SetupError
@@ -29,13 +33,14 @@ CONNECT_TIMEOUT = 5.0
 
 EXAMPLES = """
 examples:
-  python client.py 192.168.1.5 9000 5004              type the commands; AYUDA lists them
-  python client.py 192.168.1.5 9000 5004 --vlc        and watch in VLC (RTP)
-  python client.py 192.168.1.5 9000 5004 --vlc=udp    the source sends plain MPEG-TS
-  printf 'CONECTAR\\nESTADO\\n' | python client.py 192.168.1.5 9000 5004
+  python3 client.py 192.168.1.5 9000 5004             type the commands; AYUDA lists them
+  python3 client.py 192.168.1.5 9000 5004 --vlc       and watch in VLC (RTP)
+  python3 client.py 192.168.1.5 9000 5004 --vlc=udp   the source sends plain MPEG-TS
+  printf 'CONECTAR\\nESTADO\\n' | python3 client.py 192.168.1.5 9000 5004
 
 DESCONECTAR, Ctrl-D (or the end of the input) and Ctrl-C leave politely, a second Ctrl-C at once.
-exit status: 0 left politely, 1 no connection or connection lost, 2 bad argument, 130 left at once
+exit status: 0 left politely and the relay agreed, 1 turned away, no answer, connection lost or
+none, 2 bad argument, 130 left at once
 """
 
 
@@ -68,7 +73,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("host", metavar="HOST", help="the relay's name or address, IPv4 or IPv6")
+    add("host", type=host, metavar="HOST", help="the relay's name or address, IPv4 or IPv6")
     add("port", metavar="PORT", type=lambda text: port(text, 1), help="its TCP port")
     add("vlcport", metavar="VLCPORT", type=lambda text: port(text, MIN_PORT),
         help="the UDP port here where the player listens")  # fmt: skip
@@ -95,9 +100,11 @@ def _run(options: argparse.Namespace) -> int:
         loop = Loop(_raise, selectors.SelectSelector())
         remote = Remote(loop, sock, options.vlcport)
         try:
-            endings = {signal.SIGINT: remote.interrupt, signal.SIGTERM: remote.interrupt}
-            for signum, callback in {**endings, signal.SIGHUP: remote.leave}.items():
-                if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup, or a script's &
+            interrupts = dict.fromkeys(("SIGINT", "SIGTERM", "SIGQUIT"), remote.interrupt)
+            for name, callback in {"SIGHUP": remote.leave, **interrupts}.items():
+                signum = getattr(signal, name, None)  # not every system has them all
+                # Ignored by nohup, or by a script's &.
+                if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
                     loop.on_signal(signum, callback)
             ipv6 = sock.family == socket.AF_INET6
             if options.vlc:
@@ -112,8 +119,6 @@ def _run(options: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the client; return its exit status."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected there is nothing to undo
     try:
         return _run(_parse(argv))
     except SetupError as error:

@@ -67,9 +67,13 @@ def printable(line: bytes) -> str:
 
 
 class Dialogue:
-    """The commands still unanswered, and the states that the session may be in."""
+    """The commands still unanswered, and the states that the session may be in.
+
+    `agreed` tells whether the relay's last reply was an OK; a farewell is an ERROR.
+    """
 
     def __init__(self) -> None:
+        self.agreed = False
         self._known = frozenset({State.IDLE})
         self._unanswered: list[Verb] = []
 
@@ -99,6 +103,8 @@ class Dialogue:
     def answered(self, reply: str) -> Verb | None:
         """Learn from a reply; return the command that it answers, None if it answers none."""
         verb = self._match(reply)
+        if _word(reply) in ("OK", "ERROR"):
+            self.agreed = _is_ok(reply)
         if verb is not None:
             self._unanswered.remove(verb)
             self._known = self._outcome(verb) if _is_ok(reply) else self._rejecting(verb)

@@ -28,7 +28,8 @@ QUEUE = 64
 class Remote:
     """Joins the console, the connection and what is known of the session; stops the loop to end.
 
-    `status` is the exit status then.
+    `status` is the exit status then: 0 only if the relay agreed to our leaving. It answers OK to
+    DESCONECTAR, or, as old relays do, it hears that and closes, its last reply being an OK.
     """
 
     def __init__(self, loop: Loop, sock: socket.socket, port: int) -> None:
@@ -144,17 +145,20 @@ class Remote:
             self._timer = None
 
     def _unanswered(self) -> None:
+        self._stop_waiting()
+        self._end_line()  # some relays never do
         waiting = self._dialogue.waiting
-        assert waiting is not None
+        if self._over or waiting is None or self._timer is not None:
+            return  # that was the answer
+        if self._leaving:
+            self._lost("no answer to DESCONECTAR")
+            return
+        self._dialogue.silence()
+        self._update_prompt()
         self._console.note(
             f"no answer to {waiting.value} (old relays ignore what they do not accept)"
         )
-        self._dialogue.silence()
-        self._update_prompt()
-        if self._leaving:
-            self._end()
-        else:
-            self._advance()
+        self._advance()
 
     def received(self, data: bytes) -> None:
         """Take bytes from the relay."""
@@ -165,6 +169,11 @@ class Remote:
         except LineTooLongError:
             self._lost("it sends lines that are too long: not a relay?")
 
+    def _end_line(self) -> None:
+        """Take what has come of a line as the whole of it."""
+        if self._replies.pending:
+            self.received(b"\n")
+
     def _show(self, line: bytes) -> None:
         text = printable(line)
         verb = self._dialogue.answered(text)
@@ -172,23 +181,29 @@ class Remote:
         self._console.reply(text)
         if self._dialogue.waiting is None:
             self._stop_waiting()
-        if verb is Verb.DISCONNECT:
+        if verb is not Verb.DISCONNECT:
+            self._advance()
+        elif self._dialogue.agreed:
             self._end()
         else:
-            self._advance()
+            self._lost("it answered DESCONECTAR with an error")
 
     def finished(self) -> None:
-        """The relay closed, perhaps in the middle of a line."""
-        if self._replies.pending:
-            self._show(self._replies.pending)
-        self._lost("it closed the connection")
+        """The relay closed, perhaps in the middle of a line, perhaps because we leave."""
+        self._end_line()
+        heard = self._leaving and not self._connection.output
+        if heard and self._dialogue.agreed:
+            self._end()
+        else:
+            self._lost("it closed the connection")
 
     def gone(self, reason: str) -> None:
-        """The connection broke."""
+        """The connection broke, perhaps in the middle of a line."""
+        self._end_line()
         self._lost(reason)
 
     def _lost(self, reason: str) -> None:
-        if not self._over and not self._leaving:
+        if not self._over:
             self.status = 1
             self._console.note(f"client.py: the relay is gone: {reason}")
         self._end()

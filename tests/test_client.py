@@ -1,5 +1,6 @@
 """The client on pipes and files: commands in, replies out, exit status."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from client import connect
 from tests.client_helpers import VLCPORT, Client, FakeRelay, run
-from tests.helpers import PATIENCE, ROOT, Relay, udp_socket
+from tests.helpers import PATIENCE, ROOT, Relay, udp_socket, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +172,30 @@ def test_an_old_relay_that_answers_nothing(fake: FakeRelay) -> None:
     assert silent == ["ESTADO", "CONTINUAR"]
 
 
-def test_a_relay_that_does_not_confirm_the_end(fake: FakeRelay) -> None:
-    """Leaving takes two seconds at most, whatever the relay does."""
-    with Client(fake.port, last=True) as client:
-        assert fake.accept().line() == "DESCONECTAR"
+def test_a_relay_that_does_not_end_its_lines(fake: FakeRelay) -> None:
+    """When the time for a reply is over, what has come without a line ending is the reply."""
+    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\n") as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"OK")
+        assert fake.line() == "INTERRUMPIR"
+        fake.send(b"OK\r")
+        wait_for(lambda: len(client.stdout) == 2, "the second reply")
+        client.type("ESTADO\n")
+        assert fake.line() == "ESTADO"  # and ignores it
+        client.process.send_signal(signal.SIGTERM)
+        assert fake.line() == "DESCONECTAR"
+        fake.send(b"OK")
         assert client.wait() == 0
-    assert "no answer to DESCONECTAR" in client.stderr[0]
+    assert (client.stdout, client.stderr) == (["OK\n"] * 3, [])
+
+
+def test_half_a_line_that_answers_nothing_is_shown(fake: FakeRelay) -> None:
+    """A prompt, say, is printed when the time for a reply is over; it is not taken for one."""
+    with Client(fake.port, text="CONECTAR\n") as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"relay> ")
+        client.prints("no answer to CONECTAR")
+        client.prints("relay> \n")
 
 
 def test_a_large_script_waits_its_turn(relay: Relay) -> None:
@@ -191,6 +210,7 @@ def test_a_large_script_waits_its_turn(relay: Relay) -> None:
     ("words", "status", "reason"),
     [
         (["localhost"], 2, "the following arguments are required: PORT, VLCPORT"),
+        (["9000", "5004", "5004"], 2, "argument HOST: '9000' looks like a port: HOST comes before"),
         (["localhost", "0", "5004"], 2, "argument PORT: not a port (1 to 65535): '0'"),
         (["localhost", "9000", "80"], 2, "argument VLCPORT: not a port (1024 to 65535): '80'"),
         (["localhost", "9000", "x"], 2, "argument VLCPORT: not a port (1024 to 65535): 'x'"),
@@ -198,6 +218,7 @@ def test_a_large_script_waits_its_turn(relay: Relay) -> None:
         (["localhost", "9000", "5004", "--quick"], 2, "unrecognized arguments: --quick"),
         (["nowhere.invalid", "9000", "5004"], 1, "unknown host: nowhere.invalid"),
         (["a" * 300, "9000", "5004"], 1, "unknown host: aaa"),
+        (["[::1]", "1", "5004"], 1, "cannot connect to [::1]:1: "),
         (["255.255.255.255", "9000", "5004"], 1, "cannot connect to 255.255.255.255:9000: "),
     ],
 )

@@ -46,13 +46,77 @@ def test_last_words_may_be_cut_off(fake: FakeRelay, last: bytes) -> None:
 
 
 def test_a_reset_is_said_at_once(fake: FakeRelay) -> None:
-    """A connection that is reset ends the client with status 1."""
+    """A connection that is reset ends the client with status 1; half a line is not lost."""
     with Client(fake.port, text="CONECTAR\n") as client:
         assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"hola\nERROR adios")
+        client.prints("hola")
         fake.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         fake.close()
         assert client.wait() == 1
+    assert client.stdout == ["hola\n", "ERROR adios\n"]
     assert client.stderr == ["client.py: the relay is gone: reset by peer\n"]
+
+
+@pytest.mark.parametrize("text", ["", "CONECTAR\n", "CONECTAR\nESTADO\n"])
+def test_being_turned_away_is_no_success(text: str) -> None:
+    """Where the relay does not let the viewer in the status is 1, however little was asked."""
+    with (
+        Relay("--allow", "10.0.0.0/8") as relay,
+        Client(relay.port, text=text, last=True) as client,
+    ):
+        assert client.wait() == 1
+    assert [line[:25] for line in client.stdout] == ["ERROR acceso no permitido"]
+    assert [line[:29] for line in client.stderr] == ["client.py: the relay is gone:"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "status", "why"),
+    [
+        (b"OK\n", b"OK\n", 0, ""),
+        (b"OK\n", b"OK", 0, ""),
+        (b"OK\n", b"", 0, ""),  # as old relays do
+        (b"OK\n", b"ERROR el relay se apaga\n", 1, "it answered DESCONECTAR with an error"),
+        (b"ERROR puerto ocupado\n", b"OK\n", 0, ""),
+        (b"ERROR puerto ocupado\n", b"", 1, "it closed the connection"),
+        (b"hola\n", b"", 1, "it closed the connection"),
+    ],
+)
+def test_success_is_what_the_relay_agreed_to(
+    fake: FakeRelay, reply: bytes, answer: bytes, status: int, why: str
+) -> None:
+    """Leaving is success if the relay says OK to it, or closes and its last reply was an OK."""
+    with Client(fake.port, text="CONECTAR\n", last=True) as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(reply)
+        assert fake.line() == "DESCONECTAR"
+        fake.send(answer)
+        fake.close()
+        assert client.wait() == status
+    assert why in "".join(client.stderr)
+    assert bool(client.stderr) is bool(why)
+
+
+def test_a_relay_that_closes_before_it_heard_of_the_end(fake: FakeRelay) -> None:
+    """A relay that closes unasked is gone, although the input ended after its last reply."""
+    with Client(fake.port, text="CONECTAR\n", last=True) as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"OK")
+        fake.close()
+        assert client.wait() == 1
+    assert client.stdout == ["OK\n"]
+    assert client.stderr == ["client.py: the relay is gone: it closed the connection\n"]
+
+
+@pytest.mark.parametrize("reply", [b"ERROR puerto ocupado\n", b"OK\n"])
+def test_a_relay_that_does_not_confirm_the_end(fake: FakeRelay, reply: bytes) -> None:
+    """Leaving takes two seconds at most, whatever the relay does; silence is no success."""
+    with Client(fake.port, text="CONECTAR\n", last=True) as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(reply)
+        assert fake.line() == "DESCONECTAR"
+        assert client.wait() == 1
+    assert client.stderr == ["client.py: the relay is gone: no answer to DESCONECTAR\n"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="drops segments with a Linux socket filter")
@@ -120,8 +184,7 @@ def test_a_chattering_relay_does_not_lock_the_person_out(fake: FakeRelay) -> Non
             except BlockingIOError:
                 continue
         assert b"DESCONECTAR\n" in received
-        fake.close()
-        assert client.wait() == 0
+        assert client.wait() == 1  # none of that was an OK
 
 
 def test_control_sequences_are_defused(fake: FakeRelay) -> None:
@@ -136,9 +199,9 @@ def test_control_sequences_are_defused(fake: FakeRelay) -> None:
     assert client.stdout[0] == r"ERROR \x1b]0;owned\x07\x1b[2J\x08\x9b\xfe" + "\n"
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_disconnect_politely(signum: int) -> None:
-    """Ctrl-C, a kill and a closed terminal say DESCONECTAR and wait for the OK: status 0."""
+    """Ctrl-C, Ctrl-\\, a kill, a closed terminal say DESCONECTAR and wait for the OK: status 0."""
     with Relay() as relay, Client(relay.port, text="CONECTAR\n") as client:
         client.prints("OK\n")
         assert client.stop(signum) == 0
@@ -167,6 +230,12 @@ def test_a_second_signal_ends_at_once(fake: FakeRelay) -> None:
         client.process.send_signal(signal.SIGINT)
         assert client.wait() == 130
         assert time.monotonic() - began < 2  # the time that a reply is waited for
+
+
+def test_ctrl_c_while_starting_is_quiet(tmp_path: Path) -> None:
+    """Ctrl-C while the client's parts are being loaded just ends it, without a traceback."""
+    (tmp_path / "argparse.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    assert run(PYTHONPATH=str(tmp_path)) == (-signal.SIGINT, "", "")
 
 
 def test_ctrl_c_while_connecting_is_quiet() -> None:

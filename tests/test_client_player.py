@@ -110,6 +110,7 @@ def test_the_player_does_not_outlive_the_client(fake: FakeRelay, tmp_path: Path,
         if how == "closed":
             program.process.stdin.close()  # type: ignore[union-attr]
             assert fake.line() == "DESCONECTAR"
+            fake.send(b"OK\n")
         fake.close()
         assert program.wait() == (0 if how == "closed" else 1)
     assert not vlc.running()

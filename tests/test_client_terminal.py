@@ -9,7 +9,7 @@ from tests.client_helpers import FakeRelay, Terminal
 from tests.helpers import PATIENCE, wait_for
 
 UP, LEFT = "\x1b[A", "\x1b[D"
-CTRL_C, CTRL_D, CTRL_Z = "\x03", "\x04", "\x1a"
+CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x04", "\x1a", "\x1c"
 
 
 @pytest.fixture
@@ -53,6 +53,13 @@ def test_a_session_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
     terminal.shows("INTERRUMPIR is not valid now (paused): not sent", "paused> ")
 
 
+def test_silence_shows_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
+    """With the word that no answer came, the prompt tells that the state is not known."""
+    terminal.type("conectar\r")
+    assert fake.line() == "CONECTAR 5004"
+    terminal.shows("no answer to CONECTAR (old relays ignore what they do not accept)", "unsure> ")
+
+
 def test_a_reply_does_not_disturb_a_half_typed_line(fake: FakeRelay, terminal: Terminal) -> None:
     """What arrives while a line is being typed appears above it; line and cursor stay."""
     terminal.type("ESTAD_" + LEFT)
@@ -78,9 +85,9 @@ def test_tab_and_history(fake: FakeRelay, terminal: Terminal) -> None:
     assert fake.line() == "CONECTAR 6000"
 
 
-@pytest.mark.parametrize("keys", [CTRL_D, CTRL_C, "desconectar\r"])
+@pytest.mark.parametrize("keys", [CTRL_D, CTRL_C, CTRL_BACKSLASH, "desconectar\r"])
 def test_leaving_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal, keys: str) -> None:
-    """Ctrl-D, Ctrl-C and DESCONECTAR say goodbye, exit with 0 and leave the terminal as found."""
+    """However one leaves, the client says goodbye, exits with 0, and the terminal is as found."""
     assert not terminal.restored()
     terminal.type(keys)
     assert fake.line() == "DESCONECTAR"
