@@ -21,7 +21,12 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Split a line of an @file into words, as a shell would."""
+        """Split a line of an @file into words, as a shell would.
+
+        Raises:
+            UnicodeError: it is not text; newer Pythons smuggle such bytes in as surrogates.
+        """
+        arg_line.encode()
         try:
             return shlex.split(arg_line.removeprefix("\ufeff"), comments=True)
         except ValueError as error:

@@ -82,7 +82,7 @@ def parse(argv: Sequence[str]) -> Config:
     parser = _parser()
     try:
         words = vars(parser.parse_args(argv))
-    except (UnicodeDecodeError, RecursionError):
+    except (UnicodeError, RecursionError):
         parser.error("an @file is not text, or includes itself")
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
         words[name] = tuple(chain.from_iterable(words[name] or [default]))
