@@ -223,7 +223,7 @@ class Fanout:
     def _note_refusal(self, subscriber: Subscriber, now: float) -> None:
         """Take a subscriber out whose port has been closed for too long, and forget about it.
 
-        A stream that pauses is asked for by nobody, so nothing can be said of that time.
+        While the source is silent no port can refuse anything, so that time does not count.
         """
         if now - subscriber.refused_at > REFUSAL_ENDS:
             subscriber.refused_since = now

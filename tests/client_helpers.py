@@ -4,7 +4,6 @@ import contextlib
 import os
 import pty
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -15,10 +14,6 @@ from typing import Any, Self
 from tests.helpers import PATIENCE, ROOT, Program, wait_for
 
 VLCPORT = 5004
-
-# Ignored in what a shell starts in the background, and inherited: see conftest.
-if signal.getsignal(signal.SIGQUIT) == signal.SIG_IGN:
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 class Client(Program):

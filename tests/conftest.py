@@ -1,7 +1,7 @@
 """What every test gets: hypothesis without clocks, so that a loaded machine fails nothing.
 
-And Ctrl-C: a shell starts what it puts in the background with SIGINT ignored, which the programs
-under test would inherit, and then not be interrupted by the tests that interrupt them.
+And Ctrl-C: a shell starts what it puts in the background with SIGINT and SIGQUIT ignored, which the
+programs under test would inherit, and then not be interrupted by the tests that interrupt them.
 """
 
 import signal
@@ -17,8 +17,12 @@ settings.register_profile(
 )
 settings.load_profile("relay")
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for signum, default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(signum) == signal.SIG_IGN:
+        signal.signal(signum, default)
 
 
 @pytest.fixture

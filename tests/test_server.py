@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib import control, destinations
+from relaylib.access import Access, Limits
 from relaylib.address import bind_pair
 from relaylib.config import Config
 from relaylib.fanout import REFUSED_LIMIT, Fanout
@@ -177,6 +178,7 @@ def test_closing_says_farewell_and_takes_nobody_new(desk: Desk) -> None:
 
 def test_a_client_that_cannot_be_watched_takes_no_place(desk: Desk) -> None:
     """If the system watches no more sockets the connection ends, and nothing is left of it."""
+    desk.server.access = Access(Limits(max_clients=1))
     full = OSError(errno.ENOSPC, "No space left on device")
     with mock.patch.object(desk.loop, "watch", side_effect=full):
         peer = socket.create_connection(desk.listener.getsockname())
@@ -184,7 +186,5 @@ def test_a_client_that_cannot_be_watched_takes_no_place(desk: Desk) -> None:
         turn_until(desk.loop, lambda: desk.bugs, "the fault")
     assert peer.recv(1) == b""
     assert desk.server.clients == set()
-    desk.server.access.enter("127.0.0.1", 0.0)
-    desk.server.access.leave("127.0.0.1")
     desk.bugs.clear()
     assert desk.ask(desk.connect(), "AYUDA").startswith("OK")
