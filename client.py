@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from relaylib import __version__
-from relaylib.address import show
-from relaylib.arguments import Parser, host, port
-from relaylib.connection import tune
-from relaylib.control import MIN_PORT
+from relaylib.cli import Parser, host, port
+from relaylib.client.app import Remote
+from relaylib.client.player import find_player, stream_url
 from relaylib.errors import SetupError
-from relaylib.loop import Loop
-from relaylib.player import find_player, stream_url
-from relaylib.remote import Remote
+from relaylib.net.address import show
+from relaylib.net.connection import tune
+from relaylib.net.loop import Loop
+from relaylib.protocol.commands import MIN_PORT
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for each address of the relay's name: one lost SYN is sent again after 1 s, then 3 s."""

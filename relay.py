@@ -23,18 +23,20 @@ except ModuleNotFoundError:
     sys.exit("relay.py: needs the Python package structlog: "
              "make setup, then .venv/bin/python relay.py ...")  # fmt: skip
 
-from relaylib import __version__, handover, kernel, systemd
-from relaylib.address import bind_pair, reachable_host, resolve_own, show
-from relaylib.batch import Run
+from relaylib import __version__
+from relaylib.client.player import stream_url
 from relaylib.config import Config, parse
 from relaylib.errors import SetupError
-from relaylib.fanout import Fanout
-from relaylib.ingest import Ingest
+from relaylib.lifecycle import handover, systemd
+from relaylib.lifecycle.restart import CHECKED, Restart, unblock_signals
 from relaylib.log import Throttle, occupy_standard_descriptors, setup
-from relaylib.loop import Loop
-from relaylib.player import stream_url
-from relaylib.restart import CHECKED, Restart, unblock_signals
-from relaylib.server import Server
+from relaylib.net.address import bind_pair, reachable_host, resolve_own, show
+from relaylib.net.descriptors import adopt, descriptor, raise_descriptor_limit
+from relaylib.net.loop import Loop
+from relaylib.stream.batch import Run
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.ingest import Ingest
+from relaylib.viewers.server import Server
 
 GRACE = 0.5
 """Seconds that the farewells may take to leave when the relay ends."""
@@ -68,7 +70,7 @@ class Relay:
         """
         listener, ingest, shared = _sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
-        self._asked = asked = [config.host, config.port, config.ingest_port]
+        self._asked = asked = (config.host, config.port, config.ingest_port)
         self._terminals = [fd for fd in range(3) if os.isatty(fd)]
         self._bug_log = Throttle()
         self.loop = Loop(self._log_bug)
@@ -78,7 +80,7 @@ class Relay:
         self.fanout.on_refused = self.server.destinations.player_refused
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
-            self.server.restore(inherited)
+            self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
             self._asked = inherited.asked
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
@@ -108,7 +110,7 @@ class Relay:
         log.info(
             "stopped",
             accepted=self.server.accepted,
-            refused=dict(self.server.refused),
+            declined=dict(self.server.declined),
             received=self.ingest.received,
             strangers=self.ingest.strangers.total,
             overflowed=self.ingest.overflow.total,
@@ -160,11 +162,11 @@ class Relay:
 
     def _export(self) -> handover.State:
         return handover.State(
-            listener_fd=self.server.fileno(),
+            listener=descriptor(self.server.listener),
             asked=self._asked,
             ingest=self.ingest.export(),
             accepted=self.server.accepted,
-            refused=dict(self.server.refused),
+            declined=dict(self.server.declined),
             viewers=self.server.export(),
         )
 
@@ -177,8 +179,7 @@ def _sockets(
     And whether the ingest is shared with systemd.
     """
     if inherited is not None:
-        sockets = inherited.listener_fd, inherited.ingest.stream_fd
-        return handover.adopt(sockets[0]), handover.adopt(sockets[1]), False
+        return adopt(inherited.listener), adopt(inherited.ingest.stream), False
     given = systemd.take_listen_sockets()
     listener, ingest = bind_pair(
         config.host,
@@ -207,7 +208,7 @@ def main() -> NoReturn:
     occupy_standard_descriptors()
     config = parse(sys.argv[1:])
     setup(config.log_format, config.log_level)
-    kernel.raise_descriptor_limit()
+    raise_descriptor_limit()
     try:
         inherited = handover.take()
         if config.check and (inherited is None or "--check" in sys.argv):

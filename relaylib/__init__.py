@@ -1,3 +1,6 @@
-"""The parts of the relay. Start with `relay.py`, then follow a datagram: `ingest`, `fanout`."""
+"""The relay's rooms. A datagram goes `net`, `stream`; a command `net`, `protocol`, `viewers`.
+
+What everyone uses lies here: `config`, `cli` (the command line), `errors`, `log`.
+"""
 
 __version__ = "0.1.0"

@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 from itertools import chain
 
 from relaylib import __version__
-from relaylib.access import ANY, PRIVATE, Limits, Network
-from relaylib.arguments import Parser, host, number, port
+from relaylib.cli import Parser, host, number, port
 from relaylib.log import LEVELS
+from relaylib.net.networks import ANY, PRIVATE, Network
+from relaylib.viewers.access import Limits
 
 Group = argparse._ArgumentGroup
 

@@ -42,7 +42,7 @@ class LineTooLongError(PeerError):
     kind = "line_too_long"
 
 
-class RefusedError(PeerError):
+class DeclinedError(PeerError):
     """A valid command or a connection that the relay declines."""
 
     def __init__(self, message: str, kind: str) -> None:

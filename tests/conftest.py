@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.helpers import Relay
+from tools.lab.relay import Relay
 
 settings.register_profile(
     "relay", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]

@@ -1,1 +1,5 @@
-"""Programs around the relay: fake_vlc, capture, bench, soak, and their rooms."""
+"""Programs around the relay; each has its parts in a room beside it.
+
+fake_vlc, capture: `replay/`. bench: `benchmarks/`. attacks, soak: `attackers/`.
+What tools and tests share: `lab/`.
+"""

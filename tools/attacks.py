@@ -17,13 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from relaylib.arguments import Parser
+from relaylib.cli import Parser
 from relaylib.errors import SetupError
-from relaylib.kernel import raise_descriptor_limit
+from relaylib.net.descriptors import raise_descriptor_limit
+from tools.attackers.relay import BrokenError
+from tools.attackers.siege import SIEGES, Outcome, Siege, lay, percentile
 from tools.benchmarks.machine import claim_core, require_linux
 from tools.replay.program import positive, run, say, whole
-from tools.siege.relay import BrokenError
-from tools.siege.siege import SIEGES, Outcome, Siege, lay, percentile
 
 _LIMIT = 3.0
 """Times the quiet p99 that the p99 under attack may reach."""

@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from relaylib.arguments import Parser
+from relaylib.cli import Parser
 from relaylib.errors import SetupError
-from relaylib.kernel import raise_descriptor_limit
+from relaylib.net.descriptors import raise_descriptor_limit
 from tools.benchmarks import chart, machine, report
 from tools.benchmarks.conduct import Conductor
 from tools.benchmarks.contenders import AUTO, NAMES, Contender, line_up

@@ -16,9 +16,9 @@ from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
-from relaylib.address import show
-from relaylib.arguments import Parser, port
+from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
+from relaylib.net.address import show
 from tools.replay.captures import PcapngWriter, PcapWriter, Writer, library
 from tools.replay.packets import encode
 from tools.replay.program import (

@@ -16,12 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
-from relaylib.arguments import Parser, port
+from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
-from tools.replay import rtp
+from relaylib.media import rtp
+from relaylib.media.mpegts import MediaError, Timed, at_bitrate, datagrams, paced
 from tools.replay.captures import is_capture
 from tools.replay.faults import Done, Faults, inject
-from tools.replay.mpegts import MediaError, Timed, at_bitrate, datagrams, paced
 from tools.replay.program import (
     Interruption,
     Progress,

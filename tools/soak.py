@@ -17,15 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from relaylib.arguments import Parser
+from relaylib.cli import Parser
 from relaylib.errors import SetupError
-from relaylib.kernel import raise_descriptor_limit
+from relaylib.net.descriptors import raise_descriptor_limit
+from tools.attackers.audience import Audience
+from tools.attackers.life import NOISE, Memory
+from tools.attackers.relay import PATIENCE, BrokenError, Relay, wait_for
+from tools.attackers.stream import Source
 from tools.benchmarks.machine import ROOT, require_linux
 from tools.replay.program import Interruption, positive, run, say
-from tools.siege.audience import Audience
-from tools.siege.life import NOISE, Memory
-from tools.siege.relay import PATIENCE, BrokenError, Relay, wait_for
-from tools.siege.stream import Source
 
 VIEWERS = 10
 SOURCE_TIMEOUT = 2.0
@@ -62,7 +62,7 @@ class Soak:
         return time.monotonic() - self._began
 
     def _new_crowd(self, seed: int) -> subprocess.Popen[str]:
-        words = [sys.executable, "-m", "tools.siege.crowd", str(self.relay.port), str(seed)]
+        words = [sys.executable, "-m", "tools.attackers.crowd", str(self.relay.port), str(seed)]
         crowd = subprocess.Popen(
             words, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0
         )

@@ -104,15 +104,15 @@ class Bench:
         Raises NotReadyError when the contender cannot serve this load at all, OSError when this
         process has not enough descriptors for the destinations.
         """
-        settle = min(_SETTLE, seconds)
+        update_counters = min(_SETTLE, seconds)
         with (
             Sinks(load.destinations, load.probes) as sinks,
             contender.running(sinks.ports, self._core) as running,
             Source(self._source, running.ingest_port) as source,
         ):
             before = source.wait_until_forwarded(sinks, running.process)
-            source.start(load.rate, settle + seconds + _TAIL)
-            sinks.watch(settle)
+            source.start(load.rate, update_counters + seconds + _TAIL)
+            sinks.watch(update_counters)
             first = _reading(sinks, running)
             sinks.watch(seconds)
             last = _reading(sinks, running)
@@ -121,7 +121,7 @@ class Bench:
             sample = _window(contender.name, load, first, last)
             if load.flooded:
                 return sample
-            delivered = sinks.settle(before + sent * load.destinations, _QUIET)
+            delivered = sinks.update_counters(before + sent * load.destinations, _QUIET)
             return replace(
                 sample,
                 lost=before + sent * load.destinations - delivered,

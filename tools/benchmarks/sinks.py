@@ -18,7 +18,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from relaylib.kernel import dropped
+from relaylib.net.linux import dropped
 
 # <asm-generic/socket.h>; Python's socket module does not name them all.
 _SO_ATTACH_FILTER = 26
@@ -100,7 +100,7 @@ class Sinks:
             time.sleep(min(left, _DRAIN_INTERVAL))
             self._drain()
 
-    def settle(self, expected: int, patience: float) -> int:
+    def update_counters(self, expected: int, patience: float) -> int:
         """Wait until `expected` were delivered or nothing came for `patience` s; return how many.
 
         Gives up after ten times `patience`, for a relay that has queued minutes of stream.

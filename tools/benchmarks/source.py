@@ -54,7 +54,7 @@ class Source:
             with contextlib.suppress(ConnectionRefusedError):
                 self._socket.send(_HELLO)
             sinks.watch(0.03)
-        return sinks.settle(expected + 1, 0.1)
+        return sinks.update_counters(expected + 1, 0.1)
 
     def start(self, rate: int, seconds: float) -> None:
         """Send `rate` datagrams a second for `seconds`, in bursts if it is a flood."""

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from relaylib.errors import SetupError
-from tools.replay.mpegts import MediaError
+from relaylib.media.mpegts import MediaError
 from tools.replay.packets import LINK_RAW
 
 MAX_RECORD = 16 << 20

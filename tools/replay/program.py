@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from relaylib.arguments import number
+from relaylib.cli import number
 from relaylib.errors import SetupError
 
 

@@ -10,7 +10,7 @@ pass is passed on untouched, byte for byte.
 
 from collections.abc import Iterator
 
-from tools.replay.mpegts import pcr_of, pid_of
+from relaylib.media.mpegts import pcr_of, pid_of
 
 WRAP = 1 << 33
 """PTS, DTS and the base of the PCR count 90 kHz ticks modulo this."""

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable
 from typing import Self
 
-from relaylib.address import resolve, show
 from relaylib.errors import SetupError
+from relaylib.net.address import resolve, show
 from tools.replay.program import Interruption, Progress, rate, say
 
 MAX_LAG_NS = 100_000_000

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from relaylib.media.mpegts import MediaError, PacketReader, Timed
 from tools.replay.captures import CaptureError, records
-from tools.replay.mpegts import MediaError, PacketReader, Timed
 from tools.replay.packets import (
     CutShortError,
     Datagram,

@@ -15,8 +15,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple, Self
 
-from relaylib.address import Address, resolve, show
 from relaylib.errors import SetupError
+from relaylib.net.address import Address, resolve, show
 from tools.replay.packets import Datagram, Flow
 
 RECEIVE_BUFFER = 8 << 20

@@ -1,0 +1,1 @@
+"""The console client's parts. Start with `app`. Standard library only."""

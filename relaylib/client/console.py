@@ -1,0 +1,209 @@
+"""The client's side of the person: lines in, replies and notes out, on a terminal or not.
+
+Two kinds behind one face. `Console` reads lines from a pipe or a file and prints without ornament:
+replies on standard output, everything the client says itself on standard error, so that a script
+sees the relay's words alone. `Terminal` adds a prompt, history and completion. It takes the keys
+one by one (the terminal's own line editing is switched off, see termios(3)) and gives them to a
+`LineEditor`, so that reading never blocks the loop; what has to be printed while a line is half
+typed goes above it: erase the row, print, draw the row again.
+
+Standard input is never made non-blocking: that would be a change to the open file description,
+which the shell and other programs share. A read after the selector said "readable" does not block.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import sys
+from typing import Any, Protocol, TextIO
+
+from relaylib.client.lineedit import ERASE, Choices, Ended, Entered, LineEditor
+from relaylib.errors import LineTooLongError, SetupError
+from relaylib.net.loop import Loop
+from relaylib.protocol.lines import LineReader
+
+READ_SIZE = 4096
+"""Bytes read in one turn: a script of hundreds of commands."""
+
+
+class Owner(Protocol):
+    """Whoever acts on what the person says."""
+
+    def entered(self, line: bytes) -> None:
+        """Take a line, without its ending."""
+
+    def ended(self) -> None:
+        """Note that there will be no more lines."""
+
+    def failed(self, reason: str) -> None:
+        """Note that the console cannot be used any more."""
+
+
+class Console:
+    """Plain lines in, plain lines out."""
+
+    interactive = False
+
+    def __init__(self, loop: Loop, owner: Owner, stdin: TextIO, stdout: TextIO) -> None:
+        self.prompt = ""
+        self._loop = loop
+        self._owner = owner
+        self._stdin = stdin
+        self._stdout = stdout
+        self._lines = LineReader()
+        self._open = True
+        loop.watch(stdin, self._readable, broken=_raise)
+
+    def listen(self, wanted: bool) -> None:
+        """Read on, or leave the input where it is until what was read has been dealt with."""
+        if self._open:
+            self._loop.interest(self._stdin, read=wanted)
+
+    def reply(self, text: str) -> None:
+        """Print what was asked for, on standard output."""
+        self._print(self._stdout, text)
+
+    def note(self, text: str) -> None:
+        """Print what the client has to say itself, on standard error."""
+        self._print(sys.stderr, text)
+
+    def close(self) -> None:
+        """Stop reading, for good."""
+        if self._open:
+            self._open = False
+            self._loop.unwatch(self._stdin)
+
+    def _readable(self) -> None:
+        data = self._read()
+        self._lines.feed(data or b"\n")  # the last line may lack its ending
+        try:
+            while (line := self._lines.next_line()) is not None:
+                self._owner.entered(line)
+        except LineTooLongError:
+            self.close()
+            self._owner.failed("a line of the input is too long to be a command")
+            return
+        if not data:
+            self._end()
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._stdin.fileno(), READ_SIZE)
+        except OSError:  # EIO: the terminal was hung up
+            return b""
+
+    def _end(self) -> None:
+        self.close()
+        self._owner.ended()
+
+    def _print(self, stream: TextIO, text: str) -> None:
+        self._write(stream, text + "\n")
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError as error:
+            _silence(stream)
+            self._owner.failed(f"cannot write: {error.strerror}")
+
+
+class Terminal(Console):
+    """A console with a line editor. The terminal must be given back with `close`."""
+
+    interactive = True
+
+    def __init__(
+        self, loop: Loop, owner: Owner, stdin: TextIO, stdout: TextIO, words: tuple[str, ...]
+    ) -> None:
+        super().__init__(loop, owner, stdin, stdout)
+        self._editor = LineEditor(words)
+        self._saved: list[Any] = []
+        self._take()
+        loop.on_signal(signal.SIGTSTP, self._suspend)
+        loop.on_signal(signal.SIGWINCH, self._draw)
+
+    def close(self) -> None:
+        """Stop reading and give the terminal back as it was found."""
+        if self._open:
+            super().close()
+            self._give_back()
+
+    def _readable(self) -> None:
+        if not (data := self._read()):
+            self._end()
+            return
+        for action in self._editor.feed(data):
+            match action:
+                case Entered(text):
+                    self._write(self._stdout, f"{ERASE}{self.prompt}{text}\n")
+                    self._owner.entered(text.encode())
+                case Choices(words):
+                    self.reply("  ".join(words))
+                case Ended():
+                    self._owner.ended()
+        self._draw()
+
+    def _print(self, stream: TextIO, text: str) -> None:
+        if self._open:
+            self._write(self._stdout, ERASE)
+        super()._print(stream, text)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._open:
+            width = shutil.get_terminal_size().columns
+            self._write(self._stdout, self._editor.render(self.prompt, width))
+
+    def _take(self) -> None:
+        """Have each key delivered at once and unechoed; signals and output stay as they are."""
+        import termios  # noqa: PLC0415 -- not on every system, and only needed here
+
+        self._saved = termios.tcgetattr(self._stdin)
+        mode = termios.tcgetattr(self._stdin)
+        mode[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._stdin, termios.TCSANOW, mode)
+
+    def _give_back(self) -> None:
+        import termios  # noqa: PLC0415
+
+        self._write(self._stdout, ERASE)
+        with contextlib.suppress(termios.error):  # it was hung up
+            termios.tcsetattr(self._stdin, termios.TCSANOW, self._saved)
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: the shell must not find its terminal without echo."""
+        self._give_back()
+        self._loop.default_signal(signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGTSTP)  # sleeps here until SIGCONT
+        self._take()
+        self._loop.on_signal(signal.SIGTSTP, self._suspend)
+        self._draw()
+
+
+def open_console(loop: Loop, owner: Owner, words: tuple[str, ...]) -> Console:
+    """Choose the console that suits standard input and output; `words` are offered on TAB.
+
+    Raises:
+        SetupError: standard input or output is closed.
+    """
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        raise SetupError("standard input, output and error must be open (use /dev/null)")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return Terminal(loop, owner, sys.stdin, sys.stdout, words)
+    return Console(loop, owner, sys.stdin, sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send a broken stream to nowhere, so that it is not an error again, not even at exit."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _raise(error: Exception) -> None:
+    raise error

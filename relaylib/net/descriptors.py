@@ -1,0 +1,40 @@
+"""File descriptors: how many there may be, and taking over those of a previous program."""
+
+import contextlib
+import errno
+import os
+import socket
+from typing import NewType
+
+try:
+    import resource
+except ImportError:  # not a Unix system
+    resource = None  # type: ignore[assignment]
+
+Descriptor = NewType("Descriptor", int)
+"""A file descriptor's number, told apart from other numbers: it has to survive a restart."""
+
+NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+"""What a call answers when the process, or the machine, has no descriptor left."""
+
+
+def adopt(fd: Descriptor) -> socket.socket:
+    """Make a non-blocking socket object of an inherited descriptor."""
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def descriptor(sock: socket.socket) -> Descriptor:
+    """Return a socket's number."""
+    return Descriptor(sock.fileno())
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open descriptors to the hard one; each viewer takes two."""
+    if resource is None:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,109 @@
+"""What the Linux kernel offers beyond the portable socket API, and how to do without it.
+
+Python 3.11 names few of these options, so their numbers stand here, from <linux/udp.h> and
+<asm-generic/socket.h>. Everything fails softly: on another system a function answers what a system
+without the feature would.
+"""
+
+import contextlib
+import socket
+import struct
+import sys
+
+from relaylib.net.address import Address
+
+LINUX = sys.platform == "linux"
+
+_SOL_UDP, _UDP_SEGMENT = 17, 103
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO, _MEMINFO = 55, struct.Struct("9I")
+_DROPS = 8
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
+
+
+def can_segment() -> bool:
+    """Tell whether the kernel cuts one send into datagrams (UDP_SEGMENT, udp(7), Linux 4.18)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            set_segment(probe, 0)
+        except OSError:
+            return False
+    return LINUX
+
+
+def set_segment(sock: socket.socket, size: int) -> None:
+    """Cut every later send into datagrams of `size` bytes; 0: do not."""
+    sock.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
+
+
+def allow_fragments(sock: socket.socket) -> None:
+    """Let routers fragment what is too large for the next link (ip(7), IP_MTU_DISCOVER).
+
+    With the default a datagram larger than some link on the path is lost, at least until the ICMP
+    answer has come back and been believed; a viewer behind a tunnel would see holes or nothing.
+    IPv6 has no such routers: there, path MTU discovery is all there is.
+    """
+    if LINUX and sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+
+
+def grow_receive_buffer(sock: socket.socket, size: int) -> int:
+    """Ask for a receive buffer of `size` bytes, by privilege if possible; return what was granted.
+
+    The kernel doubles the number for its own book-keeping and reports the double (socket(7)). A
+    larger buffer is left alone: who opened it may have been allowed more than we are.
+    """
+    granted = _receive_buffer(sock)
+    if granted < size:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        granted = _receive_buffer(sock)
+    if LINUX and granted < size:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+        granted = _receive_buffer(sock)
+    return granted
+
+
+def _receive_buffer(sock: socket.socket) -> int:
+    size: int = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return size // 2 if LINUX else size
+
+
+def dropped(sock: socket.socket) -> int:
+    """Return how many datagrams this socket's full buffer has cost so far (SO_MEMINFO)."""
+    if not LINUX:
+        return 0
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        drops: int = _MEMINFO.unpack(raw)[_DROPS]
+    except (OSError, struct.error):
+        return 0
+    return drops
+
+
+def split(sock: socket.socket, bound: Address, peer: Address) -> socket.socket:
+    """Make `sock` receive from `peer` alone; return a socket on the same port for the others.
+
+    The kernel prefers a connected socket for its peer's datagrams. SO_REUSEPORT is set on the first
+    one only now, after it was bound without: that way the port was ours alone when the program
+    started, and later only this user's processes can join (SO_REUSEADDR would let anybody in,
+    socket(7)). It is connected before the second one is bound, or both would get a share.
+
+    Raises:
+        OSError: the system cannot do that, or has no route back to the peer.
+    """
+    second = socket.socket(sock.family, socket.SOCK_DGRAM)
+    try:
+        second.setblocking(False)
+        if sock.family == socket.AF_INET6:
+            only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            second.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        for each in (sock, second):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.connect(peer)
+        second.bind(bound)
+    except OSError:
+        second.close()
+        raise
+    return second

@@ -1,0 +1,300 @@
+"""The reactor: one thread, one selector, timers, signals and end-of-turn work.
+
+Hand-written so that the whole life of a datagram can be read in a sitting, and because the relay
+needs three things that general loops do not give: a socket that is looked at again and again while
+a crowd of others is being served (`urgent`), one place where a bug is caught and its socket closed,
+and a turn whose cost can be measured.
+
+A turn: end-of-turn work of the last one, sleep until a socket or the nearest timer is ready,
+dispatch, timers. Handlers never block and bound their own work; what they close is only reaped at
+the end of the turn, so that its number cannot be used again while its old owner's events wait.
+"""
+
+import heapq
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+Callback = Callable[[], None]
+BugHandler = Callable[[Exception], None]
+
+
+class Selectable(Protocol):
+    """A socket, or anything else with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+PRIORITY_EVERY = 0.0001
+"""Seconds of other work between two looks at the urgent socket. Counting callbacks would not do:
+the dearest costs a thousand times what the cheapest does, and an attacker chooses which."""
+
+_COMPACT_AT = 512
+"""Cancelled timers that may wait in the heap before it is rebuilt without them."""
+
+
+class Watch:
+    """What the loop keeps of a watched socket: whom to call, and for what it is registered."""
+
+    __slots__ = ("broken", "events", "readable", "writable")
+
+    def __init__(self, readable: Callback, writable: Callback, broken: BugHandler) -> None:
+        self.readable = readable
+        self.writable = writable
+        self.broken = broken
+        self.events = 0
+
+
+class Timer:
+    """A callback at a time; `cancel` may be called at any moment, also twice or too late."""
+
+    __slots__ = ("_loop", "callback", "when")
+
+    def __init__(self, loop: "Loop", when: float, callback: Callback) -> None:
+        self._loop = loop
+        self.when = when
+        self.callback: Callback | None = callback
+
+    def __lt__(self, other: "Timer") -> bool:
+        return self.when < other.when
+
+    def cancel(self) -> None:
+        """Make sure that the callback will not run."""
+        if self.callback is not None:
+            self.callback = None
+            self._loop.forget_timer()
+
+
+def _nothing() -> None:
+    """The writable callback of sockets that only read."""
+
+
+class Loop:
+    """A single-threaded reactor. Times are seconds of the monotonic clock.
+
+    `on_bug` gets every exception that escapes a callback: a bug of ours, to be logged with its
+    traceback. The loop then goes on. `selector` is the best that the system has unless given.
+    """
+
+    def __init__(self, on_bug: BugHandler, selector: selectors.BaseSelector | None = None) -> None:
+        self.now = time.monotonic()
+        self._on_bug = on_bug
+        self._selector = selector or selectors.DefaultSelector()
+        self._watches: dict[Selectable, Watch] = {}
+        self._timers: list[Timer] = []
+        self._cancelled = 0
+        self._soon: list[Callback] = []
+        self._priority: Callback | None = None
+        self._priority_at = 0.0
+        self._running = False
+        self._wakeup: socket.socket | None = None
+        self._signals: dict[int, Callback] = {}
+
+    @staticmethod
+    def time() -> float:
+        """The clock itself; `now` is its value when this turn woke up."""
+        return time.monotonic()
+
+    # --- sockets
+
+    def watch(
+        self,
+        sock: Selectable,
+        readable: Callback,
+        *,
+        writable: Callback = _nothing,
+        broken: BugHandler,
+    ) -> None:
+        """Call `readable` whenever there is something to read.
+
+        `broken` is called after a bug escaped one of the callbacks: it must release the socket,
+        or the same event would raise the same bug for ever.
+        """
+        self._watches[sock] = Watch(readable, writable, broken)
+        try:
+            self.interest(sock)
+        except OSError:  # the system watches no more (ENOSPC, epoll_ctl(2)): then neither do we
+            del self._watches[sock]
+            raise
+
+    def interest(self, sock: Selectable, *, read: bool = True, write: bool = False) -> None:
+        """Change what a watched socket is watched for."""
+        watch = self._watches[sock]
+        events = read * selectors.EVENT_READ | write * selectors.EVENT_WRITE
+        if events == watch.events:
+            return
+        if not events:
+            self._selector.unregister(sock)
+        elif watch.events:
+            self._selector.modify(sock, events, watch)
+        else:
+            self._selector.register(sock, events, watch)
+        watch.events = events
+
+    def unwatch(self, sock: Selectable) -> None:
+        """Stop watching; also for a socket that is not watched."""
+        watch = self._watches.pop(sock, None)
+        if watch is not None and watch.events:
+            self._selector.unregister(sock)
+            watch.events = 0
+
+    def discard(self, sock: Selectable) -> None:
+        """Stop watching and close the socket at the end of this turn."""
+        self.unwatch(sock)
+        self.call_soon(sock.close)
+
+    def set_priority_reader(self, callback: Callback | None) -> None:
+        """Call this every `PRIORITY_EVERY` seconds of a crowded turn, between two callbacks."""
+        self._priority = callback
+
+    # --- time
+
+    def call_soon(self, callback: Callback) -> None:
+        """Run at the end of this turn, before the loop sleeps again."""
+        self._soon.append(callback)
+
+    def call_later(self, delay: float, callback: Callback) -> Timer:
+        """Run once, `delay` seconds from now."""
+        timer = Timer(self, self.time() + delay, callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def call_every(self, period: float, callback: Callback) -> None:
+        """Run again and again, `period` seconds after the last time, while the loop lives."""
+
+        def again() -> None:
+            self.call_later(period, again)
+            callback()
+
+        self.call_later(period, again)
+
+    def forget_timer(self) -> None:
+        """Note a cancelled timer; rebuild the heap when most of a large one is cancelled."""
+        self._cancelled += 1
+        if self._cancelled > max(_COMPACT_AT, len(self._timers) // 2):
+            self._timers = [timer for timer in self._timers if timer.callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    # --- signals
+
+    def on_signal(self, signum: int, callback: Callback) -> None:
+        """Call back inside the loop, not inside whatever the signal interrupted.
+
+        The interpreter's C handler writes the signal's number to a socket (`signal.set_wakeup_fd`)
+        which wakes the selector; the Python-level handler has nothing left to do.
+        """
+        if self._wakeup is None:
+            self._wakeup, writer = socket.socketpair()
+            self._wakeup.setblocking(False)
+            writer.setblocking(False)
+            signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+            self.watch(self._wakeup, self._woken, broken=lambda _error: None)
+        self._signals[signum] = callback
+        signal.signal(signum, lambda *_: None)
+
+    def default_signal(self, signum: int) -> None:
+        """Give the signal its original effect back."""
+        self._signals.pop(signum, None)
+        signal.signal(signum, signal.SIG_DFL)
+
+    def take_signals(self) -> bytes:
+        """Return the signals that have come and were not called back yet; they will not be."""
+        assert self._wakeup is not None
+        try:
+            return self._wakeup.recv(4096)
+        except BlockingIOError:
+            return b""
+
+    def _woken(self) -> None:
+        assert self._wakeup is not None
+        for signum in self._wakeup.recv(64):
+            self._signals.get(signum, _nothing)()
+
+    # --- turns
+
+    def run(self) -> None:
+        """Turn until `stop` is called."""
+        self._running = True
+        while self._running:
+            self._turn()
+
+    def stop(self) -> None:
+        """Let `run` return at the end of this turn."""
+        self._running = False
+
+    def _turn(self) -> None:
+        self._run_soon()
+        ready = self._selector.select(self._timeout())
+        self.now = self.time()
+        self._priority_at = self.now + PRIORITY_EVERY
+        for key, events in ready:
+            self._dispatch(key.data, events)
+            self.read_priority()
+        self._run_timers()
+
+    def _dispatch(self, watch: Watch, events: int) -> None:
+        # An earlier handler of this turn may have unregistered this socket or changed its interest.
+        try:
+            if events & watch.events & selectors.EVENT_WRITE:
+                watch.writable()
+            if events & watch.events & selectors.EVENT_READ:
+                watch.readable()
+        except Exception as error:
+            self._on_bug(error)
+            self._call(partial(watch.broken, error))
+
+    def _timeout(self) -> float | None:
+        if self._soon or not self._running:
+            return 0
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+            self._cancelled -= 1
+        return max(0.0, self._timers[0].when - self.time()) if self._timers else None
+
+    def _run_timers(self) -> None:
+        # Only what was due when the turn woke: a timer that re-arms itself at once cannot starve.
+        due = self.now
+        while self._timers and self._timers[0].when <= due:
+            timer = heapq.heappop(self._timers)
+            callback, timer.callback = timer.callback, None
+            if callback is None:
+                self._cancelled -= 1
+            else:
+                self._call(callback)
+                self.read_priority()
+
+    def _run_soon(self) -> None:
+        soon, self._soon = self._soon, []
+        for callback in soon:
+            self._call(callback)
+            self.read_priority()
+
+    def read_priority(self) -> None:
+        """Look at the urgent socket if it is time to; also for a handler with much to do."""
+        if self._priority is not None and self.time() >= self._priority_at:
+            self._call(self._priority)
+            self._priority_at = self.time() + PRIORITY_EVERY
+
+    def _call(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self._on_bug(error)
+
+    def close(self) -> None:
+        """Run what the last turn left, then release the selector and the wakeup sockets."""
+        self._run_soon()
+        if self._wakeup is not None:
+            socket.socket(fileno=signal.set_wakeup_fd(-1)).close()
+            self.unwatch(self._wakeup)
+            self._wakeup.close()
+        self._selector.close()

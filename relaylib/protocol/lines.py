@@ -1,0 +1,91 @@
+"""Lines out of bytes, whatever pieces TCP cut them into. Pure: no socket, no clock.
+
+A line ends in LF or CRLF and holds at most `MAX_LINE` bytes before that. Telnet negotiation
+(RFC 854) is dropped while it arrives instead of being searched for in whole lines: a subnegotiation
+may contain a line feed, and an IAC may be the last byte of a segment.
+"""
+
+from enum import Enum
+
+from relaylib.errors import LineTooLongError
+
+MAX_LINE = 512
+"""Bytes in a line without its ending. The longest real command has 18."""
+
+# RFC 854: interpret-as-command, and the commands that are longer than two bytes.
+_IAC, _SB, _SE = 255, 250, 240
+_WILL, _DONT = 251, 254
+
+
+class _Telnet(Enum):
+    TEXT = 0
+    IAC = 1  # after IAC
+    OPTION = 2  # after IAC WILL/WONT/DO/DONT
+    SUB = 3  # inside a subnegotiation
+    SUB_IAC = 4  # after IAC inside a subnegotiation
+
+
+class LineReader:
+    """Puts lines together from segments of any size. Holds at most one segment and a line."""
+
+    __slots__ = ("_buffer", "_telnet")
+
+    def __init__(self, pending: bytes = b"", telnet: int = 0) -> None:
+        self._buffer = bytearray(pending)
+        self._telnet = _Telnet(telnet)
+
+    @property
+    def pending(self) -> bytes:
+        """What has arrived of a line that is not complete yet."""
+        return bytes(self._buffer)
+
+    @property
+    def telnet(self) -> int:
+        """Where in a Telnet sequence the reader is; with `pending`, all that it remembers."""
+        return self._telnet.value
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes as they came from the connection."""
+        if self._telnet is _Telnet.TEXT and _IAC not in data:
+            self._buffer += data
+        else:
+            for byte in data:
+                self._feed_byte(byte)
+
+    def _feed_byte(self, byte: int) -> None:
+        match self._telnet:
+            case _Telnet.TEXT if byte == _IAC:
+                self._telnet = _Telnet.IAC
+            case _Telnet.TEXT:
+                self._buffer.append(byte)
+            case _Telnet.IAC if byte == _SB:
+                self._telnet = _Telnet.SUB
+            case _Telnet.IAC if _WILL <= byte <= _DONT:
+                self._telnet = _Telnet.OPTION
+            case _Telnet.IAC | _Telnet.OPTION:
+                self._telnet = _Telnet.TEXT
+            case _Telnet.SUB if byte == _IAC:
+                self._telnet = _Telnet.SUB_IAC
+            case _Telnet.SUB_IAC:
+                self._telnet = _Telnet.TEXT if byte == _SE else _Telnet.SUB
+            case _Telnet.SUB:
+                pass
+
+    def next_line(self) -> bytes | None:
+        """Return the next complete line without its ending, or None if more bytes are needed.
+
+        Raises:
+            LineTooLongError: the line has, or already can only have, more than `MAX_LINE` bytes.
+        """
+        end = self._buffer.find(b"\n")
+        # Without an LF the last byte may still turn out to be the CR of a line of the full length.
+        length = end if end >= 0 else len(self._buffer)
+        if length and self._buffer[length - 1] == 0x0D:
+            length -= 1
+        if length > MAX_LINE:
+            raise LineTooLongError(f"linea demasiado larga (mas de {MAX_LINE} bytes)")
+        if end < 0:
+            return None
+        line = bytes(self._buffer[:length])
+        del self._buffer[: end + 1]
+        return line

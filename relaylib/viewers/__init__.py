@@ -1,0 +1,1 @@
+"""Those who watch by the control protocol. Start with `server`, then `viewer`."""

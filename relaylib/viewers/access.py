@@ -1,0 +1,125 @@
+"""Who may use the relay, and how much of it. Pure: time comes in as `now`.
+
+An open relay is found within hours and abused, so by default only peers that cannot come from the
+Internet are served. Everything that one address could exhaust has a limit of its own, far above
+what a household or a classroom behind one address needs, far below what would disturb the stream.
+Loopback peers are exempt from the limits per address: they are local tools, and whoever can open
+local sockets can do worse than this.
+"""
+
+import ipaddress
+from collections import Counter
+from dataclasses import dataclass
+
+from relaylib.errors import DeclinedError
+from relaylib.net.networks import PRIVATE, Network, contains
+
+_TRACKED = 4096
+"""Addresses whose buckets are remembered: those that came last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A token bucket's shape: `burst` at once, `per_second` in the long run."""
+
+    per_second: float
+    burst: float
+
+
+CONNECTIONS = Rate(per_second=10, burst=64)
+"""A classroom that arrives at once behind one address, then no more than a retry loop."""
+
+COMMANDS = Rate(per_second=50, burst=500)
+"""Every viewer of such an address may type as fast as a person can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What `Access` enforces; see `config` for the options and the reasons."""
+
+    allow: tuple[Network, ...] = PRIVATE
+    max_clients: int = 1000
+    max_clients_per_ip: int = 64
+    connections: Rate = CONNECTIONS
+    commands: Rate = COMMANDS
+
+
+class Buckets:
+    """A token bucket for each key; of those not heard of lately nothing is remembered."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._levels: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str, now: float) -> bool:
+        """Take a token, or return False if there is none."""
+        level, since = self._levels.pop(key, (self._rate.burst, now))
+        level = min(self._rate.burst, level + (now - since) * self._rate.per_second)
+        taken = level >= 1
+        if len(self._levels) >= _TRACKED:
+            del self._levels[next(iter(self._levels))]  # unused for longest: as good as full
+        self._levels[key] = (level - taken, now)
+        return taken
+
+
+class Access:
+    """Decides about every connection and command."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._clients: Counter[str] = Counter()
+        self._present = 0
+        self._connections = Buckets(limits.connections)
+        self._commands = Buckets(limits.commands)
+
+    def enter(self, ip: str, now: float) -> None:
+        """Admit a new connection from `ip`; `leave` must follow when it is over.
+
+        Raises:
+            DeclinedError: with the farewell for the peer. It is not counted as present.
+        """
+        limits = self._limits
+        self.check_allowed(ip)
+        if self._present >= limits.max_clients:
+            raise DeclinedError(f"relay lleno ({limits.max_clients} conexiones)", "full")
+        if not _exempt(ip):
+            if self._clients[ip] >= limits.max_clients_per_ip:
+                raise DeclinedError(f"demasiadas conexiones desde {ip}", "per_ip")
+            if not self._connections.take(ip, now):
+                reason = f"demasiadas conexiones por segundo desde {ip}"
+                raise DeclinedError(reason, "connection_rate")
+        self.present(ip)
+
+    def check_allowed(self, ip: str) -> None:
+        """Make sure that peers from this address may use the relay at all.
+
+        Raises:
+            DeclinedError: they may not.
+        """
+        if not contains(self._limits.allow, ip):
+            raise DeclinedError(f"acceso no permitido desde {ip}", "not_allowed")
+
+    def present(self, ip: str) -> None:
+        """Note a connection that had been admitted before this program took over."""
+        self._clients[ip] += 1
+        self._present += 1
+
+    def leave(self, ip: str) -> None:
+        """Note the end of a connection that had been admitted."""
+        self._present -= 1
+        self._clients[ip] -= 1
+        if not self._clients[ip]:
+            del self._clients[ip]
+
+    def command(self, ip: str, now: float) -> None:
+        """Admit a command.
+
+        Raises:
+            DeclinedError: too many from this address lately.
+        """
+        if not _exempt(ip) and not self._commands.take(ip, now):
+            raise DeclinedError(f"demasiados comandos por segundo desde {ip}", "command_rate")
+
+
+def _exempt(ip: str) -> bool:
+    return ipaddress.ip_address(ip.partition("%")[0]).is_loopback

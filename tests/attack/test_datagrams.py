@@ -1,0 +1,65 @@
+"""Datagrams meant to deceive: forged ICMP errors, and what a player sends back."""
+
+from pathlib import Path
+
+from tools.lab.attacks import raw_icmp, unreachable
+from tools.lab.process import wait_for
+from tools.lab.relay import Relay
+from tools.lab.sockets import source
+from tools.lab.viewer import Viewer
+
+HOST = "127.0.0.1"
+
+
+def waiting(port: int) -> int:
+    """Bytes in the receive queue of the UDP socket that is bound to this port (proc_net_udp(5))."""
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        local, queues = line.split()[1], line.split()[4]
+        if int(local.split(":")[1], 16) == port:
+            return int(queues.split(":")[1], 16)
+    raise AssertionError(f"no socket on UDP port {port}")
+
+
+def test_a_forged_icmp_error_does_not_touch_the_ingest(relay: Relay) -> None:
+    """Someone on the LAN who claims that the source's port is closed changes nothing."""
+    with raw_icmp() as forger, Viewer(relay.port) as viewer, source(relay.ingest_port) as sender:
+        viewer.subscribe()
+        forged = unreachable((HOST, relay.ingest_port), sender.getsockname())
+        for number in range(100):
+            sender.send(b"%d" % number)
+            forger.sendto(forged, (HOST, 0))
+        assert viewer.receive_all(100) == [b"%d" % number for number in range(100)]
+        assert relay.events("bug") == []
+
+
+def test_a_forged_icmp_error_cannot_cut_a_viewer_off(relay: Relay) -> None:
+    """A viewer whose port is said to be closed misses a moment, and gets the stream again."""
+    with raw_icmp() as forger, Viewer(relay.port) as viewer, source(relay.ingest_port) as sender:
+        viewer.subscribe()
+        sender.send(b"first")
+        _, stream = viewer.player.recvfrom(100)
+        forger.sendto(unreachable(stream, (HOST, viewer.port)), (HOST, 0))
+
+        def arrives() -> bool:
+            sender.send(b"next")
+            return not viewer.nothing_arrives(0.01)
+
+        assert not arrives()
+        wait_for(arrives, "the stream to come back")
+        assert int(viewer.command("ESTADO").split("perdidos=")[1]) > 0
+        assert relay.events("bug") == []
+
+
+def test_what_a_player_sends_back_does_not_pile_up(relay: Relay) -> None:
+    """A player that floods the socket its stream comes from fills no memory and gets its stream."""
+    with Viewer(relay.port) as viewer, source(relay.ingest_port) as sender:
+        viewer.subscribe()
+        sender.send(b"first")
+        assert viewer.receive() == b"first"
+        sender.send(b"second")
+        _, stream = viewer.player.recvfrom(100)
+        for _ in range(1000):
+            viewer.player.sendto(b"x" * 1316, stream)
+        assert waiting(stream[1]) < 16 << 10
+        sender.send(b"third")
+        assert viewer.receive() == b"third"

@@ -1,0 +1,22 @@
+"""A relay that has no descriptor left, down to the last one."""
+
+from tools.lab.attacks import leave_descriptors
+from tools.lab.relay import Relay
+from tools.lab.viewer import Viewer
+
+
+def test_asking_for_the_stream_without_descriptors() -> None:
+    """CONECTAR is refused with the reason, whatever the port, and works again when one is free."""
+    with Relay(host="0.0.0.0") as relay, Viewer(relay.port) as viewer:
+        assert viewer.command("ESTADO").startswith("OK")
+        leave_descriptors(relay, 0)
+        for port in (viewer.port, relay.ingest_port):
+            reply = viewer.command(f"CONECTAR {port}")
+            assert reply == f"ERROR no se puede enviar a 127.0.0.1:{port}: sin descriptores"
+        assert viewer.command("ESTADO").startswith("OK estado=inactivo destino=-")
+        leave_descriptors(relay, 1)
+        viewer.subscribe()
+        reply = viewer.command(f"CONECTAR {relay.ingest_port}")
+        assert reply.startswith("ERROR no se puede enviar")
+        assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
+        assert relay.events("bug") == []

@@ -1,0 +1,269 @@
+"""The client on pipes and files: commands in, replies out, exit status."""
+
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from client import connect
+from tools.lab.client import VLCPORT, Client, FakeRelay, run
+from tools.lab.process import PATIENCE, ROOT, wait_for
+from tools.lab.relay import Relay
+from tools.lab.sockets import udp_socket
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[Relay]:
+    """One relay for all tests of this file that need a real one."""
+    with Relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRelay]:
+    """A relay played by the test."""
+    with FakeRelay() as fake:
+        yield fake
+
+
+def report(state: str, port: object = VLCPORT) -> str:
+    """The relay's answer to ESTADO before any stream."""
+    destination = "-" if state == "inactivo" else f"127.0.0.1:{port}"
+    return f"OK estado={state} destino={destination} enviados=0 perdidos=0\n"
+
+
+def test_piped_commands_are_all_answered(relay: Relay) -> None:
+    """Commands piped in at once are sent in order, all replies are printed, the exit is clean."""
+    text = "CONECTAR\nESTADO\ninterrumpir\r\n\nESTADO\ncontinuar\nconectar-6000\nESTADO\n"
+    with Client(relay.port, text=text + "DESCONECTAR\nESTADO\n", last=True) as client:
+        assert client.wait() == 0
+    expected = ["OK\n", report("transmitiendo"), "OK\n", report("pausado"), "OK\n", "OK\n"]
+    assert client.stdout == [*expected, report("transmitiendo", 6000), "OK\n"]
+    assert client.stderr == []
+
+
+def test_commands_may_come_from_a_file(relay: Relay) -> None:
+    """Redirected input works, also where the last line has no ending, and its end disconnects."""
+    with tempfile.TemporaryFile() as script:
+        script.write(b"ESTADO\nCONECTAR 7000\nESTADO")
+        script.seek(0)
+        status, out, err = run("127.0.0.1", str(relay.port), "5004", stdin=script)
+    assert (status, err) == (0, "")
+    assert out == report("inactivo") + "OK\n" + report("transmitiendo", 7000) + "OK\n"
+    relay.wait_event("unsubscribed")
+
+
+def test_empty_input_connects_and_leaves(relay: Relay) -> None:
+    """With nothing to say the client says goodbye."""
+    assert run("127.0.0.1", str(relay.port), "5004") == (0, "OK\n", "")
+
+
+def test_every_address_of_a_name_is_tried(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name whose first address refuses reaches the relay at the second."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()
+    addresses = [closed, ("127.0.0.1", relay.port)]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    with connect("relay.example", 9000) as sock:
+        assert sock.getpeername() == addresses[1]
+
+
+def test_ipv6(relay: Relay) -> None:
+    """The relay may be given by IPv6 address."""
+    try:
+        udp_socket("::1").close()
+    except OSError:
+        pytest.skip("no IPv6 loopback")
+    with Relay(host="::1") as other, Client(other.port, host="::1", text="CONECTAR\nESTADO\n") as c:
+        c.prints(f"destino=[::1]:{VLCPORT}")
+
+
+def test_wrong_commands_are_explained_and_not_sent(fake: FakeRelay) -> None:
+    """What cannot be valid is said at once, on standard error; the relay hears nothing of it."""
+    text = "INTERRUMPIR\nCONTINUAR\nHOLA\nCONECTAR 80\nESTADO 1\nDESCONECTAR\n"
+    with Client(fake.port, text=text) as client:
+        assert fake.accept().line() == "DESCONECTAR"
+        fake.send(b"OK\n")
+        assert client.wait() == 0
+    assert client.stdout == ["OK\n"]
+    assert client.stderr == [
+        "INTERRUMPIR is not valid now (idle): not sent\n",
+        "CONTINUAR is not valid now (idle): not sent\n",
+        "unknown command: 'HOLA' (AYUDA lists them)\n",
+        "'CONECTAR 80': CONECTAR takes one UDP port, 1024 to 65535, or none\n",
+        "'ESTADO 1': ESTADO does not take that\n",
+    ]
+
+
+def test_a_doubtful_command_is_left_to_the_relay(relay: Relay) -> None:
+    """CONTINUAR while streaming is sent, with a word of warning: the relay may have paused it."""
+    with Client(relay.port, text="CONECTAR\nCONTINUAR\n", last=True) as client:
+        assert client.wait() == 0
+    assert client.stderr == ["CONTINUAR is not expected now (streaming): asking the relay\n"]
+    assert client.stdout[1].startswith("ERROR CONTINUAR no es valido ahora")
+
+
+def test_help_is_local(fake: FakeRelay) -> None:
+    """AYUDA is answered by the client itself."""
+    with Client(fake.port, text="ayuda\n", last=True) as client:
+        assert fake.accept().line() == "DESCONECTAR"
+        fake.send(b"OK\n")
+        assert client.wait() == 0
+    assert client.stdout[0] == "commands (* valid now: idle):\n"
+    assert "* CONECTAR [PORT]     " in client.stdout[1]
+    assert "  INTERRUMPIR  " in client.stdout[2]
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        [b"OK\nOK estado=transmitiendo x=1\n"],
+        [b"O", b"K", b"\n", b"OK est", b"ado=transmitiendo x=1", b"\n"],
+        [b"OK\r\nOK estado=trans", b"mitiendo x=1\r\n"],
+    ],
+)
+def test_replies_in_any_pieces(fake: FakeRelay, segments: list[bytes]) -> None:
+    """However TCP cuts the relay's lines or runs them together, they are shown whole, in order."""
+    with Client(fake.port, text="CONECTAR\n") as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        for segment in segments:
+            fake.send(segment)
+            time.sleep(0.01)  # so that most segments arrive alone
+        client.prints("x=1")
+        client.type("INTERRUMPIR\n")
+        assert fake.line() == "INTERRUMPIR"
+    assert client.stdout == ["OK\n", "OK estado=transmitiendo x=1\n"]
+
+
+def test_one_command_at_a_time(fake: FakeRelay) -> None:
+    """The next command waits for the reply of the last one, so that each is judged by facts."""
+    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\nCONTINUAR\n", last=True) as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.sock.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            fake.sock.recv(100)
+        fake.sock.settimeout(PATIENCE)
+        fake.send(b"ERROR puerto ocupado\n")
+        assert fake.sock.recv(100) == b"DESCONECTAR\n"
+        fake.send(b"OK\n")
+        assert client.wait() == 0
+    assert client.stdout == ["ERROR puerto ocupado\n", "OK\n"]
+    assert len(client.stderr) == 2
+
+
+def test_an_old_relay_that_answers_nothing(fake: FakeRelay) -> None:
+    """Silence is said after two seconds, the commands that wait go on, and OK is not misread."""
+    with Client(fake.port, text="ESTADO\nCONECTAR\nCONTINUAR\nINTERRUMPIR\n", last=True) as client:
+        assert fake.accept().line() == "ESTADO"  # an old relay ignores it
+        assert fake.line() == "CONECTAR 5004"
+        fake.send(b"OK\n")
+        assert fake.line() == "CONTINUAR"  # and this, out of order
+        assert fake.line() == "INTERRUMPIR"
+        fake.send(b"OK\n")
+        assert fake.line() == "DESCONECTAR"
+        fake.send(b"OK\n")
+        assert client.wait() == 0
+    assert client.stdout == ["OK\n"] * 3
+    silent = [line.split()[3] for line in client.stderr if line.startswith("no answer to")]
+    assert silent == ["ESTADO", "CONTINUAR"]
+
+
+def test_a_relay_that_does_not_end_its_lines(fake: FakeRelay) -> None:
+    """When the time for a reply is over, what has come without a line ending is the reply."""
+    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\n") as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"OK")
+        assert fake.line() == "INTERRUMPIR"
+        fake.send(b"OK\r")
+        wait_for(lambda: len(client.stdout) == 2, "the second reply")
+        client.type("ESTADO\n")
+        assert fake.line() == "ESTADO"  # and ignores it
+        client.process.send_signal(signal.SIGTERM)
+        assert fake.line() == "DESCONECTAR"
+        fake.send(b"OK")
+        assert client.wait() == 0
+    assert (client.stdout, client.stderr) == (["OK\n"] * 3, [])
+
+
+def test_half_a_line_that_answers_nothing_is_shown(fake: FakeRelay) -> None:
+    """A prompt, say, is printed when the time for a reply is over; it is not taken for one."""
+    with Client(fake.port, text="CONECTAR\n") as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"relay> ")
+        client.prints("no answer to CONECTAR")
+        client.prints("relay> \n")
+
+
+def test_a_large_script_waits_its_turn(relay: Relay) -> None:
+    """A thousand commands piped in at once are all answered, in order."""
+    text = "CONECTAR\n" + "INTERRUMPIR\nCONTINUAR\n" * 500
+    with Client(relay.port, text=text, last=True) as client:
+        assert client.wait() == 0
+    assert client.stdout == ["OK\n"] * 1002
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "reason"),
+    [
+        (["localhost"], 2, "the following arguments are required: PORT, VLCPORT"),
+        (["9000", "5004", "5004"], 2, "argument HOST: '9000' looks like a port: HOST comes before"),
+        (["localhost", "0", "5004"], 2, "argument PORT: not a port (1 to 65535): '0'"),
+        (["localhost", "9000", "80"], 2, "argument VLCPORT: not a port (1024 to 65535): '80'"),
+        (["localhost", "9000", "x"], 2, "argument VLCPORT: not a port (1024 to 65535): 'x'"),
+        (["localhost", "9000", "5004", "--vlc=hls"], 2, "argument --vlc: invalid choice: 'hls'"),
+        (["localhost", "9000", "5004", "--quick"], 2, "unrecognized arguments: --quick"),
+        (["nowhere.invalid", "9000", "5004"], 1, "unknown host: nowhere.invalid"),
+        (["a" * 300, "9000", "5004"], 1, "unknown host: aaa"),
+        (["[::1]", "1", "5004"], 1, "cannot connect to [::1]:1: "),
+        (["255.255.255.255", "9000", "5004"], 1, "cannot connect to 255.255.255.255:9000: "),
+    ],
+)
+def test_bad_arguments_are_one_line(words: list[str], status: int, reason: str) -> None:
+    """A wrong argument or an unknown host is one line on standard error and a status."""
+    code, out, err = run(*words)
+    assert (code, out) == (status, "")
+    assert err.startswith(f"client.py: {reason}")
+    assert err.count("\n") == 1
+
+
+def test_a_refused_connection_is_one_line() -> None:
+    """Where no relay listens, the client says so and exits with status 1."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    expected = f"client.py: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+    assert run("127.0.0.1", str(port), "5004") == (1, "", expected)
+
+
+def test_help_and_version() -> None:
+    """--help shows an example of each use, --version the version."""
+    status, out, _ = run("--help")
+    assert status == 0
+    assert all(word in out for word in ("HOST PORT VLCPORT", "--vlc=udp", "printf", "exit status"))
+    assert run("--version")[1].startswith("client ")
+
+
+def test_without_an_input_it_says_so(relay: Relay) -> None:
+    """A closed standard input is an error of its own, not a socket taken for it."""
+    command = f'exec "$0" client.py 127.0.0.1 {relay.port} 5004 <&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("client.py: standard input, output and error must be open")
+
+
+def test_it_needs_only_the_standard_library() -> None:
+    """A viewer needs Python and these files, no installation: nothing from site-packages."""
+    command = [sys.executable, "-S", "client.py", "--version"]
+    assert subprocess.run(command, cwd=ROOT, timeout=PATIENCE, check=False).returncode == 0

@@ -1,0 +1,178 @@
+"""The client on a real terminal: prompt, line editing, and giving the terminal back."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tools.lab.client import FakeRelay, Terminal
+from tools.lab.process import PATIENCE, wait_for
+
+UP, LEFT = "\x1b[A", "\x1b[D"
+CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x04", "\x1a", "\x1c"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRelay]:
+    """A relay played by the test."""
+    with FakeRelay() as fake:
+        yield fake
+
+
+@pytest.fixture
+def terminal(fake: FakeRelay) -> Iterator[Terminal]:
+    """A client on a terminal, connected to the fake relay, waiting for the first command."""
+    with start(fake.port) as terminal:
+        fake.accept()
+        terminal.shows("idle> ")
+        yield terminal
+
+
+def start(port: int, columns: int = 80) -> Terminal:
+    """Start a client on a terminal of its own."""
+    argv = (sys.executable, "client.py", "127.0.0.1", str(port), "5004")
+    return Terminal(*argv, columns=columns)
+
+
+def test_a_session_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
+    """The prompt tells the state; commands and replies stay on the screen in order."""
+    assert terminal.screen.rows[:2] == [
+        f"connected to 127.0.0.1:{fake.port}",
+        "CONECTAR brings the stream to UDP port 5004 of this host; VLC plays it from "
+        "rtp://@:5004 (or udp://@:5004)",
+    ]
+    terminal.type("conectar\r")
+    assert fake.line() == "CONECTAR 5004"
+    fake.send(b"OK\n")
+    terminal.shows("idle> conectar", "OK", "streaming> ")
+    terminal.type("interrumpir\r")
+    assert fake.line() == "INTERRUMPIR"
+    fake.send(b"OK\n")
+    terminal.shows("streaming> interrumpir", "OK", "paused> ")
+    terminal.type("interrumpir\r")
+    terminal.shows("INTERRUMPIR is not valid now (paused): not sent", "paused> ")
+
+
+def test_silence_shows_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
+    """With the word that no answer came, the prompt tells that the state is not known."""
+    terminal.type("conectar\r")
+    assert fake.line() == "CONECTAR 5004"
+    terminal.shows("no answer to CONECTAR (old relays ignore what they do not accept)", "unsure> ")
+
+
+def test_a_reply_does_not_disturb_a_half_typed_line(fake: FakeRelay, terminal: Terminal) -> None:
+    """What arrives while a line is being typed appears above it; line and cursor stay."""
+    terminal.type("ESTAD_" + LEFT)
+    terminal.shows("idle> ESTAD_")
+    fake.send(b"hola\n")
+    terminal.shows("hola", "idle> ESTAD_")
+    assert terminal.screen.column == len("idle> ESTAD")
+    terminal.type("\x04O\r")
+    assert fake.line() == "ESTADO"
+
+
+def test_tab_and_history(fake: FakeRelay, terminal: Terminal) -> None:
+    """TAB completes a command or lists those that fit; the up arrow brings lines back."""
+    terminal.type("con\t")
+    terminal.shows("CONECTAR  CONTINUAR  CONTINUAR DIFERIDO", "idle> con")
+    terminal.type("e\t\r")
+    assert fake.line() == "CONECTAR 5004"
+    fake.send(b"OK\n")
+    terminal.shows("OK", "streaming> ")
+    terminal.type(UP)
+    terminal.shows("streaming> CONECTAR")
+    terminal.type(" 6000\r")
+    assert fake.line() == "CONECTAR 6000"
+
+
+@pytest.mark.parametrize("keys", [CTRL_D, CTRL_C, CTRL_BACKSLASH, "desconectar\r"])
+def test_leaving_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal, keys: str) -> None:
+    """However one leaves, the client says goodbye, exits with 0, and the terminal is as found."""
+    assert not terminal.restored()
+    terminal.type(keys)
+    assert fake.line() == "DESCONECTAR"
+    fake.send(b"OK\n")
+    assert terminal.process.wait(PATIENCE) == 0
+    assert terminal.restored()
+    terminal.shows("OK", "")
+
+
+def test_a_second_ctrl_c_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal) -> None:
+    """Ctrl-C twice ends at once with status 130, the terminal as it was found."""
+    terminal.type(CTRL_C)
+    assert fake.line() == "DESCONECTAR"
+    terminal.type(CTRL_C)
+    assert terminal.process.wait(PATIENCE) == 130
+    assert terminal.restored()
+
+
+def test_losing_the_relay_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal) -> None:
+    """The relay closing is said above the line being typed, and the terminal is restored."""
+    terminal.type("INTERR")
+    terminal.shows("idle> INTERR")
+    fake.send(b"ERROR el relay se apaga\n")
+    fake.close()
+    assert terminal.process.wait(PATIENCE) == 1
+    farewell = "client.py: the relay is gone: it closed the connection"
+    terminal.shows("ERROR el relay se apaga", farewell, "")
+    assert terminal.restored()
+
+
+def test_a_closed_terminal_ends_the_session(fake: FakeRelay, terminal: Terminal) -> None:
+    """When the terminal's window is closed the client disconnects and does not linger."""
+    terminal.hang_up()
+    assert fake.line() == "DESCONECTAR"
+    fake.send(b"OK\n")
+    assert terminal.process.wait(PATIENCE) in (0, 1)  # 1: it had something to print, in vain
+
+
+def test_the_screen_is_safe_from_the_relay(fake: FakeRelay, terminal: Terminal) -> None:
+    """Control characters in a reply are spelled out instead of obeyed."""
+    fake.send(b"\x1b[2J\x1b[Hgotcha\r\x07\n")
+    terminal.shows(r"\x1b[2J\x1b[Hgotcha\r\x07", "idle> ")
+
+
+def test_a_long_line_stays_on_one_row(fake: FakeRelay) -> None:
+    """On a narrow terminal a long line scrolls sideways and is sent whole."""
+    with start(fake.port, columns=20) as terminal:
+        fake.accept()
+        terminal.shows("idle> ")
+        terminal.type("CONECTAR" + " " * 20 + "6543")
+        terminal.shows("idle> " + " " * 9 + "6543")
+        terminal.type("\r")
+        assert fake.line() == "CONECTAR 6543"
+
+
+def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
+    """Where the terminal can do nothing (TERM=dumb), lines are read as the terminal gives them."""
+    argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), "5004")
+    with Terminal("env", "TERM=dumb", *argv) as terminal:
+        fake.accept()
+        terminal.type("ESTADO\n")
+        assert fake.line() == "ESTADO"
+        fake.send(b"hola\nOK estado=inactivo\n")
+        terminal.shows("ESTADO", "hola", "OK estado=inactivo", "")
+        assert terminal.restored()
+        terminal.type(CTRL_D)
+        assert fake.line() == "DESCONECTAR"
+
+
+def test_ctrl_z_suspends_and_comes_back(fake: FakeRelay) -> None:
+    """The shell gets a sane terminal on Ctrl-Z; after `fg` the half-typed line is there again."""
+    with Terminal("sh", "-i") as shell:
+        mode = shell.mode
+        shell.type(f"{sys.executable} client.py 127.0.0.1 {fake.port} 5004\n")
+        fake.accept()
+        shell.shows("idle> ")
+        shell.type("ESTA")
+        shell.shows("idle> ESTA")
+        shell.type(CTRL_Z)
+        wait_for(shell.restored, "the terminal's own mode")
+        assert shell.mode == mode
+        shell.shows("$ ")
+        shell.type("echo $((6 * 7))\n")
+        shell.contains("\n42")
+        shell.type("fg\n")
+        shell.shows("idle> ESTA")
+        shell.type("DO\r")
+        assert fake.line() == "ESTADO"

@@ -1,0 +1,175 @@
+"""Nobody hurts anybody: closed players, dead viewers, floods and crowds."""
+
+import contextlib
+import socket
+import time
+
+import pytest
+
+from tools.lab.process import wait_for
+from tools.lab.relay import Relay
+from tools.lab.sockets import source, udp_socket
+from tools.lab.traffic import exchange, flood_control, flood_ingest, numbered
+from tools.lab.viewer import Viewer
+
+STREAM = numbered([1316] * 100)
+
+
+def fields(status: str) -> dict[str, str]:
+    """Read the reply to ESTADO."""
+    ok, *words = status.split()
+    assert ok == "OK"
+    return dict(word.split("=") for word in words)
+
+
+# --- players
+
+
+def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(relay: Relay) -> None:
+    """While a port refuses, its viewer costs a probe now and then; it is served once it opens."""
+    with (
+        source(relay.ingest_port) as sender,
+        Viewer(relay.port) as early,
+        Viewer(relay.port) as other,
+    ):
+        early.player.close()
+        other.subscribe()
+        assert early.command(f"CONECTAR {early.port}") == "OK"
+        exchange(sender, [other], STREAM)
+        exchange(sender, [other], STREAM)
+        before = fields(early.command("ESTADO"))
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            exchange(sender, [other], STREAM)
+        after = fields(early.command("ESTADO"))
+        probes = int(after["enviados"]) - int(before["enviados"])
+        assert probes <= 6 * (time.monotonic() - began)
+        assert int(after["perdidos"]) > int(before["perdidos"])
+        early.player = udp_socket(port=early.port)
+        opened = time.monotonic()
+        while early.nothing_arrives(0.001):
+            exchange(sender, [other], STREAM)
+        assert time.monotonic() - opened < 2
+        update_counters(early)
+        exchange(sender, [other, early], STREAM)
+
+
+def update_counters(viewer: Viewer) -> None:
+    """Read what is still there."""
+    while not viewer.nothing_arrives(0.1):
+        pass
+
+
+def test_a_player_that_dies_hurts_nobody(relay: Relay) -> None:
+    """A player that closes mid-stream while its session stays takes nothing from the others."""
+    with (
+        source(relay.ingest_port) as sender,
+        Viewer(relay.port) as dead,
+        Viewer(relay.port) as alive,
+    ):
+        exchange(sender, [dead.subscribe(), alive.subscribe()], STREAM)
+        dead.player.close()
+        for _ in range(10):
+            exchange(sender, [alive], STREAM)
+        assert fields(alive.command("ESTADO"))["perdidos"] == "0"
+        assert fields(dead.command("ESTADO"))["perdidos"] != "0"
+
+
+@pytest.mark.parametrize("last_words", [b"", b"DESCONECTAR\n", b"CONECTAR "])
+def test_a_viewer_that_leaves_frees_its_destination(relay: Relay, last_words: bytes) -> None:
+    """However a viewer leaves, its stream stops at once, and another may have its port."""
+    with (
+        source(relay.ingest_port) as sender,
+        Viewer(relay.port) as heir,
+        Viewer(relay.port) as viewer,
+    ):
+        heir.player.close()
+        heir.player, heir.port = viewer.player, viewer.port
+        exchange(sender, [viewer.subscribe()], STREAM)
+        viewer.send(last_words)
+        viewer.replies.close()
+        viewer.control.close()
+        gone = relay.wait_event("unsubscribed")
+        assert (gone["sent"], gone["dropped"], gone["refused"]) == (100, 0, 0)
+        sender.send(b"nobody wants this")
+        assert heir.nothing_arrives()
+        exchange(sender, [heir.subscribe()], STREAM)
+
+
+def test_a_pause_is_a_pause(relay: Relay) -> None:
+    """INTERRUMPIR stops the stream, CONTINUAR resumes it live; the others notice nothing."""
+    with (
+        source(relay.ingest_port) as sender,
+        Viewer(relay.port) as viewer,
+        Viewer(relay.port) as other,
+    ):
+        exchange(sender, [viewer.subscribe(), other.subscribe()], STREAM)
+        assert viewer.command("INTERRUMPIR") == "OK"
+        exchange(sender, [other], STREAM)
+        assert viewer.nothing_arrives()
+        assert viewer.command("CONTINUAR") == "OK"
+        exchange(sender, [viewer, other], STREAM)
+        assert fields(viewer.command("ESTADO"))["enviados"] == "200"
+
+
+# --- floods
+
+
+def test_commands_are_answered_while_a_flood_hits_the_ingest(relay: Relay) -> None:
+    """A stream far too fast does not keep anyone from being heard, or from coming in."""
+    with Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        with flood_ingest(relay.ingest_port, 1.5) as flood:
+            relay.wait_event("ingest_started")
+            answered = 0
+            while flood.running:
+                assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
+                with Viewer(relay.port) as newcomer:
+                    assert newcomer.subscribe().command("DESCONECTAR") == "OK"
+                answered += 1
+            assert flood.total() > 1000
+        assert answered >= 10
+
+
+def test_the_stream_goes_on_while_commands_flood_in(relay: Relay) -> None:
+    """Twenty connections that ask as fast as they are answered take nothing from the stream."""
+    with source(relay.ingest_port) as sender, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        with flood_control(relay.port, 1.5, 20) as flood:
+            wait_for(lambda: flood.stdout, "the flood")
+            rounds = 0
+            while flood.running:
+                exchange(sender, [viewer], STREAM)
+                rounds += 1
+            assert flood.total() >= 2000
+        assert rounds >= 10
+
+
+# --- crowds
+
+
+def test_200_viewers_at_5_megabits_cost_little_memory(relay: Relay) -> None:
+    """200 viewers get every datagram of a 5 Mb/s stream, in under 60 MiB that do not grow."""
+    with contextlib.ExitStack() as stack:
+        sender = stack.enter_context(source(relay.ingest_port))
+        crowd = [stack.enter_context(Viewer(relay.port)).subscribe() for _ in range(200)]
+        for viewer in crowd[5:]:  # sinks: what they do not read must not fill this machine's memory
+            viewer.player.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        pace(sender, crowd[:5], seconds=1)
+        before = relay.rss()
+        pace(sender, crowd[:5], seconds=4)
+        after = relay.rss()
+        assert after < 60 * 1024
+        assert after - before < 1024
+        assert {viewer.command("ESTADO").partition("enviados=")[2] for viewer in crowd} == {
+            "2375 perdidos=0"
+        }
+
+
+def pace(sender: socket.socket, sample: list[Viewer], seconds: int) -> None:
+    """Send 475 datagrams a second, which is 5 Mb/s, and read them at a sample of the viewers."""
+    due = time.monotonic()
+    for _ in range(25 * seconds):
+        exchange(sender, sample, STREAM[:19])
+        due += 19 / 475
+        time.sleep(max(0.0, due - time.monotonic()))

@@ -1,0 +1,195 @@
+"""What a restart takes over from the command line and from changed options, and what it cannot."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.lab.process import wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import AYUDA, descriptors, restart
+from tools.lab.sockets import source, udp_socket
+from tools.lab.viewer import Viewer
+
+
+def command_line(relay: Relay) -> list[str]:
+    """The words that the relay was started with, without the interpreter's own name."""
+    return Path(f"/proc/{relay.pid}/cmdline").read_text().split("\0")[1:]
+
+
+@contextlib.contextmanager
+def configured(directory: Path, text: str) -> Iterator[tuple[Relay, Path]]:
+    """A relay whose options are in a file."""
+    conf = directory / "relay.conf"
+    conf.write_text(text)
+    with Relay(f"@{conf}") as relay:
+        yield relay, conf
+
+
+# --- changed options
+
+
+def test_changed_options_take_effect(tmp_path: Path) -> None:
+    """Timeouts and coalescer are those of the file at the time of the restart."""
+    with (
+        configured(tmp_path, "--source-timeout 600\n") as (relay, conf),
+        source(relay.ingest_port) as encoder,
+        Viewer(relay.port) as viewer,
+    ):
+        viewer.subscribe()
+        encoder.send(b"first")
+        relay.wait_event("ingest_started")
+        conf.write_text("--source-timeout 0.2\n--idle-timeout 0.2  # shorter\n--coalesce 5\n")
+        restart(relay)
+        relay.wait_event("ingest_silent")
+        with Viewer(relay.port) as idler:
+            assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR"
+        encoder.send(b"second")
+        assert viewer.receive_all(2) == [b"first", b"second"]
+
+
+def test_fewer_clients_than_are_there(tmp_path: Path) -> None:
+    """A lower limit refuses newcomers and leaves those who are there alone."""
+    with configured(tmp_path, "--max-clients 3\n") as (relay, conf):
+        with Viewer(relay.port) as first, Viewer(relay.port) as second:
+            assert first.command("AYUDA").startswith("OK")
+            assert second.command("AYUDA").startswith("OK")
+            conf.write_text("--max-clients 1\n")
+            restart(relay)
+            with Viewer(relay.port) as third:
+                assert third.reply() == "ERROR relay lleno (1 conexiones)"
+            assert first.command("AYUDA").startswith("OK")
+            assert second.command("AYUDA").startswith("OK")
+        restart(relay)
+        assert relay.stop() == 0
+        assert relay.events("stopped")[0]["refused"] == {"full": 1}
+
+
+def test_a_narrower_allow_is_for_those_who_are_there_too(tmp_path: Path) -> None:
+    """Viewers and a source that may not any more are sent away; an allowed source may begin."""
+    with (
+        configured(tmp_path, "") as (relay, conf),
+        source(relay.ingest_port) as encoder,
+        Viewer(relay.port) as viewer,
+    ):
+        viewer.subscribe()
+        encoder.send(b"first")
+        assert viewer.receive() == b"first"
+        conf.write_text("--allow-source 127.0.0.9 --allow 127.0.0.8\n")
+        restart(relay)
+        assert viewer.reply() == "ERROR acceso no permitido desde 127.0.0.1"
+        assert viewer.reply() == ""
+        wait_for(lambda: encoder.send(b"more") and relay.events("source_rejected"), "the refusal")
+        assert relay.wait_event("source_rejected")["reason"] == "not allowed"
+        with udp_socket("127.0.0.9") as other:
+            other.sendto(b"allowed", ("127.0.0.1", relay.ingest_port))
+            relay.wait_event("ingest_started", count=2)
+        assert relay.stop() == 0
+        assert relay.events("stopped")[0]["refused"] == {"not_allowed": 1}
+
+
+def test_segmentation_switched_off_for_those_who_had_it(tmp_path: Path) -> None:
+    """Datagrams larger than the former segments are not cut after --no-segmentation came."""
+    with (
+        configured(tmp_path, "--coalesce 20\n") as (relay, conf),
+        source(relay.ingest_port) as encoder,
+        Viewer(relay.port) as viewer,
+    ):
+        viewer.subscribe()
+        for _ in range(20):
+            encoder.send(bytes(188))
+        assert viewer.receive_all(20) == [bytes(188)] * 20
+        conf.write_text("--no-segmentation\n")
+        restart(relay)
+        for _ in range(2):
+            encoder.send(bytes(1316))
+        assert viewer.receive_all(2) == [bytes(1316)] * 2
+
+
+def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
+    """Another host or port in the options is named in a warning; the sockets stay as they are."""
+    with configured(tmp_path, "\n") as (relay, conf):
+        restart(relay)
+        assert not relay.events("address_unchanged")
+        conf.write_text("--ingest-port 5000\n")
+        for times in (1, 2):
+            restart(relay)
+            warning = relay.wait_event("address_unchanged", times)
+            assert warning["asked"] == ["127.0.0.1", 0, 5000]
+            assert warning["used"] == ["127.0.0.1", 0, None]
+        conf.write_text("\n")
+        restart(relay)
+        assert len(relay.events("address_unchanged")) == 2
+        with Viewer(relay.port) as viewer:
+            assert viewer.command("AYUDA").startswith("OK")
+
+
+# --- how it was started
+
+
+def test_the_interpreter_gets_its_options_again() -> None:
+    """A relative path and the interpreter's own options are the same after each restart."""
+    options = "-X dev -X importtime -W error -u"
+    run = f'cd tools; python=$1; shift 2; exec "$python" {options} ../relay.py "$@"'
+    with Relay(prefix=("sh", "-c", run, "sh")) as relay:
+        before = command_line(relay)
+        assert before[:8] == [*options.split(), "../relay.py"]
+        restart(relay)
+        restart(relay)
+        assert command_line(relay) == before
+
+
+def without(*names: str) -> tuple[str, ...]:
+    """The prefix for a `Relay` on a system that lacks these parts of the standard library."""
+    lack = f"import os, runpy, signal, sys; del {', '.join(names)}; "
+    run = "sys.argv = sys.argv[2:]; sys.path.insert(0, '.'); "
+    return (sys.executable, "-c", lack + run + "runpy.run_path('relay.py', run_name='__main__')")
+
+
+def test_a_system_without_anonymous_memory() -> None:
+    """Where there is no memfd_create(2) the state travels in a temporary file."""
+    with Relay(prefix=without("os.memfd_create")) as relay, Viewer(relay.port) as viewer:
+        viewer.send(b"AYU")
+        restart(relay)
+        viewer.send(b"DA\n")
+        assert viewer.reply() == AYUDA
+
+
+def test_a_system_without_hang_ups() -> None:
+    """Where there is no SIGHUP the relay works, and cannot be restarted in place."""
+    missing = ("signal.SIGHUP", "signal.pthread_sigmask")
+    with Relay(prefix=without(*missing)) as relay, Viewer(relay.port) as viewer:
+        assert viewer.command("AYUDA") == AYUDA
+        assert relay.stop() == 0
+
+
+def test_closed_standard_descriptors() -> None:
+    """A relay started without stdin and stdout restarts, and gives their numbers to no socket."""
+    with (
+        Relay(prefix=("sh", "-c", 'exec "$@" <&- >&-', "sh")) as relay,
+        Viewer(relay.port) as viewer,
+    ):
+        viewer.subscribe()
+        restart(relay)
+        before = descriptors(relay)
+        restart(relay)
+        assert descriptors(relay) == before
+        for fd in (0, 1):
+            assert os.readlink(f"/proc/{relay.pid}/fd/{fd}") == os.devnull
+        with source(relay.ingest_port) as encoder:
+            encoder.send(b"picture")
+        assert viewer.receive() == b"picture"
+
+
+def test_check_in_the_file_of_options_ends_nobody(tmp_path: Path) -> None:
+    """A stray --check in the options is a question for a person, not an end for the viewers."""
+    options = tmp_path / "relay.conf"
+    options.write_text("--max-clients 10\n")
+    with Relay(f"@{options}") as relay, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        options.write_text("--check\n")
+        relay.process.send_signal(signal.SIGHUP)
+        relay.wait_event("reloaded")
+        assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")

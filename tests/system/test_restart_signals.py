@@ -1,0 +1,121 @@
+"""Signals at a bad moment: together, in a storm, during a restart, from a dying terminal."""
+
+import pty
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tools.lab.process import need, wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import Audience, Stream, children, copy_program, hang_up, restart
+from tools.lab.viewer import Viewer
+
+FAREWELL = "ERROR el relay se detiene"
+
+
+def test_two_hang_ups_at_once(relay: Relay) -> None:
+    """A second SIGHUP while the new program is tried has it tried again, and then one restart."""
+    hang_up(relay)
+    relay.wait_event("reload_started")
+    hang_up(relay)
+    relay.wait_event("reloaded")
+    restart(relay)
+    assert len(relay.events("reload_started")) == len(relay.events("reloaded")) == 2
+
+
+def test_what_is_tried_may_have_been_changed_since(tmp_path: Path) -> None:
+    """A SIGHUP for options that were changed while the former ones are tried has these tried."""
+    prefix = copy_program(tmp_path)
+    program = tmp_path / "relay.py"
+    slow = "open('parsed', 'w').close(), __import__('time').sleep(1), _confirm(config)"
+    program.write_text(program.read_text().replace("_confirm(config)", slow))
+    conf = tmp_path / "relay.conf"
+    conf.touch()
+    with Relay(f"@{conf}", prefix=prefix) as relay:
+        hang_up(relay)
+        wait_for((tmp_path / "parsed").exists, "the options to be read")
+        conf.write_text("--nonsense")
+        hang_up(relay)
+        assert "--nonsense" in relay.wait_event("reload_failed")["reason"]
+        assert not relay.events("reloaded")
+
+
+def test_a_storm_of_hang_ups(relay: Relay) -> None:
+    """Twenty SIGHUPs in a second end in a new program, and cost a viewer nothing."""
+    with Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+            relay.wait_event("ingest_started")
+            for _ in range(20):
+                hang_up(relay)
+                time.sleep(0.05)
+            relay.wait_event("reloaded")
+            restart(relay)
+            stream.__exit__()
+            audience.expect(stream.sent)
+        assert viewer.command("ESTADO").endswith(f"enviados={stream.sent} perdidos=0")
+    assert not relay.events("reload_failed")
+    assert not children(relay)
+
+
+@pytest.mark.parametrize("delay", [step * 0.03 for step in range(12)])
+def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(relay: Relay, delay: float) -> None:
+    """SIGTERM before, during or after the exec ends the relay in order, with a farewell."""
+    with Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        hang_up(relay)
+        time.sleep(delay)
+        assert relay.stop(signal.SIGTERM) == 0
+        assert viewer.reply() == FAREWELL
+        assert viewer.reply() == ""
+    assert len(relay.events("shutting_down")) == 1
+    assert not relay.events("reload_failed")
+
+
+def test_the_end_wins_over_a_restart_that_is_being_tried(relay: Relay) -> None:
+    """Once SIGTERM has been taken no restart happens any more, though one was asked for."""
+    hang_up(relay)
+    relay.wait_event("reload_started")
+    assert relay.stop(signal.SIGTERM) == 0
+    assert not relay.events("reloaded")
+    assert relay.events("stopped")
+
+
+def test_two_ways_to_ask_for_the_end_at_once(relay: Relay) -> None:
+    """SIGTERM and SIGINT that are noticed together end the relay once, in order."""
+    for signum in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        relay.process.send_signal(signum)
+    assert relay.wait() == 0
+    assert len(relay.events("shutting_down")) == 1
+
+
+def test_hang_ups_while_the_relay_ends(relay: Relay) -> None:
+    """SIGHUP during the farewells neither kills the relay nor restarts it."""
+    with Viewer(relay.port) as viewer:  # does not close: the relay waits for it for a while
+        viewer.subscribe()
+        relay.process.send_signal(signal.SIGTERM)
+        relay.wait_event("shutting_down")
+        hang_up(relay)
+        assert relay.wait() == 0
+        assert viewer.reply() == FAREWELL
+    assert not relay.events("reload_started")
+
+
+def test_a_closed_terminal_ends_the_relay() -> None:
+    """SIGHUP restarts a relay that has its terminal, and ends one whose terminal was closed."""
+    need("setsid")
+    ours, its = pty.openpty()
+    with (
+        open(ours, "rb") as terminal,
+        open(its, "rb") as end,
+        Relay(prefix=("setsid", "--ctty"), stdin=end) as relay,
+        Viewer(relay.port) as viewer,
+    ):
+        end.close()
+        restart(relay)
+        terminal.close()
+        assert relay.wait() == 0
+        assert viewer.reply() == FAREWELL
+    assert len(relay.events("reload_started")) == 1

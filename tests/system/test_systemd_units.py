@@ -1,0 +1,79 @@
+"""The unit files: right, tight, and not too tight for what the relay does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.lab.process import ROOT, need, wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import Audience, Stream, restart
+from tools.lab.viewer import Viewer
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The unit files, with the paths of this machine in place of those of an installed relay."""
+    for unit in (ROOT / "systemd").iterdir():
+        text = unit.read_text().replace("/opt/relay/.venv/bin/python", sys.executable)
+        (tmp_path / unit.name).write_text(text.replace("/opt/relay", str(ROOT)))
+    return tmp_path
+
+
+def analyze(*words: str | Path) -> str:
+    """Run systemd-analyze; return what it says."""
+    need("systemd-analyze")
+    command = ["systemd-analyze", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_units_are_right(units: Path) -> None:
+    """systemd finds nothing to say about them."""
+    assert analyze("verify", "--man=no", units / "relay.service", units / "relay.socket") == ""
+
+
+def test_the_service_is_sandboxed(units: Path) -> None:
+    """systemd rates the service's exposure at 1.5 of 10 at most."""
+    said = analyze("security", "--offline=yes", "--threshold=15", units / "relay.service")
+    assert "Overall exposure level" in said
+
+
+def allowed() -> set[str]:
+    """Return the system calls that the service's filter lets pass (systemd.exec(5))."""
+    calls = members("@default")
+    service = (ROOT / "systemd/relay.service").read_text()
+    for sign, names in re.findall(r"^SystemCallFilter=(~?)(.+)$", service, re.MULTILINE):
+        for name in names.split():
+            calls = calls - members(name) if sign else calls | members(name)
+    return calls | members("@default")
+
+
+def members(name: str) -> set[str]:
+    """Return the system calls of a set; sets contain sets."""
+    if not name.startswith("@"):
+        return {name}
+    lines = (line.strip() for line in analyze("syscall-filter", name).splitlines()[1:])
+    return set().union(*(members(line) for line in lines if line and not line.startswith("#")))
+
+
+def test_the_sandbox_lets_the_relay_work(tmp_path: Path) -> None:
+    """The relay serves, restarts and ends with the system calls and families that it may use."""
+    need("strace", "systemd-analyze")
+    trace = tmp_path / "trace"
+    with Relay(host="::", prefix=("strace", "-D", "-f", "-qq", "-o", str(trace))) as relay:
+        with Viewer(relay.port) as viewer, Audience([viewer.subscribe()]) as audience:
+            with Stream(relay.ingest_port) as stream:
+                relay.wait_event("ingest_started")
+                restart(relay)
+            audience.expect(stream.sent)
+        assert relay.stop() == 0
+    wait_for(lambda: "exit_group(0)" in trace.read_text(), "the whole trace")
+    calls = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))
+    families = set(re.findall(r"socket\((AF_\w+)", trace.read_text()))
+    assert {"execve", "sendto", "recvfrom", "accept4"} < calls
+    assert not calls - allowed()
+    assert families == {"AF_INET", "AF_INET6"}

@@ -1,0 +1,114 @@
+"""What the relay asks of the kernel, tried on real sockets."""
+
+import resource
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from relaylib.net import linux
+from tools.lab.process import ROOT, need_ipv6
+from tools.lab.sockets import source, udp_socket
+
+pytestmark = pytest.mark.skipif(not linux.LINUX, reason="needs Linux")
+
+
+def waiting(sock: socket.socket) -> list[bytes]:
+    """Return what is in a socket's queue."""
+    sock.setblocking(False)
+    datagrams: list[bytes] = []
+    try:
+        while True:
+            datagrams.append(sock.recv(65536))
+    except BlockingIOError:
+        return datagrams
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_one_send_leaves_as_many_datagrams(host: str) -> None:
+    """With a segment size one send arrives as datagrams of that size, the last one shorter."""
+    need_ipv6(host)
+    assert linux.can_segment()
+    with udp_socket(host) as player, source(player.getsockname()[1], host) as sender:
+        linux.set_segment(sender, 1000)
+        sender.send(b"a" * 1000 + b"b" * 1000 + b"c" * 10)
+        linux.set_segment(sender, 0)
+        sender.send(b"d" * 2010)
+        assert waiting(player) == [b"a" * 1000, b"b" * 1000, b"c" * 10, b"d" * 2010]
+
+
+def test_a_full_buffer_is_counted() -> None:
+    """What found the receive buffer full shows in `dropped`."""
+    with udp_socket() as sink, source(sink.getsockname()[1]) as sender:
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        before = linux.dropped(sink)
+        for _ in range(100):
+            sender.send(bytes(1316))
+        assert before == 0
+        assert len(waiting(sink)) + linux.dropped(sink) == 100
+        assert linux.dropped(sink) > 0
+
+
+def test_the_buffer_granted_is_reported() -> None:
+    """The receive buffer grows as far as it may, and the number is the kernel's real one."""
+    with udp_socket() as sink:
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        granted = linux.grow_receive_buffer(sink, 1 << 20)
+        assert 4096 < granted <= 1 << 20
+        assert sink.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * granted
+
+
+@pytest.mark.parametrize("bound", [("127.0.0.1", 0), ("0.0.0.0", 0), ("::1", 0), ("::", 0)])
+def test_split_parts_one_sender_from_the_others(bound: tuple[str, int]) -> None:
+    """After a split the peer's datagrams arrive on one socket, everybody else's on the other."""
+    need_ipv6(bound[0])
+    host = "::1" if bound[0] == "::1" else "127.0.0.1"
+    family = socket.AF_INET6 if ":" in bound[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        if bound[0] == "::":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(bound)
+        port = sock.getsockname()[1]
+        with source(port, host) as peer, source(port, host) as one, source(port, host) as two:
+            peer.send(b"first")
+            _, name = sock.recvfrom(100)
+            with linux.split(sock, sock.getsockname(), name) as door:
+                for _ in range(10):
+                    for sender, text in ((peer, b"peer"), (one, b"one"), (two, b"two")):
+                        sender.send(text)
+                assert waiting(sock) == [b"peer"] * 10
+                assert waiting(door) == [b"one", b"two"] * 10
+
+
+def test_nobody_else_can_join_a_port_before_it_is_split() -> None:
+    """A relay that is not split yet has its port to itself: another one cannot start on it."""
+    with udp_socket() as first, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            second.bind(first.getsockname())
+
+
+def test_datagrams_may_be_fragmented_on_their_way() -> None:
+    """IPv4 datagrams leave without the don't-fragment flag (IP_MTU_DISCOVER is 10)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        linux.allow_fragments(sock)
+        assert sock.getsockopt(socket.IPPROTO_IP, 10) == 0
+
+
+def test_the_descriptor_limit_is_raised() -> None:
+    """The soft limit becomes the hard one."""
+    hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
+    script = (
+        "import resource; from relaylib.net.descriptors import raise_descriptor_limit; raise_descriptor_limit()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)),
+    )
+    assert done.stdout.split() == [str(hard), str(hard)]

@@ -1,0 +1,63 @@
+"""How long datagrams may gather: the cap, and when gathering is worth it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaylib.stream.coalescer import Coalescer
+
+COSTS = st.floats(0, 0.05)
+INTERVALS = st.floats(1e-6, 0.1)
+
+
+def settled(coalescer: Coalescer, cost: float, per_second: float) -> float:
+    """Return the wait once a stream of this rate, and turns of this cost, have gone on for long."""
+    now, wait = 0.0, 0.0
+    for _ in range(500):
+        gathered = max(1, round((wait + cost) * per_second))
+        now += max(wait + cost, gathered / per_second)
+        wait = coalescer.wait(now, cost, gathered)
+    return wait
+
+
+@given(st.sampled_from([None, 0.0, 0.002, 0.005, 0.1]), COSTS, INTERVALS)
+def test_the_added_delay_never_passes_its_cap(
+    fixed: float | None, cost: float, interval: float
+) -> None:
+    """The wait and the turns around it together add no more than asked for: 10 ms by default."""
+    wait = settled(Coalescer(fixed), cost, 1 / interval)
+    assert wait >= 0
+    assert wait == 0 or wait + 1.5 * cost <= (0.010 if fixed is None else fixed)
+
+
+def test_zero_never_waits() -> None:
+    """With --coalesce 0 every datagram leaves at once, whatever it costs."""
+    for cost in (0.0, 0.001, 0.02):
+        assert settled(Coalescer(0.0), cost, 5000) == 0
+
+
+def test_few_subscribers_are_served_at_once() -> None:
+    """A turn that costs some microseconds is not worth waiting for."""
+    assert settled(Coalescer(None), 20e-6, 500) == 0
+
+
+def test_many_subscribers_are_served_in_batches() -> None:
+    """A turn that costs much is had less often, up to the cap, if that makes batches."""
+    assert settled(Coalescer(None), 0.001, 500) > 0.004
+    assert settled(Coalescer(None), 0.0007, 3000) > 0.004
+
+
+def test_dear_turns_are_worth_a_short_wait() -> None:
+    """What gathers during a turn counts, too: dear turns are had less often for a short wait."""
+    assert settled(Coalescer(None), 0.003, 500) > 0
+
+
+def test_one_slow_turn_holds_nothing_back() -> None:
+    """One turn that cost much, on a machine with other things to do, is not the rule."""
+    coalescer = Coalescer(None)
+    assert settled(coalescer, 20e-6, 500) == 0
+    assert coalescer.wait(1.0, 0.050, 1) == coalescer.wait(1.002, 20e-6, 1) == 0
+
+
+def test_what_would_gather_nothing_is_not_tried() -> None:
+    """A stream of few datagrams a second is not delayed: no second one would come in time."""
+    assert settled(Coalescer(None), 0.001, 20) == 0

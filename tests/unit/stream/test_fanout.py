@@ -1,0 +1,179 @@
+"""Sending to outputs: real sockets on loopback, and a clock that the test moves."""
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from relaylib.net import linux
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.output import Output
+from tools.lab.fanout_bench import Bench, numbered, received
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+SO_NO_CHECK = 11
+"""A socket that sends no checksums cannot send segments either: EINVAL, as some devices do."""
+
+
+@pytest.fixture(params=[True, False], ids=["segments", "plain"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench on each of the two paths."""
+    with contextlib.ExitStack() as stack:
+        yield Bench(Fanout(segmentation=request.param), stack)
+
+
+@pytest.fixture
+def segments() -> Iterator[Bench]:
+    """A bench that sends segments, where the kernel can."""
+    if not linux.can_segment():
+        pytest.skip("needs UDP_SEGMENT")
+    with contextlib.ExitStack() as stack:
+        yield Bench(Fanout(segmentation=True), stack)
+
+
+# --- everyone gets everything
+
+
+def test_everyone_gets_every_datagram_in_order(bench: Bench) -> None:
+    """Each output gets each datagram as it is, whatever the sizes and their changes."""
+    pairs = [bench.pair() for _ in range(3)]
+    bench.send(*numbered(40))
+    bench.send(b"x" * 1316, b"y" * 100, b"z" * 1328, b"1", b"22")
+    bench.send(b"w" * 65507)
+    bench.send(b"a" * 50)
+    bench.send(*numbered(30, 1328), b"tail")
+    for output, player in pairs:
+        assert received(player) == bench.offered
+        assert bench.counters(output) == (len(bench.offered), 0, 0)
+
+
+def test_a_paused_subscriber_gets_nothing_and_goes_on_live(bench: Bench) -> None:
+    """Between pause and resume nothing is sent, nor later; the counters stand still."""
+    output, player = bench.pair()
+    bench.send(*numbered(3))
+    bench.fanout.pause(output)
+    bench.send(b"missed", b"missed")
+    assert received(player) == numbered(3)
+    bench.fanout.resume(output)
+    bench.send(*numbered(5, 1328))
+    assert received(player) == numbered(5, 1328)
+    assert bench.counters(output) == (8, 0, 0)
+
+
+def test_a_late_subscriber_gets_runs_cut_right(bench: Bench) -> None:
+    """Who comes while the stream is on gets datagrams of the right size at once."""
+    bench.pair()
+    bench.send(*numbered(10))
+    output, player = bench.pair()
+    bench.send(*numbered(10), b"short")
+    assert received(player) == [*numbered(10), b"short"]
+    assert bench.counters(output) == (11, 0, 0)
+
+
+# --- one that blocks
+
+
+class Blocked:
+    """A `send` that finds the buffer full; loopback's never is."""
+
+    def __init__(self, error: int = errno.EAGAIN) -> None:
+        self.error = error
+        self.calls = 0
+
+    def __call__(self, _data: "ReadableBuffer", _flags: int = 0) -> int:
+        """Fail as the kernel does."""
+        self.calls += 1
+        raise OSError(self.error, os.strerror(self.error))
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.ENOBUFS])
+def test_a_full_send_buffer_drops_for_that_one_alone(segments: Bench, error: int) -> None:
+    """What does not fit now is dropped and counted, once and for nobody else."""
+    (stuck, stuck_player), (well, player) = segments.pair(), segments.pair()
+    send = stuck.send
+    stuck.send = blocked = Blocked(error)
+    segments.send(*numbered(20))
+    assert blocked.calls == 1
+    stuck.send = send
+    segments.send(b"after")
+    assert segments.counters(stuck) == (1, 20, 0)
+    assert segments.counters(well) == (21, 0, 0)
+    assert received(stuck_player) == [b"after"]
+    assert received(player) == segments.offered
+
+
+def test_a_full_send_buffer_drops_datagram_by_datagram_on_plain_sends() -> None:
+    """Without segments each datagram is tried, and each that does not fit is counted."""
+    with contextlib.ExitStack() as stack:
+        bench = Bench(Fanout(segmentation=False), stack)
+        output, _ = bench.pair()
+        output.send = blocked = Blocked()
+        bench.send(*numbered(20))
+        assert blocked.calls == 20
+        assert bench.counters(output) == (0, 20, 0)
+
+
+# --- one whose path takes no segments
+
+
+def refuse_segments(output: Output) -> None:
+    """Let the kernel refuse this socket's segments from now on."""
+    output.sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs SO_NO_CHECK")
+def test_a_path_without_segments_falls_back_and_loses_nothing(segments: Bench) -> None:
+    """EINVAL puts that one on plain sends, this run included; the others keep their batches."""
+    (plain, plain_player), (well, player) = segments.pair(), segments.pair()
+    refuse_segments(plain)
+    segments.send(*numbered(20), b"tail")
+    segments.send(*numbered(20))
+    assert (plain.single, well.single) == (True, False)
+    for output, sock in ((plain, plain_player), (well, player)):
+        assert received(sock) == segments.offered
+        assert segments.counters(output) == (41, 0, 0)
+
+
+def test_a_segment_larger_than_the_mtu_falls_back(segments: Bench) -> None:
+    """EMSGSIZE does the same, and pausing does not bring the segments back."""
+    output, player = segments.pair()
+    send = output.send
+
+    def send_below_mtu(data: "ReadableBuffer", _flags: int = 0) -> int:
+        if memoryview(data).nbytes > 1400:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        return send(data)
+
+    output.send = send_below_mtu
+    segments.send(*numbered(20))
+    segments.fanout.pause(output)
+    segments.fanout.resume(output)
+    segments.send(*numbered(20))
+    assert received(player) == segments.offered
+    assert segments.counters(output) == (40, 0, 0)
+
+
+def test_a_datagram_too_large_for_udp_is_dropped(bench: Bench) -> None:
+    """What no packet can carry (it came over IPv6) is counted, and the stream goes on."""
+    output, player = bench.pair()
+    bench.send(b"x" * 65527)
+    bench.send(b"y" * 1316, b"z" * 1316)
+    assert received(player) == bench.offered[1:]
+    assert bench.counters(output) == (2, 1, 0)
+
+
+def test_a_datagram_for_ipv6_alone(bench: Bench) -> None:
+    """What no IPv4 packet can hold is dropped for IPv4 viewers, who keep their batches."""
+    output, player = bench.pair()
+    bench.send(b"x" * 65_520)
+    bench.send(*numbered(3))
+    assert received(player) == numbered(3)
+    assert bench.counters(output) == (3, 1, 0)
+    assert not output.single

@@ -1,0 +1,178 @@
+"""Who may, and how much: networks, limits and token buckets, with a clock made of numbers."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaylib.errors import DeclinedError
+from relaylib.net.networks import ANY, PRIVATE, contains
+from relaylib.viewers.access import Access, Buckets, Limits, Rate
+
+HOST, OTHER = "192.168.1.7", "192.168.1.8"
+
+
+def refusal(access: Access, ip: str, now: float = 0.0) -> str:
+    """Return why a connection is refused; "" if it is admitted."""
+    try:
+        access.enter(ip, now)
+    except DeclinedError as error:
+        return str(error)
+    return ""
+
+
+# --- networks
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "127.0.0.1", "127.255.255.255", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.0.1",
+        "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "fd00::1", "fc00::1",
+    ],
+)  # fmt: skip
+def test_private_peers_may_by_default(ip: str) -> None:
+    """Loopback, private and link-local addresses are served (RFC 1122, 1918, 3927, 4193, 4291)."""
+    assert refusal(Access(Limits()), ip) == ""
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "8.8.8.8", "192.0.2.1", "172.15.255.255", "172.32.0.0", "192.167.255.255", "169.253.0.1",
+        "100.64.0.1", "0.0.0.0", "128.0.0.1", "2001:db8::1", "::", "::2", "fec0::1", "fe00::1",
+    ],
+)  # fmt: skip
+def test_the_internet_may_not_by_default(ip: str) -> None:
+    """Any other address is refused, with a reason that names it."""
+    access = Access(Limits())
+    assert refusal(access, ip) == f"acceso no permitido desde {ip}"
+
+
+def test_only_what_is_allowed_may() -> None:
+    """Networks that are given replace the default ones, both families apart."""
+    one = (ipaddress.ip_network("203.0.113.0/24"), ipaddress.ip_network("2001:db8::/32"))
+    assert contains(one, "203.0.113.9")
+    assert contains(one, "2001:db8:1::1%eth0")
+    assert not contains(one, "203.0.114.9")
+    assert not contains(one, "127.0.0.1")
+    assert contains(ANY, "8.8.8.8")
+    assert contains(ANY, "2001:db8::1")
+    assert not contains((), "127.0.0.1")
+
+
+@given(st.ip_addresses())
+def test_private_means_what_the_registries_say(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    """Whatever is served by default is an address that the Internet does not route."""
+    if contains(PRIVATE, str(address)):
+        assert address.is_private or address.is_link_local or address.is_loopback
+
+
+# --- how many
+
+
+def test_the_total_is_limited_for_everyone() -> None:
+    """One more than `max_clients` is refused, from the loopback as well, until somebody leaves."""
+    access = Access(Limits(max_clients=2))
+    assert [refusal(access, ip) for ip in (HOST, "127.0.0.1")] == ["", ""]
+    assert refusal(access, "127.0.0.1") == "relay lleno (2 conexiones)"
+    assert refusal(access, OTHER) == "relay lleno (2 conexiones)"
+    access.leave(HOST)
+    assert refusal(access, OTHER) == ""
+
+
+def test_each_address_has_its_own_limit() -> None:
+    """One more than `max_clients_per_ip` is refused; others and the loopback go on."""
+    access = Access(Limits(max_clients_per_ip=2))
+    assert [refusal(access, HOST) for _ in range(2)] == ["", ""]
+    assert refusal(access, HOST) == f"demasiadas conexiones desde {HOST}"
+    assert refusal(access, OTHER) == ""
+    assert [refusal(access, "127.0.0.1") for _ in range(9)] == [""] * 9
+    assert [refusal(access, "::1") for _ in range(9)] == [""] * 9
+    access.leave(HOST)
+    assert refusal(access, HOST) == ""
+
+
+def test_those_who_were_there_before_count() -> None:
+    """Connections that a previous program admitted fill the limits too."""
+    access = Access(Limits(max_clients=3, max_clients_per_ip=2))
+    access.present(HOST)
+    access.present(HOST)
+    assert refusal(access, HOST) == f"demasiadas conexiones desde {HOST}"
+    access.present(OTHER)
+    assert refusal(access, OTHER) == "relay lleno (3 conexiones)"
+
+
+def test_a_refused_connection_takes_no_place() -> None:
+    """Being refused neither fills the relay nor costs a token."""
+    access = Access(Limits(max_clients=1, connections=Rate(per_second=1, burst=1)))
+    for _ in range(5):
+        assert refusal(access, "8.8.8.8") != ""
+    assert refusal(access, HOST) == ""
+    for _ in range(5):
+        assert refusal(access, OTHER) == "relay lleno (1 conexiones)"
+    access.leave(HOST)
+    assert refusal(access, OTHER) == ""
+
+
+# --- how often
+
+
+def test_connections_come_in_a_burst_and_then_at_a_rate() -> None:
+    """An address may connect `burst` times at once, and again when time has refilled its bucket."""
+    access = Access(Limits(connections=Rate(per_second=10, burst=3)))
+    reasons = [refusal(access, HOST, now=100.0) for _ in range(5)]
+    assert reasons == ["", "", "", *[f"demasiadas conexiones por segundo desde {HOST}"] * 2]
+    assert refusal(access, OTHER, now=100.0) == ""
+    assert refusal(access, HOST, now=100.09) != ""
+    assert refusal(access, HOST, now=100.21) == ""
+    assert [refusal(access, HOST, now=200.0) for _ in range(4)][2:] == ["", reasons[-1]]
+
+
+def test_commands_have_a_rate_of_their_own() -> None:
+    """Commands are limited for each address, whatever its connections; never on the loopback."""
+    access = Access(Limits(commands=Rate(per_second=1, burst=2)))
+    for _ in range(2):
+        access.command(HOST, 0.0)
+    with pytest.raises(DeclinedError, match=f"demasiados comandos por segundo desde {HOST}"):
+        access.command(HOST, 0.5)
+    access.command(OTHER, 0.5)
+    access.command(HOST, 1.1)
+    for _ in range(1000):
+        access.command("127.0.0.1", 0.0)
+
+
+@given(
+    st.floats(0.1, 100),
+    st.integers(1, 50),
+    st.lists(st.floats(0, 10), min_size=1, max_size=200),
+)
+def test_a_bucket_never_gives_more_than_its_shape(
+    per_second: float, burst: int, gaps: list[float]
+) -> None:
+    """In any stretch of time no more tokens are had than the burst and what the rate adds."""
+    buckets, now, taken = Buckets(Rate(per_second, burst)), 0.0, []
+    for gap in gaps:
+        now += gap
+        if buckets.take("one", now):
+            taken.append(now)
+    for first, since in enumerate(taken):
+        for last, until in enumerate(taken[first:], first):
+            assert last - first + 1 <= burst + (until - since) * per_second + 1e-6
+
+
+def test_a_crowd_of_addresses_costs_bounded_memory_and_time() -> None:
+    """However many addresses come, only the last ones are remembered."""
+    buckets = Buckets(Rate(per_second=0.001, burst=2))
+    now = 100.0
+    for number in range(100_000):
+        assert buckets.take(f"10.{number}", now)
+    assert len(buckets._levels) <= 4096
+    assert [buckets.take(HOST, now) for _ in range(3)] == [True, True, False]
+    for number in range(10_000):
+        buckets.take(f"10.{number}", now)
+        if number % 4000 == 0:
+            assert not buckets.take(HOST, now)

@@ -1,0 +1,209 @@
+"""What the client's tests share: its process, a relay played by the test, a terminal."""
+
+import contextlib
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from typing import Any, Self
+
+from tools.lab.process import PATIENCE, ROOT, Program, wait_for
+
+VLCPORT = 5004
+
+
+class Client(Program):
+    """A client process on pipes. `text` is piped in at once, and no more if `last`."""
+
+    def __init__(
+        self, port: int, *options: str, host: str = "127.0.0.1", text: str = "", last: bool = False
+    ) -> None:
+        words = (sys.executable, "client.py", host, str(port), str(VLCPORT))
+        super().__init__(*words, *options, stdin=subprocess.PIPE)
+        self.type(text)
+        if last:
+            self.process.stdin.close()  # type: ignore[union-attr]
+
+    def type(self, text: str) -> None:
+        """Pipe more text in."""
+        os.write(self.process.stdin.fileno(), text.encode())  # type: ignore[union-attr]
+
+    def prints(self, text: str) -> None:
+        """Wait until a line of either output contains this."""
+        wait_for(lambda: text in "".join(self.stdout + self.stderr), f"{text!r} from the client")
+
+
+def run(*words: str, stdin: Any = subprocess.DEVNULL, **env: str) -> tuple[int, str, str]:
+    """Run a client to its end; return exit status, standard output, standard error."""
+    done = subprocess.run(
+        [sys.executable, "client.py", *words],
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+class FakeRelay:
+    """A relay played by the test, one connection: for what the real one cannot be made to do."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(PATIENCE)
+        self.port: int = self._listener.getsockname()[1]
+        self.sock: socket.socket
+
+    def accept(self) -> Self:
+        """Wait for the client."""
+        self.sock, _ = self._listener.accept()
+        self.sock.settimeout(PATIENCE)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._lines = self.sock.makefile("rb")
+        return self
+
+    def line(self) -> str:
+        """Read the client's next line; empty when it has closed."""
+        return self._lines.readline().decode().rstrip("\n")
+
+    def send(self, *segments: bytes) -> None:
+        """Send each as a segment of its own, as far as TCP lets anyone decide."""
+        for segment in segments:
+            self.sock.sendall(segment)
+
+    def close(self) -> None:
+        """Close everything."""
+        self._listener.close()
+        if hasattr(self, "sock"):
+            self._lines.close()
+            self.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+_PIECE = re.compile(r"\x1b\[(\d*)([KC])|([\r\n])|([^\x00-\x1f\x7f])")
+
+
+class Screen:
+    """The few things of a VT100 that the client may use; anything else is an error."""
+
+    def __init__(self) -> None:
+        self.rows = [""]
+        self.column = 0
+
+    def feed(self, text: str) -> None:
+        """Show characters and obey control sequences."""
+        place = 0
+        while place < len(text):
+            piece = _PIECE.match(text, place)
+            assert piece, f"the client sent {text[place : place + 20]!r} to the terminal"
+            self._show(piece)
+            place = piece.end()
+
+    def _show(self, piece: re.Match[str]) -> None:
+        number, sequence, control, character = piece.groups()
+        row = self.rows[-1]
+        if character:
+            self.rows[-1] = row[: self.column].ljust(self.column) + character
+            self.rows[-1] += row[self.column + 1 :]
+            self.column += 1
+        elif control == "\n":
+            self.rows.append("")
+        elif control == "\r":
+            self.column = 0
+        elif sequence == "K":
+            self.rows[-1] = row[: self.column]
+        else:
+            self.column += int(number or 1)
+
+
+class Terminal:
+    """A program on a real pseudo-terminal that is its controlling one, as under a shell."""
+
+    def __init__(self, *words: str, columns: int = 80) -> None:
+        self._master, self._slave = pty.openpty()
+        termios.tcsetwinsize(self._slave, (24, columns))
+        self.mode = termios.tcgetattr(self._slave)
+        # A session leader that opens a terminal gets it as its controlling one.
+        take = 'exec "$@" <"$0" >"$0" 2>&1'
+        self.process = subprocess.Popen(
+            ["sh", "-c", take, os.ttyname(self._slave), *words],
+            start_new_session=True,
+            cwd=ROOT,
+            env={**os.environ, "TERM": "xterm", "PS1": "$ "},
+        )
+        self._data = bytearray()
+        os.set_blocking(self._master, False)
+
+    @property
+    def text(self) -> str:
+        """Everything that came, control sequences included."""
+        with contextlib.suppress(OSError):
+            while data := os.read(self._master, 4096):
+                self._data += data
+        return self._data.decode()
+
+    @property
+    def screen(self) -> Screen:
+        """What a person sees."""
+        screen = Screen()
+        with contextlib.suppress(UnicodeDecodeError):
+            screen.feed(
+                re.sub(r"\x1b(\[\d*)?$", "", self.text)
+            )  # half a sequence may be on its way
+        return screen
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._master, keys.encode())
+
+    def shows(self, *rows: str) -> None:
+        """Wait until the last rows are these."""
+        self._wait(lambda: self.screen.rows[-len(rows) :] == list(rows), repr(rows))
+
+    def contains(self, text: str) -> None:
+        """Wait until the text is somewhere in what came."""
+        self._wait(lambda: text in self.text, repr(text))
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            wait_for(condition, what)
+        except BaseException:
+            print(f"the terminal got {self.text!r}")
+            raise
+
+    def restored(self) -> bool:
+        """Tell whether the terminal is in the mode in which the program found it."""
+        return termios.tcgetattr(self._slave) == self.mode
+
+    def hang_up(self) -> None:
+        """Close the terminal's window."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = self._slave = -1
+
+    def close(self) -> None:
+        """End the program if it still runs, and close the terminal."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for fd in (self._slave, self._master):
+            if fd >= 0:
+                os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,80 @@
+"""A fan-out with players on loopback and a clock that the test moves."""
+
+import contextlib
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from relaylib.stream.batch import Batch, Run
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.output import Output, open_socket
+from tools.lab.sockets import udp_socket
+
+LOCAL = ("127.0.0.1", 0)
+
+
+def runs_of(datagrams: Iterable[bytes]) -> list[Run]:
+    """Lay datagrams out as the ingest does."""
+    batch = Batch()
+    for each in datagrams:
+        batch.room()[: len(each)] = each
+        batch.add(len(each))
+    return batch.finish()
+
+
+@dataclass
+class Bench:
+    """A fan-out, its players, and the time."""
+
+    fanout: Fanout
+    stack: contextlib.ExitStack
+    now: float = 1000.0
+    offered: list[bytes] = field(default_factory=list)
+
+    def player(self) -> socket.socket:
+        """Open a player."""
+        player = self.stack.enter_context(udp_socket())
+        player.setblocking(False)
+        return player
+
+    def output(self, port: int) -> Output:
+        """Add a output for this port."""
+        destination = ("127.0.0.1", port)
+        output = Output(destination, open_socket(destination, LOCAL))
+        self.stack.callback(output.sock.close)
+        self.fanout.resume(output)
+        return output
+
+    def pair(self) -> tuple[Output, socket.socket]:
+        """Open a player and add its output."""
+        player = self.player()
+        return self.output(player.getsockname()[1]), player
+
+    def send(self, *datagrams: bytes, after: float = 0.0) -> None:
+        """Forward these datagrams, some seconds later."""
+        self.now += after
+        self.offered += datagrams
+        self.fanout.forward(runs_of(datagrams), self.now)
+
+    def counters(self, output: Output) -> tuple[int, int, int]:
+        """Return what was sent, dropped and refused; their sum is what was offered."""
+        self.fanout.update_counters(output)
+        counted = output.sent, output.dropped, output.refused
+        assert sum(counted) == output.offered
+        assert min(counted) >= 0
+        assert output.lost == output.dropped + output.refused
+        return counted
+
+
+def received(player: socket.socket) -> list[bytes]:
+    """Return what has arrived: loopback delivers before `send` returns."""
+    datagrams: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            datagrams.append(player.recv(65536))
+    return datagrams
+
+
+def numbered(count: int, size: int = 1316) -> list[bytes]:
+    """Make datagrams that differ."""
+    return [index.to_bytes(4, "big") + bytes(size - 4) for index in range(count)]

@@ -1,0 +1,61 @@
+"""What tests of single parts share: a loop that is run until something is true, and TCP pairs."""
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from relaylib.net.loop import Loop
+from tools.lab.process import PATIENCE
+
+
+def unexpected(error: Exception) -> NoReturn:
+    """Take a bug's exception where there must be none."""
+    raise error
+
+
+def turn_until(loop: Loop, condition: Callable[[], object], what: str) -> None:
+    """Run the loop until `condition` is true; fail the test after `PATIENCE` seconds."""
+    deadline = loop.time() + PATIENCE
+
+    def look() -> None:
+        if condition() or loop.time() > deadline:
+            loop.stop()
+        else:
+            loop.call_later(0.001, look)
+
+    loop.call_soon(look)
+    loop.run()
+    if not condition():
+        pytest.fail(f"timed out waiting for {what}")
+
+
+def turn_for(loop: Loop, seconds: float) -> None:
+    """Run the loop for a while."""
+    loop.call_later(seconds, loop.stop)
+    loop.run()
+
+
+@contextlib.contextmanager
+def running_loop(selector: selectors.BaseSelector | None = None) -> Iterator[Loop]:
+    """A loop in which no bug may happen, closed at the end."""
+    loop = Loop(unexpected, selector)
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+@contextlib.contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a TCP connection: an accepted non-blocking one, and a blocking peer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+    with accepted, peer:
+        accepted.setblocking(False)
+        peer.settimeout(PATIENCE)
+        yield accepted, peer

@@ -1,0 +1,155 @@
+"""Players and wire taps for the interop tests, and the scene in which an encoder meets them."""
+
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from tools.lab.media import NOBODY, RATE, Verdict, judge, make_clip, studio
+from tools.lab.process import Program, need, wait_for
+from tools.lab.relay import Relay
+from tools.lab.sockets import udp_socket
+from tools.lab.viewer import Viewer
+
+CLIP_SECONDS = 4
+
+VLC_KEEPS = 30
+"""Frames at the end that a VLC may keep to itself when it is stopped: its buffers hold a second."""
+
+
+def free_port() -> int:
+    """A UDP port that was free a moment ago, for players that must be told one."""
+    with udp_socket() as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def is_bound(port: int) -> bool:
+    """Tell whether some process of this machine listens on the UDP port (proc(5))."""
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6"))
+    return f":{port:04X} " in tables
+
+
+class Vlc(Program):
+    """VLC without a window, as somebody else if we are root. `home` must be from `studio`."""
+
+    def __init__(self, home: Path, *words: str) -> None:
+        need("cvlc", "setpriv")
+        drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        super().__init__(
+            *(drop if os.geteuid() == 0 else []),
+            *("cvlc", "--no-color", "-vv"),
+            *words,
+            env={**os.environ, "HOME": str(home)},
+        )
+
+    @classmethod
+    def recording(cls, scheme: str, port: int, to: Path) -> Self:
+        """A player that records `rtp://@:PORT` or `udp://@:PORT`, remuxed; listening already."""
+        sout = f"#std{{access=file,mux=ts,dst={to}}}"
+        return cls(to.parent, f"{scheme}://@:{port}", "--sout", sout)._listening(port)
+
+    @classmethod
+    def dumping(cls, port: int, to: Path) -> Self:
+        """A player that records `udp://@:PORT` byte for byte; listening already."""
+        dump = ("--demux=dump", f"--demuxdump-file={to}")
+        return cls(to.parent, f"udp://@:{port}", *dump)._listening(port)
+
+    def _listening(self, port: int) -> Self:
+        try:
+            wait_for(lambda: is_bound(port), f"VLC to listen on {port}")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def complaints(self) -> list[str]:
+        """What the player noticed about the network: lost packets, discontinuities."""
+        signs = ("packet(s) lost", "late packet", "duplicate packet", "discontinuity")
+        return [line for line in self.stderr if any(sign in line for sign in signs)]
+
+
+class Tap(contextlib.AbstractContextManager["Tap"]):
+    """Collects every datagram that reaches a plain viewer's player, in a thread, until closed."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.datagrams: list[bytes] = []
+        self._socket = viewer.player
+        self._socket.settimeout(0.05)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._collect)
+        self._thread.start()
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                self.datagrams.append(self._socket.recv(65536))
+            except TimeoutError:
+                if self._ended.is_set():
+                    return
+
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def save(self, to: Path) -> Path:
+        """Write the transport stream that the datagrams carried."""
+        to.write_bytes(b"".join(payload(datagram) for datagram in self.datagrams))
+        return to
+
+
+def payload(datagram: bytes) -> bytes:
+    """Return the transport stream in a datagram, with or without RTP around it (RFC 3550, 5.1)."""
+    if datagram[0] == 0x47:
+        return datagram
+    assert datagram[0] >> 4 == 0x8, f"neither RTP nor a transport stream: {datagram[:12].hex()}"
+    return datagram[12 + 4 * (datagram[0] & 0x0F) :]
+
+
+def sequence_gaps(datagrams: list[bytes]) -> int:
+    """Count the places where RTP's sequence number is not the next one; 0 without RTP."""
+    numbers = [int.from_bytes(each[2:4], "big") for each in datagrams if each[0] != 0x47]
+    return sum((after - before) & 0xFFFF != 1 for before, after in itertools.pairwise(numbers))
+
+
+def check_end_to_end(scheme: str, encoder: Callable[[Path, int], Program], *, whole: bool) -> None:
+    """Send the clip through the relay to a recording VLC and a plain viewer; judge both.
+
+    Args:
+        scheme: `rtp` or `udp`, what the players are told to expect.
+        encoder: starts a source of the clip, given its path and the port of the ingest.
+        whole: the encoder sends the clip to its very end.
+    """
+    with studio() as room, Relay("--source-timeout", "1") as relay:
+        clip = make_clip(room, CLIP_SECONDS)
+        port = free_port()
+        with (
+            Viewer(relay.port) as plain,
+            Viewer(relay.port) as control,
+            Tap(plain.subscribe()) as tap,
+            Vlc.recording(scheme, port, room / "vlc.ts") as player,
+        ):
+            assert control.command(f"CONECTAR {port}") == "OK"
+            with encoder(clip, relay.ingest_port):
+                relay.wait_event("ingest_silent")
+            player.stop()
+            status = control.command("ESTADO")
+        assert sequence_gaps(tap.datagrams) == 0
+        assert f"enviados={len(tap.datagrams)} perdidos=0" in status
+        assert player.complaints() == []
+        sent = CLIP_SECONDS * RATE
+        assert_faultless(
+            judge(tap.save(room / "wire.ts"), clip), sent - 1 if whole else sent - RATE
+        )
+        assert_faultless(judge(room / "vlc.ts", clip), sent - VLC_KEEPS)
+
+
+def assert_faultless(verdict: Verdict, at_least: int) -> None:
+    """Assert that a recording is so many first frames of the clip, or more, without a fault."""
+    assert verdict.decode_errors == []
+    assert verdict.continuity_errors == []
+    assert verdict.frames == list(range(len(verdict.frames)))
+    assert len(verdict.frames) >= at_least

@@ -1,0 +1,263 @@
+"""What the restart tests share: a numbered stream, an audience that checks it, people who type."""
+
+import contextlib
+import os
+import random
+import selectors
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Self
+
+from relaylib.net.linux import grow_receive_buffer
+from relaylib.protocol.commands import HELP
+from tools.lab.process import PATIENCE, ROOT
+from tools.lab.relay import Relay
+from tools.lab.sockets import SINK_BUFFER, source
+from tools.lab.viewer import Viewer
+
+RATE = 475
+"""Datagrams a second: 5 Mb/s in datagrams of 1316 bytes."""
+
+Script = Iterator[tuple[bytes, str]]
+"""Lines to type, each with the beginning of its reply."""
+
+
+def hang_up(relay: Relay) -> None:
+    """Ask for a restart."""
+    relay.process.send_signal(signal.SIGHUP)
+
+
+def restart(relay: Relay) -> None:
+    """Restart the relay in place, and wait until it has."""
+    done = len(relay.events("reloaded"))
+    hang_up(relay)
+    relay.wait_event("reloaded", done + 1)
+
+
+def descriptors(relay: Relay) -> int:
+    """How many descriptors the relay has open."""
+    return len(os.listdir(f"/proc/{relay.pid}/fd"))
+
+
+def children(relay: Relay) -> str:
+    """The process IDs of the relay's children, also of those that nobody has waited for."""
+    return Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
+
+
+def copy_program(directory: Path) -> tuple[str, ...]:
+    """Copy the program, to be broken; return the prefix for a `Relay` that runs the copy."""
+    shutil.copy(ROOT / "relay.py", directory)
+    shutil.copytree(
+        ROOT / "relaylib", directory / "relaylib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return ("env", "-C", str(directory), "PYTHONDONTWRITEBYTECODE=1")
+
+
+class Work:
+    """Something that goes on in a thread of its own until the block ends."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self) -> None:
+        """Do it, until `stopped`."""
+        raise NotImplementedError
+
+    def stopped(self, wait: float = 0.0) -> bool:
+        """Tell whether it is time to end; wait for that so many seconds."""
+        return self._stop.wait(wait)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
+
+
+class Stream(Work):
+    """Sends numbered datagrams; `sent` is how many."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        super().__init__()
+        self._to = (port, host)
+        self.sent = 0
+
+    def run(self) -> None:
+        """Send at `RATE`; what was late is made up for, as encoders do."""
+        with source(*self._to) as sock:
+            started = time.monotonic()
+            while not self.stopped(max(0.0, started + self.sent / RATE - time.monotonic())):
+                sock.send(self.sent.to_bytes(8, "big").ljust(1316, b"\x00"))
+                self.sent += 1
+
+
+class Audience(Work):
+    """Receives for many viewers; `numbers` are those of the datagrams that each of them got."""
+
+    def __init__(self, viewers: list[Viewer]) -> None:
+        super().__init__()
+        self.numbers: dict[Viewer, list[int]] = {viewer: [] for viewer in viewers}
+        self.longest_gap = 0.0
+        self._selector = selectors.DefaultSelector()
+        for viewer in viewers:
+            grow_receive_buffer(viewer.player, SINK_BUFFER)
+            viewer.player.setblocking(False)
+            self._selector.register(viewer.player, selectors.EVENT_READ, self.numbers[viewer])
+
+    def run(self) -> None:
+        """Receive; `longest_gap` is the longest time in seconds without anything for anybody."""
+        last = time.monotonic()
+        while not self.stopped():
+            ready = self._selector.select(0.1)
+            now = time.monotonic()
+            if ready and any(self.numbers.values()):
+                self.longest_gap, last = max(self.longest_gap, now - last), now
+            for key, _ in ready:
+                self._drain(key.fileobj, key.data)
+
+    @staticmethod
+    def _drain(player: object, numbers: list[int]) -> None:
+        assert isinstance(player, socket.socket)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                numbers.append(int.from_bytes(player.recv(2048)[:8], "big"))
+
+    def has(self, sent: int) -> bool:
+        """Tell whether everyone has got so many."""
+        return all(len(numbers) >= sent for numbers in self.numbers.values())
+
+    def expect(self, sent: int) -> None:
+        """Assert that everyone gets every datagram from the first to the last, in order, once."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.has(sent) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for viewer, numbers in self.numbers.items():
+            assert numbers == list(range(sent)), viewer.port
+
+
+# --- people who type
+
+_TELNET = (b"\xff\xfb\x01", b"\xff\xfa\x18\x00vt\n\xff\xf0", b"\xff\xf1")
+"""Telnet negotiation, a subnegotiation with a line feed in it, and a NOP (RFC 854): not text."""
+
+
+def nonsense() -> Script:
+    """Type lines whose replies tell them apart."""
+    for number in count():
+        yield b"X%d\n" % number, f"ERROR comando desconocido: 'X{number}' "
+
+
+def nonsense_by_telnet() -> Script:
+    """Type the same in a telnet client that negotiates all the time, also in mid-word."""
+    for number, (_, reply) in zip(count(), nonsense(), strict=False):
+        telnet = _TELNET[number % len(_TELNET)]
+        yield telnet + b"X" + telnet + b"%d\r" % number + telnet + b"\n", reply
+
+
+def zapping(port: int) -> Script:
+    """Pause and resume, and ask for the state each time."""
+    yield b"CONECTAR %d\n" % port, "OK"
+    while True:
+        yield b"interrumpir\n", "OK"
+        yield b"ESTADO\r\n", "OK estado=pausado "
+        yield b"Continuar\n", "OK"
+        yield b"estado\r\n", "OK estado=transmitiendo "
+
+
+class Typist:
+    """Types a script in pieces that end anywhere, and knows what the replies must be."""
+
+    def __init__(self, viewer: Viewer, script: Script) -> None:
+        self.viewer = viewer
+        self.viewer.control.setblocking(False)
+        self._script = script
+        self._untyped = b""
+        self._due: list[str] = []
+        self._got = b""
+        self._random = random.Random(viewer.port)
+
+    def type(self) -> None:
+        """Type some bytes more, and read what is there to read."""
+        while len(self._untyped) < 16:
+            line, reply = next(self._script)
+            self._untyped += line
+            self._due.append(reply)
+        self._type(self._random.randint(1, 16))
+        with contextlib.suppress(BlockingIOError):
+            self._got += self.viewer.control.recv(65536)
+
+    def _type(self, size: int) -> None:
+        self.viewer.send(self._untyped[:size])
+        self._untyped = self._untyped[size:]
+
+    def finish(self) -> int:
+        """Type the rest, and assert that every line got its reply, in order; return how many."""
+        self.viewer.control.settimeout(PATIENCE)
+        self._type(len(self._untyped))
+        while self._got.count(b"\n") < len(self._due):
+            data = self.viewer.control.recv(65536)
+            assert data, "the relay closed the connection"
+            self._got += data
+        replies = self._got.decode("ascii").split("\n")
+        assert replies.pop() == ""
+        for reply, due in zip(replies, self._due, strict=True):
+            assert reply.startswith(due)
+        return len(replies)
+
+
+class Typing(Work):
+    """Keeps many people typing at once."""
+
+    def __init__(self, typists: list[Typist]) -> None:
+        super().__init__()
+        self._typists = typists
+
+    def run(self) -> None:
+        """Type: each of them some 400 bytes in 50 pieces a second."""
+        while not self.stopped(0.02):
+            for typist in self._typists:
+                typist.type()
+
+
+AYUDA = HELP.decode("ascii").rstrip("\n")
+
+_BURST = 300
+"""AYUDAs at once: 31 KiB of replies, half of what the relay keeps for anybody."""
+
+_WAITING = 16 << 10
+"""Bytes that shall wait inside the relay."""
+
+
+def stuff(relay: Relay, viewer: Viewer) -> int:
+    """Ask for help until replies wait inside the relay; return how many replies are unread."""
+    unread = calm = 0
+    with Viewer(relay.port) as clerk:
+        while calm < 10:  # the kernel may still find room
+            if unread * len(HELP) - _in_kernel(relay, viewer) >= _WAITING:
+                calm += 1
+                time.sleep(0.01)
+                continue
+            viewer.send(b"AYUDA\n" * _BURST)
+            unread, calm = unread + _BURST, 0
+            assert clerk.command("AYUDA") == AYUDA  # so the burst has been answered, too
+    return unread
+
+
+def _in_kernel(relay: Relay, viewer: Viewer) -> int:
+    """How many bytes of replies are in this viewer's and the relay's socket (proc_net_tcp)."""
+    ends, held = (relay.port, viewer.control.getsockname()[1]), 0
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = row.split()
+        ports = tuple(int(address.partition(":")[2], 16) for address in (local, remote))
+        sending, receiving = (int(size, 16) for size in queues.split(":"))
+        held += sending * (ports == ends) + receiving * (ports == ends[::-1])
+    return held
