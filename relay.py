@@ -77,7 +77,6 @@ class Relay:
         self.fanout = Fanout(segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
-        self.fanout.on_refused = self.server.destinations.player_refused
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)

@@ -128,7 +128,7 @@ def _add_access(group: Group) -> None:
     add = group.add_argument
     add("--allow", metavar="CIDR|private|any", action="append", type=_networks,
         help="where viewers may come from (private, which includes loopback and link-local); "
-        "repeat it to name several")  # fmt: skip
+        "repeat it to name several; this machine's own addresses always may")  # fmt: skip
     add("--allow-source", metavar="CIDR|private|any", action="append", type=_networks,
         help="where the stream may come from, likewise (any)")  # fmt: skip
     add("--max-clients", metavar="N", type=_count, help="connections at once (%(default)s)")

@@ -20,12 +20,16 @@ class SetupError(RelayError):
 
 
 class PeerError(RelayError):
-    """A peer broke the protocol; `str()` is the reason for the wire: Spanish, ASCII, no newline.
+    """A peer did wrong, or asked for what it cannot have.
 
-    `kind` names what is counted as a refusal in one word; a mere mistake has none.
+    `str()` is the reason for the wire: Spanish, ASCII, no newline. For the log, `kind` is the same
+    in an English snake_case word, and `detail` what it is about, if that is not clear from it.
     """
 
-    kind = ""
+    def __init__(self, message: str, kind: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.detail = detail
 
 
 class BadCommandError(PeerError):
@@ -39,12 +43,6 @@ class OutOfOrderError(PeerError):
 class LineTooLongError(PeerError):
     """A line over the limit. The stream of commands cannot be trusted any more: close."""
 
-    kind = "line_too_long"
-
 
 class DeclinedError(PeerError):
-    """A valid command or a connection that the relay declines."""
-
-    def __init__(self, message: str, kind: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+    """A connection or a valid command that the relay turns away by its rules and limits."""

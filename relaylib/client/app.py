@@ -26,6 +26,10 @@ QUEUE = 64
 """Commands that may wait for their turn before no more are read."""
 
 
+_BROKEN = {"reset": "reset by peer", "vanished": "peer vanished"}
+"""How a connection's end is told to a person."""
+
+
 class Remote:
     """Joins the console, the connection and what is known of the session; stops the loop to end.
 
@@ -201,7 +205,7 @@ class Remote:
     def gone(self, reason: str) -> None:
         """The connection broke, perhaps in the middle of a line."""
         self._end_line()
-        self._lost(reason)
+        self._lost(_BROKEN.get(reason, reason))
 
     def _lost(self, reason: str) -> None:
         if not self._over:

@@ -125,7 +125,7 @@ class Dialogue:
 
     def _outcome(self, verb: Verb) -> frozenset[State]:
         before = _accepting(self._known, verb) or _accepting(self._possible(), verb)
-        return frozenset(move.state for state in before if (move := TABLE[state, verb]))
+        return frozenset(after for state in before if (after := TABLE[state, verb]))
 
     def _rejecting(self, verb: Verb) -> frozenset[State]:
         # No such state: the relay had another reason (port taken), which leaves the session as is.

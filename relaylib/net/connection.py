@@ -122,7 +122,7 @@ class Connection:
         self.abort(self.reason)
 
     def _broken(self, _error: Exception) -> None:
-        self.abort("internal error")
+        self.abort("bug")
 
     def _readable(self) -> None:
         try:
@@ -155,7 +155,7 @@ class Connection:
                 del self.unsent[: self.sock.send(self.unsent)]
         except BlockingIOError:
             if len(self.unsent) > UNSENT_CAP:
-                self.abort("does not read its replies")
+                self.abort("unread_replies")
                 return
         except OSError as error:
             self.abort(_why(error))
@@ -177,8 +177,8 @@ class Connection:
 def _why(error: OSError) -> str:
     match error.errno:
         case errno.ECONNRESET | errno.EPIPE:
-            return "reset by peer"
+            return "reset"
         case errno.ETIMEDOUT | errno.EHOSTUNREACH | errno.ENETUNREACH:
-            return "peer vanished"
+            return "vanished"
         case _:
             return error.strerror or type(error).__name__

@@ -1,5 +1,8 @@
-"""The control protocol, pure: bytes, lines, commands, sessions. Start with `session`.
+"""The control protocol, pure: bytes in; requests, errors and replies out.
 
-A new command is a verb in `commands`, a column of `session`'s table, and an action in
-`viewers/viewer.py`.
+The way of a command, and the order to read in: `lines` puts lines together from bytes, `commands`
+makes a request of a line, `session` knows what is valid when. `viewers/viewer.py` carries it out.
+
+A new command is a `Verb` and, if it takes an argument, its parsing in `commands`; a row of the
+table in `session`; its effect in `Viewer._EFFECTS`.
 """

@@ -1,4 +1,8 @@
-"""Commands out of lines, and replies as bytes. Pure: no socket, no clock."""
+"""What a line says, and what the relay replies. Pure: no socket, no clock.
+
+A line is taken apart as bytes. Text would be split and stripped at characters that are no blanks
+in this protocol: `str.split` takes the control characters 0x1C to 0x1F for white space.
+"""
 
 import re
 from dataclasses import dataclass
@@ -33,56 +37,56 @@ class Request:
     port: int | None = None
 
 
-# CONECTAR 5004, CONECTAR-5004 and CONECTAR5004 are all found in clients people wrote.
-_CONNECT = re.compile(r"CONECTAR(?:\s+(.*)|-(.*)|(\d.*))?", re.ASCII | re.IGNORECASE)
-_PORT = re.compile(r"\d+", re.ASCII)
-_BLANK = " \t\r\n\v\f"
-_PLAIN = {verb.value: verb for verb in Verb if verb is not Verb.CONNECT}
+# --- requests
 
+_PLAIN = {verb.value.encode(): verb for verb in Verb if verb is not Verb.CONNECT}
+"""The commands without argument."""
 
-def is_blank(line: bytes) -> bool:
-    """Tell whether a line is one that gets no reply."""
-    return not line.strip(_BLANK.encode())
+_CONNECT = re.compile(rb"CONECTAR(?:[\s-]|(?=\d)|\Z)(.*)", re.IGNORECASE | re.DOTALL)
+"""CONECTAR 5004, CONECTAR-5004 and CONECTAR5004 are all found in clients people wrote."""
 
 
 def parse(line: bytes) -> Request | None:
-    """Make a command of one line; None for a blank line, which gets no reply.
+    """Make a request of one line; None for a blank line, which gets no reply.
 
     Raises:
         BadCommandError: the line is no command, or its argument is missing, wrong or one too many.
     """
-    try:
-        text = line.decode("ascii").strip(_BLANK)
-    except UnicodeDecodeError:
-        raise BadCommandError(f"solo se admite ASCII: {shown(line)}") from None
-    if not text:
-        return None
-    words = text.upper().split()
-    if verb := _PLAIN.get(" ".join(words)):
-        return Request(verb)
-    if match := _CONNECT.fullmatch(text):
-        return Request(Verb.CONNECT, _port(next((g for g in match.groups() if g is not None), "")))
-    if words and words[0] in _PLAIN:
-        raise BadCommandError(f"sobra {shown(' '.join(text.split()[1:]))} tras {words[0]}")
-    raise BadCommandError(f"comando desconocido: {shown(text)} (AYUDA los enumera)")
-
-
-def _port(argument: str) -> int:
-    words = argument.split()
+    if not line.isascii():
+        raise BadCommandError(f"solo se admite ASCII: {shown(line)}", "not_ascii", shown(line))
+    words = line.split()
     if not words:
-        raise BadCommandError("falta el puerto: CONECTAR <puerto>")
-    if len(words) > 1:
-        raise BadCommandError(f"sobra {shown(' '.join(words[1:]))} tras CONECTAR <puerto>")
-    if not _PORT.fullmatch(words[0]) or not MIN_PORT <= int(words[0]) <= MAX_PORT:
-        raise BadCommandError(f"puerto no valido: {shown(words[0])} (de {MIN_PORT} a {MAX_PORT})")
-    return int(words[0])
+        return None
+    if verb := _PLAIN.get(b" ".join(words).upper()):
+        return Request(verb)
+    if match := _CONNECT.fullmatch(line.strip()):
+        return Request(Verb.CONNECT, _port(match[1].split()))
+    if (first := words[0].upper()) in _PLAIN:
+        raise _extra(words[1:], first.decode())
+    text = shown(line.strip())
+    message = f"comando desconocido: {text} (AYUDA los enumera)"
+    raise BadCommandError(message, "unknown_command", text)
 
 
-def shown(value: str | bytes) -> str:
-    """Quote a peer's value for a reply or the log: printable ASCII, bounded, on one line."""
-    raw = value if isinstance(value, bytes) else value.encode("ascii", "backslashreplace")
-    text = "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in raw[: _SHOWN + 1])
-    return f"'{text[:_SHOWN]}...'" if len(text) > _SHOWN else f"'{text}'"
+def _port(words: list[bytes]) -> int:
+    if not words:
+        raise BadCommandError("falta el puerto: CONECTAR <puerto>", "missing_port")
+    word, *rest = words
+    if rest:
+        raise _extra(rest, "CONECTAR <puerto>")
+    if not word.isdigit() or not MIN_PORT <= int(word) <= MAX_PORT:
+        text = shown(word)
+        message = f"puerto no valido: {text} (de {MIN_PORT} a {MAX_PORT})"
+        raise BadCommandError(message, "bad_port", text)
+    return int(word)
+
+
+def _extra(words: list[bytes], command: str) -> BadCommandError:
+    text = shown(b" ".join(words))
+    return BadCommandError(f"sobra {text} tras {command}", "extra_argument", text)
+
+
+# --- replies
 
 
 def ok(text: str = "") -> bytes:
@@ -95,7 +99,13 @@ def error(reason: str) -> bytes:
     return f"ERROR {reason}\n".encode("ascii", "backslashreplace")
 
 
-HELP = ok(
-    "comandos: CONECTAR <puerto>, INTERRUMPIR, CONTINUAR, CONTINUAR DIFERIDO, "
-    "DESCONECTAR, ESTADO, AYUDA"
-)
+def shown(value: str | bytes) -> str:
+    """Quote a peer's value for a reply or the log: printable ASCII, bounded, on one line."""
+    raw = value if isinstance(value, bytes) else value.encode("ascii", "backslashreplace")
+    text = "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in raw[: _SHOWN + 1])
+    return f"'{text[:_SHOWN]}...'" if len(text) > _SHOWN else f"'{text}'"
+
+
+_ARGUMENTS = {Verb.CONNECT: " <puerto>"}
+
+HELP = ok("comandos: " + ", ".join(verb.value + _ARGUMENTS.get(verb, "") for verb in Verb))

@@ -5,7 +5,7 @@ A line ends in LF or CRLF and holds at most `MAX_LINE` bytes before that. Telnet
 may contain a line feed, and an IAC may be the last byte of a segment.
 """
 
-from enum import Enum
+from enum import IntEnum
 
 from relaylib.errors import LineTooLongError
 
@@ -17,7 +17,9 @@ _IAC, _SB, _SE = 255, 250, 240
 _WILL, _DONT = 251, 254
 
 
-class _Telnet(Enum):
+class Telnet(IntEnum):
+    """Where in a Telnet sequence a reader is. The values travel in a restart."""
+
     TEXT = 0
     IAC = 1  # after IAC
     OPTION = 2  # after IAC WILL/WONT/DO/DONT
@@ -26,49 +28,47 @@ class _Telnet(Enum):
 
 
 class LineReader:
-    """Puts lines together from segments of any size. Holds at most one segment and a line."""
+    """Puts lines together from segments of any size.
 
-    __slots__ = ("_buffer", "_telnet")
+    `pending` and `telnet` are all that it remembers, and begin where another reader stopped.
+    """
 
-    def __init__(self, pending: bytes = b"", telnet: int = 0) -> None:
+    __slots__ = ("_buffer", "telnet")
+
+    def __init__(self, pending: bytes = b"", telnet: Telnet = Telnet.TEXT) -> None:
         self._buffer = bytearray(pending)
-        self._telnet = _Telnet(telnet)
+        self.telnet = telnet
 
     @property
     def pending(self) -> bytes:
         """What has arrived of a line that is not complete yet."""
         return bytes(self._buffer)
 
-    @property
-    def telnet(self) -> int:
-        """Where in a Telnet sequence the reader is; with `pending`, all that it remembers."""
-        return self._telnet.value
-
     def feed(self, data: bytes) -> None:
         """Take the next bytes as they came from the connection."""
-        if self._telnet is _Telnet.TEXT and _IAC not in data:
+        if self.telnet is Telnet.TEXT and _IAC not in data:
             self._buffer += data
         else:
             for byte in data:
                 self._feed_byte(byte)
 
     def _feed_byte(self, byte: int) -> None:
-        match self._telnet:
-            case _Telnet.TEXT if byte == _IAC:
-                self._telnet = _Telnet.IAC
-            case _Telnet.TEXT:
+        match self.telnet:
+            case Telnet.TEXT if byte == _IAC:
+                self.telnet = Telnet.IAC
+            case Telnet.TEXT:
                 self._buffer.append(byte)
-            case _Telnet.IAC if byte == _SB:
-                self._telnet = _Telnet.SUB
-            case _Telnet.IAC if _WILL <= byte <= _DONT:
-                self._telnet = _Telnet.OPTION
-            case _Telnet.IAC | _Telnet.OPTION:
-                self._telnet = _Telnet.TEXT
-            case _Telnet.SUB if byte == _IAC:
-                self._telnet = _Telnet.SUB_IAC
-            case _Telnet.SUB_IAC:
-                self._telnet = _Telnet.TEXT if byte == _SE else _Telnet.SUB
-            case _Telnet.SUB:
+            case Telnet.IAC if byte == _SB:
+                self.telnet = Telnet.SUB
+            case Telnet.IAC if _WILL <= byte <= _DONT:
+                self.telnet = Telnet.OPTION
+            case Telnet.IAC | Telnet.OPTION:
+                self.telnet = Telnet.TEXT
+            case Telnet.SUB if byte == _IAC:
+                self.telnet = Telnet.SUB_IAC
+            case Telnet.SUB_IAC:
+                self.telnet = Telnet.TEXT if byte == _SE else Telnet.SUB
+            case Telnet.SUB:
                 pass
 
     def next_line(self) -> bytes | None:
@@ -83,7 +83,8 @@ class LineReader:
         if length and self._buffer[length - 1] == 0x0D:
             length -= 1
         if length > MAX_LINE:
-            raise LineTooLongError(f"linea demasiado larga (mas de {MAX_LINE} bytes)")
+            message = f"linea demasiado larga (mas de {MAX_LINE} bytes)"
+            raise LineTooLongError(message, "line_too_long")
         if end < 0:
             return None
         line = bytes(self._buffer[:length])

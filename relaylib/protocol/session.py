@@ -1,16 +1,15 @@
-"""A viewer's session as one table: (state, verb) -> (next state, effect). Pure.
+"""A session: what is valid when, as one table; and its protocol without I/O, after the way of h11.
 
-Everything a session can do is visible here at once, instead of being spread over handlers full of
-flags. The table holds every pair; None stands where the command is out of order. Whoever carries
-out the effect moves the session to the next state only if the effect succeeded, so a command that
-fails changes nothing.
+Everything a session can do is visible in the table at once, instead of being spread over handlers
+full of flags. Effects are one to one with verbs, so the table says only which state follows; None
+stands where the command is out of order.
 """
 
 from enum import Enum
-from typing import NamedTuple
 
-from relaylib.errors import OutOfOrderError
-from relaylib.protocol.commands import Verb
+from relaylib.errors import LineTooLongError, OutOfOrderError, PeerError
+from relaylib.protocol.commands import Request, Verb, parse
+from relaylib.protocol.lines import LineReader
 
 
 class State(Enum):
@@ -23,62 +22,85 @@ class State(Enum):
     CLOSED = "cerrado"
 
 
-class Effect(Enum):
-    """What a command makes the relay do before it answers."""
+_IDLE, _STREAMING, _PAUSED, _DEFERRED, _CLOSED = State
 
-    SUBSCRIBE = "subscribe"  # aim the stream at the port, streaming from the next datagram
-    PAUSE = "pause"
-    RESUME = "resume"  # from the live edge
-    DEFER = "defer"  # from where it was paused, out of the time-shift buffer
-    CLOSE = "close"
-    REPORT = "report"
-    HELP = "help"
+# fmt: off
+_ROWS: dict[Verb, tuple[State | None, ...]] = {
+    # in state:              IDLE        STREAMING   PAUSED      DEFERRED    CLOSED
+    Verb.CONNECT:           (_STREAMING, _STREAMING, _STREAMING, _STREAMING, None),
+    Verb.INTERRUPT:         (None,       _PAUSED,    None,       _PAUSED,    None),
+    Verb.CONTINUE:          (None,       None,       _STREAMING, _STREAMING, None),
+    Verb.CONTINUE_DEFERRED: (None,       None,       _DEFERRED,  None,       None),
+    Verb.DISCONNECT:        (_CLOSED,    _CLOSED,    _CLOSED,    _CLOSED,    None),
+    Verb.STATUS:            (_IDLE,      _STREAMING, _PAUSED,    _DEFERRED,  None),
+    Verb.HELP:              (_IDLE,      _STREAMING, _PAUSED,    _DEFERRED,  None),
+}
+# fmt: on
 
-
-class Transition(NamedTuple):
-    """A table entry: the state that follows and what to do on the way."""
-
-    state: State
-    effect: Effect
-
-
-def _row(
-    state: State,
-    *,
-    interrupt: Transition | None = None,
-    resume: Transition | None = None,
-    defer: Transition | None = None,
-) -> dict[tuple[State, Verb], Transition | None]:
-    """One open state's row: what differs between states is named, the rest is always valid."""
-    return {
-        (state, Verb.CONNECT): Transition(State.STREAMING, Effect.SUBSCRIBE),
-        (state, Verb.INTERRUPT): interrupt,
-        (state, Verb.CONTINUE): resume,
-        (state, Verb.CONTINUE_DEFERRED): defer,
-        (state, Verb.DISCONNECT): Transition(State.CLOSED, Effect.CLOSE),
-        (state, Verb.STATUS): Transition(state, Effect.REPORT),
-        (state, Verb.HELP): Transition(state, Effect.HELP),
-    }
-
-
-_RESUME = Transition(State.STREAMING, Effect.RESUME)
-
-TABLE: dict[tuple[State, Verb], Transition | None] = {
-    **_row(State.IDLE),
-    **_row(State.STREAMING, interrupt=Transition(State.PAUSED, Effect.PAUSE)),
-    **_row(State.PAUSED, resume=_RESUME, defer=Transition(State.DEFERRED, Effect.DEFER)),
-    **_row(State.DEFERRED, resume=_RESUME),
-    **{(State.CLOSED, verb): None for verb in Verb},
+TABLE: dict[tuple[State, Verb], State | None] = {
+    (state, verb): after
+    for verb, row in _ROWS.items()
+    for state, after in zip(State, row, strict=True)
 }
 
 
-def step(state: State, verb: Verb) -> Transition:
-    """Look up what `verb` does in `state`.
+def step(state: State, verb: Verb) -> State:
+    """Look up the state that follows when `verb` has had its effect.
 
     Raises:
-        OutOfOrderError: the command is not valid now; the session stays as it is.
+        OutOfOrderError: the command is not valid now.
     """
-    transition = TABLE[state, verb]
-    if transition is None:
-        raise OutOfOrderError(f"{verb.value} no es valido ahora (estado: {state.value})")
-    return transition
+    after = TABLE[state, verb]
+    if after is None:
+        message = f"{verb.value} no es valido ahora (estado: {state.value})"
+        detail = f"{verb.value} while {state.name.lower()}"
+        raise OutOfOrderError(message, "out_of_order", detail)
+    return after
+
+
+class Session:
+    """Turns what a peer sends into requests that are valid now.
+
+    Its owner feeds it bytes, takes one item after another, carries each request out, and calls
+    `advance` if that succeeded: a command that fails changes nothing.
+    """
+
+    __slots__ = ("lines", "state")
+
+    def __init__(self, state: State = State.IDLE, lines: LineReader | None = None) -> None:
+        self.state = state
+        self.lines = lines or LineReader()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes as they came from the connection."""
+        self.lines.feed(data)
+
+    def next_item(self) -> Request | PeerError | None:
+        """Return the next request, or what is wrong with the next line; None: feed more.
+
+        Each item deserves one reply. A line that is too long closes the session, and a closed
+        session has no more items.
+        """
+        try:
+            while self.state is not State.CLOSED and (line := self.lines.next_line()) is not None:
+                if (request := parse(line)) is not None:
+                    step(self.state, request.verb)
+                    return request
+        except LineTooLongError as error:
+            self.close()
+            return error
+        except PeerError as error:
+            return error
+        return None
+
+    def advance(self, verb: Verb) -> None:
+        """Move on: `verb` has had its effect.
+
+        Raises:
+            OutOfOrderError: it is not valid now; the session stays as it is.
+        """
+        self.state = step(self.state, verb)
+
+    def close(self) -> None:
+        """End, whatever the reason."""
+        self.state = State.CLOSED

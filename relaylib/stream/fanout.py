@@ -56,13 +56,11 @@ log = structlog.get_logger()
 class Fanout:
     """Sends every run to every output in a lane.
 
-    `forwarded` counts the datagrams of the stream, `on_refused` is told of a output that was
-    taken out because its port stayed closed.
+    `forwarded` counts the datagrams of the stream.
     """
 
     def __init__(self, *, segmentation: bool) -> None:
         self.forwarded = 0
-        self.on_refused: Callable[[Output], None] = lambda _output: None
         self._segmentation = segmentation and linux.can_segment()
         self._batched: Lane = []
         self._single: Lane = []
@@ -96,9 +94,9 @@ class Fanout:
             refused=output.refused,
         )
 
-    def restore(self, saved: OutputState) -> Output:
+    def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
         """Make the output that `export` described, and send to it unless it is paused."""
-        output = Output(saved.destination, adopt(saved.sock))
+        output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.single = saved.single
         output.offered = saved.offered
         output.dropped, output.refused = saved.dropped, saved.refused
@@ -231,7 +229,7 @@ class Fanout:
         if now - output.refused_since >= REFUSED_LIMIT:
             output.refused_at = float("-inf")
             self.pause(output)
-            self.on_refused(output)
+            output.on_port_closed()
 
     def _probe(self, run: Run, now: float) -> None:
         """Judge the probes that have had time to be refused, and send those that are due."""

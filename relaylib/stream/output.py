@@ -1,6 +1,7 @@
 """A destination of the stream: its socket, its counters, and the lane it stands in."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaylib.net import linux
@@ -40,17 +41,21 @@ class Output:
     its send buffer full (or were too large for any packet) and `refused` its port closed (or no
     way there). The rest has been sent. While its port is closed, `probing` tells whether a probe is
     out, `due` when the next step is; `refused_since` and `refused_at` are when that began and was
-    last seen. All times are the loop's, in seconds.
+    last seen. All times are the loop's, in seconds. `on_port_closed` is called after it was taken
+    out because its port stayed closed.
     """
 
     __slots__ = (
-        "base", "destination", "dropped", "due", "lane", "last_error", "offered", "probing",
-        "refused", "refused_at", "refused_since", "send", "single", "sock",
+        "base", "destination", "dropped", "due", "lane", "last_error", "offered", "on_port_closed",
+        "probing", "refused", "refused_at", "refused_since", "send", "single", "sock",
     )  # fmt: skip
 
-    def __init__(self, destination: Address, sock: socket.socket) -> None:
+    def __init__(
+        self, destination: Address, sock: socket.socket, on_port_closed: Callable[[], None]
+    ) -> None:
         self.destination = destination
         self.sock = sock
+        self.on_port_closed = on_port_closed
         self.send = sock.send
         self.lane: Lane | None = None
         self.single = False

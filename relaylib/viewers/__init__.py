@@ -1,1 +1,5 @@
-"""Those who watch by the control protocol. Start with `server`, then `viewer`."""
+"""Those who watch by the control protocol. Start with `server`, then `viewer`.
+
+`server` accepts connections and knows every viewer; `access` says who may, and how much; `viewer`
+carries out what one session asks for; `destinations` gives each UDP destination to one of them.
+"""

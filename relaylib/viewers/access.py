@@ -9,6 +9,7 @@ local sockets can do worse than this.
 
 import ipaddress
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaylib.errors import DeclinedError
@@ -72,14 +73,14 @@ class Access:
         self._connections = Buckets(limits.connections)
         self._commands = Buckets(limits.commands)
 
-    def enter(self, ip: str, now: float) -> None:
-        """Admit a new connection from `ip`; `leave` must follow when it is over.
+    def admit(self, ip: str, now: float, is_own: Callable[[], bool]) -> None:
+        """Make sure that a new connection from `ip` may stay; if it does, `arrived` must follow.
 
         Raises:
-            DeclinedError: with the farewell for the peer. It is not counted as present.
+            DeclinedError: it may not.
         """
         limits = self._limits
-        self.check_allowed(ip)
+        self.check_allowed(ip, is_own)
         if self._present >= limits.max_clients:
             raise DeclinedError(f"relay lleno ({limits.max_clients} conexiones)", "full")
         if not _exempt(ip):
@@ -88,24 +89,26 @@ class Access:
             if not self._connections.take(ip, now):
                 reason = f"demasiadas conexiones por segundo desde {ip}"
                 raise DeclinedError(reason, "connection_rate")
-        self.present(ip)
 
-    def check_allowed(self, ip: str) -> None:
+    def check_allowed(self, ip: str, is_own: Callable[[], bool]) -> None:
         """Make sure that peers from this address may use the relay at all.
+
+        `is_own` tells whether it is one of this machine's, which always may: who sits at the relay
+        need not be told how to reach it. It is asked only if the networks say no.
 
         Raises:
             DeclinedError: they may not.
         """
-        if not contains(self._limits.allow, ip):
+        if not contains(self._limits.allow, ip) and not is_own():
             raise DeclinedError(f"acceso no permitido desde {ip}", "not_allowed")
 
-    def present(self, ip: str) -> None:
-        """Note a connection that had been admitted before this program took over."""
+    def arrived(self, ip: str) -> None:
+        """Count a connection; `left` must follow when it is over."""
         self._clients[ip] += 1
         self._present += 1
 
-    def leave(self, ip: str) -> None:
-        """Note the end of a connection that had been admitted."""
+    def left(self, ip: str) -> None:
+        """Count a connection no more."""
         self._present -= 1
         self._clients[ip] -= 1
         if not self._clients[ip]:

@@ -1,10 +1,11 @@
-"""Who gets the stream where: one destination (IP, port) belongs to one session.
+"""The destinations in use: one (IP, port) has one output.
 
-The stream only ever goes to the address that the viewer's own control connection comes from, so the
-relay cannot be aimed at anybody else.
+Whoever opens an output here says where it goes; that this is the asker's own address, so that the
+relay cannot be aimed at anybody else, is the asker's duty.
 """
 
-import structlog
+import errno
+from collections.abc import Callable
 
 from relaylib.errors import DeclinedError
 from relaylib.net.address import Address, is_local, show, unmapped
@@ -12,58 +13,51 @@ from relaylib.net.descriptors import NO_DESCRIPTOR
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState, open_socket
-from relaylib.viewers.viewer import Viewer
-
-log = structlog.get_logger()
 
 
 class Destinations:
-    """Every destination in use, and whose it is. `ingest` is where the stream comes in."""
+    """Opens and closes outputs. `ingest` is where the stream comes in: never a destination."""
 
     def __init__(self, loop: Loop, fanout: Fanout, ingest: Address) -> None:
         self._loop = loop
         self._fanout = fanout
         self._ingest = ingest
-        self._owners: dict[Address, Viewer] = {}
+        self._in_use: set[Address] = set()
 
-    def subscribe(self, viewer: Viewer, port: int) -> Output:
-        """Stream to a port of the client's own address; its present output if it is the same.
+    def open(
+        self, destination: Address, local: Address, on_port_closed: Callable[[], None]
+    ) -> Output:
+        """Open an output that sends from the address `local`, paused.
 
         Raises:
             DeclinedError: the destination is taken, or is the relay itself, or cannot be reached.
         """
-        destination: Address = (viewer.peer[0], port, *viewer.peer[2:])
-        if self._owners.get(destination, viewer) is not viewer:
-            where = show(destination)
-            raise DeclinedError(f"destino ocupado por otra sesion: {where}", "destination_taken")
-        output = viewer.output
-        if output is None or output.destination != destination:
-            output = self._open(viewer, destination)
-            self._owners[destination] = viewer
-            log.info("subscribed", client=viewer.name, destination=show(destination))
-        elif output.lane is None:
-            log.info("resumed", client=viewer.name, destination=show(destination))
-        self._fanout.resume(output)
-        return output
-
-    def restore(self, viewer: Viewer, saved: OutputState) -> Output:
-        """Go on with a output of the previous program."""
-        output = self._fanout.restore(saved)
-        self._owners[output.destination] = viewer
-        return output
-
-    def _open(self, viewer: Viewer, destination: Address) -> Output:
+        where = show(destination)
+        if destination in self._in_use:
+            message = f"destino ocupado por otra sesion: {where}"
+            raise DeclinedError(message, "destination_taken", where)
         try:
             if self._is_ingest(destination):
-                where = show(destination)
                 message = f"destino no valido: {where} es la entrada del relay"
-                raise DeclinedError(message, "destination_loop")
-            local = unmapped(viewer.connection.sock.getsockname())
-            return Output(destination, open_socket(destination, local))
+                raise DeclinedError(message, "destination_loop", where)
+            sock = open_socket(destination, local)
         except OSError as error:
-            reason = "sin descriptores" if error.errno in NO_DESCRIPTOR else "sin ruta"
-            message = f"no se puede enviar a {show(destination)}: {reason}"
-            raise DeclinedError(message, "destination_unreachable") from None
+            message = f"no se puede enviar a {where}: {_why(error)}"
+            detail = f"{where}: {error.strerror}"
+            raise DeclinedError(message, "destination_unreachable", detail) from None
+        self._in_use.add(destination)
+        return Output(destination, sock, on_port_closed)
+
+    def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
+        """Go on with an output of the previous program."""
+        self._in_use.add(saved.destination)
+        return self._fanout.restore(saved, on_port_closed)
+
+    def close(self, output: Output) -> None:
+        """Send nothing more to an output, and free its destination."""
+        self._fanout.pause(output)
+        self._in_use.remove(output.destination)
+        self._loop.call_soon(output.sock.close)
 
     def _is_ingest(self, destination: Address) -> bool:
         """Tell whether the stream would come straight back in."""
@@ -71,20 +65,12 @@ class Destinations:
             return False
         return destination[0] == unmapped(self._ingest)[0] or is_local(destination)
 
-    def unsubscribe(self, viewer: Viewer, output: Output) -> None:
-        """Send nothing more to a output, and free its destination."""
-        self._fanout.pause(output)
-        self._loop.call_soon(output.sock.close)
-        del self._owners[output.destination]
-        log.info(
-            "unsubscribed",
-            client=viewer.name,
-            destination=show(output.destination),
-            sent=output.sent,
-            dropped=output.dropped,
-            refused=output.refused,
-        )
 
-    def player_refused(self, output: Output) -> None:
-        """Tell the session that its player's port stayed closed."""
-        self._owners[output.destination].player_refused()
+def _why(error: OSError) -> str:
+    match error.errno:
+        case number if number in NO_DESCRIPTOR:
+            return "sin descriptores"
+        case errno.ENETUNREACH | errno.EHOSTUNREACH:
+            return "sin ruta"
+        case number:
+            return f"fallo del sistema ({errno.errorcode.get(number or 0, number)})"

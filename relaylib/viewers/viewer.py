@@ -1,31 +1,50 @@
-"""One viewer: a TCP connection, the lines that arrive on it, the session's state, a output.
+"""One viewer: a TCP connection, the session that is held over it, and an output for the stream.
 
-It is called client where its connection is meant (the log's `client` is its address), session where
-its state is. A command moves the session to its next state only after its effect succeeded, so a
-command that fails changes nothing.
+What the bytes mean and which commands are valid now is `protocol.session`'s to say. Here commands
+have their effect, and here alone a viewer's replies are written and its connection is closed.
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import structlog
 
-from relaylib.errors import DeclinedError, LineTooLongError, PeerError
+from relaylib.errors import DeclinedError, PeerError
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection
 from relaylib.net.descriptors import Descriptor, adopt, descriptor
+from relaylib.net.loop import Loop
 from relaylib.protocol import commands
 from relaylib.protocol.commands import Request, Verb
-from relaylib.protocol.lines import LineReader
-from relaylib.protocol.session import Effect, State, step
+from relaylib.protocol.lines import LineReader, Telnet
+from relaylib.protocol.session import Session, State
+from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState
-
-if TYPE_CHECKING:
-    from relaylib.viewers.server import Server
+from relaylib.viewers.access import Access
+from relaylib.viewers.destinations import Destinations
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every viewer uses of the relay.
+
+    `declined` counts by kind. `on_error` is told what a viewer did wrong, `on_gone` that its
+    connection is over, and why.
+    """
+
+    loop: Loop
+    fanout: Fanout
+    destinations: Destinations
+    access: Access
+    idle_timeout: float
+    declined: Counter[str]
+    on_error: Callable[["Viewer", PeerError], None]
+    on_gone: Callable[["Viewer", str], None]
 
 
 @dataclass(slots=True)
@@ -36,7 +55,7 @@ class ViewerState:
     peer: Address
     state: State
     pending: bytes
-    telnet: int
+    telnet: Telnet
     unsent: bytes
     closing: str
     output: OutputState | None
@@ -45,44 +64,53 @@ class ViewerState:
 class Viewer:
     """One viewer. `output` is where the stream goes, or would go if it were not paused."""
 
-    __slots__ = ("_idle", "_server", "connection", "lines", "name", "output", "peer", "state")
+    __slots__ = ("_heard", "_idle", "_relay", "connection", "name", "output", "peer", "session")
 
     def __init__(
-        self, server: "Server", sock: socket.socket, peer: Address, output: bytes = b""
+        self,
+        relay: Services,
+        sock: socket.socket,
+        peer: Address,
+        session: Session | None = None,
+        unsent: bytes = b"",
     ) -> None:
-        self._server = server
+        """Serve a connection from now on.
+
+        Raises:
+            OSError: the system cannot watch the socket.
+        """
+        self._relay = relay
         self.peer = unmapped(peer)
         self.name = show(peer)
-        self.lines = LineReader()
-        self.state = State.IDLE
+        self.session = session or Session()
         self.output: Output | None = None
-        self.connection = Connection(server.loop, sock, self, output)
-        self._idle = server.loop.call_later(server.idle_timeout, self._check_idle)
+        self.connection = Connection(relay.loop, sock, self, unsent)
+        self._heard = relay.loop.now
+        self._idle = relay.loop.call_later(relay.idle_timeout, self._check_idle)
 
     # --- restarting
 
     def export(self) -> ViewerState:
         """Return what the next program needs to go on with this viewer."""
-        output = self.output
+        output, lines = self.output, self.session.lines
         return ViewerState(
             sock=descriptor(self.connection.sock),
             peer=self.peer,
-            state=self.state,
-            pending=self.lines.pending,
-            telnet=self.lines.telnet,
+            state=self.session.state,
+            pending=lines.pending,
+            telnet=lines.telnet,
             unsent=bytes(self.connection.unsent),
             closing=self.connection.reason,
-            output=None if output is None else self._server.fanout.export(output),
+            output=None if output is None else self._relay.fanout.export(output),
         )
 
     @classmethod
-    def restore(cls, server: "Server", saved: ViewerState) -> "Viewer":
+    def restore(cls, relay: Services, saved: ViewerState) -> "Viewer":
         """Make the viewer that `export` described."""
-        viewer = cls(server, adopt(saved.sock), saved.peer, saved.unsent)
-        viewer.lines = LineReader(saved.pending, saved.telnet)
-        viewer.state = saved.state
+        session = Session(saved.state, LineReader(saved.pending, saved.telnet))
+        viewer = cls(relay, adopt(saved.sock), saved.peer, session, saved.unsent)
         if saved.output is not None:
-            viewer.output = server.destinations.restore(viewer, saved.output)
+            viewer.output = relay.destinations.restore(saved.output, viewer._port_closed)
         if saved.closing:
             viewer.connection.close(saved.closing)
         return viewer
@@ -91,13 +119,10 @@ class Viewer:
 
     def received(self, data: bytes) -> None:
         """Answer every complete line, in order."""
-        self.lines.feed(data)
-        try:
-            while self.state is not State.CLOSED and (line := self.lines.next_line()) is not None:
-                self._answer(line)
-        except LineTooLongError as error:
-            self._server.protocol_error(self, error)
-            self.farewell(str(error), "line too long")
+        self._heard = self._relay.loop.now
+        self.session.feed(data)
+        while (item := self.session.next_item()) is not None:
+            self._answer(item)
 
     def finished(self) -> None:
         """End the session of a peer that will send no more."""
@@ -106,109 +131,139 @@ class Viewer:
     def gone(self, reason: str) -> None:
         """Release everything."""
         self._idle.cancel()
-        self._unsubscribe()
-        self.state = State.CLOSED
-        self._server.forget(self, reason)
+        self._close_output()
+        self.session.close()
+        self._relay.on_gone(self, reason)
 
-    # --- ending
+    # --- replying and ending
+
+    def _answer(self, item: Request | PeerError) -> None:
+        """Write the one reply that a line gets, and end if the session is over."""
+        try:
+            self._relay.access.command(self.peer[0], self._relay.loop.now)
+            reply = self._carry_out(item)
+        except PeerError as error:
+            self._relay.on_error(self, error)
+            reply = commands.error(str(error))
+        self.connection.write(reply)
+        if self.session.state is State.CLOSED:
+            self.end(item.kind if isinstance(item, PeerError) else "disconnected")
+
+    def dismiss(self, error: DeclinedError) -> None:
+        """End the session by the relay's rules, and say by which."""
+        self._relay.declined[error.kind] += 1
+        self.end(error.kind, str(error))
+
+    def end(self, reason: str, farewell: str = "") -> None:
+        """Stop the stream at once, and close when what is left to write has been written."""
+        if farewell:
+            self.connection.write(commands.error(farewell))
+        self._close_output()
+        self.session.close()
+        self.connection.close(reason)
 
     def _check_idle(self) -> None:
-        if self.state is State.IDLE:
-            error = DeclinedError("demasiado tiempo sin CONECTAR", "idle")
-            self._server.protocol_error(self, error)
-            self.farewell(str(error), "idle")
-
-    def farewell(self, message: str, reason: str) -> None:
-        """Say why in one line, then close."""
-        self.connection.write(commands.error(message))
-        self.end(reason)
-
-    def end(self, reason: str) -> None:
-        """Stop the stream at once, and close when what is left to write has been written."""
-        self._unsubscribe()
-        self.state = State.CLOSED
-        self.connection.close(reason)
+        """Dismiss a viewer who neither asks for the stream nor types anything."""
+        if self.session.state is not State.IDLE:
+            return
+        left = self._heard + self._relay.idle_timeout - self._relay.loop.now
+        if left > 0:
+            self._idle = self._relay.loop.call_later(left, self._check_idle)
+        else:
+            self.dismiss(DeclinedError("demasiado tiempo sin CONECTAR", "idle_timeout"))
 
     # --- commands
 
-    def _answer(self, line: bytes) -> None:
-        try:
-            if not commands.is_blank(line):
-                self._server.access.command(self.peer[0], self._server.loop.now)
-            request = commands.parse(line)
-            if request is not None:
-                self.connection.write(self._execute(request))
-                if self.state is State.CLOSED:
-                    self.connection.close("disconnected")
-        except PeerError as error:
-            self._server.protocol_error(self, error)
-            self.connection.write(commands.error(str(error)))
+    def _carry_out(self, item: Request | PeerError) -> bytes:
+        """Let a request have its effect, then move the session on; return the reply.
 
-    def _execute(self, request: Request) -> bytes:
-        transition = step(self.state, request.verb)
-        reply = self._EFFECTS[transition.effect](self, request)
-        self.state = transition.state
+        Raises:
+            PeerError: the line was wrong, or the effect failed. The session stays as it is.
+        """
+        if isinstance(item, PeerError):
+            raise item
+        reply = self._EFFECTS[item.verb](self, item)
+        self.session.advance(item.verb)
         return reply
 
-    def _subscribe(self, request: Request) -> bytes:
-        assert request.port is not None
-        previous = self.output
-        self.output = self._server.destinations.subscribe(self, request.port)
-        if previous is not None and previous is not self.output:
-            self._server.destinations.unsubscribe(self, previous)
+    def _connect(self, request: Request) -> bytes:
+        destination: Address = (self.peer[0], request.port, *self.peer[2:])
+        if self.output is None or self.output.destination != destination:
+            local = unmapped(self.connection.sock.getsockname())
+            opened = self._relay.destinations.open(destination, local, self._port_closed)
+            self._close_output()
+            self.output = opened
+            log.info("output_added", client=self.name, destination=show(destination))
+        elif self.session.state is not State.STREAMING:
+            log.info("resumed", client=self.name, destination=show(destination))
+        self._relay.fanout.resume(self.output)
         return commands.ok()
 
-    def _pause(self, _request: Request) -> bytes:
+    def _interrupt(self, _request: Request) -> bytes:
         assert self.output is not None
-        self._server.fanout.pause(self.output)
+        self._relay.fanout.pause(self.output)
         log.info("paused", client=self.name, destination=show(self.output.destination))
         return commands.ok()
 
-    def _resume(self, _request: Request) -> bytes:
+    def _continue(self, _request: Request) -> bytes:
         assert self.output is not None
-        self._server.fanout.resume(self.output)
+        self._relay.fanout.resume(self.output)
         log.info("resumed", client=self.name, destination=show(self.output.destination))
         return commands.ok()
 
-    def _defer(self, _request: Request) -> bytes:
+    def _continue_deferred(self, _request: Request) -> bytes:
         message = "CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria"
         raise DeclinedError(message, "no_history")
 
-    def _close(self, _request: Request) -> bytes:
-        self._unsubscribe()
-        return commands.ok()
+    def _disconnect(self, _request: Request) -> bytes:
+        return commands.ok()  # `_answer` ends a session that is closed
 
-    def _report(self, _request: Request) -> bytes:
+    def _status(self, _request: Request) -> bytes:
         destination, sent, lost = "-", 0, 0
         if self.output is not None:
-            self._server.fanout.update_counters(self.output)
+            self._relay.fanout.update_counters(self.output)
             destination = show(self.output.destination)
             sent, lost = self.output.sent, self.output.lost
-        return commands.ok(
-            f"estado={self.state.value} destino={destination} enviados={sent} perdidos={lost}"
-        )
+        state = self.session.state.value
+        return commands.ok(f"estado={state} destino={destination} enviados={sent} perdidos={lost}")
 
     def _help(self, _request: Request) -> bytes:
         return commands.HELP
 
-    _EFFECTS: ClassVar[dict[Effect, Callable[["Viewer", Request], bytes]]] = {
-        Effect.SUBSCRIBE: _subscribe,
-        Effect.PAUSE: _pause,
-        Effect.RESUME: _resume,
-        Effect.DEFER: _defer,
-        Effect.CLOSE: _close,
-        Effect.REPORT: _report,
-        Effect.HELP: _help,
+    _EFFECTS: ClassVar[dict[Verb, Callable[["Viewer", Request], bytes]]] = {
+        Verb.CONNECT: _connect,
+        Verb.INTERRUPT: _interrupt,
+        Verb.CONTINUE: _continue,
+        Verb.CONTINUE_DEFERRED: _continue_deferred,
+        Verb.DISCONNECT: _disconnect,
+        Verb.STATUS: _status,
+        Verb.HELP: _help,
     }
 
-    def _unsubscribe(self) -> None:
-        output, self.output = self.output, None
-        if output is not None:
-            self._server.destinations.unsubscribe(self, output)
+    # --- the output
 
-    def player_refused(self) -> None:
-        """Pause a session whose player stayed closed, as if the viewer had said so."""
-        self.state = step(self.state, Verb.INTERRUPT).state
+    def _port_closed(self) -> None:
+        """Pause, as if the viewer had said so: nobody opens the player any more."""
+        self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
-        where = show(self.output.destination)
-        log.warning("paused", client=self.name, destination=where, reason=self.output.last_error)
+        log.warning(
+            "paused",
+            client=self.name,
+            destination=show(self.output.destination),
+            reason="port_closed",
+            detail=self.output.last_error,
+        )
+
+    def _close_output(self) -> None:
+        output, self.output = self.output, None
+        if output is None:
+            return
+        self._relay.destinations.close(output)
+        log.info(
+            "output_removed",
+            client=self.name,
+            destination=show(output.destination),
+            sent=output.sent,
+            dropped=output.dropped,
+            refused=output.refused,
+        )

@@ -58,7 +58,7 @@ def test_vanished_viewers_are_found_out_and_hurt_nobody() -> None:
         delay = max(watcher.stats()["worst_delay"] for watcher in healthy)
     print(f"gone after {found_out:.2f} s; {sent} datagrams, worst delay {delay * 1000:.1f} ms")
     assert found_out < GONE_WITHIN
-    assert {event["reason"] for event in gone} == {"peer vanished"}
+    assert {event["reason"] for event in gone} == {"vanished"}
     assert {event["client"].split(":")[0] for event in gone} == {
         watcher.host.address for watcher in doomed
     }

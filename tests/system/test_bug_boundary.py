@@ -65,7 +65,7 @@ def test_a_bug_closes_its_connection(method: str) -> None:
         peer.sendall(b"x")
         peer.shutdown(socket.SHUT_WR)
         turn_until(loop, lambda: "gone" in owner.calls, "the end")
-        assert owner.calls[-2:] == ["internal error", "gone"]
+        assert owner.calls[-2:] == ["bug", "gone"]
         assert [str(bug) for bug in bugs] == [method]
         turn_until(loop, lambda: not loop._soon, "the socket to be closed")
         with contextlib.suppress(ConnectionResetError):
@@ -87,12 +87,14 @@ def test_a_bug_in_the_wake_of_a_bug_is_survived() -> None:
 # --- the real program, with a bug put in before it starts
 
 FAULTS = {
-    "ESTADO": "viewer.Viewer._EFFECTS[session.Effect.REPORT] = broken",
+    "ESTADO": "viewer.Viewer._EFFECTS[commands.Verb.STATUS] = broken",
     "stream": "fanout.Fanout._send_run = sometimes",
 }
 PROGRAM = """
 import os, runpy, signal, sys
-from relaylib import fanout, session, viewer
+from relaylib.protocol import commands
+from relaylib.stream import fanout
+from relaylib.viewers import viewer
 
 def broken(*_):
     raise ZeroDivisionError("on purpose")
@@ -140,7 +142,7 @@ def test_a_command_that_meets_a_bug() -> None:
         sender.send(b"after")
         assert other.receive() == b"after"
         assert victim.nothing_arrives()
-        relay.wait_event("client_gone", reason="internal error", clients=1)
+        relay.wait_event("client_gone", reason="bug", clients=1)
         with Viewer(relay.port) as newcomer:
             assert newcomer.command(f"CONECTAR {victim.port}") == "OK"
         assert_one_traceback(relay)

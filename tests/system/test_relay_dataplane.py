@@ -143,7 +143,7 @@ def test_addresses_of_both_families(host: str, feed: str, peer: str, shown: str)
         assert viewer.command("ESTADO") == (
             f"OK estado=transmitiendo destino={shown}:{viewer.port} enviados=300 perdidos=0"
         )
-        assert relay.events("subscribed")[0]["destination"] == f"{shown}:{viewer.port}"
+        assert relay.events("output_added")[0]["destination"] == f"{shown}:{viewer.port}"
 
 
 def test_the_stream_comes_from_the_address_that_was_connected_to() -> None:

@@ -89,7 +89,7 @@ def test_a_viewer_that_leaves_frees_its_destination(relay: Relay, last_words: by
         viewer.send(last_words)
         viewer.replies.close()
         viewer.control.close()
-        gone = relay.wait_event("unsubscribed")
+        gone = relay.wait_event("output_removed")
         assert (gone["sent"], gone["dropped"], gone["refused"]) == (100, 0, 0)
         sender.send(b"nobody wants this")
         assert heir.nothing_arrives()

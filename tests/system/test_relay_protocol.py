@@ -185,6 +185,6 @@ def test_every_refusal_is_counted() -> None:
             assert other.command("nonsense").startswith("ERROR comando desconocido")
             assert other.command("x" * 600).startswith("ERROR linea demasiado larga")
         assert relay.stop() == 0
-        assert relay.events("stopped")[0]["refused"] == {
-            "idle": 1, "destination_taken": 1, "destination_loop": 1, "line_too_long": 1,
+        assert relay.events("stopped")[0]["declined"] == {
+            "idle_timeout": 1, "destination_taken": 1, "destination_loop": 1, "line_too_long": 1,
         }  # fmt: skip

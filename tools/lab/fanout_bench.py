@@ -30,6 +30,8 @@ class Bench:
     stack: contextlib.ExitStack
     now: float = 1000.0
     offered: list[bytes] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    """The ports of the outputs that were taken out because their port stayed closed."""
 
     def player(self) -> socket.socket:
         """Open a player."""
@@ -40,7 +42,9 @@ class Bench:
     def output(self, port: int) -> Output:
         """Add a output for this port."""
         destination = ("127.0.0.1", port)
-        output = Output(destination, open_socket(destination, LOCAL))
+        output = Output(
+            destination, open_socket(destination, LOCAL), lambda: self.closed.append(port)
+        )
         self.stack.callback(output.sock.close)
         self.fanout.resume(output)
         return output

@@ -1,35 +1,36 @@
-"""The session's table, walked pair by pair against the protocol's own table."""
+"""The session: its table, walked pair by pair, and its protocol without I/O."""
+
+from collections.abc import Iterable
 
 import pytest
 
 from relaylib.errors import OutOfOrderError
-from relaylib.protocol.commands import Verb
-from relaylib.protocol.session import TABLE, Effect, State, Transition, step
+from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.session import TABLE, Session, State, step
+from tools.lab.framing import in_every_framing
 
 EXPECTED = """
-             IDLE                 STREAMING            PAUSED               DEFERRED
-CONNECT      STREAMING/SUBSCRIBE  STREAMING/SUBSCRIBE  STREAMING/SUBSCRIBE  STREAMING/SUBSCRIBE
-INTERRUPT    -                    PAUSED/PAUSE         -                    -
-CONTINUE     -                    -                    STREAMING/RESUME     STREAMING/RESUME
-CONTINUE_DEFERRED  -              -                    DEFERRED/DEFER       -
-DISCONNECT   CLOSED/CLOSE         CLOSED/CLOSE         CLOSED/CLOSE         CLOSED/CLOSE
-STATUS       IDLE/REPORT          STREAMING/REPORT     PAUSED/REPORT        DEFERRED/REPORT
-HELP         IDLE/HELP            STREAMING/HELP       PAUSED/HELP          DEFERRED/HELP
+                   IDLE       STREAMING  PAUSED     DEFERRED
+CONNECT            STREAMING  STREAMING  STREAMING  STREAMING
+INTERRUPT          -          PAUSED     -          PAUSED
+CONTINUE           -          -          STREAMING  STREAMING
+CONTINUE_DEFERRED  -          -          DEFERRED   -
+DISCONNECT         CLOSED     CLOSED     CLOSED     CLOSED
+STATUS             IDLE       STREAMING  PAUSED     DEFERRED
+HELP               IDLE       STREAMING  PAUSED     DEFERRED
 """
-"""The protocol's description, transcribed by hand: next state/effect, or - for an error."""
+"""The protocol's description, transcribed by hand; - is an error, as all is once closed."""
 
 
-def expected() -> dict[tuple[State, Verb], Transition | None]:
-    """Read the table above; the row of a closed session is not in it."""
+def expected() -> dict[tuple[State, Verb], State]:
+    """Read the table above."""
     header, *rows = [line.split() for line in EXPECTED.strip().splitlines()]
-    table = dict[tuple[State, Verb], Transition | None]()
-    for verb, *cells in rows:
-        for state, cell in zip(header, cells, strict=True):
-            after, _, effect = cell.partition("/")
-            table[State[state], Verb[verb]] = (
-                Transition(State[after], Effect[effect]) if effect else None
-            )
-    return table
+    return {
+        (State[state], Verb[verb]): State[after]
+        for verb, *cells in rows
+        for state, after in zip(header, cells, strict=True)
+        if after != "-"
+    }
 
 
 PAIRS = [(state, verb) for state in State for verb in Verb]
@@ -42,25 +43,65 @@ def test_every_pair_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(("state", "verb"), PAIRS)
 def test_every_pair_does_what_the_protocol_says(state: State, verb: Verb) -> None:
-    """Each pair has the next state and the effect of the protocol's table, or is an error."""
-    transition = expected().get((state, verb))
-    if transition is not None:
-        assert step(state, verb) == transition
+    """Each pair has the next state of the protocol's table, or is one error that names both."""
+    after = expected().get((state, verb))
+    if after is not None:
+        assert step(state, verb) is after
         return
-    with pytest.raises(OutOfOrderError) as refusal:
+    with pytest.raises(OutOfOrderError) as caught:
         step(state, verb)
-    assert str(refusal.value) == f"{verb.value} no es valido ahora (estado: {state.value})"
-    assert str(refusal.value).isascii()
-
-
-@pytest.mark.parametrize("verb", Verb)
-def test_a_closed_session_takes_no_command(verb: Verb) -> None:
-    """Nothing is valid any more once a session is closed."""
-    with pytest.raises(OutOfOrderError):
-        step(State.CLOSED, verb)
+    assert str(caught.value) == f"{verb.value} no es valido ahora (estado: {state.value})"
+    assert caught.value.kind == "out_of_order"
+    assert caught.value.detail == f"{verb.value} while {state.name.lower()}"
 
 
 def test_state_names_are_what_estado_reports() -> None:
     """The states' names on the wire are Spanish words without blanks, in ASCII."""
     names = [state.value for state in State]
     assert names == ["inactivo", "transmitiendo", "pausado", "diferido", "cerrado"]
+
+
+# --- the protocol without I/O
+
+
+def converse(pieces: Iterable[bytes], failing: frozenset[Verb] = frozenset()) -> list[str]:
+    """Feed a session; carry out all but the `failing` commands. Return its items, and its end."""
+    session, items = Session(), list[str]()
+    for piece in pieces:
+        session.feed(piece)
+        while (item := session.next_item()) is not None:
+            if isinstance(item, Request):
+                items.append(item.verb.name)
+                if item.verb not in failing:
+                    session.advance(item.verb)
+            else:
+                items.append(item.kind)
+    return [*items, session.state.name]
+
+
+@pytest.mark.parametrize(
+    ("data", "items"),
+    [
+        (b"", ["IDLE"]),
+        (b"\n \r\n\t\n", ["IDLE"]),
+        (b"CONECTAR 5004\nINTERRUMPIR\r\n", ["CONNECT", "INTERRUPT", "PAUSED"]),
+        (b"conectar 5004\nESTADO\n" * 2, ["CONNECT", "STATUS"] * 2 + ["STREAMING"]),
+        (b"CONTINUAR\nhola\n\nAYUDA\n", ["out_of_order", "unknown_command", "HELP", "IDLE"]),
+        (b"CONECTAR 80\nESTADO\n", ["bad_port", "STATUS", "IDLE"]),
+        (b"DESCONECTAR\nESTADO\nhola\n", ["DISCONNECT", "CLOSED"]),
+        (b"ESTADO\n" + b"x" * 513 + b"\nESTADO\n", ["STATUS", "line_too_long", "CLOSED"]),
+    ],
+)  # fmt: skip
+def test_each_line_is_one_item(data: bytes, items: list[str]) -> None:
+    """Every line that is not blank is a request or an error, in order, until the session closes."""
+    assert in_every_framing(converse, data) == items
+
+
+def test_a_command_that_fails_changes_nothing() -> None:
+    """Only a command whose effect succeeded moves the session on."""
+    failing = frozenset({Verb.CONTINUE_DEFERRED})
+    script = b"CONECTAR 5004\nINTERRUMPIR\nCONTINUAR DIFERIDO\n"
+    items = in_every_framing(lambda pieces: converse(pieces, failing), script)
+    assert items[-1] == "PAUSED"
+    items = in_every_framing(lambda pieces: converse(pieces, frozenset(Verb)), script)
+    assert items == ["CONNECT", "out_of_order", "out_of_order", "IDLE"]

@@ -105,16 +105,14 @@ def test_what_was_received_is_what_was_counted_as_sent(bench: Bench) -> None:
 def test_a_minute_of_refusal_takes_the_subscriber_out(bench: Bench) -> None:
     """After 60 s nothing is sent any more and the owner is told, once; `resume` revives it."""
     port = unused_port()
-    gone: list[Output] = []
-    bench.fanout.on_refused = gone.append
     output = bench.output(port)
     stream(bench, MINUTE - 1, step=0.02)
-    assert gone == []
+    assert bench.closed == []
     stream(bench, 2)
-    assert gone == [output]
+    assert bench.closed == [port]
     sends = count_sends(output)
     stream(bench, 2)
-    assert (gone, sends) == ([output], [])
+    assert (bench.closed, sends) == ([port], [])
     with udp_socket(port=port) as player:
         player.setblocking(False)
         bench.fanout.resume(output)
@@ -124,35 +122,30 @@ def test_a_minute_of_refusal_takes_the_subscriber_out(bench: Bench) -> None:
 
 def test_a_revived_subscriber_has_another_minute(bench: Bench) -> None:
     """Who is revived while the port is still closed is not taken out again at once."""
-    gone: list[Output] = []
-    bench.fanout.on_refused = gone.append
     output = bench.output(unused_port())
     stream(bench, MINUTE + 1, step=0.02)
     bench.fanout.resume(output)
     stream(bench, MINUTE / 2, step=0.02)
-    assert len(gone) == 1
+    assert len(bench.closed) == 1
     stream(bench, MINUTE / 2 + 1, step=0.02)
-    assert len(gone) == 2
+    assert len(bench.closed) == 2
 
 
 def test_a_host_that_seldom_says_so_is_given_up_too(bench: Bench) -> None:
     """A refusal every second, which is all that a host may send, adds up to a minute as well."""
-    gone: list[Output] = []
-    bench.fanout.on_refused = gone.append
-    output = bench.output(unused_port())
+    port = unused_port()
+    output = bench.output(port)
     for turn in range(50 * (round(MINUTE) + 2)):
         bench.send(b"x" * 1316, after=0.02)
         if turn % 50:
             output.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # no answer came
-    assert gone == [output]
+    assert bench.closed == [port]
 
 
 @pytest.mark.parametrize("probing", [True, False])
 @pytest.mark.parametrize("opens", [True, False])
 def test_a_silent_source_is_no_refusal(bench: Bench, probing: bool, opens: bool) -> None:
     """The minutes in which nobody streams do not count: players may be opened when it begins."""
-    gone: list[Output] = []
-    bench.fanout.on_refused = gone.append
     port = unused_port()
     output = bench.output(port)
     stream(bench, 2)
@@ -162,5 +155,5 @@ def test_a_silent_source_is_no_refusal(bench: Bench, probing: bool, opens: bool)
     with udp_socket(port=port if opens else 0) as player:
         player.setblocking(False)
         stream(bench, 2)
-        assert gone == []
+        assert bench.closed == []
         assert bool(received(player)) is opens

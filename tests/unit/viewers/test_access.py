@@ -13,12 +13,13 @@ from relaylib.viewers.access import Access, Buckets, Limits, Rate
 HOST, OTHER = "192.168.1.7", "192.168.1.8"
 
 
-def refusal(access: Access, ip: str, now: float = 0.0) -> str:
-    """Return why a connection is refused; "" if it is admitted."""
+def declined(access: Access, ip: str, now: float = 0.0, *, own: bool = False) -> str:
+    """Let a connection arrive; return why it is declined, "" if it is not."""
     try:
-        access.enter(ip, now)
+        access.admit(ip, now, lambda: own)
     except DeclinedError as error:
         return str(error)
+    access.arrived(ip)
     return ""
 
 
@@ -34,7 +35,7 @@ def refusal(access: Access, ip: str, now: float = 0.0) -> str:
 )  # fmt: skip
 def test_private_peers_may_by_default(ip: str) -> None:
     """Loopback, private and link-local addresses are served (RFC 1122, 1918, 3927, 4193, 4291)."""
-    assert refusal(Access(Limits()), ip) == ""
+    assert declined(Access(Limits()), ip) == ""
 
 
 @pytest.mark.parametrize(
@@ -45,9 +46,9 @@ def test_private_peers_may_by_default(ip: str) -> None:
     ],
 )  # fmt: skip
 def test_the_internet_may_not_by_default(ip: str) -> None:
-    """Any other address is refused, with a reason that names it."""
+    """Any other address is declined, with a reason that names it."""
     access = Access(Limits())
-    assert refusal(access, ip) == f"acceso no permitido desde {ip}"
+    assert declined(access, ip) == f"acceso no permitido desde {ip}"
 
 
 def test_only_what_is_allowed_may() -> None:
@@ -60,6 +61,14 @@ def test_only_what_is_allowed_may() -> None:
     assert contains(ANY, "8.8.8.8")
     assert contains(ANY, "2001:db8::1")
     assert not contains((), "127.0.0.1")
+
+
+def test_own_addresses_always_may() -> None:
+    """Whoever sits at the relay is served whatever is allowed, by every address of the machine."""
+    access = Access(Limits(allow=(ipaddress.ip_network("203.0.113.0/24"),)))
+    for ip in ("127.0.0.1", "8.8.8.8", "2001:db8::1"):
+        assert declined(access, ip) == f"acceso no permitido desde {ip}"
+        assert declined(access, ip, own=True) == ""
 
 
 @given(st.ip_addresses())
@@ -75,47 +84,47 @@ def test_private_means_what_the_registries_say(
 
 
 def test_the_total_is_limited_for_everyone() -> None:
-    """One more than `max_clients` is refused, from the loopback as well, until somebody leaves."""
+    """One more than `max_clients` is declined, from the loopback as well, until somebody leaves."""
     access = Access(Limits(max_clients=2))
-    assert [refusal(access, ip) for ip in (HOST, "127.0.0.1")] == ["", ""]
-    assert refusal(access, "127.0.0.1") == "relay lleno (2 conexiones)"
-    assert refusal(access, OTHER) == "relay lleno (2 conexiones)"
-    access.leave(HOST)
-    assert refusal(access, OTHER) == ""
+    assert [declined(access, ip) for ip in (HOST, "127.0.0.1")] == ["", ""]
+    assert declined(access, "127.0.0.1") == "relay lleno (2 conexiones)"
+    assert declined(access, OTHER) == "relay lleno (2 conexiones)"
+    access.left(HOST)
+    assert declined(access, OTHER) == ""
 
 
 def test_each_address_has_its_own_limit() -> None:
-    """One more than `max_clients_per_ip` is refused; others and the loopback go on."""
+    """One more than `max_clients_per_ip` is declined; others and the loopback go on."""
     access = Access(Limits(max_clients_per_ip=2))
-    assert [refusal(access, HOST) for _ in range(2)] == ["", ""]
-    assert refusal(access, HOST) == f"demasiadas conexiones desde {HOST}"
-    assert refusal(access, OTHER) == ""
-    assert [refusal(access, "127.0.0.1") for _ in range(9)] == [""] * 9
-    assert [refusal(access, "::1") for _ in range(9)] == [""] * 9
-    access.leave(HOST)
-    assert refusal(access, HOST) == ""
+    assert [declined(access, HOST) for _ in range(2)] == ["", ""]
+    assert declined(access, HOST) == f"demasiadas conexiones desde {HOST}"
+    assert declined(access, OTHER) == ""
+    assert [declined(access, "127.0.0.1") for _ in range(9)] == [""] * 9
+    assert [declined(access, "::1") for _ in range(9)] == [""] * 9
+    access.left(HOST)
+    assert declined(access, HOST) == ""
 
 
 def test_those_who_were_there_before_count() -> None:
     """Connections that a previous program admitted fill the limits too."""
     access = Access(Limits(max_clients=3, max_clients_per_ip=2))
-    access.present(HOST)
-    access.present(HOST)
-    assert refusal(access, HOST) == f"demasiadas conexiones desde {HOST}"
-    access.present(OTHER)
-    assert refusal(access, OTHER) == "relay lleno (3 conexiones)"
+    access.arrived(HOST)
+    access.arrived(HOST)
+    assert declined(access, HOST) == f"demasiadas conexiones desde {HOST}"
+    access.arrived(OTHER)
+    assert declined(access, OTHER) == "relay lleno (3 conexiones)"
 
 
-def test_a_refused_connection_takes_no_place() -> None:
-    """Being refused neither fills the relay nor costs a token."""
+def test_a_declined_connection_takes_no_place() -> None:
+    """Being declined neither fills the relay nor costs a token."""
     access = Access(Limits(max_clients=1, connections=Rate(per_second=1, burst=1)))
     for _ in range(5):
-        assert refusal(access, "8.8.8.8") != ""
-    assert refusal(access, HOST) == ""
+        assert declined(access, "8.8.8.8") != ""
+    assert declined(access, HOST) == ""
     for _ in range(5):
-        assert refusal(access, OTHER) == "relay lleno (1 conexiones)"
-    access.leave(HOST)
-    assert refusal(access, OTHER) == ""
+        assert declined(access, OTHER) == "relay lleno (1 conexiones)"
+    access.left(HOST)
+    assert declined(access, OTHER) == ""
 
 
 # --- how often
@@ -124,12 +133,12 @@ def test_a_refused_connection_takes_no_place() -> None:
 def test_connections_come_in_a_burst_and_then_at_a_rate() -> None:
     """An address may connect `burst` times at once, and again when time has refilled its bucket."""
     access = Access(Limits(connections=Rate(per_second=10, burst=3)))
-    reasons = [refusal(access, HOST, now=100.0) for _ in range(5)]
+    reasons = [declined(access, HOST, now=100.0) for _ in range(5)]
     assert reasons == ["", "", "", *[f"demasiadas conexiones por segundo desde {HOST}"] * 2]
-    assert refusal(access, OTHER, now=100.0) == ""
-    assert refusal(access, HOST, now=100.09) != ""
-    assert refusal(access, HOST, now=100.21) == ""
-    assert [refusal(access, HOST, now=200.0) for _ in range(4)][2:] == ["", reasons[-1]]
+    assert declined(access, OTHER, now=100.0) == ""
+    assert declined(access, HOST, now=100.09) != ""
+    assert declined(access, HOST, now=100.21) == ""
+    assert [declined(access, HOST, now=200.0) for _ in range(4)][2:] == ["", reasons[-1]]
 
 
 def test_commands_have_a_rate_of_their_own() -> None:

@@ -1,10 +1,13 @@
 """The control side in this process: faults and times that a real relay will not have on demand."""
 
 import contextlib
+import dataclasses
 import errno
+import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
@@ -12,38 +15,55 @@ from structlog.testing import capture_logs
 
 from relaylib.config import Config
 from relaylib.net.address import bind_pair
+from relaylib.net.descriptors import Descriptor
 from relaylib.net.loop import Loop
-from relaylib.protocol import commands
-from relaylib.protocol.session import State
+from relaylib.protocol.session import Session, State
 from relaylib.stream.fanout import REFUSED_LIMIT, Fanout
-from relaylib.viewers import destinations
-from relaylib.viewers.access import Access, Limits
-from relaylib.viewers.server import Server
+from relaylib.viewers import destinations, server
+from relaylib.viewers.server import LEAVING, REST, Server
+from relaylib.viewers.viewer import Viewer
 from tools.lab.fanout_bench import runs_of
-from tools.lab.inprocess import turn_for, turn_until
+from tools.lab.process import PATIENCE
 from tools.lab.sockets import unused_port
 
 
-class Desk:
+class ControlSide:
     """A server in its loop, its listener on loopback, and the bugs that the loop reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None) -> None:
         self.bugs: list[Exception] = []
         self.loop = Loop(self.bugs.append)
         self.fanout = Fanout(segmentation=True)
         self.listener, self.ingest = bind_pair("127.0.0.1", 0, None)
         name = self.ingest.getsockname()
-        self.server = Server(self.loop, self.listener, self.fanout, name, Config())
-        self.fanout.on_refused = self.server.destinations.player_refused
+        self.server = Server(self.loop, self.listener, self.fanout, name, config or Config())
         self.peers: list[socket.socket] = []
 
-    def connect(self) -> socket.socket:
-        """Connect a peer, and wait until it is a client."""
+    def turn_until(self, condition: Callable[[], object], what: str) -> None:
+        """Run the loop, turn by turn, until `condition` is true, whatever the loop's clock says."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"timed out waiting for {what}"
+            self.turn()
+
+    def turn(self, times: int = 1) -> None:
+        """Run the loop for so many turns that do not sleep."""
+        for _ in range(times):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run()
+
+    def knock(self) -> socket.socket:
+        """Connect a peer, which may be turned away."""
         peer = socket.create_connection(self.listener.getsockname())
         peer.setblocking(False)
         self.peers.append(peer)
+        return peer
+
+    def connect(self) -> socket.socket:
+        """Connect a peer, and wait until it is a client."""
         count = len(self.server.clients)
-        turn_until(self.loop, lambda: len(self.server.clients) > count, "the client")
+        peer = self.knock()
+        self.turn_until(lambda: len(self.server.clients) > count, "the client")
         return peer
 
     def ask(self, peer: socket.socket, line: str) -> str:
@@ -60,132 +80,263 @@ class Desk:
                 data.append(peer.recv(4096))
             return bool(data)
 
-        turn_until(self.loop, read, "a reply")
+        self.turn_until(read, "a reply")
         return data[0].decode()
+
+    @property
+    def client(self) -> Viewer:
+        """The only client."""
+        [client] = self.server.clients
+        return client
 
     def close(self) -> None:
         """Close everything."""
         self.server.close("fin")
         for peer in self.peers:
             peer.close()
-        turn_until(self.loop, lambda: not self.server.clients, "the clients' end")
+        self.turn_until(lambda: not self.server.clients, "the clients' end")
         self.loop.close()
         self.ingest.close()
         if self.server._spare is not None:
             os.close(self.server._spare)
 
 
+@contextlib.contextmanager
+def control_side(config: Config | None = None) -> Iterator[ControlSide]:
+    """A control side that is closed at the end, and in which no bug may happen."""
+    control = ControlSide(config)
+    yield control
+    control.close()
+    assert control.bugs == []
+
+
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    """A desk that is closed at the end."""
-    made = Desk()
-    yield made
-    made.close()
+def control() -> Iterator[ControlSide]:
+    """A control side with the defaults."""
+    with control_side() as made:
+        yield made
 
 
-def test_a_player_that_stays_closed_pauses_the_session(desk: Desk) -> None:
-    """After a minute of refusals the session is paused and logged, and CONTINUAR revives it."""
-    peer, port = desk.connect(), unused_port()
-    assert desk.ask(peer, f"CONECTAR {port}") == "OK\n"
+def failure(number: int) -> OSError:
+    """Make the error of a system call."""
+    return OSError(number, os.strerror(number))
+
+
+# --- sessions
+
+
+def test_a_player_that_stays_closed_pauses_the_session(control: ControlSide) -> None:
+    """After a minute of a closed port the session is paused and logged; CONTINUAR revives it."""
+    peer, port = control.connect(), unused_port()
+    assert control.ask(peer, f"CONECTAR {port}") == "OK\n"
     runs, now = runs_of([b"x" * 1316]), 0.0
     with capture_logs() as logs:
-        while desk.fanout.forwarded < (REFUSED_LIMIT + 2) / 0.02:
+        while control.fanout.forwarded < (REFUSED_LIMIT + 2) / 0.02:
             now += 0.02
-            desk.fanout.forward(runs, now)
+            control.fanout.forward(runs, now)
     [paused] = [event for event in logs if event["event"] == "paused"]
-    assert (paused["reason"], paused["destination"]) == ("Connection refused", f"127.0.0.1:{port}")
-    assert desk.ask(peer, "ESTADO").startswith(f"OK estado=pausado destino=127.0.0.1:{port} ")
-    assert desk.ask(peer, "INTERRUMPIR").startswith("ERROR ")
-    assert desk.ask(peer, "CONTINUAR") == "OK\n"
-    assert desk.ask(peer, "ESTADO").startswith("OK estado=transmitiendo ")
+    assert (paused["reason"], paused["detail"]) == ("port_closed", "Connection refused")
+    assert paused["destination"] == f"127.0.0.1:{port}"
+    assert control.ask(peer, "ESTADO").startswith(f"OK estado=pausado destino=127.0.0.1:{port} ")
+    assert control.ask(peer, "INTERRUMPIR").startswith("ERROR ")
+    assert control.ask(peer, "CONTINUAR") == "OK\n"
     for _ in range(100):
         now += 0.02
-        desk.fanout.forward(runs, now)
-    assert desk.ask(peer, "ESTADO").startswith("OK estado=transmitiendo ")
+        control.fanout.forward(runs, now)
+    assert control.ask(peer, "ESTADO").startswith("OK estado=transmitiendo ")
 
 
-def test_a_bug_costs_one_client_only(desk: Desk) -> None:
+def test_a_bug_costs_one_client_only(control: ControlSide) -> None:
     """A command that meets a bug costs its own connection; the traceback is reported once."""
-    victim, other = desk.connect(), desk.connect()
-    with mock.patch.object(commands, "parse", side_effect=RuntimeError("bug")):
-        assert desk.ask(victim, "ESTADO") == ""
-    assert desk.ask(other, "ESTADO").startswith("OK")
-    assert [str(bug) for bug in desk.bugs] == ["bug"]
-    assert len(desk.server.clients) == 1
+    victim, other = control.connect(), control.connect()
+    with mock.patch.object(Session, "next_item", side_effect=RuntimeError("bug")):
+        assert control.ask(victim, "ESTADO") == ""
+    assert control.ask(other, "ESTADO").startswith("OK")
+    assert [str(bug) for bug in control.bugs] == ["bug"]
+    assert len(control.server.clients) == 1
+    control.bugs.clear()
 
 
-def test_an_effect_that_fails_changes_nothing(desk: Desk) -> None:
-    """A destination that cannot be reached is an error, and the session stays where it was."""
-    peer = desk.connect()
-    for error, reason in ((errno.EMFILE, "sin descriptores"), (errno.ENETUNREACH, "sin ruta")):
-        failure = OSError(error, os.strerror(error))
-        with mock.patch.object(destinations, "open_socket", side_effect=failure):
-            reply = desk.ask(peer, "CONECTAR 5004")
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EMFILE, "sin descriptores"),
+        (errno.ENETUNREACH, "sin ruta"),
+        (errno.ENOBUFS, "fallo del sistema (ENOBUFS)"),
+    ],
+)
+def test_an_effect_that_fails_changes_nothing(
+    control: ControlSide, number: int, reason: str
+) -> None:
+    """A destination that cannot be had is an error that says why; the session stays as it was."""
+    peer, port = control.connect(), unused_port()
+    for before in ("inactivo destino=-", f"transmitiendo destino=127.0.0.1:{port}"):
+        with mock.patch.object(destinations, "open_socket", side_effect=failure(number)):
+            reply = control.ask(peer, "CONECTAR 5004")
         assert reply == f"ERROR no se puede enviar a 127.0.0.1:5004: {reason}\n"
-    assert desk.ask(peer, "ESTADO").startswith("OK estado=inactivo destino=- ")
-    [client] = desk.server.clients
-    assert (client.state, client.output) == (State.IDLE, None)
+        assert control.ask(peer, "ESTADO").startswith(f"OK estado={before} ")
+        control.ask(peer, f"CONECTAR {port}")
 
 
-def test_a_failed_move_keeps_the_old_destination(desk: Desk) -> None:
-    """A session that cannot move to another port goes on at the old one."""
-    peer, port = desk.connect(), unused_port()
-    desk.ask(peer, f"CONECTAR {port}")
-    failure = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    with mock.patch.object(destinations, "open_socket", side_effect=failure):
-        assert desk.ask(peer, "CONECTAR 5004").startswith("ERROR ")
-    assert f"transmitiendo destino=127.0.0.1:{port} " in desk.ask(peer, "ESTADO")
+def test_repeating_conectar_keeps_the_output_and_its_counters(control: ControlSide) -> None:
+    """CONECTAR to the same port is no new output: the socket and the counters stay."""
+    peer, port = control.connect(), unused_port()
+    control.ask(peer, f"CONECTAR {port}")
+    output = control.client.output
+    control.ask(peer, "INTERRUMPIR")
+    assert control.ask(peer, f"CONECTAR {port}") == "OK\n"
+    assert control.client.output is output
+    assert control.client.session.state is State.STREAMING
 
 
-def test_repeating_conectar_keeps_the_subscriber_and_its_counters(desk: Desk) -> None:
-    """CONECTAR to the same port is no new subscription: the socket and the counters stay."""
-    peer, port = desk.connect(), unused_port()
-    desk.ask(peer, f"CONECTAR {port}")
-    [client] = desk.server.clients
-    output = client.output
-    desk.ask(peer, "INTERRUMPIR")
-    assert desk.ask(peer, f"CONECTAR {port}") == "OK\n"
-    assert client.output is output
-    assert client.state is State.STREAMING
-
-
-def test_subscribers_are_released_with_their_viewers(desk: Desk) -> None:
+def test_outputs_are_closed_with_their_viewers(control: ControlSide) -> None:
     """However often viewers come, move, and go, no socket and no destination stays behind."""
+    ports = [unused_port() for _ in range(3)]
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
-        peer = desk.connect()
-        for _ in range(3):
-            assert desk.ask(peer, f"CONECTAR {unused_port()}") == "OK\n"
-        desk.peers.remove(peer)
+        peer = control.connect()
+        for port in ports:
+            assert control.ask(peer, f"CONECTAR {port}") == "OK\n"
+        control.peers.remove(peer)
         peer.close()
-        turn_until(desk.loop, lambda: not desk.server.clients, "the client to be gone")
-    turn_for(desk.loop, 0)
-    assert desk.server.destinations._owners == {}
+        control.turn_until(lambda: not control.server.clients, "the client to be gone")
+    control.turn_until(lambda: not control.loop._soon, "the sockets to be closed")
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
-    assert desk.server.accepted == 20
+    assert control.server.accepted == 20
 
 
-def test_closing_says_farewell_and_takes_nobody_new(desk: Desk) -> None:
+# --- the idle timeout
+
+
+def test_whoever_types_is_not_idle() -> None:
+    """Only after `idle_timeout` without CONECTAR and without a byte is a client sent away."""
+    with control_side(Config(idle_timeout=10.0)) as control:
+        peer, clock = control.connect(), mock.Mock(return_value=control.loop.time())
+        with mock.patch.object(control.loop, "time", clock), capture_logs() as logs:
+            for typed, byte in enumerate(b"CONE", 1):
+                clock.return_value += 9.0
+                peer.send(bytes([byte]))
+                lines = control.client.session.lines
+                control.turn_until(lambda n=typed: len(lines.pending) == n, "the byte")  # type: ignore[misc]  # noqa: B023
+            clock.return_value += 9.9
+            control.turn(3)
+            assert logs == []
+            clock.return_value += 0.2
+            assert control.reply(peer) == "ERROR demasiado tiempo sin CONECTAR\n"
+            peer.close()
+            control.turn_until(lambda: logs, "the end")
+        assert [(log["event"], log["reason"]) for log in logs] == [("client_gone", "idle_timeout")]
+        assert control.server.declined == {"idle_timeout": 1}
+
+
+def test_whoever_watches_is_not_idle() -> None:
+    """A client that has asked for the stream may be silent for ever."""
+    with control_side(Config(idle_timeout=10.0)) as control:
+        peer, clock = control.connect(), mock.Mock(return_value=control.loop.time())
+        with mock.patch.object(control.loop, "time", clock):
+            control.ask(peer, f"CONECTAR {unused_port()}")
+            clock.return_value += 1000.0
+            control.turn(3)
+            assert control.ask(peer, "INTERRUMPIR") == "OK\n"
+
+
+# --- coming and going
+
+
+def test_closing_says_farewell_and_takes_nobody_new(control: ControlSide) -> None:
     """The end is one line for everyone who is there, and a refused connection for who comes."""
-    peers = [desk.connect() for _ in range(3)]
-    address = desk.listener.getsockname()
-    desk.server.close("el relay se detiene")
-    assert [desk.reply(peer) for peer in peers] == ["ERROR el relay se detiene\n"] * 3
-    assert [desk.reply(peer) for peer in peers] == [""] * 3
+    peers = [control.connect() for _ in range(3)]
+    address = control.listener.getsockname()
+    control.server.close("el relay se detiene")
+    assert [control.reply(peer) for peer in peers] == ["ERROR el relay se detiene\n"] * 3
+    assert [control.reply(peer) for peer in peers] == [""] * 3
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
 
 
-def test_a_client_that_cannot_be_watched_takes_no_place(desk: Desk) -> None:
-    """If the system watches no more sockets the connection ends, and nothing is left of it."""
-    desk.server.access = Access(Limits(max_clients=1))
-    full = OSError(errno.ENOSPC, "No space left on device")
-    with mock.patch.object(desk.loop, "watch", side_effect=full):
-        peer = socket.create_connection(desk.listener.getsockname())
-        desk.peers.append(peer)
-        turn_until(desk.loop, lambda: desk.bugs, "the fault")
-    assert peer.recv(1) == b""
-    assert desk.server.clients == set()
-    desk.bugs.clear()
-    assert desk.ask(desk.connect(), "AYUDA").startswith("OK")
+def test_a_client_that_cannot_be_watched_takes_no_place() -> None:
+    """If the system watches no more sockets a newcomer is told so, and nothing is left of it."""
+    with control_side(Config(max_clients=1)) as control:
+        with mock.patch.object(control.loop, "watch", side_effect=failure(errno.ENOSPC)):
+            assert control.reply(control.knock()) == "ERROR el relay no admite mas conexiones\n"
+        assert control.server.declined == {"enospc": 1}
+        assert control.ask(control.connect(), "AYUDA").startswith("OK")
+
+
+def test_turning_away_in_order_survives_what_cannot_be_watched() -> None:
+    """However many could not linger, whoever is turned away next is told without a reset."""
+    full = "ERROR relay lleno (1 conexiones)\n"
+    with control_side(Config(max_clients=1)) as control:
+        control.connect()
+        with mock.patch.object(control.loop, "watch", side_effect=failure(errno.ENOSPC)):
+            for _ in range(LEAVING):
+                assert control.reply(control.knock()) == full
+        peer = control.knock()
+        peer.send(b"unread, this makes a reset of an end that is not in order")
+        assert [control.reply(peer), control.reply(peer)] == [full, ""]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ENOBUFS, "enobufs"), (errno.ENOMEM, "enomem"), (errno.EMFILE, "descriptors")],
+)
+def test_the_listener_rests_when_accept_fails(
+    control: ControlSide, number: int, reason: str
+) -> None:
+    """An error that would come again at once is logged, and not met again before a while."""
+    clock = mock.Mock(return_value=control.loop.time())
+    with mock.patch.object(control.loop, "time", clock):
+        with (
+            mock.patch.object(socket.socket, "accept", side_effect=failure(number)) as accept,
+            capture_logs() as logs,
+        ):
+            peer = control.knock()
+            control.turn_until(lambda: accept.called, "a failure")
+            calls = accept.call_count
+            control.turn(100)
+            assert accept.call_count == calls <= 2
+        assert [(log["event"], log["reason"]) for log in logs] == [("accept_failed", reason)]
+        clock.return_value += REST
+        control.turn_until(lambda: control.server.clients, "the client")
+        assert control.ask(peer, "AYUDA").startswith("OK")
+
+
+def test_a_connection_that_broke_while_it_waited_holds_up_nobody(control: ControlSide) -> None:
+    """If `accept` says that the next one has gone already, the one behind it is served at once."""
+    gone, accept = failure(errno.ECONNABORTED), socket.socket.accept
+    results = iter([gone])
+
+    def fail_once(listener: socket.socket) -> object:
+        for error in results:
+            raise error
+        return accept(listener)
+
+    with mock.patch.object(socket.socket, "accept", fail_once), capture_logs() as logs:
+        assert control.ask(control.connect(), "AYUDA").startswith("OK")
+    assert [log["event"] for log in logs] == ["client_connected"]
+
+
+def test_whom_a_restart_excludes_has_to_go() -> None:
+    """A viewer from elsewhere whom the new options exclude is sent away, and its output closed."""
+    elsewhere = Config(allow=(ipaddress.ip_network("203.0.113.0/24"),))
+    with control_side() as before, control_side(elsewhere) as after, capture_logs() as logs:
+        peer = before.connect()
+        before.ask(peer, f"CONECTAR {unused_port()}")
+        [saved] = before.server.export()
+        assert saved.output is not None
+        saved = dataclasses.replace(
+            saved,
+            sock=Descriptor(os.dup(saved.sock)),
+            output=dataclasses.replace(saved.output, sock=Descriptor(os.dup(saved.output.sock))),
+        )
+        with mock.patch.object(server, "is_local", return_value=False):
+            after.server.restore([saved], 1, {})
+        after.turn()
+        assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1\n"
+        assert after.server.declined == {"not_allowed": 1}
+        assert after.client.output is None
+        peer.close()
+        after.turn_until(lambda: not after.server.clients, "the end")
+    [gone, *_] = [log["reason"] for log in logs if log["event"] == "client_gone"]
+    assert gone == "not_allowed"
