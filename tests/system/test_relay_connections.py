@@ -50,9 +50,9 @@ def test_a_reset_ends_the_session_at_once(shared_relay: Relay, text: bytes) -> N
         viewer.control.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         viewer.replies.close()
         viewer.control.close()
-        shared_relay.wait_event("client_gone", client=name, reason="reset by peer")
-        with Viewer(shared_relay.port) as heir:
-            assert heir.command(f"CONECTAR {viewer.port}") == "OK"
+        shared_relay.wait_event("client_gone", client=name, reason="reset")
+        with Viewer(shared_relay.port) as next_one:
+            assert next_one.command(f"CONECTAR {viewer.port}") == "OK"
 
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
@@ -64,7 +64,7 @@ def test_a_line_too_long_is_answered_and_closed(shared_relay: Relay, ending: byt
         assert viewer.reply().startswith("ERROR comando desconocido: 'xxx")
         assert viewer.reply() == "ERROR linea demasiado larga (mas de 512 bytes)"
         assert viewer.reply() == ""
-    shared_relay.wait_event("client_gone", client=name, reason="line too long")
+    shared_relay.wait_event("client_gone", client=name, reason="line_too_long")
 
 
 def test_the_last_reply_reaches_a_client_that_is_still_sending(shared_relay: Relay) -> None:
@@ -88,7 +88,7 @@ def test_a_client_that_never_reads_is_closed_at_the_cap(relay: Relay) -> None:
             with contextlib.suppress(OSError):
                 deaf.control.send(b"AYUDA\n" * 1000)
             assert other.command("ESTADO").startswith("OK")
-        relay.wait_event("client_gone", client=name, reason="does not read its replies")
+        relay.wait_event("client_gone", client=name, reason="unread_replies")
         assert relay.rss() - before < 2048
         exchange(sender, [other], numbered([1316] * 10))
 
@@ -113,10 +113,21 @@ def test_protocol_errors_are_logged_a_few_at_a_time(relay: Relay) -> None:
     relay.wait_event("client_gone")
     errors = relay.events("protocol_error")
     assert 1 <= len(errors) <= 10
-    assert "'hola'" in errors[0]["reason"]
+    assert (errors[0]["reason"], errors[0]["detail"]) == ("unknown_command", "'hola'")
 
 
-def test_out_of_descriptors_is_a_refused_client() -> None:
+def test_what_is_declined_is_logged_in_english(relay: Relay) -> None:
+    """A valid command that the relay declines is another event than a broken protocol."""
+    with Viewer(relay.port) as viewer, Viewer(relay.port) as other:
+        viewer.subscribe()
+        assert other.command(f"CONECTAR {viewer.port}").startswith("ERROR destino ocupado")
+        declined = relay.wait_event("command_declined", client=client_name(other))
+        assert declined["reason"] == "destination_taken"
+        assert declined["detail"] == f"127.0.0.1:{viewer.port}"
+    assert relay.events("protocol_error") == []
+
+
+def test_out_of_descriptors_is_a_declined_client() -> None:
     """Without descriptors a newcomer reads why, the present ones go on, and room comes back."""
     need("prlimit")
     with contextlib.ExitStack() as stack:
@@ -126,7 +137,7 @@ def test_out_of_descriptors_is_a_refused_client() -> None:
         crowd = [stack.enter_context(Viewer(relay.port)) for _ in range(50)]
         farewell = crowd[-1].reply()
         assert farewell == "ERROR el relay no admite mas conexiones"
-        assert relay.events("client_refused", reason="descriptors")
+        relay.wait_event("client_declined", reason="descriptors")
         exchange(sender, [first], numbered([1316] * 10))
         refused = crowd[20].command("CONECTAR 5004")
         assert refused == "ERROR no se puede enviar a 127.0.0.1:5004: sin descriptores"
@@ -219,5 +230,5 @@ def test_asking_again_for_the_same_port(shared_relay: Relay) -> None:
     shared_relay.wait_event("client_gone", client=client)
     told = [event["event"] for event in shared_relay.log if event.get("client") == client]
     assert told == [
-        "client_connected", "subscribed", "paused", "resumed", "unsubscribed", "client_gone",
+        "client_connected", "output_added", "paused", "resumed", "output_removed", "client_gone",
     ]  # fmt: skip
