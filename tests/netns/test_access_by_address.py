@@ -126,7 +126,7 @@ def test_only_allowed_peers() -> None:
 
 @pytest.mark.parametrize(("options", "allowed"), [((), False), (("--allow", "any"), True)])
 def test_the_internet(options: tuple[str, ...], allowed: bool) -> None:
-    """Peers with addresses of the Internet are refused by default, and served if anybody may."""
+    """Peers from the Internet are served only if anybody may; the relay's own host always is."""
     with set_up(*options) as stage:
         one = stage.host("one")
         for host, number in ((stage.relay_host, 1), (one, 2)):
@@ -134,6 +134,7 @@ def test_the_internet(options: tuple[str, ...], allowed: bool) -> None:
         for relay, address in (("203.0.113.1", "203.0.113.2"), ("2001:db8::1", "2001:db8::2")):
             expected = STATUS if allowed else f"ERROR acceso no permitido desde {address}"
             assert Peer(stage, one, relay).do("connect", 1) == [expected]
+            assert Peer(stage, stage.relay_host, relay).do("connect", 1) == [STATUS]
         assert Peer(stage, one).do("connect", 1) == [STATUS]
 
 
