@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a
 from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
 from relaylib.net.address import show
-from tools.replay.captures import PcapngWriter, PcapWriter, Writer, library
-from tools.replay.packets import encode
+from tools.replay.captures import WRITERS, Writer
+from tools.replay.packets import encode, library
 from tools.replay.program import (
     Interruption,
     Progress,
@@ -32,11 +32,6 @@ from tools.replay.program import (
     whole,
 )
 from tools.replay.tap import Tap
-
-WRITERS: dict[str, type[PcapWriter | PcapngWriter]] = {
-    ".pcap": PcapWriter,
-    ".pcapng": PcapngWriter,
-}
 
 TURN = 256
 """Datagrams taken in a row before signals and limits are looked at again."""

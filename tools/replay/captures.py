@@ -11,20 +11,20 @@ import io
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
-from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from relaylib.errors import SetupError
-from relaylib.media.mpegts import MediaError
-from tools.replay.packets import LINK_RAW
+from tools.replay.packets import LINK_RAW, decoded, library
+from tools.replay.program import ReplayError
 
 MAX_RECORD = 16 << 20
 """Bytes: far above any snapshot length (tcpdump: 262,144), far below what hurts to read."""
 
 SNAPLEN = 262_144
 """What tcpdump declares, so that no reader takes a record for cut short."""
+
+MAX_TIME = 1 << 63
+"""Nanoseconds since 1970, until 2262: what is not below is no time but damage."""
 
 _PCAP_MAGICS = tuple(
     struct.pack(order + "I", magic)
@@ -33,11 +33,16 @@ _PCAP_MAGICS = tuple(
 )
 _PCAPNG_MAGIC = b"\n\r\r\n"
 _INTERFACE, _PACKET_OLD, _PACKET = 1, 2, 6
+_BLOCKS = {
+    _INTERFACE: "InterfaceDescriptionBlock",
+    _PACKET_OLD: "PacketBlock",
+    _PACKET: "EnhancedPacketBlock",
+}
 _TSRESOL, _TSOFFSET = 9, 14
 _CUT = "the capture ends in the middle of a record"
 
 
-class CaptureError(MediaError):
+class CaptureError(ReplayError):
     """A capture that is broken, or cut short, at the place where reading stopped."""
 
 
@@ -61,32 +66,15 @@ def records(file: BinaryIO) -> Iterator[Record]:
         CaptureError: the file is broken here, or ends in the middle of a record.
         SetupError: dpkt is not installed.
     """
-    dpkt = library()
     head = file.read(4)
     file.seek(-len(head), io.SEEK_CUR)
-    try:
-        yield from _pcapng(file, dpkt) if head == _PCAPNG_MAGIC else _pcap(file, dpkt)
-    except dpkt.NeedData:
-        raise CaptureError(_CUT) from None
-    except (dpkt.Error, ValueError, struct.error) as error:
-        reason = str(error)[:80]  # dpkt quotes what it could not read, all of it
-        raise CaptureError(f"the capture is broken: {reason}") from None
-
-
-def library() -> ModuleType:
-    """Import dpkt now that it is needed: a transport stream is replayed without it.
-
-    Raises:
-        SetupError: it is not installed.
-    """
-    try:
-        import dpkt  # noqa: PLC0415
-        import dpkt.pcapng  # noqa: PLC0415
-    except ImportError:
-        hint = "make setup, or pip install dpkt"
-        raise SetupError(f"captures need the Python package dpkt: {hint}") from None
-    module: ModuleType = dpkt
-    return module
+    if not is_capture(head):
+        raise CaptureError("neither pcap nor pcapng")
+    read = _pcapng if head == _PCAPNG_MAGIC else _pcap
+    for record in read(_Bounded(file)):
+        if not 0 <= record.time < MAX_TIME:
+            raise CaptureError("the capture is broken: a time stamp out of range")
+        yield record
 
 
 class _Bounded:
@@ -112,15 +100,14 @@ class _Bounded:
         return data
 
 
-def _pcap(file: BinaryIO, dpkt: Any) -> Iterator[Record]:
-    reader = dpkt.pcap.Reader(_Bounded(file))
+def _pcap(file: _Bounded) -> Iterator[Record]:
+    reader = library().pcap.Reader(file)
     link = reader.datalink() & 0xFFFF  # above it: the length of the frame check sequence
     for time, frame in reader:
         yield Record(round(time * 10**9), link, frame)
 
 
-@dataclass(frozen=True, slots=True)
-class _Interface:
+class _Interface(NamedTuple):
     link: int
     per_second: int = 10**6
     offset: int = 0
@@ -130,68 +117,69 @@ class _Interface:
         return (high << 32 | low) * 10**9 // self.per_second + self.offset * 10**9
 
 
-def _pcapng(file: BinaryIO, dpkt: Any) -> Iterator[Record]:
-    bounded, order = _Bounded(file), "<"
-    interfaces = list[_Interface]()
-    while head := bounded.read(8):
+def _pcapng(file: _Bounded) -> Iterator[Record]:
+    order, interfaces = "<", list[_Interface]()
+    while head := file.read(8):
         if head[:4] == _PCAPNG_MAGIC:  # a section, which may have another byte order
-            head += bounded.exactly(4)
+            head += file.exactly(4)
             order = "<" if head[8:] == b"\x4d\x3c\x2b\x1a" else ">"
             interfaces.clear()
         kind, size = struct.unpack_from(order + "II", head)
-        block = head + bounded.exactly(size - len(head))
+        data = head + file.exactly(size - len(head))
+        if kind not in _BLOCKS:
+            continue
+        block = _block(kind, order, data)
         if kind == _INTERFACE:
-            interfaces.append(_interface(_decoded(dpkt, "InterfaceDescriptionBlock", order, block)))
-        elif kind in (_PACKET, _PACKET_OLD):
-            name = "EnhancedPacketBlock" if kind == _PACKET else "PacketBlock"
-            packet = _decoded(dpkt, name, order, block)
-            if packet.iface_id >= len(interfaces):
-                raise CaptureError(f"the capture is broken: no interface {packet.iface_id}")
-            interface = interfaces[packet.iface_id]
-            time = interface.time(packet.ts_high, packet.ts_low)
-            yield Record(time, interface.link, packet.pkt_data)
+            interfaces.append(_interface(block, order))
+        elif block.iface_id < len(interfaces):
+            interface = interfaces[block.iface_id]
+            time = interface.time(block.ts_high, block.ts_low)
+            yield Record(time, interface.link, block.pkt_data)
+        else:
+            raise CaptureError(f"the capture is broken: no interface {block.iface_id}")
 
 
-def _decoded(dpkt: Any, name: str, order: str, block: bytes) -> Any:
-    try:
-        return getattr(dpkt.pcapng, name + ("LE" if order == "<" else ""))(block)
-    except dpkt.NeedData:
-        raise CaptureError("the capture is broken: a block too short for its content") from None
+def _block(kind: int, order: str, data: bytes) -> Any:
+    name = _BLOCKS[kind] + ("LE" if order == "<" else "")
+    block = decoded(getattr(library().pcapng, name), data)
+    if block is None:
+        raise CaptureError("the capture is broken: a block that cannot be read")
+    return block
 
 
-def _interface(block: Any) -> _Interface:
-    per_second, offset = 10**6, 0
+def _interface(block: Any, order: str) -> _Interface:
+    interface = _Interface(block.linktype)
     for option in block.opts:
         if option.code == _TSRESOL and len(option.data) == 1:
-            power = option.data[0] & 0x7F
-            per_second = (2 if option.data[0] & 0x80 else 10) ** power
+            base, power = 2 if option.data[0] & 0x80 else 10, option.data[0] & 0x7F
+            interface = interface._replace(per_second=base**power)
         elif option.code == _TSOFFSET and len(option.data) == 8:
-            offset = int.from_bytes(
-                option.data, "little" if block.__hdr_fmt__[0] == "<" else "big", signed=True
-            )
-    return _Interface(block.linktype, per_second, offset)
+            interface = interface._replace(offset=struct.unpack(order + "q", option.data)[0])
+    return interface
 
 
 class Writer(Protocol):
-    """Writes IP packets to a capture."""
+    """Writes IP packets to a capture, with time stamps in nanoseconds."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Begin a capture."""
 
     def write(self, time: int, packet: bytes) -> None:
         """Append a packet that was seen at `time`, in nanoseconds since 1970."""
 
 
 class PcapWriter:
-    """pcap with nanosecond time stamps."""
+    """Writes pcap."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._writer = library().pcap.Writer(file, snaplen=SNAPLEN, linktype=LINK_RAW, nano=True)
 
     def write(self, time: int, packet: bytes) -> None:
-        """Append a packet that was seen at `time`, in nanoseconds since 1970."""
         self._writer.writepkt_time(packet, Decimal(time).scaleb(-9))
 
 
 class PcapngWriter:
-    """pcapng with nanosecond time stamps."""
+    """Writes pcapng."""
 
     def __init__(self, file: BinaryIO) -> None:
         ng = library().pcapng
@@ -204,7 +192,10 @@ class PcapngWriter:
         self._block = getattr(ng, "EnhancedPacketBlock" + suffix)
 
     def write(self, time: int, packet: bytes) -> None:
-        """Append a packet that was seen at `time`, in nanoseconds since 1970."""
         self._writer.writepkt(
             self._block(ts_high=time >> 32, ts_low=time & 0xFFFFFFFF, pkt_data=packet)
         )
+
+
+WRITERS: dict[str, type[Writer]] = {".pcap": PcapWriter, ".pcapng": PcapngWriter}
+"""By the ending of the file's name."""
