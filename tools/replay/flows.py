@@ -45,7 +45,6 @@ class Tally:
     octets: int = 0
 
     def add(self, time: int, payload: bytes) -> None:
-        """Count a datagram."""
         self.duration += max(0, time - self.last)
         self.last = time
         self.datagrams += 1
@@ -73,7 +72,7 @@ class Survey:
     """Why reading stopped before the end of the file."""
 
     def ranked(self) -> list[tuple[Flow, Tally]]:
-        """Return the flows, the largest first."""
+        """The flows, the largest first."""
         return sorted(self.flows.items(), key=lambda item: -item[1].octets)
 
     def warnings(self) -> Iterator[str]:

@@ -52,12 +52,11 @@ def read(file: Path) -> list[tuple[int, Datagram]]:
 
 
 def payloads(file: Path) -> list[bytes]:
-    """Return the payloads in a capture."""
     return [message.payload for _, message in read(file)]
 
 
 def gaps(file: Path) -> list[int]:
-    """Return the times between datagrams in nanoseconds."""
+    """The times between datagrams, in nanoseconds."""
     return [later - earlier for (earlier, _), (later, _) in pairwise(read(file))]
 
 
@@ -75,27 +74,23 @@ def send_like_an_encoder(port: int, datagrams: list[bytes]) -> None:
             time.sleep(max(0.0, due - time.monotonic()))
 
 
-@pytest.mark.parametrize(("first", "second"), [("a.pcap", "b.pcapng"), ("a.pcapng", "b.pcap")])
-def test_a_replayed_capture_has_the_same_bytes_and_gaps(
-    tmp_path: Path, first: str, second: str
-) -> None:
-    """Recorded, replayed and recorded again: equal datagrams, gaps within 2 ms at the median."""
-    rng = random.Random(9)
-    sizes = [0, 1, 65507, *rng.choices((0, 1, 188, 1316, 1328, 1472, 9000), k=147)]
+def test_a_replayed_capture_has_the_same_bytes_and_gaps(tmp_path: Path) -> None:
+    """Recorded, replayed and recorded again: equal datagrams, and pauses where pauses were."""
+    first, second, rng = tmp_path / "a.pcap", tmp_path / "b.pcapng", random.Random(9)
+    sizes = [0, 1, 65507, *rng.choices((0, 1, 188, 1316, 1328, 1472, 9000), k=47)]
     sent = [rng.randbytes(size) for size in sizes]
-    with Capture(tmp_path / first, "--count", str(len(sent))) as original:
+    with Capture(first, "--count", str(len(sent))) as original:
         sender = threading.Thread(target=send_like_an_encoder, args=(original.port, sent))
         sender.start()
         assert original.wait() == 0
         sender.join()
-    with Capture(tmp_path / second, "--count", str(len(sent))) as copy:
-        words = ("127.0.0.1", str(copy.port), tmp_path / first)
-        with Program(*FAKE_VLC, *words) as replay:
+    with Capture(second, "--count", str(len(sent))) as copy:
+        with Program(*FAKE_VLC, "127.0.0.1", str(copy.port), first) as replay:
             assert replay.wait() == 0
         assert copy.wait() == 0
-    assert payloads(tmp_path / first) == payloads(tmp_path / second) == sent
-    pairs = zip(gaps(tmp_path / first), gaps(tmp_path / second), strict=True)
-    assert statistics.median(abs(a - b) for a, b in pairs) < 2_000_000
+    assert payloads(first) == payloads(second) == sent
+    differences = [abs(a - b) for a, b in zip(gaps(first), gaps(second), strict=True)]
+    assert statistics.median(differences) < 8_000_000  # a pause takes at least 20 ms
 
 
 def test_times_are_those_of_arrival(tmp_path: Path) -> None:
@@ -225,22 +220,15 @@ def test_bad_input_is_one_line(words: list[str], status: int, line: str) -> None
     assert line in program.stderr[0]
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    """A file that cannot be written ends the recording with its reason and no traceback."""
-    file = tmp_path / "c.pcap"
-    file.symlink_to("/dev/full")
-    with Program(*CAPTURE, "0", file) as program:
-        assert program.wait() == 1
-    assert program.stderr == [f"capture.py: cannot record to {file}: No space left on device\n"]
-
-
-def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
-    """A pipe that nobody reads would keep the program waiting, whatever signal comes."""
-    file = tmp_path / "c.pcap"
-    os.mkfifo(file)
-    with Program(*CAPTURE, "0", file) as program:
-        assert program.wait() == 1
-    assert program.stderr == [f"capture.py: cannot record to {file}: a named pipe\n"]
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A full disk ends the recording; a named pipe, which would wait for a reader, is refused."""
+    full, pipe = tmp_path / "full.pcap", tmp_path / "pipe.pcap"
+    full.symlink_to("/dev/full")
+    os.mkfifo(pipe)
+    for file, why in ((full, "No space left on device"), (pipe, "a named pipe")):
+        with Program(*CAPTURE, "0", file) as program:
+            assert program.wait() == 1
+        assert program.stderr == [f"capture.py: cannot record to {file}: {why}\n"]
 
 
 def test_a_busy_port_is_one_line_and_costs_no_file(tmp_path: Path) -> None:
@@ -260,9 +248,8 @@ def test_help_shows_examples() -> None:
     """--help gives a line to copy for each use."""
     with Program(*CAPTURE, "--help") as program:
         assert program.wait() == 0
-    text = "".join(program.stdout)
     for word in ("--group 239.1.1.1", "--seconds 10", "--count 1000", "fake_vlc.py"):
-        assert word in text
+        assert word in "".join(program.stdout)
 
 
 def test_captures_need_dpkt_and_say_so(tmp_path: Path) -> None:
