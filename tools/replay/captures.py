@@ -2,7 +2,8 @@
 
 dpkt does the formats. Its own pcapng.Reader knows one interface per file, so a capture made on two
 would be read with the wrong link type and clock; here the blocks are walked, and dpkt decodes them.
-Lengths are checked before anything is read: a broken file may claim a record of 4 GiB.
+The option of an interface that moves its clock is left out: only the gaps are of interest. Lengths
+are checked before anything is read: a broken file may claim a record of 4 GiB.
 
 The formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 """
@@ -10,9 +11,9 @@ The formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 import io
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 from tools.replay.packets import LINK_RAW, decoded, library
 from tools.replay.program import ReplayError
@@ -32,13 +33,8 @@ _PCAP_MAGICS = tuple(
     for magic in (0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34)
 )
 _PCAPNG_MAGIC = b"\n\r\r\n"
-_INTERFACE, _PACKET_OLD, _PACKET = 1, 2, 6
-_BLOCKS = {
-    _INTERFACE: "InterfaceDescriptionBlock",
-    _PACKET_OLD: "PacketBlock",
-    _PACKET: "EnhancedPacketBlock",
-}
-_TSRESOL, _TSOFFSET = 9, 14
+_INTERFACE, _PACKET = 1, 6
+_TSRESOL = 9
 _CUT = "the capture ends in the middle of a record"
 
 
@@ -107,18 +103,8 @@ def _pcap(file: _Bounded) -> Iterator[Record]:
         yield Record(round(time * 10**9), link, frame)
 
 
-class _Interface(NamedTuple):
-    link: int
-    per_second: int = 10**6
-    offset: int = 0
-
-    def time(self, high: int, low: int) -> int:
-        """Nanoseconds since 1970 of a block's time stamp."""
-        return (high << 32 | low) * 10**9 // self.per_second + self.offset * 10**9
-
-
 def _pcapng(file: _Bounded) -> Iterator[Record]:
-    order, interfaces = "<", list[_Interface]()
+    order, interfaces = "<", list[tuple[int, int]]()
     while head := file.read(8):
         if head[:4] == _PCAPNG_MAGIC:  # a section, which may have another byte order
             head += file.exactly(4)
@@ -126,76 +112,56 @@ def _pcapng(file: _Bounded) -> Iterator[Record]:
             interfaces.clear()
         kind, size = struct.unpack_from(order + "II", head)
         data = head + file.exactly(size - len(head))
-        if kind not in _BLOCKS:
-            continue
-        block = _block(kind, order, data)
         if kind == _INTERFACE:
-            interfaces.append(_interface(block, order))
-        elif block.iface_id < len(interfaces):
-            interface = interfaces[block.iface_id]
-            time = interface.time(block.ts_high, block.ts_low)
-            yield Record(time, interface.link, block.pkt_data)
-        else:
-            raise CaptureError(f"the capture is broken: no interface {block.iface_id}")
+            block = _block("InterfaceDescriptionBlock", order, data)
+            interfaces.append((block.linktype, _ticks_per_second(block)))
+        elif kind == _PACKET:
+            block = _block("EnhancedPacketBlock", order, data)
+            if block.iface_id >= len(interfaces):
+                raise CaptureError(f"the capture is broken: no interface {block.iface_id}")
+            link, per_second = interfaces[block.iface_id]
+            ticks = block.ts_high << 32 | block.ts_low
+            yield Record(ticks * 10**9 // per_second, link, block.pkt_data)
 
 
-def _block(kind: int, order: str, data: bytes) -> Any:
-    name = _BLOCKS[kind] + ("LE" if order == "<" else "")
-    block = decoded(getattr(library().pcapng, name), data)
+def _block(name: str, order: str, data: bytes) -> Any:
+    block = decoded(getattr(library().pcapng, name + ("LE" if order == "<" else "")), data)
     if block is None:
         raise CaptureError("the capture is broken: a block that cannot be read")
     return block
 
 
-def _interface(block: Any, order: str) -> _Interface:
-    interface = _Interface(block.linktype)
-    for option in block.opts:
+def _ticks_per_second(interface: Any) -> int:
+    for option in interface.opts:
         if option.code == _TSRESOL and len(option.data) == 1:
             base, power = 2 if option.data[0] & 0x80 else 10, option.data[0] & 0x7F
-            interface = interface._replace(per_second=base**power)
-        elif option.code == _TSOFFSET and len(option.data) == 8:
-            interface = interface._replace(offset=struct.unpack(order + "q", option.data)[0])
-    return interface
+            return int(base**power)
+    return 10**6
 
 
-class Writer(Protocol):
-    """Writes IP packets to a capture, with time stamps in nanoseconds."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        """Begin a capture."""
-
-    def write(self, time: int, packet: bytes) -> None:
-        """Append a packet that was seen at `time`, in nanoseconds since 1970."""
+Write = Callable[[int, bytes], object]
+"""Appends an IP packet to a capture: when it was seen, in nanoseconds since 1970, and its bytes."""
 
 
-class PcapWriter:
-    """Writes pcap."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._writer = library().pcap.Writer(file, snaplen=SNAPLEN, linktype=LINK_RAW, nano=True)
-
-    def write(self, time: int, packet: bytes) -> None:
-        self._writer.writepkt_time(packet, Decimal(time).scaleb(-9))
+def pcap(file: BinaryIO) -> Write:
+    """Begin a pcap file with nanoseconds."""
+    writer = library().pcap.Writer(file, snaplen=SNAPLEN, linktype=LINK_RAW, nano=True)
+    return lambda time, packet: writer.writepkt_time(packet, Decimal(time).scaleb(-9))
 
 
-class PcapngWriter:
-    """Writes pcapng."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        ng = library().pcapng
-        suffix = "LE" if sys.byteorder == "little" else ""  # dpkt writes in the machine's order
-        option = getattr(ng, "PcapngOption" + suffix)
-        interface = getattr(ng, "InterfaceDescriptionBlock" + suffix)(
-            snaplen=SNAPLEN, linktype=LINK_RAW, opts=[option(code=_TSRESOL, data=b"\x09"), option()]
-        )
-        self._writer = ng.Writer(file, idb=interface)
-        self._block = getattr(ng, "EnhancedPacketBlock" + suffix)
-
-    def write(self, time: int, packet: bytes) -> None:
-        self._writer.writepkt(
-            self._block(ts_high=time >> 32, ts_low=time & 0xFFFFFFFF, pkt_data=packet)
-        )
+def pcapng(file: BinaryIO) -> Write:
+    """Begin a pcapng file with nanoseconds."""
+    ng = library().pcapng
+    suffix = "LE" if sys.byteorder == "little" else ""  # dpkt writes in the machine's order
+    option = getattr(ng, "PcapngOption" + suffix)
+    interface = getattr(ng, "InterfaceDescriptionBlock" + suffix)(
+        snaplen=SNAPLEN, linktype=LINK_RAW, opts=[option(code=_TSRESOL, data=b"\x09"), option()]
+    )
+    writer, block = ng.Writer(file, idb=interface), getattr(ng, "EnhancedPacketBlock" + suffix)
+    return lambda time, packet: writer.writepkt(
+        block(ts_high=time >> 32, ts_low=time & 0xFFFFFFFF, pkt_data=packet)
+    )
 
 
-WRITERS: dict[str, type[Writer]] = {".pcap": PcapWriter, ".pcapng": PcapngWriter}
-"""By the ending of the file's name."""
+FORMATS: dict[str, Callable[[BinaryIO], Write]] = {".pcap": pcap, ".pcapng": pcapng}
+"""How to begin a capture, by the ending of its name."""

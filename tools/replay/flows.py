@@ -65,7 +65,7 @@ class Survey:
     """Frames that are not UDP."""
     cut_short: int = 0
     incomplete: int = 0
-    """Fragmented datagrams of which a part is missing."""
+    """Fragmented datagrams of which a part is missing or late."""
     links: set[str] = field(default_factory=set)
     """Link types that could not be read."""
     error: str = ""
@@ -82,7 +82,7 @@ class Survey:
         if self.cut_short:
             yield f"{self.cut_short} packets are cut short and left out ({_SNAPLEN_HINT})"
         if self.incomplete:
-            yield f"{self.incomplete} datagrams miss fragments and are left out"
+            yield f"{self.incomplete} datagrams miss fragments, or have them out of order: left out"
 
 
 def _datagrams(file: BinaryIO, survey: Survey) -> Iterator[tuple[int, Datagram]]:

@@ -1,13 +1,12 @@
 """UDP datagrams out of captured frames, and captured packets out of datagrams.
 
-dpkt decodes the headers. A frame that it cannot decode is counted as none of UDP, like ARP: the
-only damage that a healthy capture has is a snapshot length, and that shows in the UDP length
-(`CutShortError`). Fragments are put together here, for dpkt leaves that to others.
+dpkt decodes the headers. A frame that it cannot decode counts as not UDP, like ARP: the only damage
+that healthy captures have is a snapshot length, and that shows in the UDP length (`CutShortError`).
+Fragments are put together here, for dpkt leaves that to others.
 """
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,10 +16,7 @@ from relaylib.errors import RelayError, SetupError
 LINK_RAW = 101
 """LINKTYPE_RAW (tcpdump.org/linktypes.html): the packet begins with its IP header."""
 
-_ETHERNET = 1
 _RAW_LINKS = (LINK_RAW, 12, 14, 228, 229)
-_LOOPBACK_LINKS = (0, 108)
-"""Of the BSDs and macOS."""
 
 _UDP = 17
 _FRAGMENT = 44
@@ -28,9 +24,6 @@ _FRAGMENT = 44
 
 _MAX_PENDING = 64
 """Datagrams being put together at once. Fragments of one follow each other; the rest are losses."""
-
-_MAX_PAYLOAD = 65535
-"""Bytes of all fragments of a datagram, by the width of its length fields."""
 
 
 class CutShortError(RelayError):
@@ -120,8 +113,7 @@ def decode(link: int, frame: bytes) -> Packet | None:
     Raises:
         UnknownLinkError: no frame of this link type can be read.
     """
-    dpkt = library()
-    packet = _network(link, frame)
+    dpkt, packet = library(), _network(link, frame)
     if not isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6) or getattr(packet, "p", None) != _UDP:
         return None
     # Of a first fragment dpkt makes a UDP packet; its bytes are what was there.
@@ -137,11 +129,11 @@ def _network(link: int, frame: bytes) -> object:
     dpkt = library()
     if link in _RAW_LINKS:
         return decoded(dpkt.ip6.IP6 if frame[:1] >= b"\x60" else dpkt.ip.IP, frame)
-    if link == _ETHERNET:
-        return getattr(decoded(dpkt.ethernet.Ethernet, frame), "data", None)
-    if link in _LOOPBACK_LINKS:
-        return getattr(decoded(dpkt.loopback.Loopback, frame), "data", None)
-    raise UnknownLinkError(str(link))
+    bsd = dpkt.loopback.Loopback
+    kind = {0: bsd, 1: dpkt.ethernet.Ethernet, 108: bsd}.get(link)
+    if kind is None:
+        raise UnknownLinkError(str(link))
+    return getattr(decoded(kind, frame), "data", None)
 
 
 def datagram(packet: Packet) -> Datagram | None:
@@ -162,44 +154,15 @@ def datagram(packet: Packet) -> Datagram | None:
     return Datagram(flow, packet.payload[8:size])
 
 
-@dataclass(slots=True)
-class _Partial:
-    """The fragments of a datagram that are there, by offset."""
-
-    parts: dict[int, bytes] = field(default_factory=dict)
-    size: int = 0
-    end: int = _MAX_PAYLOAD + 1
-    """Bytes of the whole, known from its last fragment; until then more than there can be."""
-
-    def add(self, packet: Packet) -> bool:
-        """Take a fragment; tell whether there are as many bytes as there should be."""
-        if packet.offset not in self.parts:
-            self.parts[packet.offset] = packet.payload
-            self.size += len(packet.payload)
-            if not packet.more:
-                self.end = packet.offset + len(packet.payload)
-        return self.size >= self.end
-
-    def joined(self) -> bytes | None:
-        """Join the fragments; None if they overlap, leave a hole, or are too many."""
-        at, pieces = 0, list[bytes]()
-        for offset, piece in sorted(self.parts.items()):
-            if offset != at:
-                return None
-            pieces.append(piece)
-            at += len(piece)
-        return b"".join(pieces) if at == self.end <= _MAX_PAYLOAD else None
-
-
 class Reassembler:
-    """Puts fragments together (RFC 791, 3.2; RFC 8200, 4.5), in linear time and bounded memory.
+    """Puts fragments together (RFC 791, 3.2; RFC 8200, 4.5) that come in the order of sending.
 
-    A datagram is joined once: when as many bytes are there as its last fragment says. If they do
-    not fit then, fragments overlap, which no sender does, and the datagram is given up.
+    Finding places for late ones is what makes reassembly slow and large, and captures of a LAN have
+    none: a datagram with a late fragment counts as incomplete. Work is linear, memory is bounded.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[tuple[bytes, bytes, int], _Partial] = {}
+        self._pending: dict[tuple[bytes, bytes, int], bytearray] = {}
         self._given_up = 0
 
     def add(self, packet: Packet) -> Packet | None:
@@ -207,13 +170,14 @@ class Reassembler:
         if not packet.offset and not packet.more:
             return packet
         key = packet.source, packet.destination, packet.ident
-        partial = self._pending.setdefault(key, _Partial())
-        if partial.add(packet):
+        payload = self._pending.setdefault(key, bytearray())
+        if fits := packet.offset == len(payload):
+            payload += packet.payload
+        if not packet.more:
             del self._pending[key]
-            if (payload := partial.joined()) is not None:
-                return Packet(packet.source, packet.destination, payload)
-            self._given_up += 1
-        elif len(self._pending) > _MAX_PENDING:
+            self._given_up += not fits
+            return Packet(packet.source, packet.destination, bytes(payload)) if fits else None
+        if len(self._pending) > _MAX_PENDING:
             del self._pending[next(iter(self._pending))]
             self._given_up += 1
         return None

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program, need, wait_for
+from tools.lab.process import Program, wait_for
 from tools.lab.sockets import udp_socket
 from tools.replay.captures import records
 from tools.replay.packets import Datagram, Flow, datagram, decode
@@ -109,8 +108,7 @@ def test_times_are_those_of_arrival(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_records_who_sent_to_whom(tmp_path: Path, host: str) -> None:
-    """Addresses and ports are those of the wire, over IPv4 and IPv6, and tcpdump agrees."""
-    need("tcpdump")
+    """Addresses and ports are those of the wire, over IPv4 and IPv6."""
     file = tmp_path / "c.pcap"
     wildcard = "::" if ":" in host else "0.0.0.0"
     with Capture(file, "--host", wildcard, "--count", "1") as capture, udp_socket(host) as sender:
@@ -118,9 +116,6 @@ def test_records_who_sent_to_whom(tmp_path: Path, host: str) -> None:
         assert capture.wait() == 0
         source, packed = sender.getsockname()[1], socket.inet_pton(sender.family, host)
     assert read(file)[0][1] == Datagram(Flow(packed, source, packed, capture.port), b"hello")
-    words = ["tcpdump", "-nvvtr", str(file)]
-    shown = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout
-    assert f"{host}.{source} > {host}.{capture.port}: [udp sum ok] UDP, length 5" in shown
 
 
 def test_records_a_multicast_group(tmp_path: Path) -> None:
@@ -149,16 +144,6 @@ def test_a_signal_ends_a_recording_that_is_complete(tmp_path: Path, signum: int)
     assert payloads(file) == [bytes((index,)) * 1316 for index in range(100)]
     assert capture.stderr[1].startswith("recorded 100 datagrams, 131.6 kB in ")
     assert len(capture.stderr) == 2
-
-
-def test_a_recording_that_is_killed_has_what_arrived(tmp_path: Path) -> None:
-    """What arrived before a lull is in the file, whatever happens then."""
-    file = tmp_path / "c.pcapng"
-    with Capture(file) as capture, udp_socket() as sender:
-        sender.sendto(b"early", ("127.0.0.1", capture.port))
-        wait_for(lambda: file.stat().st_size > 100, "the datagram to be in the file")
-        capture.stop(signal.SIGKILL)
-    assert payloads(file) == [b"early"]
 
 
 def test_stops_after_the_time_asked_for(tmp_path: Path) -> None:
@@ -242,14 +227,6 @@ def test_a_busy_port_is_one_line_and_costs_no_file(tmp_path: Path) -> None:
     line = f"capture.py: cannot listen at 127.0.0.1:{port}: Address already in use\n"
     assert program.stderr == [line]
     assert file.read_bytes() == b"precious"
-
-
-def test_help_shows_examples() -> None:
-    """--help gives a line to copy for each use."""
-    with Program(*CAPTURE, "--help") as program:
-        assert program.wait() == 0
-    for word in ("--group 239.1.1.1", "--seconds 10", "--count 1000", "fake_vlc.py"):
-        assert word in "".join(program.stdout)
 
 
 def test_captures_need_dpkt_and_say_so(tmp_path: Path) -> None:
