@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a
 from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
 from relaylib.net.address import show
-from tools.replay.captures import PcapngWriter, PcapWriter, Writer, library
-from tools.replay.packets import encode
+from tools.replay.captures import FORMATS, Write
+from tools.replay.packets import encode, library
 from tools.replay.program import (
     Interruption,
     Progress,
@@ -32,11 +32,6 @@ from tools.replay.program import (
     whole,
 )
 from tools.replay.tap import Tap
-
-WRITERS: dict[str, type[PcapWriter | PcapngWriter]] = {
-    ".pcap": PcapWriter,
-    ".pcapng": PcapngWriter,
-}
 
 TURN = 256
 """Datagrams taken in a row before signals and limits are looked at again."""
@@ -74,7 +69,7 @@ def _parser() -> Parser:
 
 def _file(text: str) -> Path:
     path = Path(text)
-    if path.suffix in WRITERS:
+    if path.suffix in FORMATS:
         return path
     raise argparse.ArgumentTypeError(f"not a name ending in .pcap or .pcapng: {text!r}")
 
@@ -82,10 +77,10 @@ def _file(text: str) -> Path:
 class Recorder:
     """Takes datagrams from a tap to a file until there are enough or a signal comes."""
 
-    def __init__(self, tap: Tap, file: BinaryIO, writer: Writer, limit: int | None) -> None:
+    def __init__(self, tap: Tap, file: BinaryIO, write: Write, limit: int | None) -> None:
         self._tap = tap
         self._file = file
-        self._writer = writer
+        self._write = write
         self._limit = limit
         self.datagrams = self.octets = 0
         self.first = self.last = 0
@@ -111,7 +106,7 @@ class Recorder:
             arrival = self._tap.receive()
             if arrival is None:
                 return False
-            self._writer.write(arrival.time, encode(arrival.datagram))
+            self._write(arrival.time, encode(arrival.datagram))
             self.first, self.last = self.first or arrival.time, arrival.time
             self.datagrams += 1
             self.octets += len(arrival.datagram.payload)
@@ -131,9 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Tap(given.host, given.port, given.group) as tap, Interruption() as interruption:
         try:
             with given.file.open("wb") as file:
-                writer = WRITERS[given.file.suffix](file)
+                write = FORMATS[given.file.suffix](file)
                 file.flush()
-                recorder = Recorder(tap, file, writer, given.count)
+                recorder = Recorder(tap, file, write, given.count)
                 say(f"recording {show(tap.address)} to {given.file}; Ctrl-C ends")
                 recorder.record(interruption, given.seconds, progress)
         except OSError as error:

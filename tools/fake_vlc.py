@@ -18,13 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a
 
 from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
-from relaylib.media import rtp
-from relaylib.media.mpegts import MediaError, Timed, at_bitrate, datagrams, paced
 from tools.replay.captures import is_capture
 from tools.replay.faults import Done, Faults, inject
+from tools.replay.flows import choose, listing, replay_capture, survey_capture
+from tools.replay.pacing import Timed, at_bitrate, datagrams, in_rtp, paced
 from tools.replay.program import (
     Interruption,
     Progress,
+    ReplayError,
     amount,
     bitrate,
     milliseconds,
@@ -35,7 +36,7 @@ from tools.replay.program import (
     say,
 )
 from tools.replay.sender import Sender
-from tools.replay.sources import TransportFile, choose, listing, replay_capture, survey_capture
+from tools.replay.transport import TransportFile
 
 SAMPLE = Path(__file__).resolve().parent / "sample" / "sample.ts"
 
@@ -135,7 +136,7 @@ class Replay:
     """The chain from a file to datagrams that are ready to send.
 
     Raises:
-        MediaError: now or on iteration, if the file cannot be replayed as asked.
+        ReplayError: now or on iteration, if the file cannot be replayed as asked.
     """
 
     def __init__(self, file: io.BufferedReader, options: Options) -> None:
@@ -145,12 +146,12 @@ class Replay:
         self._faults = Done()
         head = file.peek(4)[:4]
         if not head:
-            raise MediaError("the file is empty")
+            raise ReplayError("the file is empty")
         self._timed = self._capture(file) if is_capture(head) else self._transport(file)
 
     def _transport(self, file: io.BufferedReader) -> Iterator[Timed]:
         if self._options.flow is not None:
-            raise MediaError("--flow chooses from a capture (pcap, pcapng), and this is none")
+            raise ReplayError("--flow chooses from a capture (pcap, pcapng), and this is none")
         self._stream = TransportFile(file, self._options.loop)
         pace = self._options.bitrate
         return datagrams(at_bitrate(self._stream, pace) if pace else paced(self._stream))
@@ -174,7 +175,7 @@ class Replay:
         if options.speed != 1:
             timed = ((round(due / options.speed), payload) for due, payload in timed)
         if options.rtp:
-            timed = rtp.wrap(timed, rng)
+            timed = in_rtp(timed, rng)
         return inject(timed, options.faults, rng, self._faults)
 
     def notes(self) -> Iterator[str]:
@@ -193,17 +194,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status, 128 and the signal if one ended it."""
     options = parse(argv)
     try:
-        with _open(options.file) as file, Sender(options.host, options.port) as sender:
+        with options.file.open("rb") as file, Sender(options.host, options.port) as sender:
             return _send(Replay(file, options), sender)
-    except MediaError as error:
+    except ReplayError as error:
         raise SetupError(f"{options.file}: {error}") from None
-
-
-def _open(path: Path) -> io.BufferedReader:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise SetupError(f"cannot read {path}: {error.strerror}") from None
+    except OSError as error:  # a failing disk: the sender answers for its socket itself
+        raise SetupError(f"cannot read {options.file}: {error.strerror}") from None
 
 
 def _send(replay: Replay, sender: Sender) -> int:

@@ -1,1 +1,4 @@
-"""What is inside a stream, pure: RTP and MPEG-TS. Start with `mpegts`; the tools use it, too."""
+"""What is inside a datagram, pure: bytes in, values out. The relay and the tools use it.
+
+Start with `rtp` (the header around a payload), then `mpegts` (the packets inside).
+"""

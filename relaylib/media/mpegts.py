@@ -1,196 +1,189 @@
-"""MPEG transport streams (ISO/IEC 13818-1): finding packets in a file, and when to send each. Pure.
+"""MPEG transport stream packets (ISO/IEC 13818-1): found in bytes, and their fields read.
 
-A file has no time but the one inside it: the PCR, a 27 MHz clock that a few packets of one program
-carry. Packets between two PCRs are spread evenly between their times, which is how the standard
-defines their arrival (2.4.2.2), so `paced` must look ahead to the next PCR before it lets go of the
-packets in between. Jumps of the clock (an edited file, an encoder that restarted) are bridged at
-the rate found last; nothing is waited for across them.
+A reader takes one packet and returns one field. There is no class with all of them: who walks a
+live stream needs two or three, and building an object for each packet would cost more than the
+reading. All readers take exactly one packet, PACKET_SIZE bytes, as `packets` and `Framer` give
+them; within these no content makes them fail.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from relaylib.errors import SetupError
+Packet = bytes | memoryview
+"""PACKET_SIZE bytes that begin with SYNC_BYTE."""
 
-Timed = tuple[int, bytes]
-"""When to send, in nanoseconds since the start of the replay, and what."""
+PACKET_SIZE = 188
+SYNC_BYTE = 0x47
 
-PACKET = 188
-SYNC = 0x47
-PER_DATAGRAM = 7
-"""Packets in a datagram, as VLC, ffmpeg and everyone do: 1316 bytes, the most that fits in 1500."""
-
+PCR_HZ = 27_000_000
 PCR_WRAP = 300 << 33
-"""The PCR counts 27 MHz ticks modulo this (26.5 hours)."""
+"""The PCR counts modulo this (26.5 hours)."""
 
-MAX_PCR_GAP = 5 * 27_000_000
-"""Ticks. The standard asks for 0.1 s, some encoders take a second; more is a jump, not a gap."""
+PTS_HZ = 90_000
+PTS_WRAP = 1 << 33
+"""PTS, DTS and the base of the PCR count modulo this."""
 
-MAX_HELD = 65536
-"""Packets held back to wait for a PCR: 12 MB, over a second of the fastest stream in use."""
-
-_STRIDES = (188, 192, 204)
-"""Packet spacing: plain, with a time code in front (M2TS), with Reed-Solomon bytes behind (DVB)."""
-
-_CONFIRM = 5
-"""Sync bytes in a row that make a stream: one in 10^12 places of random bytes has them."""
-
-_WINDOW = (_CONFIRM + 1) * max(_STRIDES)
-"""Bytes ahead of a place that are enough to judge it."""
-
-_CHUNK = 1 << 16
-
-MAX_GARBAGE = 16 << 20
-"""Bytes in a row without a packet that are searched: what is longer is no damage but another file,
-or one without end."""
+_BARE_STREAMS = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
+"""Stream IDs whose PES packets have no header with times (2.4.3.7)."""
 
 
-class MediaError(SetupError):
-    """A file that cannot be replayed as asked; `str()` says why."""
+def packets(datagram: bytes | memoryview) -> list[memoryview] | None:
+    """Cut a datagram into packets; None if it is not whole packets and nothing else."""
+    view = memoryview(datagram)
+    starts = range(0, len(view), PACKET_SIZE)
+    if not starts or len(view) % PACKET_SIZE or any(view[at] != SYNC_BYTE for at in starts):
+        return None
+    return [view[at : at + PACKET_SIZE] for at in starts]
 
 
-class PacketReader:
-    """Iterates over the packets of a file, finding the way back to them after garbage."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.skipped = 0
-        """Bytes that belong to no packet, among them a packet cut short at the end of the file."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        data, at, stride, final = b"", 0, 0, False
-        garbage = 0
-        while True:
-            if not final and len(data) - at < _WINDOW:
-                chunk = self._file.read(_CHUNK)
-                data, at, final = data[at:] + chunk, 0, not chunk
-            elif len(data) - at < PACKET:
-                break
-            elif stride and data[at] == SYNC:
-                yield data[at : at + PACKET]
-                at += stride
-                garbage = 0
-            else:
-                start, stride = _find_sync(data, at, final)
-                self.skipped += start - at
-                garbage += start - at
-                at = start
-                if garbage > MAX_GARBAGE:
-                    raise MediaError(f"no MPEG-TS in {MAX_GARBAGE >> 20} MiB of it")
-        self.skipped += max(0, len(data) - at)
-
-
-def _find_sync(data: bytes, start: int, final: bool) -> tuple[int, int]:
-    """Find where packets follow each other: offset and spacing, 0 if not in what can be judged."""
-    at = data.find(SYNC, start)
-    while at >= 0:
-        for stride in _STRIDES:
-            if _confirmed(data, at, stride, final):
-                return at, stride
-        at = data.find(SYNC, at + 1)
-    return len(data) if final else len(data) - _WINDOW + 1, 0
-
-
-def _confirmed(data: bytes, at: int, stride: int, final: bool) -> bool:
-    places = range(at, len(data), stride)[:_CONFIRM]
-    if len(places) == _CONFIRM:
-        return all(data[place] == SYNC for place in places)
-    # At the end of the file fewer will do, but they must fill it to the last byte.
-    whole = (len(data) - at) % stride in (0, PACKET)
-    return final and whole and all(data[place] == SYNC for place in places)
-
-
-def pid_of(packet: bytes) -> int:
-    """Return the packet identifier."""
+def pid(packet: Packet) -> int:
+    """The packet identifier: which stream or table this is a part of."""
     return (packet[1] & 0x1F) << 8 | packet[2]
 
 
-def pcr_of(packet: bytes) -> int | None:
-    """Return the packet's PCR in 27 MHz ticks, or None (2.4.3.4, 2.4.3.5)."""
-    if packet[3] & 0x20 and packet[4] >= 7 and packet[5] & 0x10:
+def counter(packet: Packet) -> int:
+    """The continuity counter: of a PID it counts the packets with payload, modulo 16 (2.4.3.3)."""
+    return packet[3] & 0x0F
+
+
+def has_payload(packet: Packet) -> bool:
+    """Tell whether there is more than header and adaptation field."""
+    return bool(packet[3] & 0x10)
+
+
+def is_scrambled(packet: Packet) -> bool:
+    """Tell whether the payload cannot be read."""
+    return bool(packet[3] & 0xC0)
+
+
+def starts_unit(packet: Packet) -> bool:
+    """Tell whether a PES packet or a table begins in this payload."""
+    return bool(packet[1] & 0x40)
+
+
+def _has_field(packet: Packet) -> bool:
+    return bool(packet[3] & 0x20 and packet[4])
+
+
+def discontinuity(packet: Packet) -> bool:
+    """Tell whether the packet announces that its clock or counter jumps (2.4.3.5)."""
+    return _has_field(packet) and bool(packet[5] & 0x80)
+
+
+def pcr(packet: Packet) -> int | None:
+    """The clock of the program in ticks of PCR_HZ, or None where there is none (2.4.3.5)."""
+    if _has_field(packet) and packet[4] >= 7 and packet[5] & 0x10:
         base = int.from_bytes(packet[6:11], "big") >> 7
         return base * 300 + ((packet[10] & 1) << 8 | packet[11])
     return None
 
 
-class _Clock:
-    """Follows the PCR of one program and measures the rate of the packets between two of them."""
+def payload_at(packet: Packet) -> int:
+    """Offset of the payload; beyond the packet where the adaptation field claims so."""
+    return 5 + packet[4] if packet[3] & 0x20 else 4
+
+
+class PesHeader(NamedTuple):
+    """The beginning of a PES packet (2.4.3.6)."""
+
+    stream_id: int
+    stamps: tuple[int, ...]
+    """Where in the TS packet the PTS is, and the DTS if there is one: see `stamp`."""
+
+    @property
+    def is_video(self) -> bool:
+        """Tell whether these are pictures."""
+        return self.stream_id & 0xF0 == 0xE0
+
+
+def pes_header(packet: Packet) -> PesHeader | None:
+    """Read the header of a PES packet with times, if one begins in this packet."""
+    at = payload_at(packet)
+    room = PACKET_SIZE - at - 9
+    if not (starts_unit(packet) and has_payload(packet)) or is_scrambled(packet) or room < 5:
+        return None
+    if packet[at : at + 3] != b"\0\0\1" or packet[at + 3] in _BARE_STREAMS:
+        return None
+    if not packet[at + 7] & 0x80:
+        return None
+    both = packet[at + 7] & 0x40 and room >= 10
+    return PesHeader(packet[at + 3], (at + 9, at + 14) if both else (at + 9,))
+
+
+def stamp(packet: Packet, at: int) -> int:
+    """The PTS or DTS at an offset, in ticks of PTS_HZ: 33 bits in three groups (2.4.3.7)."""
+    a, b, c, d, e = packet[at : at + 5]
+    return (a & 0x0E) << 29 | b << 22 | (c & 0xFE) << 14 | d << 7 | e >> 1
+
+
+class Framer:
+    """Finds packets in bytes that come in pieces of any size, and finds back after garbage.
+
+    Packets may be spaced as they are (188 bytes), with a time code in front (M2TS, 192), or with
+    Reed-Solomon bytes behind (DVB, 204). What comes out does not depend on where the input was cut.
+    """
+
+    STRIDES = (188, 192, 204)
+
+    CONFIRM = 5
+    """Sync bytes in a row that make a stream: one in 10^12 places of random bytes has them."""
+
+    WINDOW = (CONFIRM + 1) * max(STRIDES)
+    """Bytes ahead of a place that are enough to judge it: as many are held back."""
 
     def __init__(self) -> None:
-        self._pid: int | None = None
-        self._last = 0
-        self._since = 0  # packets since the last PCR
-        self.pace: tuple[int, int] | None = None
-        """Nanoseconds and the number of packets that took them; None: not known yet."""
+        self._data = b""
+        self._stride = 0
+        self.skipped = 0
+        """Bytes that belong to no packet."""
+        self.searched = 0
+        """Of these, how many were passed since the last packet."""
 
-    def tick(self, packet: bytes) -> bool:
-        """Take the next packet; tell whether it closes an interval."""
-        self._since += 1
-        pcr, pid = pcr_of(packet), pid_of(packet)
-        if pcr is None or self._pid not in (None, pid):
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take more bytes; return the packets that are certain with them."""
+        self._data += data
+        return list(self._take(final=False))
+
+    def finish(self) -> list[bytes]:
+        """There are no more bytes: return the packets that are left."""
+        return list(self._take(final=True))
+
+    def _take(self, final: bool) -> Iterator[bytes]:
+        data, at, needed = self._data, 0, PACKET_SIZE if final else self.WINDOW
+        while len(data) - at >= needed:
+            if self._stride and data[at] == SYNC_BYTE:
+                yield data[at : at + PACKET_SIZE]
+                at += self._stride
+                self.searched = 0
+            else:
+                start, self._stride = self._search(at, final)
+                self._skip(start - at)
+                at = start
+        if final:
+            self._skip(max(0, len(data) - at))
+            at = len(data)
+        self._data = data[at:]
+
+    def _skip(self, count: int) -> None:
+        self.skipped += count
+        self.searched += count
+
+    def _search(self, start: int, final: bool) -> tuple[int, int]:
+        """Find where packets follow each other: offset and spacing, 0 if not in what is judged."""
+        data = self._data
+        end = len(data) if final else len(data) - self.WINDOW + 1
+        at = data.find(SYNC_BYTE, start, end)
+        while at >= 0:
+            for stride in self.STRIDES:
+                if self._confirmed(at, stride):
+                    return at, stride
+            at = data.find(SYNC_BYTE, at + 1, end)
+        return end, 0
+
+    def _confirmed(self, at: int, stride: int) -> bool:
+        data = self._data
+        places = range(at, len(data), stride)[: self.CONFIRM]
+        if any(data[place] != SYNC_BYTE for place in places):
             return False
-        gap = (pcr - self._last) % PCR_WRAP
-        first, jump = self._pid is None, packet[5] & 0x80 or not 0 < gap <= MAX_PCR_GAP
-        if not first and not jump:
-            self.pace = (gap * 1000 // 27, self._since)
-        self._pid, self._last, self._since = pid, pcr, 0
-        return not first
-
-    def lost(self) -> None:
-        """Follow whichever program has the next PCR: this one has had none for too long."""
-        self._pid = None
-
-
-def paced(packets: Iterable[bytes]) -> Iterator[Timed]:
-    """Give every packet its time, from 0, after the PCR of the first program that has one.
-
-    Raises:
-        MediaError: no two PCRs to measure the rate with.
-    """
-    clock, now, held = _Clock(), 0, list[bytes]()
-    for packet in packets:
-        if clock.tick(packet) or len(held) >= MAX_HELD:
-            if len(held) >= MAX_HELD:
-                clock.lost()
-                _check(clock)
-            if clock.pace is not None:
-                yield from _spread(held, now, clock.pace)
-                now += len(held) * clock.pace[0] // clock.pace[1]
-                held = []
-        held.append(packet)
-    if held:
-        yield from _spread(held, now, _check(clock))
-
-
-def _check(clock: _Clock) -> tuple[int, int]:
-    if clock.pace is None:
-        raise MediaError("no clock (PCR) to pace the stream by; give its rate with --bitrate")
-    return clock.pace
-
-
-def _spread(packets: list[bytes], start: int, pace: tuple[int, int]) -> Iterator[Timed]:
-    duration, count = pace
-    for index, packet in enumerate(packets):
-        yield start + index * duration // count, packet
-
-
-def at_bitrate(chunks: Iterable[bytes], bits_per_second: float) -> Iterator[Timed]:
-    """Give every chunk its time at a constant rate, from 0."""
-    sent = 0
-    for chunk in chunks:
-        yield int(sent * 8e9 / bits_per_second), chunk
-        sent += len(chunk)
-
-
-def datagrams(packets: Iterable[Timed]) -> Iterator[Timed]:
-    """Put packets together seven to a datagram, which leaves when its first packet is due."""
-    due, group = 0, list[bytes]()
-    for time, packet in packets:
-        if not group:
-            due = time
-        group.append(packet)
-        if len(group) == PER_DATAGRAM:
-            yield due, b"".join(group)
-            group = []
-    if group:
-        yield due, b"".join(group)
+        # At the end fewer will do, but they must fill it to the last byte.
+        return len(places) == self.CONFIRM or (len(data) - at) % stride in (0, PACKET_SIZE)

@@ -1,31 +1,66 @@
-"""MPEG-TS in RTP (RFC 3550, 5.1; RFC 2250, 2). Pure."""
+"""The RTP header (RFC 3550, 5.1): read from a datagram, and built for one.
 
-import random
+`parse` answers None for what is no RTP, because the form of a stream is found out by trying. A
+header cannot be told for certain from other bytes: version 2 is two bits. Who must decide looks at
+the payload, too, and at several datagrams.
+"""
+
 import struct
-from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from relaylib.media.mpegts import PACKET, SYNC, MediaError, Timed
+MP2T = 33
+"""Payload type of an MPEG transport stream (RFC 3551, table 5; RFC 2250)."""
 
-PAYLOAD_TYPE = 33
-"""MP2T (RFC 3551, table 5)."""
+CLOCK_HZ = 90_000
+"""Of the time stamps of MP2T (RFC 2250, 2)."""
 
-_VERSION = 2 << 6
+HEADER_SIZE = 12
+"""Bytes, without CSRCs and extension."""
+
+_HEADER = struct.Struct(">BBHII")
+_VERSION = 2
+_PADDING, _EXTENSION, _MARKER = 0x20, 0x10, 0x80
+_RTCP_TYPES = range(72, 77)
+"""Payload types that nobody may use: with the marker they are RTCP's packet types, sender report to
+application-defined (RFC 3551, 6)."""
 
 
-def wrap(datagrams: Iterable[Timed], rng: random.Random) -> Iterator[Timed]:
-    """Put an RTP header before each datagram.
+class Packet(NamedTuple):
+    """An RTP packet. CSRCs, header extension and padding are left out."""
 
-    The time stamp is when the datagram is due, in 90 kHz ticks (RFC 2250, 2: the target time of
-    transmission). It, the sequence number and the SSRC start at random (RFC 3550, 5.1).
+    marker: bool
+    payload_type: int
+    sequence: int
+    """Goes up by 1 a packet, modulo 2^16."""
+    timestamp: int
+    """Ticks of a clock that the payload type has, modulo 2^32."""
+    ssrc: int
+    """Which source: changes when the sender starts again."""
+    payload: memoryview
 
-    Raises:
-        MediaError: a datagram that is not whole MPEG-TS packets.
-    """
-    sequence, origin, ssrc = (rng.getrandbits(bits) for bits in (16, 32, 32))
-    for due, payload in datagrams:
-        if not payload or payload[0] != SYNC or len(payload) % PACKET:
-            raise MediaError("--rtp wraps MPEG-TS, and a datagram here is something else")
-        stamp = (origin + due * 9 // 100_000) & 0xFFFFFFFF
-        header = struct.pack(">BBHII", _VERSION, PAYLOAD_TYPE, sequence, stamp, ssrc)
-        yield due, header + payload
-        sequence = (sequence + 1) & 0xFFFF
+
+def parse(datagram: bytes | memoryview) -> Packet | None:
+    """Read a datagram as RTP; None if it is none, RTCP, or shorter than its header says."""
+    if len(datagram) < HEADER_SIZE or datagram[0] >> 6 != _VERSION:
+        return None
+    flags, kind, sequence, timestamp, ssrc = _HEADER.unpack_from(datagram)
+    if kind & 0x7F in _RTCP_TYPES:
+        return None
+    start, end = HEADER_SIZE + 4 * (flags & 0x0F), len(datagram)
+    if flags & _EXTENSION:  # 16 bits of its own, then its length in words without these four bytes
+        start += 4 + 4 * int.from_bytes(datagram[start + 2 : start + 4], "big")
+    if flags & _PADDING:  # the last byte is their number, itself included
+        if not datagram[-1]:
+            return None
+        end -= datagram[-1]
+    if start > end:
+        return None
+    payload = memoryview(datagram)[start:end]
+    return Packet(bool(kind & _MARKER), kind & 0x7F, sequence, timestamp, ssrc, payload)
+
+
+def header(sequence: int, timestamp: int, ssrc: int, payload_type: int = MP2T) -> bytes:
+    """Build a header without CSRCs, extension, padding and marker; counters are wrapped here."""
+    return _HEADER.pack(
+        _VERSION << 6, payload_type, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc
+    )

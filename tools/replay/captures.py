@@ -2,7 +2,8 @@
 
 dpkt does the formats. Its own pcapng.Reader knows one interface per file, so a capture made on two
 would be read with the wrong link type and clock; here the blocks are walked, and dpkt decodes them.
-Lengths are checked before anything is read: a broken file may claim a record of 4 GiB.
+The option of an interface that moves its clock is left out: only the gaps are of interest. Lengths
+are checked before anything is read: a broken file may claim a record of 4 GiB.
 
 The formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 """
@@ -10,15 +11,12 @@ The formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
 import io
 import struct
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
-from relaylib.errors import SetupError
-from relaylib.media.mpegts import MediaError
-from tools.replay.packets import LINK_RAW
+from tools.replay.packets import LINK_RAW, decoded, library
+from tools.replay.program import ReplayError
 
 MAX_RECORD = 16 << 20
 """Bytes: far above any snapshot length (tcpdump: 262,144), far below what hurts to read."""
@@ -26,18 +24,21 @@ MAX_RECORD = 16 << 20
 SNAPLEN = 262_144
 """What tcpdump declares, so that no reader takes a record for cut short."""
 
+MAX_TIME = 1 << 63
+"""Nanoseconds since 1970, until 2262: what is not below is no time but damage."""
+
 _PCAP_MAGICS = tuple(
     struct.pack(order + "I", magic)
     for order in "<>"
     for magic in (0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34)
 )
 _PCAPNG_MAGIC = b"\n\r\r\n"
-_INTERFACE, _PACKET_OLD, _PACKET = 1, 2, 6
-_TSRESOL, _TSOFFSET = 9, 14
+_INTERFACE, _PACKET = 1, 6
+_TSRESOL = 9
 _CUT = "the capture ends in the middle of a record"
 
 
-class CaptureError(MediaError):
+class CaptureError(ReplayError):
     """A capture that is broken, or cut short, at the place where reading stopped."""
 
 
@@ -61,32 +62,15 @@ def records(file: BinaryIO) -> Iterator[Record]:
         CaptureError: the file is broken here, or ends in the middle of a record.
         SetupError: dpkt is not installed.
     """
-    dpkt = library()
     head = file.read(4)
     file.seek(-len(head), io.SEEK_CUR)
-    try:
-        yield from _pcapng(file, dpkt) if head == _PCAPNG_MAGIC else _pcap(file, dpkt)
-    except dpkt.NeedData:
-        raise CaptureError(_CUT) from None
-    except (dpkt.Error, ValueError, struct.error) as error:
-        reason = str(error)[:80]  # dpkt quotes what it could not read, all of it
-        raise CaptureError(f"the capture is broken: {reason}") from None
-
-
-def library() -> ModuleType:
-    """Import dpkt now that it is needed: a transport stream is replayed without it.
-
-    Raises:
-        SetupError: it is not installed.
-    """
-    try:
-        import dpkt  # noqa: PLC0415
-        import dpkt.pcapng  # noqa: PLC0415
-    except ImportError:
-        hint = "make setup, or pip install dpkt"
-        raise SetupError(f"captures need the Python package dpkt: {hint}") from None
-    module: ModuleType = dpkt
-    return module
+    if not is_capture(head):
+        raise CaptureError("neither pcap nor pcapng")
+    read = _pcapng if head == _PCAPNG_MAGIC else _pcap
+    for record in read(_Bounded(file)):
+        if not 0 <= record.time < MAX_TIME:
+            raise CaptureError("the capture is broken: a time stamp out of range")
+        yield record
 
 
 class _Bounded:
@@ -112,99 +96,72 @@ class _Bounded:
         return data
 
 
-def _pcap(file: BinaryIO, dpkt: Any) -> Iterator[Record]:
-    reader = dpkt.pcap.Reader(_Bounded(file))
+def _pcap(file: _Bounded) -> Iterator[Record]:
+    reader = library().pcap.Reader(file)
     link = reader.datalink() & 0xFFFF  # above it: the length of the frame check sequence
     for time, frame in reader:
         yield Record(round(time * 10**9), link, frame)
 
 
-@dataclass(frozen=True, slots=True)
-class _Interface:
-    link: int
-    per_second: int = 10**6
-    offset: int = 0
-
-    def time(self, high: int, low: int) -> int:
-        """Nanoseconds since 1970 of a block's time stamp."""
-        return (high << 32 | low) * 10**9 // self.per_second + self.offset * 10**9
-
-
-def _pcapng(file: BinaryIO, dpkt: Any) -> Iterator[Record]:
-    bounded, order = _Bounded(file), "<"
-    interfaces = list[_Interface]()
-    while head := bounded.read(8):
+def _pcapng(file: _Bounded) -> Iterator[Record]:
+    order, interfaces = "<", list[tuple[int, int]]()
+    while head := file.read(8):
         if head[:4] == _PCAPNG_MAGIC:  # a section, which may have another byte order
-            head += bounded.exactly(4)
+            head += file.exactly(4)
             order = "<" if head[8:] == b"\x4d\x3c\x2b\x1a" else ">"
             interfaces.clear()
         kind, size = struct.unpack_from(order + "II", head)
-        block = head + bounded.exactly(size - len(head))
+        data = head + file.exactly(size - len(head))
         if kind == _INTERFACE:
-            interfaces.append(_interface(_decoded(dpkt, "InterfaceDescriptionBlock", order, block)))
-        elif kind in (_PACKET, _PACKET_OLD):
-            name = "EnhancedPacketBlock" if kind == _PACKET else "PacketBlock"
-            packet = _decoded(dpkt, name, order, block)
-            if packet.iface_id >= len(interfaces):
-                raise CaptureError(f"the capture is broken: no interface {packet.iface_id}")
-            interface = interfaces[packet.iface_id]
-            time = interface.time(packet.ts_high, packet.ts_low)
-            yield Record(time, interface.link, packet.pkt_data)
+            block = _block("InterfaceDescriptionBlock", order, data)
+            interfaces.append((block.linktype, _ticks_per_second(block)))
+        elif kind == _PACKET:
+            block = _block("EnhancedPacketBlock", order, data)
+            if block.iface_id >= len(interfaces):
+                raise CaptureError(f"the capture is broken: no interface {block.iface_id}")
+            link, per_second = interfaces[block.iface_id]
+            ticks = block.ts_high << 32 | block.ts_low
+            yield Record(ticks * 10**9 // per_second, link, block.pkt_data)
 
 
-def _decoded(dpkt: Any, name: str, order: str, block: bytes) -> Any:
-    try:
-        return getattr(dpkt.pcapng, name + ("LE" if order == "<" else ""))(block)
-    except dpkt.NeedData:
-        raise CaptureError("the capture is broken: a block too short for its content") from None
+def _block(name: str, order: str, data: bytes) -> Any:
+    block = decoded(getattr(library().pcapng, name + ("LE" if order == "<" else "")), data)
+    if block is None:
+        raise CaptureError("the capture is broken: a block that cannot be read")
+    return block
 
 
-def _interface(block: Any) -> _Interface:
-    per_second, offset = 10**6, 0
-    for option in block.opts:
+def _ticks_per_second(interface: Any) -> int:
+    for option in interface.opts:
         if option.code == _TSRESOL and len(option.data) == 1:
-            power = option.data[0] & 0x7F
-            per_second = (2 if option.data[0] & 0x80 else 10) ** power
-        elif option.code == _TSOFFSET and len(option.data) == 8:
-            offset = int.from_bytes(
-                option.data, "little" if block.__hdr_fmt__[0] == "<" else "big", signed=True
-            )
-    return _Interface(block.linktype, per_second, offset)
+            base, power = 2 if option.data[0] & 0x80 else 10, option.data[0] & 0x7F
+            return int(base**power)
+    return 10**6
 
 
-class Writer(Protocol):
-    """Writes IP packets to a capture."""
-
-    def write(self, time: int, packet: bytes) -> None:
-        """Append a packet that was seen at `time`, in nanoseconds since 1970."""
+Write = Callable[[int, bytes], object]
+"""Appends an IP packet to a capture: when it was seen, in nanoseconds since 1970, and its bytes."""
 
 
-class PcapWriter:
-    """pcap with nanosecond time stamps."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._writer = library().pcap.Writer(file, snaplen=SNAPLEN, linktype=LINK_RAW, nano=True)
-
-    def write(self, time: int, packet: bytes) -> None:
-        """Append a packet that was seen at `time`, in nanoseconds since 1970."""
-        self._writer.writepkt_time(packet, Decimal(time).scaleb(-9))
+def pcap(file: BinaryIO) -> Write:
+    """Begin a pcap file with nanoseconds."""
+    writer = library().pcap.Writer(file, snaplen=SNAPLEN, linktype=LINK_RAW, nano=True)
+    return lambda time, packet: writer.writepkt_time(packet, Decimal(time).scaleb(-9))
 
 
-class PcapngWriter:
-    """pcapng with nanosecond time stamps."""
+def pcapng(file: BinaryIO) -> Write:
+    """Begin a pcapng file with nanoseconds."""
+    ng = library().pcapng
+    suffix = "LE" if sys.byteorder == "little" else ""  # dpkt writes in the machine's order
+    option = getattr(ng, "PcapngOption" + suffix)
+    interface = getattr(ng, "InterfaceDescriptionBlock" + suffix)(
+        snaplen=SNAPLEN, linktype=LINK_RAW, opts=[option(code=_TSRESOL, data=b"\x09"), option()]
+    )
+    writer, block = ng.Writer(file, idb=interface), getattr(ng, "EnhancedPacketBlock" + suffix)
+    return lambda time, packet: writer.writepkt(
+        block(ts_high=time >> 32, ts_low=time & 0xFFFFFFFF, pkt_data=packet)
+    )
 
-    def __init__(self, file: BinaryIO) -> None:
-        ng = library().pcapng
-        suffix = "LE" if sys.byteorder == "little" else ""  # dpkt writes in the machine's order
-        option = getattr(ng, "PcapngOption" + suffix)
-        interface = getattr(ng, "InterfaceDescriptionBlock" + suffix)(
-            snaplen=SNAPLEN, linktype=LINK_RAW, opts=[option(code=_TSRESOL, data=b"\x09"), option()]
-        )
-        self._writer = ng.Writer(file, idb=interface)
-        self._block = getattr(ng, "EnhancedPacketBlock" + suffix)
 
-    def write(self, time: int, packet: bytes) -> None:
-        """Append a packet that was seen at `time`, in nanoseconds since 1970."""
-        self._writer.writepkt(
-            self._block(ts_high=time >> 32, ts_low=time & 0xFFFFFFFF, pkt_data=packet)
-        )
+FORMATS: dict[str, Callable[[BinaryIO], Write]] = {".pcap": pcap, ".pcapng": pcapng}
+"""How to begin a capture, by the ending of its name."""

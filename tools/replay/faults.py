@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from relaylib.media.mpegts import Timed
+from tools.replay.pacing import Timed
 
 MAX_HELD = 16
 """Datagrams that wait for one that is not reordered, before the next one has to be that."""

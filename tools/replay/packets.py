@@ -1,34 +1,26 @@
-"""UDP datagrams out of captured frames, and captured packets out of datagrams. Pure.
+"""UDP datagrams out of captured frames, and captured packets out of datagrams.
 
-Only the dozen header fields that lead to a UDP payload are looked at, here, by hand. The protocol
-classes of the capture library decode all else that they find in a frame as well, and let IndexError
-escape on frames that are broken in the right way; files are where broken frames are.
-
-A frame is not UDP (None), or too short for what its own headers say (`CutShortError`: most often
-the snapshot length of the capture), or a fragment of a datagram: `Reassembler` puts them together.
+dpkt decodes the headers. A frame that it cannot decode counts as not UDP, like ARP: the only damage
+that healthy captures have is a snapshot length, and that shows in the UDP length (`CutShortError`).
+Fragments are put together here, for dpkt leaves that to others.
 """
 
 import ipaddress
-import struct
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from relaylib.errors import RelayError
+from relaylib.errors import RelayError, SetupError
 
 LINK_RAW = 101
 """LINKTYPE_RAW (tcpdump.org/linktypes.html): the packet begins with its IP header."""
 
-_ETHERNET, _SLL, _SLL2 = 1, 113, 276
-_IP_LINKS = {LINK_RAW: 0, 12: 0, 14: 0, 228: 0, 229: 0, 0: 4, 108: 4}
-"""Link types where IP follows a header of this size: raw, and the loopback of the BSDs."""
-
-_IP_TYPES = (0x0800, 0x86DD)
-_VLAN_TYPES = (0x8100, 0x88A8, 0x9100)
+_RAW_LINKS = (LINK_RAW, 12, 14, 228, 229)
 
 _UDP = 17
 _FRAGMENT = 44
-_OPTIONS = (0, 43, 60)
-"""IPv6 hop-by-hop options, routing, destination options (RFC 8200, 4.1): stepped over."""
+"""Type of the IPv6 extension header of a fragment (RFC 8200, 4.5)."""
 
 _MAX_PENDING = 64
 """Datagrams being put together at once. Fragments of one follow each other; the rest are losses."""
@@ -69,9 +61,8 @@ class Datagram(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """An IP packet that carries UDP or, if `offset` or `more`, a fragment of it."""
+class Packet(NamedTuple):
+    """The payload of an IP packet that carries UDP or, if `offset` or `more`, a fragment of it."""
 
     source: bytes
     destination: bytes
@@ -86,80 +77,63 @@ def _show(address: bytes, port: int) -> str:
     return f"[{host}]:{port}" if host.version == 6 else f"{host}:{port}"
 
 
-def decode(link: int, frame: bytes) -> Packet | None:
-    """Find the IP packet in a captured frame; None if it is not UDP over IP.
+@cache
+def library() -> ModuleType:
+    """Import dpkt now that it is needed: a transport stream is replayed without it.
 
     Raises:
-        CutShortError: the frame ends before its headers say so.
-        UnknownLinkError: no frame of this link type can be read.
+        SetupError: it is not installed.
     """
     try:
-        start = _network(link, frame)
-        if start is None:
-            return None
-        match frame[start] >> 4:
-            case 4:
-                return _ipv4(frame[start:])
-            case 6:
-                return _ipv6(frame[start:])
-            case _:
-                return None
-    except (IndexError, struct.error):
-        raise CutShortError("headers cut short") from None
+        import dpkt  # noqa: PLC0415
+        import dpkt.pcapng  # noqa: PLC0415
+    except ImportError:
+        hint = "make setup, or pip install dpkt"
+        raise SetupError(f"captures need the Python package dpkt: {hint}") from None
+    module: ModuleType = dpkt
+    return module
 
 
-def _network(link: int, frame: bytes) -> int | None:
-    """Return where the IP header starts, or None if something else does."""
-    if link in _IP_LINKS:
-        return _IP_LINKS[link]
-    if link == _SLL:
-        (kind,), start = struct.unpack_from(">H", frame, 14), 16
-    elif link == _SLL2:
-        (kind,), start = struct.unpack_from(">H", frame, 0), 20
-    elif link == _ETHERNET:
-        (kind,), start = struct.unpack_from(">H", frame, 12), 14
-    else:
+def decoded(kind: Callable[[bytes], Any], data: bytes) -> Any | None:
+    """Let a class of dpkt decode; None for what it cannot.
+
+    dpkt raises its UnpackError, but on bytes that are broken in the right way IndexError,
+    struct.error, UnicodeDecodeError, AttributeError or RecursionError escape as well. Nothing but
+    the decoding of `data` happens in here, so whatever is raised means that `data` is broken.
+    """
+    try:
+        return kind(data)
+    except Exception:
+        return None
+
+
+def decode(link: int, frame: bytes) -> Packet | None:
+    """Find the IP packet in a captured frame; None if it is not UDP over IP, or broken.
+
+    Raises:
+        UnknownLinkError: no frame of this link type can be read.
+    """
+    dpkt, packet = library(), _network(link, frame)
+    if not isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6) or getattr(packet, "p", None) != _UDP:
+        return None
+    # Of a first fragment dpkt makes a UDP packet; its bytes are what was there.
+    whole = Packet(packet.src, packet.dst, bytes(packet.data))
+    if isinstance(packet, dpkt.ip.IP):
+        return whole._replace(ident=packet.id, offset=packet.offset * 8, more=bool(packet.mf))
+    if part := packet.extension_hdrs.get(_FRAGMENT):
+        return whole._replace(ident=part.id, offset=part.frag_off * 8, more=bool(part.m_flag))
+    return whole
+
+
+def _network(link: int, frame: bytes) -> object:
+    dpkt = library()
+    if link in _RAW_LINKS:
+        return decoded(dpkt.ip6.IP6 if frame[:1] >= b"\x60" else dpkt.ip.IP, frame)
+    bsd = dpkt.loopback.Loopback
+    kind = {0: bsd, 1: dpkt.ethernet.Ethernet, 108: bsd}.get(link)
+    if kind is None:
         raise UnknownLinkError(str(link))
-    while kind in _VLAN_TYPES:
-        (kind,), start = struct.unpack_from(">H", frame, start + 2), start + 4
-    return start if kind in _IP_TYPES else None
-
-
-def _ipv4(packet: bytes) -> Packet | None:
-    """RFC 791, 3.1."""
-    size, ident, place = struct.unpack_from(">HHH", packet, 2)
-    header = (packet[0] & 15) * 4
-    if packet[9] != _UDP or header < 20:
-        return None
-    end = size or len(packet)  # 0: segmentation was left to the network card
-    if len(packet) < max(end, header):
-        raise CutShortError(f"{len(packet)} of {end} bytes")
-    return Packet(
-        packet[12:16], packet[16:20], packet[header:end], ident, (place & 0x1FFF) * 8,
-        bool(place & 0x2000),
-    )  # fmt: skip
-
-
-def _ipv6(packet: bytes) -> Packet | None:
-    """RFC 8200, 3 and 4."""
-    size, kind = struct.unpack_from(">HB", packet, 4)
-    end = 40 + size if size else len(packet)
-    ident, place, at = 0, 0, 40
-    while kind in _OPTIONS or kind == _FRAGMENT:
-        if kind == _FRAGMENT:
-            kind, place, ident = struct.unpack_from(">BxHI", packet, at)
-            at += 8
-            if place & 0xFFF8:
-                break  # what follows is no header: it is from the middle of the datagram
-        else:
-            kind, at = packet[at], at + 8 + packet[at + 1] * 8
-    if kind != _UDP:
-        return None
-    if len(packet) < max(end, at):
-        raise CutShortError(f"{len(packet)} of {end} bytes")
-    return Packet(
-        packet[8:24], packet[24:40], packet[at:end], ident, place & 0xFFF8, bool(place & 1)
-    )
+    return getattr(decoded(kind, frame), "data", None)
 
 
 def datagram(packet: Packet) -> Datagram | None:
@@ -168,22 +142,27 @@ def datagram(packet: Packet) -> Datagram | None:
     Raises:
         CutShortError: the packet ends before its UDP length.
     """
-    if len(packet.payload) < 8:
+    udp = decoded(library().udp.UDP, packet.payload)
+    if udp is None:
         return None
-    source_port, port, size = struct.unpack_from(">HHH", packet.payload)
+    size = udp.ulen or len(packet.payload)  # 0: segmentation was left to the network card
     if size > len(packet.payload):
         raise CutShortError(f"{len(packet.payload)} of {size} bytes")
-    if 0 < size < 8:
+    if size < 8:
         return None
-    flow = Flow(packet.source, source_port, packet.destination, port)
-    return Datagram(flow, packet.payload[8 : size or None])
+    flow = Flow(packet.source, udp.sport, packet.destination, udp.dport)
+    return Datagram(flow, packet.payload[8:size])
 
 
 class Reassembler:
-    """Puts fragments together (RFC 791, 3.2; RFC 8200, 4.5)."""
+    """Puts fragments together (RFC 791, 3.2; RFC 8200, 4.5) that come in the order of sending.
+
+    Finding places for late ones is what makes reassembly slow and large, and captures of a LAN have
+    none: a datagram with a late fragment counts as incomplete. Work is linear, memory is bounded.
+    """
 
     def __init__(self) -> None:
-        self._pending: dict[tuple[bytes, bytes, int], dict[int, Packet]] = {}
+        self._pending: dict[tuple[bytes, bytes, int], bytearray] = {}
         self._given_up = 0
 
     def add(self, packet: Packet) -> Packet | None:
@@ -191,16 +170,17 @@ class Reassembler:
         if not packet.offset and not packet.more:
             return packet
         key = packet.source, packet.destination, packet.ident
-        parts = self._pending.setdefault(key, {})
-        parts[packet.offset] = packet
+        payload = self._pending.setdefault(key, bytearray())
+        if fits := packet.offset == len(payload):
+            payload += packet.payload
+        if not packet.more:
+            del self._pending[key]
+            self._given_up += not fits
+            return Packet(packet.source, packet.destination, bytes(payload)) if fits else None
         if len(self._pending) > _MAX_PENDING:
             del self._pending[next(iter(self._pending))]
             self._given_up += 1
-        payload = _joined(parts)
-        if payload is None:
-            return None
-        del self._pending[key]
-        return Packet(packet.source, packet.destination, payload)
+        return None
 
     @property
     def incomplete(self) -> int:
@@ -208,40 +188,22 @@ class Reassembler:
         return self._given_up + len(self._pending)
 
 
-def _joined(parts: dict[int, Packet]) -> bytes | None:
-    """Join fragments that follow each other from the first to the last; None if some is missing."""
-    pieces, at = list[bytes](), 0
-    while part := parts.get(at):
-        pieces.append(part.payload)
-        at += len(part.payload)
-        if not part.more:
-            return b"".join(pieces)
-        if not part.payload:
-            break
-    return None
-
-
 def encode(message: Datagram) -> bytes:
     """Make the IP packet of a datagram as it was on the wire: headers, lengths, checksums.
 
     What a socket does not tell is filled in with what senders usually have: TTL 64, no options.
     """
-    flow, payload = message
-    size = 8 + len(payload)
-    header = struct.pack(">HHHH", flow.source_port, flow.destination_port, size, 0)
-    pseudo = flow.source + flow.destination + struct.pack(">HH", _UDP, size)
-    udp = header[:6] + _checksum(pseudo + header + payload) + payload
-    if len(flow.source) == 16:
-        return struct.pack(">IHBB", 6 << 28, size, _UDP, 64) + flow.source + flow.destination + udp
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + size, 0, 0x4000, 64, _UDP, 0)
-    addresses = flow.source + flow.destination
-    return ip[:10] + _checksum(ip + addresses) + addresses + udp
-
-
-def _checksum(data: bytes) -> bytes:
-    """RFC 1071. A ones' complement sum is the remainder by 65535, which a big integer has fast.
-
-    Of its two zeros the result is never 0, which in UDP would mean "no checksum", but 0xFFFF.
-    """
-    total = int.from_bytes(data + b"\0" * (len(data) % 2), "big") % 0xFFFF
-    return (0xFFFF - total).to_bytes(2, "big")
+    dpkt, flow = library(), message.flow
+    udp = dpkt.udp.UDP(
+        sport=flow.source_port, dport=flow.destination_port,
+        ulen=8 + len(message.payload), data=message.payload,
+    )  # fmt: skip
+    ends = {"src": flow.source, "dst": flow.destination, "data": udp}
+    if len(flow.source) == 4:
+        return bytes(dpkt.ip.IP(p=_UDP, df=1, **ends))
+    packet = dpkt.ip6.IP6(nxt=_UDP, hlim=64, plen=udp.ulen, **ends)
+    data = bytes(packet)
+    if not udp.sum:  # dpkt forgets that over IPv6, too, 0 would mean no checksum
+        udp.sum = 0xFFFF
+        data = bytes(packet)
+    return data

@@ -1,6 +1,6 @@
-"""What fake_vlc and capture share: argument types, one-line errors, signals, the progress line.
+"""What the programs here share: argument types, one-line errors, signals, the progress line.
 
-Both are programs that people stop with Ctrl-C, so SIGINT and SIGTERM are a condition to wait for
+They are programs that people stop with Ctrl-C, so SIGINT and SIGTERM are a condition to wait for
 (`Interruption`) and not an exception: an exception would come in the middle of a write as well, and
 leave half a record at the end of a capture.
 """
@@ -19,6 +19,10 @@ from typing import Any, Self
 
 from relaylib.cli import number
 from relaylib.errors import SetupError
+
+
+class ReplayError(SetupError):
+    """A file that cannot be replayed as asked; `str()` says why, without the name of the file."""
 
 
 def run(program: str, main: Callable[[], int]) -> int:

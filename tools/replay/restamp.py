@@ -8,23 +8,18 @@ the second pass on the clocks (PCR, PTS, DTS) and the counters go on from where 
 pass is passed on untouched, byte for byte.
 """
 
-from collections.abc import Iterator
+from relaylib.media import mpegts
+from relaylib.media.mpegts import PTS_WRAP
 
-from relaylib.media.mpegts import pcr_of, pid_of
-
-WRAP = 1 << 33
-"""PTS, DTS and the base of the PCR count 90 kHz ticks modulo this."""
+_PCR_PER_PTS = mpegts.PCR_HZ // mpegts.PTS_HZ
 
 _MAX_PAUSE = 90_000
 """Ticks by which the pictures may outlast the clock of the file; more means that one of them jumped
 and the clock alone is believed."""
 
-_BARE = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
-"""Stream IDs whose PES packets have no header with times (table 2-21)."""
-
 
 class _Track:
-    """A clock in the stream: its first and latest value, and its latest step, in 90 kHz ticks."""
+    """A clock in the stream: its first and latest value and its latest step, in ticks of PTS_HZ."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -36,12 +31,12 @@ class _Track:
         if self._first is None:
             self._first = value
         else:
-            self._step = (value - self._last) % WRAP
+            self._step = (value - self._last) % PTS_WRAP
         self._last = value
 
     def span(self) -> int:
         """Ticks from the first value to where the next one is due."""
-        return 0 if self._first is None else (self._last - self._first + self._step) % WRAP
+        return 0 if self._first is None else (self._last - self._first + self._step) % PTS_WRAP
 
 
 class Restamper:
@@ -60,78 +55,51 @@ class Restamper:
         if not self._passes:
             self._period = self._measure()
         self._passes += 1
-        self._shift = self._passes * self._period % WRAP
+        self._shift = self._passes * self._period % PTS_WRAP
         self._offsets.clear()
 
     def _measure(self) -> int:
         period = self._pcr.span() if self._pcr else 0
         if self._video:
-            longer = (self._video.span() - period) % WRAP
+            longer = (self._video.span() - period) % PTS_WRAP
             if not self._pcr or longer <= _MAX_PAUSE:
                 period += longer
-        return period % WRAP
+        return period % PTS_WRAP
 
     def rewrite(self, packet: bytes) -> bytes:
         """Return the packet as it has to be sent in this pass."""
-        pid = pid_of(packet)
         if not self._passes:
-            self._observe(pid, packet)
+            self._observe(packet)
             return packet
         out = bytearray(packet)
-        for at in _stamps(packet):
-            _write_stamp(out, at, (_read_stamp(packet, at) + self._shift) % WRAP)
-        if (pcr := pcr_of(packet)) is not None:
-            base = (pcr // 300 + self._shift) % WRAP
+        if pes := mpegts.pes_header(packet):
+            for at in pes.stamps:
+                _write_stamp(out, at, (mpegts.stamp(packet, at) + self._shift) % PTS_WRAP)
+        if (pcr := mpegts.pcr(packet)) is not None:
+            base = (pcr // _PCR_PER_PTS + self._shift) % PTS_WRAP
             out[6:11] = (base << 7 | packet[10] & 0x7F).to_bytes(5, "big")
-        out[3] = packet[3] & 0xF0 | self._count(pid, packet)
+        out[3] = packet[3] & 0xF0 | self._count(packet)
         return bytes(out)
 
-    def _observe(self, pid: int, packet: bytes) -> None:
-        self._counters[pid] = packet[3] & 0x0F
-        if (pcr := pcr_of(packet)) is not None:
+    def _observe(self, packet: bytes) -> None:
+        pid = mpegts.pid(packet)
+        self._counters[pid] = mpegts.counter(packet)
+        if (pcr := mpegts.pcr(packet)) is not None:
             self._pcr = self._pcr or _Track(pid)
             if self._pcr.pid == pid:
-                self._pcr.add(pcr // 300)
-        if (stamps := list(_stamps(packet))) and _is_video(packet):
+                self._pcr.add(pcr // _PCR_PER_PTS)
+        if (pes := mpegts.pes_header(packet)) and pes.is_video:
             self._video = self._video or _Track(pid)
             if self._video.pid == pid:
-                self._video.add(_read_stamp(packet, stamps[-1]))
+                self._video.add(mpegts.stamp(packet, pes.stamps[-1]))
 
-    def _count(self, pid: int, packet: bytes) -> int:
-        """Return the continuity counter: it counts the packets with a payload (2.4.3.3)."""
-        counter = packet[3] & 0x0F
+    def _count(self, packet: bytes) -> int:
+        pid, counter = mpegts.pid(packet), mpegts.counter(packet)
         if pid not in self._offsets:
-            due = self._counters.get(pid, counter) + (1 if packet[3] & 0x10 else 0)
+            due = self._counters.get(pid, counter) + mpegts.has_payload(packet)
             self._offsets[pid] = due - counter
         self._counters[pid] = (counter + self._offsets[pid]) & 0x0F
         return self._counters[pid]
-
-
-def _payload(packet: bytes) -> int:
-    """Return the offset of the payload."""
-    return 5 + packet[4] if packet[3] & 0x20 else 4
-
-
-def _stamps(packet: bytes) -> Iterator[int]:
-    """Yield the offsets of the PTS, and of the DTS if there is one (2.4.3.6)."""
-    at = _payload(packet)
-    starts = packet[1] & 0x40 and packet[3] & 0xD0 == 0x10  # a PES packet or table, not scrambled
-    room = len(packet) - at - 9
-    if not starts or room < 5 or packet[at : at + 3] != b"\0\0\1" or packet[at + 3] in _BARE:
-        return
-    if packet[at + 7] & 0x80:
-        yield at + 9
-        if packet[at + 7] & 0x40 and room >= 10:
-            yield at + 14
-
-
-def _is_video(packet: bytes) -> bool:
-    return packet[_payload(packet) + 3] & 0xF0 == 0xE0
-
-
-def _read_stamp(packet: bytes, at: int) -> int:
-    a, b, c, d, e = packet[at : at + 5]
-    return (a & 0x0E) << 29 | b << 22 | (c & 0xFE) << 14 | d << 7 | e >> 1
 
 
 def _write_stamp(packet: bytearray, at: int, value: int) -> None:

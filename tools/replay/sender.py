@@ -18,6 +18,9 @@ from tools.replay.program import Interruption, Progress, rate, say
 MAX_LAG_NS = 100_000_000
 """A stall that is made up for by sending faster. Players buffer more than this."""
 
+MAX_WAIT_S = 3600.0
+"""Seconds waited in one go: select(2) refuses the centuries that a capture's clock can claim."""
+
 SEND_BUFFER = 1 << 20
 """Bytes: room for the largest frame of a fast stream in one burst, as captures may have it."""
 
@@ -79,11 +82,12 @@ class Sender:
         `speed` is what the due times were divided by: progress shows the position in the stream.
         """
         for due, payload in datagrams:
-            wait = self.schedule.wait(due, time.monotonic_ns())
-            if wait > 0:
-                interruption.wait(wait / 1e9)
+            while (wait := self.schedule.wait(due, time.monotonic_ns())) > 0:
+                interruption.wait(min(wait / 1e9, MAX_WAIT_S))
+                if interruption.signum is not None:
+                    return
             if interruption.signum is not None:
-                break
+                return
             if payload is not None:
                 self._send(payload)
             self._position = due / 1e9 * speed

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program, need, wait_for
+from tools.lab.process import Program, wait_for
 from tools.lab.sockets import udp_socket
 from tools.replay.captures import records
 from tools.replay.packets import Datagram, Flow, datagram, decode
@@ -52,12 +51,11 @@ def read(file: Path) -> list[tuple[int, Datagram]]:
 
 
 def payloads(file: Path) -> list[bytes]:
-    """Return the payloads in a capture."""
     return [message.payload for _, message in read(file)]
 
 
 def gaps(file: Path) -> list[int]:
-    """Return the times between datagrams in nanoseconds."""
+    """The times between datagrams, in nanoseconds."""
     return [later - earlier for (earlier, _), (later, _) in pairwise(read(file))]
 
 
@@ -75,27 +73,23 @@ def send_like_an_encoder(port: int, datagrams: list[bytes]) -> None:
             time.sleep(max(0.0, due - time.monotonic()))
 
 
-@pytest.mark.parametrize(("first", "second"), [("a.pcap", "b.pcapng"), ("a.pcapng", "b.pcap")])
-def test_a_replayed_capture_has_the_same_bytes_and_gaps(
-    tmp_path: Path, first: str, second: str
-) -> None:
-    """Recorded, replayed and recorded again: equal datagrams, gaps within 2 ms at the median."""
-    rng = random.Random(9)
-    sizes = [0, 1, 65507, *rng.choices((0, 1, 188, 1316, 1328, 1472, 9000), k=147)]
+def test_a_replayed_capture_has_the_same_bytes_and_gaps(tmp_path: Path) -> None:
+    """Recorded, replayed and recorded again: equal datagrams, and pauses where pauses were."""
+    first, second, rng = tmp_path / "a.pcap", tmp_path / "b.pcapng", random.Random(9)
+    sizes = [0, 1, 65507, *rng.choices((0, 1, 188, 1316, 1328, 1472, 9000), k=47)]
     sent = [rng.randbytes(size) for size in sizes]
-    with Capture(tmp_path / first, "--count", str(len(sent))) as original:
+    with Capture(first, "--count", str(len(sent))) as original:
         sender = threading.Thread(target=send_like_an_encoder, args=(original.port, sent))
         sender.start()
         assert original.wait() == 0
         sender.join()
-    with Capture(tmp_path / second, "--count", str(len(sent))) as copy:
-        words = ("127.0.0.1", str(copy.port), tmp_path / first)
-        with Program(*FAKE_VLC, *words) as replay:
+    with Capture(second, "--count", str(len(sent))) as copy:
+        with Program(*FAKE_VLC, "127.0.0.1", str(copy.port), first) as replay:
             assert replay.wait() == 0
         assert copy.wait() == 0
-    assert payloads(tmp_path / first) == payloads(tmp_path / second) == sent
-    pairs = zip(gaps(tmp_path / first), gaps(tmp_path / second), strict=True)
-    assert statistics.median(abs(a - b) for a, b in pairs) < 2_000_000
+    assert payloads(first) == payloads(second) == sent
+    differences = [abs(a - b) for a, b in zip(gaps(first), gaps(second), strict=True)]
+    assert statistics.median(differences) < 8_000_000  # a pause takes at least 20 ms
 
 
 def test_times_are_those_of_arrival(tmp_path: Path) -> None:
@@ -114,8 +108,7 @@ def test_times_are_those_of_arrival(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_records_who_sent_to_whom(tmp_path: Path, host: str) -> None:
-    """Addresses and ports are those of the wire, over IPv4 and IPv6, and tcpdump agrees."""
-    need("tcpdump")
+    """Addresses and ports are those of the wire, over IPv4 and IPv6."""
     file = tmp_path / "c.pcap"
     wildcard = "::" if ":" in host else "0.0.0.0"
     with Capture(file, "--host", wildcard, "--count", "1") as capture, udp_socket(host) as sender:
@@ -123,9 +116,6 @@ def test_records_who_sent_to_whom(tmp_path: Path, host: str) -> None:
         assert capture.wait() == 0
         source, packed = sender.getsockname()[1], socket.inet_pton(sender.family, host)
     assert read(file)[0][1] == Datagram(Flow(packed, source, packed, capture.port), b"hello")
-    words = ["tcpdump", "-nvvtr", str(file)]
-    shown = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout
-    assert f"{host}.{source} > {host}.{capture.port}: [udp sum ok] UDP, length 5" in shown
 
 
 def test_records_a_multicast_group(tmp_path: Path) -> None:
@@ -154,16 +144,6 @@ def test_a_signal_ends_a_recording_that_is_complete(tmp_path: Path, signum: int)
     assert payloads(file) == [bytes((index,)) * 1316 for index in range(100)]
     assert capture.stderr[1].startswith("recorded 100 datagrams, 131.6 kB in ")
     assert len(capture.stderr) == 2
-
-
-def test_a_recording_that_is_killed_has_what_arrived(tmp_path: Path) -> None:
-    """What arrived before a lull is in the file, whatever happens then."""
-    file = tmp_path / "c.pcapng"
-    with Capture(file) as capture, udp_socket() as sender:
-        sender.sendto(b"early", ("127.0.0.1", capture.port))
-        wait_for(lambda: file.stat().st_size > 100, "the datagram to be in the file")
-        capture.stop(signal.SIGKILL)
-    assert payloads(file) == [b"early"]
 
 
 def test_stops_after_the_time_asked_for(tmp_path: Path) -> None:
@@ -225,22 +205,15 @@ def test_bad_input_is_one_line(words: list[str], status: int, line: str) -> None
     assert line in program.stderr[0]
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    """A file that cannot be written ends the recording with its reason and no traceback."""
-    file = tmp_path / "c.pcap"
-    file.symlink_to("/dev/full")
-    with Program(*CAPTURE, "0", file) as program:
-        assert program.wait() == 1
-    assert program.stderr == [f"capture.py: cannot record to {file}: No space left on device\n"]
-
-
-def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
-    """A pipe that nobody reads would keep the program waiting, whatever signal comes."""
-    file = tmp_path / "c.pcap"
-    os.mkfifo(file)
-    with Program(*CAPTURE, "0", file) as program:
-        assert program.wait() == 1
-    assert program.stderr == [f"capture.py: cannot record to {file}: a named pipe\n"]
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A full disk ends the recording; a named pipe, which would wait for a reader, is refused."""
+    full, pipe = tmp_path / "full.pcap", tmp_path / "pipe.pcap"
+    full.symlink_to("/dev/full")
+    os.mkfifo(pipe)
+    for file, why in ((full, "No space left on device"), (pipe, "a named pipe")):
+        with Program(*CAPTURE, "0", file) as program:
+            assert program.wait() == 1
+        assert program.stderr == [f"capture.py: cannot record to {file}: {why}\n"]
 
 
 def test_a_busy_port_is_one_line_and_costs_no_file(tmp_path: Path) -> None:
@@ -254,15 +227,6 @@ def test_a_busy_port_is_one_line_and_costs_no_file(tmp_path: Path) -> None:
     line = f"capture.py: cannot listen at 127.0.0.1:{port}: Address already in use\n"
     assert program.stderr == [line]
     assert file.read_bytes() == b"precious"
-
-
-def test_help_shows_examples() -> None:
-    """--help gives a line to copy for each use."""
-    with Program(*CAPTURE, "--help") as program:
-        assert program.wait() == 0
-    text = "".join(program.stdout)
-    for word in ("--group 239.1.1.1", "--seconds 10", "--count 1000", "fake_vlc.py"):
-        assert word in text
 
 
 def test_captures_need_dpkt_and_say_so(tmp_path: Path) -> None:

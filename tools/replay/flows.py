@@ -1,16 +1,16 @@
-"""From a file to datagrams or packets: what is in it, which flow of it, in how many passes.
+"""The flows of a capture: which there are, which one is meant, and its datagrams.
 
 A capture is read twice: once to know its flows and what is wrong with it, so that all there is to
 say is said before the first datagram leaves, and then once per replay. It is never rewritten, also
-not at the seam of a loop: byte for byte is its purpose. A transport stream is (see `restamp`).
+not at the seam of a loop: byte for byte is its purpose.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from relaylib.media.mpegts import MediaError, PacketReader, Timed
 from tools.replay.captures import CaptureError, records
+from tools.replay.pacing import Timed
 from tools.replay.packets import (
     CutShortError,
     Datagram,
@@ -20,8 +20,8 @@ from tools.replay.packets import (
     datagram,
     decode,
 )
-from tools.replay.program import amount
-from tools.replay.restamp import Restamper
+from tools.replay.program import ReplayError, amount
+from tools.replay.transport import rewind
 
 _SEAM_NS = 20_000_000
 """Pause between the passes of a capture that is too short to tell its own pace."""
@@ -30,6 +30,7 @@ _LISTED = 10
 """Flows that are worth a line on the screen."""
 
 _SNAPLEN_HINT = "capture with tcpdump -s 0"
+_LINK_HINT = "capture on one interface, not on 'any'"
 
 
 @dataclass(slots=True)
@@ -44,7 +45,6 @@ class Tally:
     octets: int = 0
 
     def add(self, time: int, payload: bytes) -> None:
-        """Count a datagram."""
         self.duration += max(0, time - self.last)
         self.last = time
         self.datagrams += 1
@@ -65,14 +65,14 @@ class Survey:
     """Frames that are not UDP."""
     cut_short: int = 0
     incomplete: int = 0
-    """Fragmented datagrams of which a part is missing."""
+    """Fragmented datagrams of which a part is missing or late."""
     links: set[str] = field(default_factory=set)
     """Link types that could not be read."""
     error: str = ""
     """Why reading stopped before the end of the file."""
 
     def ranked(self) -> list[tuple[Flow, Tally]]:
-        """Return the flows, the largest first."""
+        """The flows, the largest first."""
         return sorted(self.flows.items(), key=lambda item: -item[1].octets)
 
     def warnings(self) -> Iterator[str]:
@@ -82,7 +82,7 @@ class Survey:
         if self.cut_short:
             yield f"{self.cut_short} packets are cut short and left out ({_SNAPLEN_HINT})"
         if self.incomplete:
-            yield f"{self.incomplete} datagrams miss fragments and are left out"
+            yield f"{self.incomplete} datagrams miss fragments, or have them out of order: left out"
 
 
 def _datagrams(file: BinaryIO, survey: Survey) -> Iterator[tuple[int, Datagram]]:
@@ -112,14 +112,14 @@ def survey_capture(file: BinaryIO) -> Survey:
     """Read a capture once, from the start.
 
     Raises:
-        MediaError: there is no UDP datagram to replay in it.
+        ReplayError: there is no UDP datagram to replay in it.
     """
     survey = Survey()
     for time, message in _datagrams(file, survey):
         tally = survey.flows.setdefault(message.flow, Tally(time, time))
         tally.add(time, message.payload)
     if not survey.flows:
-        raise MediaError(_why_nothing(survey))
+        raise ReplayError(_why_nothing(survey))
     return survey
 
 
@@ -129,7 +129,8 @@ def _why_nothing(survey: Survey) -> str:
     if survey.cut_short:
         return f"every UDP packet of the capture is cut short ({_SNAPLEN_HINT})"
     if survey.links:
-        return f"no UDP in the capture: link type {', '.join(survey.links)} is not supported"
+        links = ", ".join(sorted(survey.links))
+        return f"no UDP in the capture: link type {links} is not supported ({_LINK_HINT})"
     if survey.other:
         return f"no UDP in the capture ({survey.other} packets of other kinds)"
     return "the capture is empty"
@@ -141,7 +142,7 @@ def choose(survey: Survey, wanted: str | None) -> Flow:
     `wanted` is a rank in the listing (1 is the largest), or the address and port of one end.
 
     Raises:
-        MediaError: there is no such flow, or more than one; the message lists what there is.
+        ReplayError: there is no such flow, or more than one; the message lists what there is.
     """
     ranked = [flow for flow, _ in survey.ranked()]
     if wanted is None:
@@ -153,7 +154,7 @@ def choose(survey: Survey, wanted: str | None) -> Flow:
         return matching[0]
     matches = f"{len(matching)} flows match" if matching else "no flow matches"
     known = ", ".join(f"{rank}: {flow}" for rank, flow in enumerate(ranked[:_LISTED], 1))
-    raise MediaError(f"{matches} --flow {wanted!r}; there are {known}")
+    raise ReplayError(f"{matches} --flow {wanted!r}; there are {known}")
 
 
 def listing(survey: Survey) -> Iterator[str]:
@@ -177,45 +178,3 @@ def replay_capture(file: BinaryIO, flow: Flow, tally: Tally, loop: bool) -> Iter
         if not loop or empty:
             return
         due, previous = due + tally.gap, tally.first
-
-
-class TransportFile:
-    """Iterates over the packets of a transport stream, in one pass or in a seamless loop."""
-
-    def __init__(self, file: BinaryIO, loop: bool) -> None:
-        self._file = file
-        self._loop = loop
-        self.skipped = 0
-        """Bytes of the file that belong to no packet."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield packets.
-
-        Raises:
-            MediaError: there are none, or the loop needs a second pass over what is no real file.
-        """
-        restamper = Restamper()
-        while True:
-            reader, empty = PacketReader(self._file), True
-            for packet in reader:
-                empty = False
-                yield restamper.rewrite(packet)
-            if empty:
-                raise MediaError("neither MPEG-TS nor a capture (pcap, pcapng)")
-            self.skipped = reader.skipped
-            if not self._loop:
-                return
-            rewind(self._file)
-            restamper.rewind()
-
-
-def rewind(file: BinaryIO) -> None:
-    """Go back to the start of the file.
-
-    Raises:
-        MediaError: it is a pipe or the like.
-    """
-    try:
-        file.seek(0)
-    except OSError:
-        raise MediaError("a pipe cannot be read twice: use a file") from None

@@ -1,0 +1,46 @@
+"""Transport stream packets for tests, built field by field."""
+
+MS = 27_000
+"""PCR ticks in a millisecond."""
+
+
+def ts_packet(
+    pid: int = 256,
+    counter: int = 0,
+    pcr: int | None = None,
+    payload: bytes = b"",
+    *,
+    jump: bool = False,
+    start: bool = False,
+    scrambled: bool = False,
+) -> bytes:
+    """Build a packet; `jump` sets the discontinuity indicator, `start` the payload unit start."""
+    field = b""
+    if pcr is not None:
+        base, extension = divmod(pcr, 300)
+        flags = 0x10 | (0x80 if jump else 0)
+        field = bytes((flags,)) + (base << 15 | 0x7E00 | extension).to_bytes(6, "big")
+    stuffing = 183 - len(field) - len(payload)
+    field += b"" if field or stuffing <= 0 else b"\0"
+    field = field.ljust(183 - len(payload), b"\xff")
+    control = (0x80 if scrambled else 0) | 0x20 | (0x10 if payload else 0) | counter & 15
+    head = bytes((0x47, (0x40 if start else 0) | pid >> 8, pid & 255, control, len(field)))
+    return head + field + payload
+
+
+def pes(pts: int, dts: int, stream: int = 0xE0) -> bytes:
+    """Build the beginning of a PES packet with both time stamps."""
+    head = bytes((0, 0, 1, stream, 0, 0, 0x80, 0xC0, 10))
+    return head + _stamp(3, pts) + _stamp(1, dts) + b"x" * 20
+
+
+def _stamp(prefix: int, value: int) -> bytes:
+    """Spread 33 bits over 5 bytes, three marker bits between them (2.4.3.7)."""
+    high, middle, low = value >> 30, value >> 15 & 0x7FFF, value & 0x7FFF
+    bits = prefix << 36 | high << 33 | 1 << 32 | middle << 17 | 1 << 16 | low << 1 | 1
+    return bits.to_bytes(5, "big")
+
+
+def stream(count: int) -> list[bytes]:
+    """Packets that are all different, with the sync byte nowhere else."""
+    return [ts_packet(payload=index.to_bytes(2, "big") * 90) for index in range(1000, 1000 + count)]
