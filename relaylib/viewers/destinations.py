@@ -40,15 +40,15 @@ class Destinations:
         if output is None or output.destination != destination:
             output = self._open(viewer, destination)
             self._owners[destination] = viewer
-            log.info("subscribed", client=viewer.name, destination=show(destination))
-        elif output.lane is None:
+            log.info("output_added", client=viewer.name, destination=show(destination))
+        elif output.paused:
             log.info("resumed", client=viewer.name, destination=show(destination))
         self._fanout.resume(output)
         return output
 
     def restore(self, viewer: Viewer, saved: OutputState) -> Output:
         """Go on with a output of the previous program."""
-        output = self._fanout.restore(saved)
+        output = self._fanout.restore(saved, viewer.player_refused)
         self._owners[output.destination] = viewer
         return output
 
@@ -59,7 +59,7 @@ class Destinations:
                 message = f"destino no valido: {where} es la entrada del relay"
                 raise DeclinedError(message, "destination_loop")
             local = unmapped(viewer.connection.sock.getsockname())
-            return Output(destination, open_socket(destination, local))
+            return Output(destination, open_socket(destination, local), viewer.player_refused)
         except OSError as error:
             reason = "sin descriptores" if error.errno in NO_DESCRIPTOR else "sin ruta"
             message = f"no se puede enviar a {show(destination)}: {reason}"
@@ -77,14 +77,10 @@ class Destinations:
         self._loop.call_soon(output.sock.close)
         del self._owners[output.destination]
         log.info(
-            "unsubscribed",
+            "output_removed",
             client=viewer.name,
             destination=show(output.destination),
-            sent=output.sent,
-            dropped=output.dropped,
-            refused=output.refused,
+            sent=output.counters.sent,
+            dropped=output.counters.dropped,
+            unreachable=output.counters.unreachable,
         )
-
-    def player_refused(self, output: Output) -> None:
-        """Tell the session that its player's port stayed closed."""
-        self._owners[output.destination].player_refused()

@@ -183,7 +183,7 @@ class Viewer:
         if self.output is not None:
             self._server.fanout.update_counters(self.output)
             destination = show(self.output.destination)
-            sent, lost = self.output.sent, self.output.lost
+            sent, lost = self.output.counters.sent, self.output.counters.lost
         return commands.ok(
             f"estado={self.state.value} destino={destination} enviados={sent} perdidos={lost}"
         )

@@ -34,7 +34,7 @@ def test_resets_in_the_middle_of_a_line() -> None:
     outcome = besiege("resets", SECONDS)
     assert outcome.counts["resets"] == 500
     events = [event["event"] for event in outcome.log]
-    assert events.count("subscribed") - 20 == events.count("unsubscribed") - 20 > 0
+    assert events.count("output_added") - 20 == events.count("output_removed") - 20 > 0
 
 
 @pytest.mark.parametrize("name", ["commands", "nonsense", "moving"])
@@ -71,7 +71,7 @@ def test_a_stranger_floods_the_ingest() -> None:
     outcome = besiege("stranger", SECONDS)
     [stopped] = [event for event in outcome.log if event["event"] == "stopped"]
     assert outcome.counts["datagrams"] > 10_000
-    assert stopped["strangers"] >= 0.9 * outcome.counts["datagrams"]
+    assert stopped["rejected"] >= 0.9 * outcome.counts["datagrams"]
     assert stopped["received"] == outcome.sent
 
 
@@ -97,6 +97,6 @@ def test_a_clock_that_jumps() -> None:
     days = {event["timestamp"][:10] for event in outcome.log}
     assert len(days) > 1
     assert {event["event"] for event in outcome.log} - {"ingest_silent"} == {
-        "listening", "client_connected", "subscribed", "ingest_started", "source_locked",
-        "client_gone", "shutting_down", "unsubscribed", "stopped",
+        "listening", "client_connected", "output_added", "ingest_started", "source_locked",
+        "client_gone", "shutting_down", "output_removed", "stopped",
     }  # fmt: skip

@@ -144,7 +144,7 @@ def test_a_killed_client_ends_its_stream_alone(scene: Scene) -> None:
     player.settimeout(PATIENCE)
     player.recv(65536)
     controls.stop(signal.SIGKILL)
-    gone = scene.relay.wait_event("unsubscribed", destination=f"127.0.0.1:{port}")
+    gone = scene.relay.wait_event("output_removed", destination=f"127.0.0.1:{port}")
     assert gone["sent"] > 0
     scene.relay.wait_event("client_gone", client=gone["client"])
     player.setblocking(False)

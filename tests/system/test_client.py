@@ -55,7 +55,7 @@ def test_commands_may_come_from_a_file(relay: Relay) -> None:
         status, out, err = run("127.0.0.1", str(relay.port), "5004", stdin=script)
     assert (status, err) == (0, "")
     assert out == report("inactivo") + "OK\n" + report("transmitiendo", 7000) + "OK\n"
-    relay.wait_event("unsubscribed")
+    relay.wait_event("output_removed")
 
 
 def test_empty_input_connects_and_leaves(relay: Relay) -> None:

@@ -219,5 +219,5 @@ def test_asking_again_for_the_same_port(shared_relay: Relay) -> None:
     shared_relay.wait_event("client_gone", client=client)
     told = [event["event"] for event in shared_relay.log if event.get("client") == client]
     assert told == [
-        "client_connected", "subscribed", "paused", "resumed", "unsubscribed", "client_gone",
+        "client_connected", "output_added", "paused", "resumed", "output_removed", "client_gone",
     ]  # fmt: skip

@@ -68,7 +68,7 @@ def test_ten_restarts_cost_nobody_anything(relay: Relay) -> None:
         stream = stack.enter_context(Stream(relay.ingest_port))
         with Typing(house.typists):
             relay.wait_event("ingest_started")
-            relay.wait_event("subscribed", 40)
+            relay.wait_event("output_added", 40)
             before = descriptors(relay)
             for _ in range(RESTARTS):
                 restart(relay)

@@ -82,7 +82,7 @@ def test_a_narrower_allow_is_for_those_who_are_there_too(tmp_path: Path) -> None
         assert viewer.reply() == "ERROR acceso no permitido desde 127.0.0.1"
         assert viewer.reply() == ""
         wait_for(lambda: encoder.send(b"more") and relay.events("source_rejected"), "the refusal")
-        assert relay.wait_event("source_rejected")["reason"] == "not allowed"
+        assert relay.wait_event("source_rejected")["reason"] == "not_allowed"
         with udp_socket("127.0.0.9") as other:
             other.sendto(b"allowed", ("127.0.0.1", relay.ingest_port))
             relay.wait_event("ingest_started", count=2)

@@ -15,7 +15,8 @@ from relaylib.net.address import bind_pair
 from relaylib.net.loop import Loop
 from relaylib.protocol import commands
 from relaylib.protocol.session import State
-from relaylib.stream.fanout import REFUSED_LIMIT, Fanout
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations
 from relaylib.viewers.access import Access, Limits
 from relaylib.viewers.server import Server
@@ -34,7 +35,6 @@ class Desk:
         self.listener, self.ingest = bind_pair("127.0.0.1", 0, None)
         name = self.ingest.getsockname()
         self.server = Server(self.loop, self.listener, self.fanout, name, Config())
-        self.fanout.on_refused = self.server.destinations.player_refused
         self.peers: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
@@ -89,7 +89,7 @@ def test_a_player_that_stays_closed_pauses_the_session(desk: Desk) -> None:
     assert desk.ask(peer, f"CONECTAR {port}") == "OK\n"
     runs, now = runs_of([b"x" * 1316]), 0.0
     with capture_logs() as logs:
-        while desk.fanout.forwarded < (REFUSED_LIMIT + 2) / 0.02:
+        while desk.fanout.forwarded < (CLOSED_LIMIT + 2) / 0.02:
             now += 0.02
             desk.fanout.forward(runs, now)
     [paused] = [event for event in logs if event["event"] == "paused"]
