@@ -44,7 +44,7 @@ class SocketsState:
     """What a restart hands over.
 
     `connectable`: the stream's socket may be connected. `compare`: what is read from it may be
-    anybody's. `standby_drops` is the kernel's count of drops on the standby socket at the last look.
+    anybody's. `standby_drops` is the kernel's count of drops on the standby socket when last asked.
     """
 
     stream: Descriptor
@@ -55,7 +55,7 @@ class SocketsState:
 
 
 class IngestSockets:
-    """The sockets and their state, which see above; it reads nothing and watches nothing.
+    """The sockets, and the state they are in; see the drawing. It reads and watches nothing itself.
 
     A `shared` socket is held by somebody else, too, who will want it as it was: never connected.
     """

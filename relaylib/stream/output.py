@@ -23,8 +23,8 @@ pile up in the kernel."""
 class Counters:
     """Datagrams, since the output was added. Current after `Fanout.update_counters`.
 
-    `offered` arrived while it was not paused. Of those `dropped` found its send buffer full (or were
-    too large for any packet) and `unreachable` its port closed (or no way there).
+    `offered` came in while it was not paused. Of those `dropped` found its send buffer full (or
+    were too large for any packet) and `unreachable` its port closed (or no way there).
     """
 
     offered: int = 0
@@ -60,9 +60,9 @@ OutputList: TypeAlias = list["Output"]
 class Output:
     """A destination of the stream and what became of it.
 
-    `on_port_closed` is called after nothing is sent to it any more because its port stayed closed.
-    `unsegmentable`: its path takes no runs. `member_of` is the list that it is in, None while paused;
-    `counted_to` is the fan-out's count of the stream up to which its counters are current.
+    `on_port_closed` is called once it is sent nothing any more, since its port stayed closed.
+    `unsegmentable`: its path takes no runs. `member_of` is the list that it is in, None while
+    paused; `counted_to` is how much of the stream its counters include.
     """
 
     __slots__ = (

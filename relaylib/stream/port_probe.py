@@ -4,10 +4,10 @@ A player that is not open yet, or not any more, answers each datagram with an IC
 the whole stream would cost a send a datagram for nothing. So a closed port gets one datagram every
 `PROBE_PERIOD`, and the whole stream again as soon as one was not answered by an error.
 
-A host limits how often it says so (Linux: once a second after the first six), so a probe without an
-answer may still have met a closed port. The stream then comes back too early, which is harmless: it
-costs what a healthy output costs, until the next error. Rejected: waiting for several probes without
-an answer, which everybody who opens a player would have to wait for, too.
+A host limits how often it says so (Linux: once a second after the first six), so a probe without
+an answer may still have met a closed port. The stream then comes back too early, which is harmless:
+it costs what a healthy output costs, until the next error. Rejected: waiting until several probes
+went without an answer, because everybody who opens a player would have to wait for them, too.
 """
 
 import socket

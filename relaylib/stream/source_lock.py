@@ -7,8 +7,8 @@ ends the stream), and the smallest address wins (nobody knows which one that is)
 
 Silence is not computed from the clock when a datagram comes. This process may have slept while the
 active source went on sending: what it sent is waiting in the kernel, perhaps behind a datagram of
-somebody else. So whoever reads the sockets asks `overdue`, reads what there is, asks again, and only
-then says `fall_silent`.
+somebody else. So whoever reads the sockets asks `overdue`, reads what there is, asks again, and
+only then says `fall_silent`.
 """
 
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ _REJECTED = (Verdict.LOCKED, Verdict.NOT_ALLOWED, Verdict.EMPTY)
 class LockState:
     """What a restart hands over.
 
-    `active` is None until the first source comes. `last` is when it was last heard, by the monotonic
-    clock, which all processes share. `rejected` counts datagrams.
+    `active` is None until the first source comes. `last` is when it was last heard, in seconds of
+    the monotonic clock, which all processes share. `rejected` counts datagrams.
     """
 
     active: Source | None = None
@@ -85,7 +85,7 @@ class SourceLock:
     def offer(self, source: Source, size: int, now: float) -> Verdict:
         """Decide about a datagram of `size` bytes, and lock to its source if it may have the lock.
 
-        An empty datagram is no sign of life: of the active source it is let through, and that is all.
+        An empty datagram begins nothing and ends no silence; the active source's is let through.
         """
         state = self.state
         if source == state.active:

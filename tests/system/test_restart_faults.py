@@ -208,7 +208,5 @@ def test_a_bug_in_the_restart_does_not_end_restarting(monkeypatch: pytest.Monkey
 
 
 def _state(listener: int, stream: int) -> State:
-    ingest = IngestState(
-        SocketsState(Descriptor(stream), None, True), LockState(), DropCount(), 0
-    )
+    ingest = IngestState(SocketsState(Descriptor(stream), None, True), LockState(), DropCount(), 0)
     return State(Descriptor(listener), ("127.0.0.1", 0, None), ingest, 0, {}, [])

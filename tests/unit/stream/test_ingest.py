@@ -1,4 +1,4 @@
-"""The ingest on real sockets, in a loop whose clock the test moves on: nothing waits for silence."""
+"""The ingest on real sockets, in a loop whose clock the test puts forward."""
 
 import contextlib
 import socket
@@ -143,6 +143,7 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     here.expect(*STREAM[:50])
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
+    here.pass_time(0)  # the first one's socket is closed at the end of the turn
     first.send(b"too late")
     here.rejects(2)
     second.send(b"second")
