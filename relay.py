@@ -111,8 +111,8 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             received=self.ingest.received,
-            strangers=self.ingest.strangers.total,
-            overflowed=self.ingest.overflow.total,
+            rejected=self.ingest.lock.state.rejected,
+            overflowed=self.ingest.buffer.drops.total,
         )
         self.loop.close()
 
@@ -178,7 +178,7 @@ def _sockets(
     And whether the ingest is shared with systemd.
     """
     if inherited is not None:
-        return adopt(inherited.listener), adopt(inherited.ingest.stream), False
+        return adopt(inherited.listener), adopt(inherited.ingest.sockets.stream), False
     given = systemd.take_listen_sockets()
     listener, ingest = bind_pair(
         config.host,

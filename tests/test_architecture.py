@@ -31,6 +31,7 @@ PURE_MODULES = {
     "relaylib.net.networks",
     "relaylib.stream.batch",
     "relaylib.stream.coalescer",
+    "relaylib.stream.source_lock",
     "relaylib.viewers.access",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",

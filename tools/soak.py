@@ -49,7 +49,7 @@ class Soak:
         self._stack = stack
         self._source = stack.enter_context(Source(self.relay.port, epoch=0))
         self.audience.wait_started()
-        time.sleep(0.3)  # the door opens behind the first source
+        time.sleep(0.3)  # the standby socket opens behind the first source
         self.descriptors = self.relay.descriptors()
         self._began = time.monotonic()
         self._crowd, self._victim = self._new_crowd(1), self._new_crowd(2)

@@ -10,8 +10,6 @@ import socket
 import struct
 import sys
 
-from relaylib.net.address import Address
-
 LINUX = sys.platform == "linux"
 
 _SOL_UDP, _UDP_SEGMENT = 17, 103
@@ -80,30 +78,3 @@ def dropped(sock: socket.socket) -> int:
     except (OSError, struct.error):
         return 0
     return drops
-
-
-def split(sock: socket.socket, bound: Address, peer: Address) -> socket.socket:
-    """Make `sock` receive from `peer` alone; return a socket on the same port for the others.
-
-    The kernel prefers a connected socket for its peer's datagrams. SO_REUSEPORT is set on the first
-    one only now, after it was bound without: that way the port was ours alone when the program
-    started, and later only this user's processes can join (SO_REUSEADDR would let anybody in,
-    socket(7)). It is connected before the second one is bound, or both would get a share.
-
-    Raises:
-        OSError: the system cannot do that, or has no route back to the peer.
-    """
-    second = socket.socket(sock.family, socket.SOCK_DGRAM)
-    try:
-        second.setblocking(False)
-        if sock.family == socket.AF_INET6:
-            only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            second.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        for each in (sock, second):
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.connect(peer)
-        second.bind(bound)
-    except OSError:
-        second.close()
-        raise
-    return second

@@ -21,6 +21,10 @@ ANY: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_netw
 
 
 def contains(networks: tuple[Network, ...], ip: str) -> bool:
-    """Tell whether an address, with or without a zone, is in one of the networks."""
+    """Tell whether an address is in one of the networks.
+
+    It may have a zone, and may be an IPv4 address mapped to IPv6 (RFC 4291, 2.5.5.2).
+    """
     address = ipaddress.ip_address(ip.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
     return any(address in network for network in networks)

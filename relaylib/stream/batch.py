@@ -4,6 +4,9 @@ A run is what `UDP_SEGMENT` can send with one system call: datagrams of one size
 may be shorter. The receiver writes straight to where the next datagram belongs, so that a whole run
 is one slice of memory, copied by nobody; and because a view of that memory is kept for every place
 where a datagram has ever begun, a steady stream allocates nothing for each datagram.
+
+Rejected: an object for each datagram, as `recv` returns it. To send a run, they would have to be
+joined, which is a copy, or gathered by `sendmsg`, which looks at each of them for every output.
 """
 
 MAX_DATAGRAMS = 64

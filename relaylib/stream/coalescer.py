@@ -1,7 +1,12 @@
-"""How long datagrams may gather before the next read: interrupt coalescer, in a program. Pure.
+"""How long datagrams may gather before the next read. Pure.
 
 A smooth stream (VLC sends a datagram every few milliseconds) would cost a turn of the loop and a
-send to every output for each datagram. Read later, several come at once and leave at once.
+send to every output for each datagram. Read later, several come at once and leave at once, as with
+the interrupt coalescing of a network card.
+
+Rejected: always waiting as long as the cap allows. It delays the stream where a turn costs nothing
+worth saving: with few outputs. Rejected, too: waiting for a number of datagrams. The delay would
+depend on the bitrate, and the end of a burst would wait for the next one.
 """
 
 import math

@@ -1,18 +1,12 @@
-"""The UDP socket in: who may send the stream, and a bounded batch of it per turn.
+"""The UDP socket in: a bounded batch of the stream each turn, and when to read the next one.
 
-The first source to send owns the ingest until it is silent (`source_timeout`). It would be enough
-to compare every datagram's sender with the owner, but then a stranger's flood fills the receive
-buffer that the stream needs, and the relay spends its time throwing datagrams away. So the kernel
-does it: the socket the stream arrives on is connected to its source, which makes it accept nobody
-else, and a second socket on the same port, the door, takes what remains. The door is looked at ten
-times a second and has a small buffer: it costs next to nothing however hard someone knocks.
-
-Where two sockets cannot share a port like that (no SO_REUSEPORT, or the source sends to another of
-our addresses than the one the kernel answers it from) there is only one socket and every datagram's
-sender is compared after all: `_checked`.
+Who may send is decided by `source_lock`, and which socket the stream comes in on is the business of
+`ingest_sockets`; here they meet the loop, the log and the fan-out.
 
 Reading less often makes batches out of a smooth stream, the same idea as a network card's interrupt
-coalescer; the kernel's receive buffer holds what waits. See `Coalescer`.
+coalescing; the kernel's receive buffer holds what waits. See `coalescer`. While other sockets have
+much to do, the ingest is read in between (`Loop.set_priority_reader`), since nothing else in the
+relay loses anything by waiting.
 """
 
 import socket
@@ -22,22 +16,21 @@ from dataclasses import dataclass
 import structlog
 
 from relaylib.config import Config
-from relaylib.net import linux
 from relaylib.net.address import Address, show
-from relaylib.net.descriptors import Descriptor, adopt, descriptor
 from relaylib.net.loop import Loop, Timer
 from relaylib.stream.batch import MAX_DATAGRAMS, Batch, Run
 from relaylib.stream.coalescer import Coalescer
-from relaylib.stream.receive_buffer import DROPS_PERIOD, ReceiveBuffer
-from relaylib.stream.source_lock import Strangers
+from relaylib.stream.ingest_sockets import IngestSockets, SocketsState
+from relaylib.stream.receive_buffer import DropCount, ReceiveBuffer
+from relaylib.stream.source_lock import LockState, SourceLock, Verdict
 
-DOOR_BUFFER = 64 << 10
-"""Bytes for strangers: a tenth of a second of a standby source, and never much that is stale."""
+STANDBY_PERIOD = 0.1
+"""Seconds between two looks at the standby socket, and at whether the source has fallen silent."""
 
-DOOR_PERIOD = 0.1
-"""Seconds between two looks at the door."""
+REJECTED_PERIOD = 60.0
+"""Seconds between two log lines about rejected sources."""
 
-_DOOR_READS = 256
+_STANDBY_READS = 256
 """Strangers' datagrams counted in one look; the buffer holds about 60 of an MPEG-TS stream."""
 
 log = structlog.get_logger()
@@ -45,31 +38,19 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class IngestState:
-    """What a restart hands over: the sockets, their owner, the counters.
+    """What a restart hands over; `received` counts the datagrams of the stream."""
 
-    `last` is when the last datagram came, by the monotonic clock, which all processes share.
-    """
-
-    stream: Descriptor
-    door: Descriptor | None
-    owner: Address | None
-    checked: bool
-    can_split: bool
-    silent: bool
-    last: float
+    sockets: SocketsState
+    lock: LockState
+    overflow: DropCount
     received: int
-    strangers: int
-    overflowed: int
-    drops: int
-    door_drops: int
 
 
 class Ingest:
     """Reads the stream and hands each turn's runs to `forward`.
 
-    A `shared` socket is held by somebody else too, who will want it as it was: never connected.
-    `owner` is None until the first datagram comes, and stays until another source takes over.
-    `received` counts datagrams, `strangers` those of others.
+    A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
+    datagrams of the stream.
     """
 
     def __init__(
@@ -81,72 +62,41 @@ class Ingest:
         *,
         shared: bool = False,
     ) -> None:
-        self.owner: Address | None = None
+        self.lock = SourceLock(config.allow_source, config.source_timeout)
+        self.buffer = ReceiveBuffer()
         self.received = 0
-        self.strangers = Strangers(config.allow_source)
+        self.sockets = IngestSockets(sock, shared=shared)
         self._loop = loop
         self._forward = forward
-        self._timeout = config.source_timeout
         self._coalescer = Coalescer(config.coalesce)
         self._batch = Batch()
-        self._bound = sock.getsockname()
-        self._can_split = hasattr(socket, "SO_REUSEPORT") and not shared
-        self._door: socket.socket | None = None
-        self._door_drops = 0
-        self._last = 0.0
-        self._silent = False
         self._timer: Timer | None = None
-        self.overflow = ReceiveBuffer()
-        self._use(sock)
+        self._rejected: tuple[Address, Verdict] | None = None
+        self._report_at = float("-inf")
+        self._watch_stream()
         loop.set_priority_reader(self._read_between)
-        loop.call_every(DROPS_PERIOD, lambda: self.overflow.look(loop.now))
-        loop.call_every(DOOR_PERIOD, self._answer_door)
+        loop.call_every(STANDBY_PERIOD, self._look_around)
 
     # --- restarting
 
     def export(self) -> IngestState:
         """Return what the next program needs to go on reading where this one stopped."""
-        return IngestState(
-            stream=descriptor(self._stream),
-            door=None if self._door is None else descriptor(self._door),
-            owner=self.owner,
-            checked=self._checked,
-            can_split=self._can_split,
-            silent=self._silent,
-            last=self._last,
-            received=self.received,
-            strangers=self.strangers.total,
-            overflowed=self.overflow.total,
-            drops=self.overflow.seen,
-            door_drops=self._door_drops,
-        )
+        return IngestState(self.sockets.state, self.lock.state, self.buffer.drops, self.received)
 
     def restore(self, saved: IngestState) -> None:
         """Go on where the previous program stopped; `sock` was its stream's socket."""
-        self.owner = saved.owner
-        self.received, self.strangers.total = saved.received, saved.strangers
-        self._checked, self._can_split = saved.checked, saved.can_split
-        self.overflow.total, self.overflow.seen = saved.overflowed, saved.drops
-        self._door_drops = saved.door_drops
-        if saved.door is not None:
-            self._door = adopt(saved.door)
-            self._bound = self._door.getsockname()
-        self._silent, self._last = saved.silent, saved.last
-        if self.owner is not None and not self.strangers.allows(self.owner):
-            self.owner = None  # the configuration has changed: it will be rejected like a stranger
-            if self._door is not None:
-                self._use_door(self._door)
-        elif self.owner is not None and not self._silent:
-            self._loop.call_later(0, self._check_silence)
+        self.sockets.restore(saved.sockets)
+        self.lock.restore(saved.lock)
+        self.buffer.drops = saved.overflow
+        self.received = saved.received
+        if self.lock.state.active is None and self.sockets.standby is not None:
+            self._use_standby()  # the configuration has changed: anybody else may begin
 
     # --- reading the stream
 
-    def _use(self, sock: socket.socket) -> None:
-        """Take the stream from this socket from now on, and trust no sender on it yet."""
-        self._stream = sock
-        self._checked = True
-        self.overflow.use(sock)
-        self._loop.watch(sock, self._pump, broken=self._broken)
+    def _watch_stream(self) -> None:
+        self.buffer.use(self.sockets.stream)
+        self._loop.watch(self.sockets.stream, self._pump, broken=self._broken)
 
     def _broken(self, _error: Exception) -> None:
         """Go on: the datagrams that met the bug have been read, the next ones may fare better.
@@ -165,7 +115,7 @@ class Ingest:
         self._batch.clear()
         full = False
         try:
-            full = self._read_checked() if self._checked else self._read()
+            full = self._read_comparing(started) if self.sockets.state.compare else self._read()
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 self._forward(self._batch.finish())
@@ -178,7 +128,7 @@ class Ingest:
         Anybody on the LAN can forge an ICMP error that a connected socket then reports (ip(7)). It
         means nothing here: the relay sends nothing on this socket.
         """
-        receive, room, add = self._stream.recv_into, self._batch.room, self._batch.add
+        receive, room, add = self.sockets.stream.recv_into, self._batch.room, self._batch.add
         try:
             for _ in range(MAX_DATAGRAMS):
                 if not add(receive(room())):
@@ -187,19 +137,17 @@ class Ingest:
             return False
         return True
 
-    def _read_checked(self) -> bool:
-        """Fill the batch, comparing senders.
-
-        Also the way to begin on a connected socket: what strangers sent before it was connected is
-        still in its queue, until the queue has been seen empty once.
-        """
+    def _read_comparing(self, now: float) -> bool:
+        """Fill the batch, asking the lock about each sender; return as `_read` does."""
+        receive, room, add = self.sockets.stream.recvfrom_into, self._batch.room, self._batch.add
+        active = self.lock.undisputed
         try:
             for _ in range(MAX_DATAGRAMS):
-                size, source = self._stream.recvfrom_into(self._batch.room())
-                if self._admit(source, size) and not self._batch.add(size):
+                size, source = receive(room())
+                if (source == active or self._offer(source, size, now)) and not add(size):
                     break
         except BlockingIOError:
-            self._checked = self._door is None
+            self.sockets.drained()
             return False
         except OSError:  # as in `_read`
             return False
@@ -207,11 +155,8 @@ class Ingest:
 
     def _arrived(self, now: float, count: int) -> None:
         self.received += count
-        self._last = now
-        if self._silent and self.owner is not None:
-            self._silent = False
-            self._loop.call_later(self._timeout, self._check_silence)
-            log.info("ingest_resumed", source=show(self.owner))
+        if self.lock.heard(now) is Verdict.RESUMED:
+            self._log_resumed()
 
     def _schedule_read(self, started: float, count: int) -> None:
         """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
@@ -220,103 +165,97 @@ class Ingest:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(wait, self._pump) if wait else None
-        self._loop.interest(self._stream, read=not wait)
+        self._loop.interest(self.sockets.stream, read=not wait)
 
-    # --- who may send
+    # --- who sends
 
-    def _admit(self, source: Address, size: int) -> bool:
-        """Tell whether a datagram belongs to the stream.
+    def _offer(self, source: Address, size: int, now: float) -> bool:
+        """Tell whether a datagram is part of the stream, and do what follows from it."""
+        previous = self.lock.state.active
+        verdict = self.lock.offer(source, size, now)
+        match verdict:
+            case Verdict.STARTED:
+                log.info("ingest_started", source=show(source), datagram_size=size)
+                self._locked(source)
+            case Verdict.TAKEOVER:
+                assert previous is not None
+                log.info("source_takeover", source=show(source), previous=show(previous))
+                self._locked(source)
+            case Verdict.RESUMED:
+                self._log_resumed()
+            case Verdict.LOCKED | Verdict.NOT_ALLOWED:
+                self._rejected = source, verdict
+        return verdict.accepted
 
-        The first one, and the first one after the owner fell silent, makes its sender the owner.
-        """
-        if source == self.owner:
-            return True
-        if (self.owner is None or self._silent) and self._may_own(source, size):
-            self._lock(source, size)
-            return True
-        self._reject(source)
-        return False
-
-    def _may_own(self, source: Address, size: int) -> bool:
-        return size > 0 and self.strangers.allows(source)
-
-    def _lock(self, source: Address, size: int) -> None:
-        if self.owner is None:
-            log.info("ingest_started", source=show(source), datagram_size=size)
-        else:
-            log.info("source_takeover", source=show(source), previous=show(self.owner))
-        self.owner = source
-        self._silent = False
-        self._loop.call_later(self._timeout, self._check_silence)
+    def _locked(self, source: Address) -> None:
         log.info("source_locked", source=show(source))
-        self._split()
-
-    def _split(self) -> None:
-        """Connect the stream's socket to the owner and open a new door for everyone else."""
-        if not self._can_split or self.owner is None:
-            return
         try:
-            self._door = linux.split(self._stream, self._bound, self.owner)
+            self.sockets.connect(source)
         except OSError as error:
-            log.debug("ingest_not_split", reason=error.strerror)
-            return
-        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DOOR_BUFFER)
-        self._door_drops = linux.dropped(self._door)
+            log.debug("standby_socket_failed", reason=error.strerror)
 
-    def _reject(self, source: Address) -> None:
-        self.strangers.reject(source, self._loop.now, locked=bool(self.owner) and not self._silent)
+    def _log_resumed(self) -> None:
+        assert self.lock.state.active is not None
+        log.info("ingest_resumed", source=show(self.lock.state.active))
 
-    def _answer_door(self) -> None:
-        """Count what strangers sent, unless one of them is to be the next owner."""
-        for _ in range(_DOOR_READS):
-            if self._door is None:
-                return
-            try:
-                data, source = self._door.recvfrom(65535)
-            except BlockingIOError:
-                break
-            if source == self.owner or (self._silent and self._may_own(source, len(data))):
-                self._open_door(data, source)
-            else:
-                self._reject(source)
-        drops = linux.dropped(self._door) if self._door else 0
-        self.strangers.total += drops - self._door_drops
-        self._door_drops = drops
+    # --- ten times a second
 
-    def _open_door(self, data: bytes, source: Address) -> None:
-        """Read the stream from the door: its owner has changed, or stands there himself.
-
-        The latter happens if the stream is sent to another address of this machine than the one
-        that the kernel chose when it connected the socket (a broadcast, an alias): two sockets
-        cannot part the traffic then.
-        """
-        self._pump()
-        if self._door is None:
-            return
-        if source != self.owner and not self._silent:
-            self._reject(source)  # the owner is back: its datagrams were waiting
-            return
-        self._use_door(self._door)
-        if self._admit(source, len(data)) and data:
-            self._arrived(self._loop.now, 1)
-            self._forward([Run(memoryview(data), len(data), 1)])
-        self._schedule_read(self._loop.now, 0)
-
-    def _use_door(self, door: socket.socket) -> None:
-        """Give up the stream's socket, which is connected, for the one that is open to all."""
-        self._loop.discard(self._stream)
-        self._door = None
-        self._use(door)
-
-    # --- what is not there
+    def _look_around(self) -> None:
+        self._check_silence()
+        self._read_standby()
+        self._report_rejected()
+        self.buffer.look(self._loop.now)
 
     def _check_silence(self) -> None:
-        if self._loop.time() - self._last >= self._timeout:
-            # This process may have been the one that slept: what was sent meanwhile is waiting.
-            self._pump()
-        quiet = self._loop.time() - self._last
-        if quiet < self._timeout:
-            self._loop.call_later(self._timeout - quiet, self._check_silence)
-        elif self.owner is not None:
-            self._silent = True
-            log.warning("ingest_silent", source=show(self.owner), seconds=round(quiet, 1))
+        if self.lock.overdue(self._loop.time()):
+            self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
+        now = self._loop.time()
+        if self.lock.overdue(now):
+            self.lock.fall_silent()
+            active, last = self.lock.state.active, self.lock.state.last
+            assert active is not None
+            log.warning("ingest_silent", source=show(active), seconds=round(now - last, 1))
+
+    def _read_standby(self) -> None:
+        """Count what strangers sent, unless one of them is to be the next active source."""
+        for _ in range(_STANDBY_READS):
+            if self.sockets.standby is None:
+                return
+            try:
+                data, source = self.sockets.standby.recvfrom(65535)
+            except BlockingIOError:
+                break
+            if self.lock.accepts(source, len(data)):
+                self._pump()  # the active source may be back: its datagrams come first
+            if self.lock.accepts(source, len(data)):
+                self._begin_at_standby(source, data)
+            else:
+                self._offer(source, len(data), self._loop.time())
+        self.lock.state.rejected += self.sockets.take_standby_drops()
+
+    def _begin_at_standby(self, source: Address, data: bytes) -> None:
+        """Read the stream from the standby socket, on which this datagram of it has come in."""
+        self._use_standby()
+        now = self._loop.time()
+        self._offer(source, len(data), now)
+        self._arrived(now, 1)
+        self._forward([Run(memoryview(data), len(data), 1)])
+        self._schedule_read(now, 0)
+
+    def _use_standby(self) -> None:
+        self.lock.state.rejected += self.sockets.take_standby_drops()
+        self._loop.discard(self.sockets.use_standby())
+        self._watch_stream()
+
+    def _report_rejected(self) -> None:
+        """Log the latest rejected source: at once, then every minute while there are any.
+
+        Not at each datagram: that is also when what the kernel dropped of them is known.
+        """
+        now = self._loop.now
+        if self._rejected is not None and now >= self._report_at:
+            source, verdict = self._rejected
+            total = self.lock.state.rejected
+            log.warning("source_rejected", source=show(source), reason=verdict.value, total=total)
+            self._rejected = None
+            self._report_at = now + REJECTED_PERIOD

@@ -1,12 +1,14 @@
-"""A destination of the stream: its socket, its counters, and the lane it stands in."""
+"""An output: a destination of the stream, its socket and its counters. It knows no viewer."""
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from relaylib.net import linux
 from relaylib.net.address import Address, family_of
 from relaylib.net.descriptors import Descriptor
+from relaylib.stream.port_probe import PortProbe
 
 SEND_BUFFER = 256 << 10
 """Bytes of send buffer: three whole batches with the kernel's book-keeping, so that EAGAIN means a
@@ -18,36 +20,54 @@ pile up in the kernel."""
 
 
 @dataclass(slots=True)
+class Counters:
+    """Datagrams, since the output was added. Current after `Fanout.update_counters`.
+
+    `offered` came in while it was not paused. Of those `dropped` found its send buffer full (or
+    were too large for any packet) and `unreachable` its port closed (or no way there).
+    """
+
+    offered: int = 0
+    dropped: int = 0
+    unreachable: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Datagrams handed to the kernel."""
+        return self.offered - self.dropped - self.unreachable
+
+    @property
+    def lost(self) -> int:
+        """Datagrams that it should have got and did not."""
+        return self.dropped + self.unreachable
+
+
+@dataclass(slots=True)
 class OutputState:
-    """What a restart hands over of an output; `paused`: it stood outside every lane."""
+    """What a restart hands over of an output."""
 
     sock: Descriptor
     destination: Address
     paused: bool
-    single: bool
-    offered: int
-    dropped: int
-    refused: int
+    unsegmentable: bool
+    counters: Counters = field(default_factory=Counters)
 
 
-Lane = list["Output"]
-"""Subscribers that are served alike; see `fanout`."""
+OutputList: TypeAlias = list["Output"]
+"""Outputs that are sent to in the same way; see `fanout`."""
 
 
 class Output:
     """A destination of the stream and what became of it.
 
-    Since it was added, `offered` datagrams arrived while it was in a lane; of those `dropped` found
-    its send buffer full (or were too large for any packet) and `refused` its port closed (or no
-    way there). The rest has been sent. While its port is closed, `probing` tells whether a probe is
-    out, `due` when the next step is; `refused_since` and `refused_at` are when that began and was
-    last seen. All times are the loop's, in seconds. `on_port_closed` is called after it was taken
-    out because its port stayed closed.
+    `on_port_closed` is called once it is sent nothing any more, since its port stayed closed.
+    `unsegmentable`: its path takes no runs. `member_of` is the list that it is in, None while
+    paused; `counted_to` is how much of the stream its counters include.
     """
 
     __slots__ = (
-        "base", "destination", "dropped", "due", "lane", "last_error", "offered", "on_port_closed",
-        "probing", "refused", "refused_at", "refused_since", "send", "single", "sock",
+        "counted_to", "counters", "destination", "last_error", "member_of", "on_port_closed",
+        "port", "send", "sock", "unsegmentable",
     )  # fmt: skip
 
     def __init__(
@@ -55,28 +75,23 @@ class Output:
     ) -> None:
         self.destination = destination
         self.sock = sock
-        self.on_port_closed = on_port_closed
         self.send = sock.send
-        self.lane: Lane | None = None
-        self.single = False
-        self.offered = self.dropped = self.refused = self.base = 0
+        self.on_port_closed = on_port_closed
+        self.counters = Counters()
+        self.counted_to = 0
+        self.member_of: OutputList | None = None
+        self.unsegmentable = False
+        self.port = PortProbe(sock)
         self.last_error = ""
-        self.probing = False
-        self.due = self.refused_at = self.refused_since = float("-inf")
 
     @property
-    def sent(self) -> int:
-        """Datagrams handed to the kernel. Current after `Fanout.update_counters`."""
-        return self.offered - self.dropped - self.refused
-
-    @property
-    def lost(self) -> int:
-        """Datagrams that it should have got and did not. Current after `Fanout.update_counters`."""
-        return self.dropped + self.refused
+    def paused(self) -> bool:
+        """Whether nothing is sent to it."""
+        return self.member_of is None
 
 
 def open_socket(destination: Address, local: Address) -> socket.socket:
-    """Open a output's socket, sending from the address that the peer knows us by.
+    """Open an output's socket, sending from the address that the peer knows us by.
 
     Raises:
         OSError: no descriptor is left, or there is no way to the destination.

@@ -1,61 +1,69 @@
 """The ingest's receive buffer: how large it is, and what the kernel had to drop because of that."""
 
 import socket
+from dataclasses import dataclass
 
 import structlog
 
-from relaylib.log import Throttle
 from relaylib.net import linux
 
 RECEIVE_BUFFER = 8 << 20
 """Bytes asked of the kernel: over a second of a 50 Mb/s stream, should this process be stopped."""
 
-DROPS_PERIOD = 1.0
-"""Seconds between two looks at the kernel's count."""
+REPORT_PERIOD = 10.0
+"""Seconds between two log lines about drops."""
 
-_REMEDY = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
-_NO_REMEDY = "none: more at once than the relay buffers"
+_LARGER_BUFFER = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
+_LESS_WORK = "fewer viewers, or a larger --coalesce: the buffer is as large as asked"
 
 log = structlog.get_logger()
 
 
+@dataclass(slots=True)
+class DropCount:
+    """Datagrams that found the buffer full: `total` since the start, `seen` by the kernel on the
+    present socket. A restart hands it over.
+    """
+
+    total: int = 0
+    seen: int = 0
+
+
 class ReceiveBuffer:
-    """Counts datagrams that found the buffer full: `total` since the start, `seen` by the kernel
-    on the present socket."""
+    """Asks for the buffer, counts what it cost that there was no more, and says what helps."""
 
     def __init__(self) -> None:
-        self.total = 0
-        self.seen = 0
-        self._new = 0
+        self.drops = DropCount()
+        self._unreported = 0
+        self._report_at = float("-inf")
         self._granted = 0
         self._sock: socket.socket | None = None
-        self._log = Throttle(limit=1)
 
     def use(self, sock: socket.socket) -> None:
         """Grow the buffer of this socket and watch it from now on."""
         self._count()
         self._sock = sock
         self._granted = linux.grow_receive_buffer(sock, RECEIVE_BUFFER)
-        self.seen = linux.dropped(sock)
+        self.drops.seen = linux.dropped(sock)
 
     def look(self, now: float) -> None:
-        """Count what was dropped since the last look, and say so, at most once in a while."""
+        """Count what was dropped since the last look, and log it: at once, then now and then."""
         self._count()
-        if self._new and self._log.admit(now) is not None:
-            granted_all = self._granted >= RECEIVE_BUFFER
+        if self._unreported and now >= self._report_at:
             log.warning(
                 "ingest_overflow",
-                dropped=self._new,
-                total=self.total,
+                dropped=self._unreported,
+                total=self.drops.total,
                 buffer_asked=RECEIVE_BUFFER,
                 buffer_granted=self._granted,
-                remedy=_NO_REMEDY if granted_all else _REMEDY,
+                remedy=_LARGER_BUFFER if self._granted < RECEIVE_BUFFER else _LESS_WORK,
             )
-            self._new = 0
+            self._unreported = 0
+            self._report_at = now + REPORT_PERIOD
 
     def _count(self) -> None:
         if self._sock is not None:
             drops = linux.dropped(self._sock)
-            self._new += drops - self.seen
-            self.total += drops - self.seen
-            self.seen = drops
+            self._unreported += drops - self.drops.seen
+            self.drops.total += drops - self.drops.seen
+            self.drops.seen = drops

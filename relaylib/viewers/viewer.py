@@ -223,7 +223,7 @@ class Viewer:
         if self.output is not None:
             self._relay.fanout.update_counters(self.output)
             destination = show(self.output.destination)
-            sent, lost = self.output.sent, self.output.lost
+            sent, lost = self.output.counters.sent, self.output.counters.lost
         state = self.session.state.value
         return commands.ok(f"estado={state} destino={destination} enviados={sent} perdidos={lost}")
 
@@ -263,7 +263,7 @@ class Viewer:
             "output_removed",
             client=self.name,
             destination=show(output.destination),
-            sent=output.sent,
-            dropped=output.dropped,
-            refused=output.refused,
+            sent=output.counters.sent,
+            dropped=output.counters.dropped,
+            unreachable=output.counters.unreachable,
         )

@@ -50,8 +50,8 @@ def test_a_small_mtu_on_the_relays_link_costs_one_viewer_its_batches() -> None:
         narrow = stage.watch(host, here)
         sent, packets = stream_past(stage, {healthy.host: "eth0", host: "eth1"})
         assert_got_everything([healthy, narrow], sent)
-        refused = stage.relay.events("segmentation_refused")
-    assert [event["destination"].split(":")[0] for event in refused] == [there]
+        unsegmentable = stage.relay.events("path_unsegmentable")
+    assert [event["destination"].split(":")[0] for event in unsegmentable] == [there]
     assert packets[healthy.host] < WHOLE
     assert packets[host] > FRAGMENTED
 
@@ -68,7 +68,7 @@ def test_a_small_mtu_at_a_router_costs_nothing(options: tuple[str, ...]) -> None
         narrow = stage.watch(host)
         sent, packets = stream_past(stage, {healthy.host: "eth0", host: "eth1", router: "eth0"})
         assert_got_everything([healthy, narrow], sent)
-        assert stage.relay.events("segmentation_refused") == []
+        assert stage.relay.events("path_unsegmentable") == []
     if not options:
         assert packets[healthy.host] < WHOLE
         assert packets[router] < WHOLE
@@ -90,8 +90,8 @@ def test_ipv6_loses_only_what_teaches_the_path() -> None:
         sent, packets = stream_past(stage, {healthy.host: "eth0", host: "eth1"})
         assert_got_everything([healthy], sent)
         stats = narrow.stats()
-        refused = stage.relay.events("segmentation_refused")
-    assert [event["destination"].split("]")[0] for event in refused] == [f"[{there}"]
+        unsegmentable = stage.relay.events("path_unsegmentable")
+    assert [event["destination"].split("]")[0] for event in unsegmentable] == [f"[{there}"]
     assert stats["received"] + stats["missing"] + stats["first"] == sent
     assert stats["first"] < 50
     assert stats["missing"] == stats["damaged"] == stats["disordered"] == 0

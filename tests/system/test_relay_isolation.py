@@ -1,6 +1,7 @@
-"""Nobody hurts anybody: closed players, dead viewers, floods and crowds."""
+"""Nobody hurts anybody: closed players, dead viewers, other sources, floods and crowds."""
 
 import contextlib
+import signal
 import socket
 import time
 
@@ -26,7 +27,7 @@ def fields(status: str) -> dict[str, str]:
 
 
 def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(relay: Relay) -> None:
-    """While a port refuses, its viewer costs a probe now and then; it is served once it opens."""
+    """While its port is closed a viewer costs a probe now and then; it is served once it opens."""
     with (
         source(relay.ingest_port) as sender,
         Viewer(relay.port) as early,
@@ -50,14 +51,9 @@ def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(relay: R
         while early.nothing_arrives(0.001):
             exchange(sender, [other], STREAM)
         assert time.monotonic() - opened < 2
-        update_counters(early)
+        while not early.nothing_arrives(0.1):
+            pass
         exchange(sender, [other, early], STREAM)
-
-
-def update_counters(viewer: Viewer) -> None:
-    """Read what is still there."""
-    while not viewer.nothing_arrives(0.1):
-        pass
 
 
 def test_a_player_that_dies_hurts_nobody(relay: Relay) -> None:
@@ -80,20 +76,20 @@ def test_a_viewer_that_leaves_frees_its_destination(relay: Relay, last_words: by
     """However a viewer leaves, its stream stops at once, and another may have its port."""
     with (
         source(relay.ingest_port) as sender,
-        Viewer(relay.port) as heir,
+        Viewer(relay.port) as next_one,
         Viewer(relay.port) as viewer,
     ):
-        heir.player.close()
-        heir.player, heir.port = viewer.player, viewer.port
+        next_one.player.close()
+        next_one.player, next_one.port = viewer.player, viewer.port
         exchange(sender, [viewer.subscribe()], STREAM)
         viewer.send(last_words)
         viewer.replies.close()
         viewer.control.close()
-        gone = relay.wait_event("output_removed")
-        assert (gone["sent"], gone["dropped"], gone["refused"]) == (100, 0, 0)
+        removed = relay.wait_event("output_removed")
+        assert (removed["sent"], removed["dropped"], removed["unreachable"]) == (100, 0, 0)
         sender.send(b"nobody wants this")
-        assert heir.nothing_arrives()
-        exchange(sender, [heir.subscribe()], STREAM)
+        assert next_one.nothing_arrives()
+        exchange(sender, [next_one.subscribe()], STREAM)
 
 
 def test_a_pause_is_a_pause(relay: Relay) -> None:
@@ -110,6 +106,40 @@ def test_a_pause_is_a_pause(relay: Relay) -> None:
         assert viewer.command("CONTINUAR") == "OK"
         exchange(sender, [viewer, other], STREAM)
         assert fields(viewer.command("ESTADO"))["enviados"] == "200"
+
+
+# --- other sources, and too much of the stream
+
+
+def test_a_strangers_flood_costs_the_stream_nothing(relay: Relay) -> None:
+    """A second source that floods the ingest port takes no datagram from the first."""
+    with source(relay.ingest_port) as active, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        exchange(active, [viewer], STREAM)
+        with flood_ingest(relay.ingest_port, 1.0) as flood:
+            while flood.running:
+                exchange(active, [viewer], STREAM)
+            total = flood.total()
+        assert viewer.nothing_arrives()
+        assert total > 1000
+        assert relay.stop() == 0
+        assert relay.events("stopped")[0]["rejected"] >= total / 2
+
+
+def test_an_overflow_of_the_receive_buffer_is_counted_and_logged(relay: Relay) -> None:
+    """What the kernel dropped while the relay did not read is counted, and the log says so."""
+    with source(relay.ingest_port) as sender:
+        sender.send(b"x" * 60_000)
+        relay.wait_event("ingest_started")
+        relay.process.send_signal(signal.SIGSTOP)
+        for _ in range(1000):
+            sender.send(b"x" * 60_000)
+        relay.process.send_signal(signal.SIGCONT)
+        overflow = relay.wait_event("ingest_overflow")
+        assert relay.stop() == 0
+    totals = relay.events("stopped")[0]
+    assert totals["overflowed"] == overflow["total"] > 0
+    assert totals["received"] + totals["overflowed"] == 1001
 
 
 # --- floods

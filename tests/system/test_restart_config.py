@@ -81,7 +81,7 @@ def test_a_narrower_allow_source_is_for_the_present_source_too(tmp_path: Path) -
         restart(relay)
         assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
         wait_for(lambda: encoder.send(b"more") and relay.events("source_rejected"), "the refusal")
-        assert relay.wait_event("source_rejected")["reason"] == "not allowed"
+        assert relay.wait_event("source_rejected")["reason"] == "not_allowed"
         with udp_socket("127.0.0.9") as other:
             other.sendto(b"allowed", ("127.0.0.1", relay.ingest_port))
             relay.wait_event("ingest_started", count=2)

@@ -15,6 +15,9 @@ from relaylib.lifecycle.handover import State
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.loop import Loop
 from relaylib.stream.ingest import IngestState
+from relaylib.stream.ingest_sockets import SocketsState
+from relaylib.stream.receive_buffer import DropCount
+from relaylib.stream.source_lock import LockState
 from tools.lab.inprocess import running_loop, tcp_pair, turn_until
 from tools.lab.process import need, wait_for
 from tools.lab.relay import Relay
@@ -205,5 +208,5 @@ def test_a_bug_in_the_restart_does_not_end_restarting(monkeypatch: pytest.Monkey
 
 
 def _state(listener: int, stream: int) -> State:
-    ingest = IngestState(Descriptor(stream), None, None, True, True, False, 0.0, 0, 0, 0, 0, 0)
+    ingest = IngestState(SocketsState(Descriptor(stream), None, True), LockState(), DropCount(), 0)
     return State(Descriptor(listener), ("127.0.0.1", 0, None), ingest, 0, {}, [])

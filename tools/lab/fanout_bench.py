@@ -24,14 +24,13 @@ def runs_of(datagrams: Iterable[bytes]) -> list[Run]:
 
 @dataclass
 class Bench:
-    """A fan-out, its players, and the time."""
+    """A fan-out, its players, what they were offered, and the outputs whose port stayed closed."""
 
     fanout: Fanout
     stack: contextlib.ExitStack
     now: float = 1000.0
     offered: list[bytes] = field(default_factory=list)
-    closed: list[int] = field(default_factory=list)
-    """The ports of the outputs that were taken out because their port stayed closed."""
+    given_up: list[Output] = field(default_factory=list)
 
     def player(self) -> socket.socket:
         """Open a player."""
@@ -40,12 +39,10 @@ class Bench:
         return player
 
     def output(self, port: int) -> Output:
-        """Add a output for this port."""
+        """Add an output for this port."""
         destination = ("127.0.0.1", port)
-        output = Output(
-            destination, open_socket(destination, LOCAL), lambda: self.closed.append(port)
-        )
-        self.stack.callback(output.sock.close)
+        sock = self.stack.enter_context(open_socket(destination, LOCAL))
+        output = Output(destination, sock, lambda: self.given_up.append(output))
         self.fanout.resume(output)
         return output
 
@@ -61,12 +58,12 @@ class Bench:
         self.fanout.forward(runs_of(datagrams), self.now)
 
     def counters(self, output: Output) -> tuple[int, int, int]:
-        """Return what was sent, dropped and refused; their sum is what was offered."""
+        """Return what was sent, dropped and unreachable; their sum is what was offered."""
         self.fanout.update_counters(output)
-        counted = output.sent, output.dropped, output.refused
-        assert sum(counted) == output.offered
+        counters = output.counters
+        counted = counters.sent, counters.dropped, counters.unreachable
+        assert sum(counted) == counters.offered
         assert min(counted) >= 0
-        assert output.lost == output.dropped + output.refused
         return counted
 
 

@@ -10,7 +10,10 @@ from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.net.descriptors import Descriptor
 from relaylib.protocol import session
 from relaylib.stream.ingest import IngestState
-from relaylib.stream.output import OutputState
+from relaylib.stream.ingest_sockets import SocketsState
+from relaylib.stream.output import Counters, OutputState
+from relaylib.stream.receive_buffer import DropCount
+from relaylib.stream.source_lock import LockState
 from relaylib.viewers.viewer import ViewerState
 
 FDS = st.integers(0, 1 << 20).map(Descriptor)
@@ -23,21 +26,26 @@ BYTES = st.binary(max_size=600)
 FLAGS = st.booleans()
 ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS)
 
-SUBSCRIBERS = st.builds(OutputState, FDS, ADDRESSES, FLAGS, FLAGS, COUNTS, COUNTS, COUNTS)
+OUTPUTS = st.builds(
+    OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS)
+)
 VIEWERS = st.builds(
     ViewerState, FDS, ADDRESSES, st.sampled_from(session.State), BYTES,
     st.integers(0, 4), BYTES, st.text(),
-    st.none() | SUBSCRIBERS,
+    st.none() | OUTPUTS,
 )  # fmt: skip
 INGESTS = st.builds(
-    IngestState, FDS, st.none() | FDS, st.none() | ADDRESSES, FLAGS, FLAGS, FLAGS,
-    st.floats(0, 1e9), COUNTS, COUNTS, COUNTS, COUNTS, COUNTS,
-)  # fmt: skip
+    IngestState,
+    st.builds(SocketsState, FDS, st.none() | FDS, FLAGS, FLAGS, COUNTS),
+    st.builds(LockState, st.none() | ADDRESSES, FLAGS, st.floats(0, 1e9), COUNTS),
+    st.builds(DropCount, COUNTS, COUNTS),
+    COUNTS,
+)
 STATES = st.builds(
     State, FDS, ASKED, INGESTS, COUNTS, st.dictionaries(st.text(), COUNTS), st.lists(VIEWERS)
 )
 
-SILENCE = IngestState(Descriptor(4), None, None, False, False, False, 0.0, 0, 0, 0, 0, 0)
+SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
 EMPTY = State(Descriptor(3), ("::", 0, None), SILENCE, 0, {}, [])
 
 
@@ -50,7 +58,7 @@ def test_everything_travels(state: State) -> None:
 @given(STATES)
 def test_every_descriptor_survives(state: State) -> None:
     """The descriptors named are those of the listener, the ingest, each viewer and output."""
-    sockets = [state.listener, state.ingest.stream, state.ingest.door]
+    sockets = [state.listener, state.ingest.sockets.stream, state.ingest.sockets.standby]
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)

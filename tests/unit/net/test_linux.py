@@ -59,36 +59,6 @@ def test_the_buffer_granted_is_reported() -> None:
         assert sink.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * granted
 
 
-@pytest.mark.parametrize("bound", [("127.0.0.1", 0), ("0.0.0.0", 0), ("::1", 0), ("::", 0)])
-def test_split_parts_one_sender_from_the_others(bound: tuple[str, int]) -> None:
-    """After a split the peer's datagrams arrive on one socket, everybody else's on the other."""
-    need_ipv6(bound[0])
-    host = "::1" if bound[0] == "::1" else "127.0.0.1"
-    family = socket.AF_INET6 if ":" in bound[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        if bound[0] == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(bound)
-        port = sock.getsockname()[1]
-        with source(port, host) as peer, source(port, host) as one, source(port, host) as two:
-            peer.send(b"first")
-            _, name = sock.recvfrom(100)
-            with linux.split(sock, sock.getsockname(), name) as door:
-                for _ in range(10):
-                    for sender, text in ((peer, b"peer"), (one, b"one"), (two, b"two")):
-                        sender.send(text)
-                assert waiting(sock) == [b"peer"] * 10
-                assert waiting(door) == [b"one", b"two"] * 10
-
-
-def test_nobody_else_can_join_a_port_before_it_is_split() -> None:
-    """A relay that is not split yet has its port to itself: another one cannot start on it."""
-    with udp_socket() as first, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
-        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        with pytest.raises(OSError, match="in use"):
-            second.bind(first.getsockname())
-
-
 def test_datagrams_may_be_fragmented_on_their_way() -> None:
     """IPv4 datagrams leave without the don't-fragment flag (IP_MTU_DISCOVER is 10)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -100,7 +70,9 @@ def test_the_descriptor_limit_is_raised() -> None:
     """The soft limit becomes the hard one."""
     hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
     script = (
-        "import resource; from relaylib.net.descriptors import raise_descriptor_limit; raise_descriptor_limit()\n"
+        "import resource\n"
+        "from relaylib.net.descriptors import raise_descriptor_limit\n"
+        "raise_descriptor_limit()\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = subprocess.run(

@@ -35,12 +35,12 @@ def test_zero_never_waits() -> None:
         assert settled(Coalescer(0.0), cost, 5000) == 0
 
 
-def test_few_subscribers_are_served_at_once() -> None:
+def test_few_outputs_are_served_at_once() -> None:
     """A turn that costs some microseconds is not worth waiting for."""
     assert settled(Coalescer(None), 20e-6, 500) == 0
 
 
-def test_many_subscribers_are_served_in_batches() -> None:
+def test_many_outputs_are_served_in_batches() -> None:
     """A turn that costs much is had less often, up to the cap, if that makes batches."""
     assert settled(Coalescer(None), 0.001, 500) > 0.004
     assert settled(Coalescer(None), 0.0007, 3000) > 0.004

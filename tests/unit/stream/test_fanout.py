@@ -54,7 +54,7 @@ def test_everyone_gets_every_datagram_in_order(bench: Bench) -> None:
         assert bench.counters(output) == (len(bench.offered), 0, 0)
 
 
-def test_a_paused_subscriber_gets_nothing_and_goes_on_live(bench: Bench) -> None:
+def test_a_paused_output_gets_nothing_and_goes_on_live(bench: Bench) -> None:
     """Between pause and resume nothing is sent, nor later; the counters stand still."""
     output, player = bench.pair()
     bench.send(*numbered(3))
@@ -67,7 +67,7 @@ def test_a_paused_subscriber_gets_nothing_and_goes_on_live(bench: Bench) -> None
     assert bench.counters(output) == (8, 0, 0)
 
 
-def test_a_late_subscriber_gets_runs_cut_right(bench: Bench) -> None:
+def test_a_late_output_gets_runs_cut_right(bench: Bench) -> None:
     """Who comes while the stream is on gets datagrams of the right size at once."""
     bench.pair()
     bench.send(*numbered(10))
@@ -135,7 +135,7 @@ def test_a_path_without_segments_falls_back_and_loses_nothing(segments: Bench) -
     refuse_segments(plain)
     segments.send(*numbered(20), b"tail")
     segments.send(*numbered(20))
-    assert (plain.single, well.single) == (True, False)
+    assert (plain.unsegmentable, well.unsegmentable) == (True, False)
     for output, sock in ((plain, plain_player), (well, player)):
         assert received(sock) == segments.offered
         assert segments.counters(output) == (41, 0, 0)
@@ -176,4 +176,4 @@ def test_a_datagram_for_ipv6_alone(bench: Bench) -> None:
     bench.send(*numbered(3))
     assert received(player) == numbered(3)
     assert bench.counters(output) == (3, 1, 0)
-    assert not output.single
+    assert not output.unsegmentable

@@ -1,243 +1,283 @@
-"""Who may send the stream, and what is said when it comes, stops, or does not fit."""
+"""The ingest on real sockets, in a loop whose clock the test puts forward."""
 
 import contextlib
-import signal
 import socket
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from relaylib.config import Config
-from relaylib.net import linux
-from relaylib.stream.batch import Run
-from relaylib.stream.ingest import Ingest
-from relaylib.stream.receive_buffer import ReceiveBuffer
-from tools.lab.inprocess import running_loop, turn_for, turn_until
-from tools.lab.process import wait_for
-from tools.lab.relay import Relay
-from tools.lab.sockets import source, udp_socket
-from tools.lab.traffic import exchange, flood_ingest, numbered
-from tools.lab.viewer import Viewer
+import pytest
+from structlog.testing import capture_logs
 
-QUICK = ("--source-timeout", "0.6")
-STREAM = numbered([1316] * 100)
+from relaylib.config import Config
+from relaylib.net.address import show
+from relaylib.net.loop import Loop
+from relaylib.stream.batch import Run
+from relaylib.stream.ingest import REJECTED_PERIOD, STANDBY_PERIOD, Ingest
+from relaylib.stream.source_lock import SourceLock
+from tools.lab.inprocess import turn_until, unexpected
+from tools.lab.sockets import source, udp_socket
+
+TIMEOUT = Config().source_timeout
+STREAM = [b"%d" % index * 100 for index in range(200)]
+"""More than two batches."""
+
+
+class FastClock(Loop):
+    """A loop whose clock can be put forward."""
+
+    ahead = 0.0
+
+    def time(self) -> float:  # type: ignore[override]
+        """Return the time that the test has made it."""
+        return time.monotonic() + self.ahead
+
+
+@dataclass
+class Station:
+    """An ingest, what it has forwarded since the last look, and what was logged."""
+
+    loop: FastClock
+    ingest: Ingest
+    forwarded: list[bytes]
+    logs: list[Any]
+    stack: contextlib.ExitStack
+
+    def source(self) -> socket.socket:
+        """Open a source."""
+        port = self.ingest.sockets.stream.getsockname()[1]
+        return self.stack.enter_context(source(port))
+
+    def expect(self, *datagrams: bytes) -> None:
+        """Turn until as many datagrams have been forwarded; they have to be these."""
+        turn_until(self.loop, lambda: len(self.forwarded) >= len(datagrams), "the stream")
+        assert self.forwarded == list(datagrams)
+        self.forwarded.clear()
+
+    def rejects(self, total: int) -> None:
+        """Turn until so many datagrams have been rejected, and nothing was forwarded."""
+        turn_until(self.loop, lambda: self.ingest.lock.state.rejected >= total, "the rejection")
+        assert (self.ingest.lock.state.rejected, self.forwarded) == (total, [])
+
+    def pass_time(self, seconds: float) -> None:
+        """Put the clock forward, and turn once: the ingest finds out what happened meanwhile."""
+        self.loop.ahead += seconds
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run()
+
+    def events(self, *names: str) -> list[Any]:
+        """Return what was logged under these names."""
+        return [each for each in self.logs if each["event"] in names]
+
+
+@contextlib.contextmanager
+def station(host: str = "127.0.0.1", *, shared: bool = False) -> Iterator[Station]:
+    """Start an ingest that lets nothing gather; if it is shared, on one socket for everybody."""
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(contextlib.closing(FastClock(unexpected)))
+        logs = stack.enter_context(capture_logs())
+        forwarded: list[bytes] = []
+
+        def forward(runs: list[Run]) -> None:
+            forwarded.extend(bytes(each) for run in runs for each in run.datagrams())
+
+        sock = udp_socket(host)
+        sock.setblocking(False)
+        ingest = Ingest(loop, sock, Config(coalesce=0.0), forward, shared=shared)
+        yield Station(loop, ingest, forwarded, logs, stack)
+        ingest.sockets.stream.close()
+        if ingest.sockets.standby is not None:
+            ingest.sockets.standby.close()
+
+
+@pytest.fixture(params=[False, True], ids=["two sockets", "one socket"])
+def here(request: pytest.FixtureRequest) -> Iterator[Station]:
+    """An ingest whose senders the kernel parts, and one that compares them."""
+    with station(shared=request.param) as made:
+        yield made
 
 
 def name(sender: socket.socket) -> str:
     """Return a sender's address as the log shows it."""
-    host, port = sender.getsockname()[:2]
-    return f"{host}:{port}"
+    return show(sender.getsockname())
 
 
-def stopped(relay: Relay) -> dict[str, Any]:
-    """Stop the relay; return its totals."""
-    assert relay.stop() == 0
-    return relay.events("stopped")[0]
+def test_a_stranger_is_never_forwarded(here: Station) -> None:
+    """While one source sends, another's datagrams are rejected, counted, and logged once."""
+    active, stranger = here.source(), here.source()
+    active.send(STREAM[0])
+    stranger.send(b"early")
+    here.expect(STREAM[0])
+    for count in range(1, 11):
+        for each in STREAM:
+            active.send(each)
+            stranger.send(b"splice")
+            here.pass_time(0)
+        here.expect(*STREAM)
+        here.rejects(1 + 200 * count)
+    here.pass_time(STANDBY_PERIOD)
+    assert here.ingest.received == 2001
+    assert here.events("ingest_started", "source_locked", "source_takeover") == [
+        {"event": "ingest_started", "log_level": "info", "source": name(active),
+         "datagram_size": len(STREAM[0])},
+        {"event": "source_locked", "log_level": "info", "source": name(active)},
+    ]  # fmt: skip
+    [rejected] = here.events("source_rejected")
+    assert (rejected["source"], rejected["reason"]) == (name(stranger), "locked")
 
 
-# --- the lock
+def test_a_standby_takes_over_after_silence(here: Station) -> None:
+    """When the active source has been silent for the time-out, the next one becomes the stream."""
+    first, second = here.source(), here.source()
+    first.send(b"first")
+    here.expect(b"first")
+    here.pass_time(TIMEOUT - 0.5)
+    second.send(b"too early")
+    here.rejects(1)
+    here.pass_time(0.5)
+    [silent] = here.events("ingest_silent")
+    assert (silent["source"], silent["seconds"] >= TIMEOUT) == (name(first), True)
+    for each in STREAM[:50]:  # the standby buffer is small
+        second.send(each)
+    here.expect(*STREAM[:50])
+    [takeover] = here.events("source_takeover")
+    assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
+    here.pass_time(0)  # the first one's socket is closed at the end of the turn
+    first.send(b"too late")
+    here.rejects(2)
+    second.send(b"second")
+    here.expect(b"second")
+    assert [each["source"] for each in here.events("source_locked")] == [name(first), name(second)]
+    assert len(here.events("ingest_started")) == 1
 
 
-def test_a_stranger_never_reaches_a_viewer(relay: Relay) -> None:
-    """While one source sends, another's datagrams are dropped, counted, and logged once."""
-    with (
-        source(relay.ingest_port) as owner,
-        source(relay.ingest_port) as stranger,
-        Viewer(relay.port) as viewer,
-    ):
-        viewer.subscribe()
-        exchange(owner, [viewer], STREAM)
-        for _ in range(10):
-            for index in range(30):
-                stranger.send(b"splice %d" % index)
-            exchange(owner, [viewer], STREAM)
-        rejected = relay.wait_event("source_rejected")
-        assert rejected["source"] == name(stranger)
-        relay.wait_event("source_locked", source=name(owner))
-        wait_for(lambda: viewer.nothing_arrives(0.3), "the door to be looked at")
-        totals = stopped(relay)
-        assert (totals["received"], totals["strangers"]) == (1100, 300)
-        assert len(relay.events("source_rejected")) == 1
+def test_a_source_that_resumes_keeps_its_stream(here: Station) -> None:
+    """A pause of the source is logged at both ends, once, and changes nothing else."""
+    active, standby = here.source(), here.source()
+    for _ in range(2):
+        active.send(b"stream")
+        here.expect(b"stream")
+        here.pass_time(TIMEOUT)
+        here.pass_time(TIMEOUT)
+    active.send(b"back")
+    standby.send(b"a moment later")
+    here.expect(b"back")
+    here.rejects(1)
+    here.pass_time(STANDBY_PERIOD)
+    assert [each["event"] for each in here.logs] == [
+        "ingest_started", "source_locked", "ingest_silent", "ingest_resumed", "ingest_silent",
+        "ingest_resumed", "source_rejected",
+    ]  # fmt: skip
+    assert {each["source"] for each in here.logs[:6]} == {name(active)}
 
 
-def test_a_strangers_flood_costs_the_stream_nothing(relay: Relay) -> None:
-    """A second source that floods the ingest port takes no datagram from the first."""
-    with source(relay.ingest_port) as owner, Viewer(relay.port) as viewer:
-        viewer.subscribe()
-        exchange(owner, [viewer], STREAM)
-        with flood_ingest(relay.ingest_port, 1.0) as flood:
-            while flood.running:
-                exchange(owner, [viewer], STREAM)
-            total = flood.total()
-        assert viewer.nothing_arrives()
-        assert total > 1000
-        assert stopped(relay)["strangers"] >= total / 2
+def test_a_relay_that_slept_blames_nobody(here: Station) -> None:
+    """What came while this process was stopped is forwarded, and was no silence of the source."""
+    active, standby = here.source(), here.source()
+    active.send(b"stream")
+    here.expect(b"stream")
+    active.send(b"meanwhile")
+    standby.send(b"splice")
+    here.pass_time(10 * TIMEOUT)
+    here.expect(b"meanwhile")
+    here.rejects(1)
+    assert here.events("ingest_silent", "source_takeover") == []
 
 
-def test_a_standby_takes_over_after_silence() -> None:
-    """When the owner has been silent for long enough, the next source becomes the stream."""
-    with (
-        Relay(*QUICK) as relay,
-        source(relay.ingest_port) as first,
-        source(relay.ingest_port) as second,
-        Viewer(relay.port) as viewer,
-    ):
-        viewer.subscribe()
-        exchange(first, [viewer], STREAM)
-        relay.wait_event("ingest_silent", source=name(first))
-        second.send(b"standby")
-        assert viewer.receive() == b"standby"
-        exchange(second, [viewer], STREAM)
-        for _ in range(20):
-            first.send(b"too late")
-            exchange(second, [viewer], STREAM[:10])
-        takeover = relay.wait_event("source_takeover")
-        assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
-        assert [event["source"] for event in relay.events("source_locked")] == [
-            name(first),
-            name(second),
-        ]
-        assert len(relay.events("ingest_started")) == 1
+def test_a_rejected_source_is_logged_once_a_minute(here: Station) -> None:
+    """The first is logged at once, with the total; later ones together when a minute is over."""
+    active, stranger = here.source(), here.source()
+    active.send(b"stream")
+    here.expect(b"stream")
+    totals = []
+    for rejected, pause in ((3, STANDBY_PERIOD), (5, 1.0), (7, REJECTED_PERIOD), (7, 1000.0)):
+        while here.ingest.lock.state.rejected < rejected:
+            stranger.send(b"splice")
+            here.rejects(here.ingest.lock.state.rejected + 1)
+        here.pass_time(pause)
+        totals.append([each["total"] for each in here.events("source_rejected")])
+    assert totals[1:] == [totals[0], [*totals[0], 7], [*totals[0], 7]]
+    assert len(totals[0]) == 1
 
 
-def test_a_source_that_resumes_keeps_its_stream() -> None:
-    """A pause of the source is logged at both ends, and changes nothing else."""
-    with (
-        Relay(*QUICK) as relay,
-        source(relay.ingest_port) as sender,
-        Viewer(relay.port) as viewer,
-    ):
-        viewer.subscribe()
-        for pauses in (1, 2):
-            exchange(sender, [viewer], STREAM)
-            relay.wait_event("ingest_silent", count=pauses)
-        exchange(sender, [viewer], STREAM)
-        relay.wait_event("ingest_resumed", count=2, source=name(sender))
-        assert relay.events("source_takeover") == []
+def test_a_source_that_may_not_send_is_rejected() -> None:
+    """Outside of --allow-source nobody begins a stream, and the log says why."""
+    with station() as here:
+        here.ingest.lock = SourceLock((), TIMEOUT)
+        here.source().send(b"stream")
+        here.rejects(1)
+        here.pass_time(STANDBY_PERIOD)
+        assert [each["reason"] for each in here.events("source_rejected")] == ["not_allowed"]
 
 
-def test_silence_is_said_after_two_seconds(relay: Relay) -> None:
-    """By default 2 s without a datagram are a silence, and it is said once, with its source."""
-    with source(relay.ingest_port) as sender:
-        sender.send(b"x" * 1316)
-        started = relay.wait_event("ingest_started")
-        assert (started["source"], started["datagram_size"]) == (name(sender), 1316)
-        silent = relay.wait_event("ingest_silent")
-        assert silent["source"] == name(sender)
-        assert silent["seconds"] >= 2
-        assert len(relay.events("ingest_silent")) == 1
+def test_an_empty_datagram_begins_nothing(here: Station) -> None:
+    """Who sends nothing is not the active source, nor reported until somebody else is."""
+    active, other = here.source(), here.source()
+    other.send(b"")
+    here.rejects(1)
+    here.pass_time(STANDBY_PERIOD)
+    assert here.logs == []
+    for datagram in (b"", b"one", b"", b"two"):
+        active.send(datagram)
+    here.expect(b"one", b"two")
+    other.send(b"")
+    here.rejects(3)
+    here.pass_time(STANDBY_PERIOD)
+    assert [each["reason"] for each in here.events("source_rejected")] == ["locked"]
 
 
-def test_an_owner_may_send_to_another_of_our_addresses() -> None:
-    """The owner is known by where it sends from, whichever local address it sends to."""
-    with (
-        Relay(host="0.0.0.0") as relay,
-        udp_socket() as sender,
-        source(relay.ingest_port) as stranger,
-        Viewer(relay.port) as viewer,
-    ):
-        viewer.subscribe()
+def test_the_active_source_may_send_to_another_of_our_addresses() -> None:
+    """It is known by where it sends from, whichever local address it sends to."""
+    with station("0.0.0.0") as here, udp_socket() as active:
+        stranger, port = here.source(), here.ingest.sockets.stream.getsockname()[1]
         for host in ("127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"):
             for each in STREAM[:20]:
-                sender.sendto(each, (host, relay.ingest_port))
-                assert viewer.receive() == each
+                active.sendto(each, (host, port))
+                here.expect(each)
             stranger.send(b"splice")
-        assert viewer.nothing_arrives()
-        assert relay.events("source_takeover") == []
+        here.rejects(4)
+        assert here.events("source_takeover", "ingest_silent") == []
 
 
-def test_an_empty_datagram_begins_nothing(relay: Relay) -> None:
-    """Who sends nothing does not own the ingest, and is not taken for a second source."""
-    with source(relay.ingest_port) as owner, source(relay.ingest_port) as other:
-        owner.send(b"")
-        owner.send(b"stream")
-        relay.wait_event("source_locked", source=name(owner))
-        assert relay.events("source_rejected") == []
-        other.send(b"")
-        assert relay.wait_event("source_rejected")["reason"] == "locked"
+def test_a_forged_icmp_error_stops_nothing() -> None:
+    """An error on the connected socket is no reason not to read what comes behind it."""
+    with station() as here:
+        active = here.source()
+        active.send(b"stream")
+        here.expect(b"stream")
+        here.ingest.sockets.stream.send(b"to a port that then closes")
+        address = active.getsockname()
+        active.close()
+        here.ingest.sockets.stream.send(b"refused")  # leaves an error on the socket
+        with udp_socket(*address) as again:
+            again.sendto(b"goes on", here.ingest.sockets.stream.getsockname())
+            here.expect(b"goes on")
 
 
-# --- the buffer
-
-
-def test_what_overflowed_before_a_takeover_is_counted() -> None:
-    """When the stream moves to another socket, the first one's drops are not forgotten."""
-    overflow = ReceiveBuffer()
-    with udp_socket() as first, udp_socket() as second, source(first.getsockname()[1]) as sender:
-        overflow.use(first)
-        while not linux.dropped(first):
-            sender.send(b"x" * 60_000)
-        overflow.use(second)
-    assert overflow.total > 0
-
-
-def test_an_overflow_of_the_receive_buffer_is_counted_and_logged(relay: Relay) -> None:
-    """What the kernel dropped while the relay did not read is counted, with the remedy."""
-    with source(relay.ingest_port) as sender:
-        sender.send(b"x" * 60_000)
-        relay.wait_event("ingest_started")
-        relay.process.send_signal(signal.SIGSTOP)
-        for _ in range(1000):
-            sender.send(b"x" * 60_000)
-        relay.process.send_signal(signal.SIGCONT)
-        overflow = relay.wait_event("ingest_overflow")
-        assert overflow["buffer_asked"] == 8 << 20
-        assert 0 < overflow["buffer_granted"] <= 8 << 20
-        short = overflow["buffer_granted"] < overflow["buffer_asked"]
-        remedy = "sysctl -w net.core.rmem_max=8388608" if short else "none: "
-        assert overflow["remedy"].startswith(remedy)
-        totals = stopped(relay)
-        assert totals["overflowed"] == overflow["total"] > 0
-        assert totals["received"] + totals["overflowed"] == 1001
-
-
-def test_a_relay_that_slept_blames_nobody() -> None:
-    """What was sent while the relay was stopped is relayed, and was no silence of the source."""
-    with (
-        Relay(*QUICK) as relay,
-        source(relay.ingest_port) as sender,
-        Viewer(relay.port) as viewer,
-    ):
-        viewer.subscribe()
-        exchange(sender, [viewer], STREAM)
-        relay.process.send_signal(signal.SIGSTOP)
-        viewer.nothing_arrives(0.9)
-        for each in STREAM:
-            sender.send(each)
-        relay.process.send_signal(signal.SIGCONT)
-        assert viewer.receive_all(100) == STREAM
-        assert relay.events("ingest_silent") == []
-
-
-# --- where the kernel cannot part the senders
-
-
-@contextlib.contextmanager
-def undivided_ingest(timeout: float) -> Iterator[tuple[Any, Ingest, list[bytes]]]:
-    """An ingest on a system whose sockets cannot share a port: its loop, itself, its output."""
-    relayed: list[bytes] = []
-
-    def forward(runs: list[Run]) -> None:
-        relayed.extend(bytes(each) for run in runs for each in run.datagrams())
-
-    with running_loop() as loop, udp_socket() as sock:
-        sock.setblocking(False)
-        ingest = Ingest(loop, sock, Config(source_timeout=timeout), forward)
-        ingest._can_split = False
-        yield loop, ingest, relayed
-
-
-def test_senders_are_compared_where_sockets_cannot_share_a_port() -> None:
-    """With a single socket the lock and the takeover work all the same."""
-    with undivided_ingest(0.2) as (loop, ingest, relayed):
-        port = ingest._bound[1]
-        with source(port) as first, source(port) as second:
-            first.send(b"one")
-            second.send(b"stranger")
-            first.send(b"two")
-            turn_until(loop, lambda: len(relayed) == 2, "the owner's datagrams")
-            turn_for(loop, 0.05)
-            assert (relayed, ingest.strangers.total) == ([b"one", b"two"], 1)
-            turn_until(loop, lambda: ingest._silent, "the silence")
-            second.send(b"three")
-            turn_until(loop, lambda: len(relayed) == 3, "the takeover")
-            assert ingest.owner == second.getsockname()
+@pytest.mark.parametrize("sender", [0, 1])
+def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> None:
+    """The successor forwards the active source's datagrams, rejects others, and counts on."""
+    sources = here.source(), here.source()
+    sources[0].send(b"stream")
+    here.expect(b"stream")
+    sources[1].send(b"splice")
+    here.rejects(1)
+    here.loop.unwatch(here.ingest.sockets.stream)
+    saved = here.ingest.export()
+    with contextlib.closing(FastClock(unexpected)) as loop:
+        sock = here.ingest.sockets.stream
+        successor = Ingest(loop, sock, Config(coalesce=0.0), lambda _runs: None, shared=False)
+        successor.restore(saved)
+        before = successor.received, successor.lock.state.rejected
+        sources[sender].send(b"after")
+        turn_until(
+            loop,
+            lambda: (successor.received, successor.lock.state.rejected) != before,
+            "the datagram",
+        )
+        assert before == (1, 1)
+        assert successor.received == 2 - sender
+        assert successor.lock.state.rejected == 1 + sender
+        if successor.sockets.standby is not None:
+            successor.sockets.standby.detach()  # the predecessor's, which the station closes

@@ -18,7 +18,8 @@ from relaylib.net.address import bind_pair
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.loop import Loop
 from relaylib.protocol.session import Session, State
-from relaylib.stream.fanout import REFUSED_LIMIT, Fanout
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
 from relaylib.viewers.server import LEAVING, REST, Server
 from relaylib.viewers.viewer import Viewer
@@ -131,7 +132,7 @@ def test_a_player_that_stays_closed_pauses_the_session(control: ControlSide) -> 
     assert control.ask(peer, f"CONECTAR {port}") == "OK\n"
     runs, now = runs_of([b"x" * 1316]), 0.0
     with capture_logs() as logs:
-        while control.fanout.forwarded < (REFUSED_LIMIT + 2) / 0.02:
+        while control.fanout.forwarded < (CLOSED_LIMIT + 2) / 0.02:
             now += 0.02
             control.fanout.forward(runs, now)
     [paused] = [event for event in logs if event["event"] == "paused"]
