@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.lab.client import FakeRelay, run
-from tools.lab.process import PATIENCE, Program, need, wait_for
+from tools.lab.process import PATIENCE, Program, need, need_ipv6, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import udp_socket
 
@@ -72,7 +72,7 @@ def client(port: int, path: str, *words: str, host: str = "127.0.0.1") -> Progra
 @pytest.mark.parametrize(
     ("option", "url"),
     [
-        ("--vlc", "rtp://@:5004"),
+        ("--vlc", "udp://@:5004"),
         ("--vlc=rtp", "rtp://@:5004"),
         ("--vlc=udp", "udp://@:5004"),
     ],
@@ -96,9 +96,10 @@ def test_the_player_opens_the_right_address(
 
 def test_over_ipv6_the_player_listens_on_ipv6(tmp_path: Path) -> None:
     """The stream comes to the address of the control connection, so VLC must have it open."""
+    need_ipv6("::1")
     vlc = FakeVlc(tmp_path)
     with Relay(host="::1") as relay, client(relay.port, vlc.path, "--vlc", host="::1") as program:
-        assert vlc.arguments == "rtp://@[::]:5004"
+        assert vlc.arguments == "udp://@[::]:5004"
         assert program.stop() == 0
 
 
