@@ -13,10 +13,10 @@ from relaylib.protocol.session import TABLE, State
 
 HELP = """\
 commands:
-  CONECTAR [PORT]     the stream comes to this UDP port of this host (default {port})
+  CONECTAR [PORT]     the stream comes to UDP port {port} of this host, or to PORT
   INTERRUMPIR         pause: nothing is sent until CONTINUAR
   CONTINUAR           resume live
-  CONTINUAR DIFERIDO  resume from where it was paused, if the relay keeps that much
+  CONTINUAR DIFERIDO  resume where it was paused, if the relay keeps that much
   DESCONECTAR         end the stream and leave; so do Ctrl-D and Ctrl-C
   ESTADO              ask the relay how the session stands
   AYUDA               show this list"""

@@ -71,14 +71,16 @@ class LineEditor:
                 yield action
 
     def render(self, prompt: str, width: int) -> tuple[str, int]:
-        """Draw one row of at most `width` columns; return it and the cursor's column in it.
+        """Draw one row of less than `width` columns; return it and the cursor's column in it.
 
-        Of a long line it shows a window with the cursor.
+        Of a long line it shows a window with the cursor. The row ends in a blank, so that there is
+        a character under the cursor: where terminals leave it otherwise when the row just fits
+        into a new width differs.
         """
-        prompt = prompt[: max(0, width - 2)]
-        room = max(1, width - len(prompt) - 1)
+        prompt = prompt[: max(0, width - 3)]
+        room = max(1, width - len(prompt) - 2)
         start = max(0, self.cursor - room)
-        row = f"{prompt}{self.text[start : start + room]}"
+        row = f"{prompt}{self.text[start : start + room]} "
         return row, len(prompt) + self.cursor - start
 
     def _press(self, key: bytes) -> Action | None:

@@ -36,12 +36,12 @@ def start(port: int, columns: int = 80) -> Terminal:
 
 def test_a_session_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
     """The greeting says what to open; commands and replies stay on the screen in order."""
-    assert terminal.screen.rows == [
+    assert terminal.rows == [
         f"connected to 127.0.0.1:{fake.port}",
         "CONECTAR brings the stream to UDP port 5004 of this host",
         "open udp://@:5004 in VLC to watch (rtp://@:5004 if you know that it is RTP)",
         "AYUDA lists the commands, Ctrl-D leaves",
-        "relay> ",
+        "relay>",
     ]
     terminal.type("conectar\r")
     assert fake.line() == "CONECTAR 5004"
@@ -151,20 +151,20 @@ def test_a_long_line_stays_on_one_row(fake: FakeRelay, monkeypatch: pytest.Monke
         fake.accept()
         terminal.shows("relay> ")
         terminal.type("CONECTAR" + " " * 20 + "6543")
-        terminal.shows("relay> " + " " * 8 + "6543")
+        terminal.shows("relay> " + " " * 7 + "6543")
         terminal.type("\r")
         assert fake.line() == "CONECTAR 6543"
 
 
-@pytest.mark.parametrize("columns", [60, 25, 20, 11, 5])
+@pytest.mark.parametrize("columns", [60, 49, 25, 20, 11, 5])
 def test_a_narrower_window_shows_the_line_once(terminal: Terminal, columns: int) -> None:
     """The window wraps the row when it is made narrower; then one row shows it again."""
-    above = terminal.screen.rows[:-1]
+    above = terminal.rows[:-1]
     terminal.type("CONECTAR" + " " * 30 + "6543")
     terminal.shows("relay> CONECTAR" + " " * 30 + "6543")
     terminal.resize(columns)
-    prompt = "relay> "[: columns - 2]
-    room = columns - 1 - len(prompt)
+    prompt = "relay> "[: columns - 3]
+    room = columns - 2 - len(prompt)
     terminal.shows(*above, prompt + ("CONECTAR" + " " * 30 + "6543")[-room:])
     terminal.resize(80)
     terminal.shows(*above, "relay> CONECTAR" + " " * 30 + "6543")
@@ -175,6 +175,7 @@ def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
     argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), "5004")
     with Terminal("env", "TERM=dumb", *argv) as terminal:
         fake.accept()
+        terminal.shows("AYUDA lists the commands, Ctrl-D leaves", "")
         terminal.type("ESTADO\n")
         assert fake.line() == "ESTADO"
         fake.send(b"hola\nOK estado=inactivo\n")

@@ -111,8 +111,10 @@ class Screen:
 
     @property
     def column(self) -> int:
-        """Where the cursor is."""
-        return self._place % self.columns
+        """Where the cursor is; behind the last cell of a full row it waits there, as in tmux."""
+        at_end = 0 < self._place == len(self.rows[self._line])
+        column = self._place % self.columns
+        return self.columns if at_end and not column else column
 
     def feed(self, text: str) -> None:
         """Show characters and obey control sequences."""
@@ -133,8 +135,7 @@ class Screen:
             self.rows[self._line] = before + character + row[self._place + 1 :]
             self._place += 1
         elif control == "\n":
-            self._line += 1
-            self._place = self.column
+            self._place, self._line = self.column, self._line + 1
             self.rows[self._line :] = self.rows[self._line :] or [""]
         elif control == "\r":
             self._place -= self.column
@@ -194,6 +195,11 @@ class Terminal:
         screen.feed(text[shown:])
         return screen
 
+    @property
+    def rows(self) -> list[str]:
+        """The rows of the screen, without blanks at their ends."""
+        return [row.rstrip() for row in self.screen.rows]
+
     def resize(self, columns: int) -> None:
         """Make the window narrower or wider; nothing must be on its way to it."""
         self._resized.append((len(self.text), columns))
@@ -204,8 +210,8 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def shows(self, *rows: str) -> None:
-        """Wait until the last rows are these."""
-        self._wait(lambda: self.screen.rows[-len(rows) :] == list(rows), repr(rows))
+        """Wait until the last rows are these, but for blanks at their ends."""
+        self._wait(lambda: self.rows[-len(rows) :] == [row.rstrip() for row in rows], repr(rows))
 
     def contains(self, text: str) -> None:
         """Wait until the text is somewhere in what came."""

@@ -120,11 +120,11 @@ def test_a_line_cannot_grow_beyond_the_protocol(press: "Press") -> None:
 @pytest.mark.parametrize(
     ("left", "width", "row", "column"),
     [
-        (0, 10, "> tuvwxyz", 9),
-        (26, 10, "> abcdefg", 2),
-        (13, 80, "> abcdefghijklmnopqrstuvwxyz", 15),
-        (26, 4, "> a", 2),
-        (0, 2, "z", 1),
+        (0, 10, "> uvwxyz ", 8),
+        (26, 10, "> abcdef ", 2),
+        (13, 80, "> abcdefghijklmnopqrstuvwxyz ", 15),
+        (26, 4, ">a ", 1),
+        (0, 3, "z ", 1),
     ],
 )
 def test_a_long_line_scrolls_sideways(left: int, width: int, row: str, column: int) -> None:
@@ -144,4 +144,4 @@ def test_no_keys_break_the_editor(pieces: list[bytes], width: int) -> None:
         assert 0 <= editor.cursor <= len(editor.text) <= MAX_LINE
     row, column = editor.render("relay> ", width)
     assert row.isprintable()
-    assert column <= len(row) <= max(1, width - 1)
+    assert column < len(row) <= max(2, width - 1)
