@@ -25,6 +25,9 @@ PATIENCE = 2.0
 QUEUE = 64
 """Commands that may wait for their turn before no more are read."""
 
+_LOST = {"reset": "the relay reset it", "vanished": "the relay's host does not answer any more"}
+"""How a connection's end is told to a person."""
+
 
 class App:
     """Joins the console, the connection and what is known of the session; stops the loop to end.
@@ -231,7 +234,7 @@ class App:
     def gone(self, reason: str) -> None:
         """The connection broke, perhaps in the middle of a line."""
         self._end_line()
-        self._lost(f"connection lost: {reason}")
+        self._lost(f"connection lost: {_LOST.get(reason, reason)}")
 
     def _lost(self, reason: str) -> None:
         if not self._over:

@@ -48,7 +48,6 @@ class Player:
             raise SetupError(f"--vlc: cannot start {path}: {error.strerror}") from None
 
     def ended(self) -> bool:
-        """Tell whether it is closed."""
         return self._process.poll() is not None
 
     def why_ended(self) -> str:

@@ -64,12 +64,11 @@ def test_a_reset_is_said_at_once(fake: FakeRelay) -> None:
 @pytest.mark.parametrize("text", ["", "CONECTAR\n", "CONECTAR\nESTADO\n"])
 def test_being_turned_away_is_no_success(text: str) -> None:
     """Where the relay does not let the viewer in the status is 1, however little was asked."""
-    with (
-        Relay("--allow", "10.0.0.0/8") as relay,
-        Client(relay.port, text=text, last=True) as client,
-    ):
-        assert client.wait() == 1
-    assert [line[:25] for line in client.stdout] == ["ERROR acceso no permitido"]
+    with Relay("--max-clients", "1") as relay, socket.create_connection((relay.host, relay.port)):
+        relay.wait_event("client_connected")
+        with Client(relay.port, text=text, last=True) as client:
+            assert client.wait() == 1
+    assert client.stdout == ["ERROR relay lleno (1 conexiones)\n"]
     assert client.stderr == [ENDED]
 
 

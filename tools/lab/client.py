@@ -79,7 +79,6 @@ class FakeRelay:
             self.sock.sendall(segment)
 
     def close(self) -> None:
-        """Close everything."""
         self._listener.close()
         if hasattr(self, "sock"):
             self._lines.close()
@@ -206,7 +205,6 @@ class Terminal:
         termios.tcsetwinsize(self._master, (24, columns))
 
     def type(self, keys: str) -> None:
-        """Press keys."""
         os.write(self._master, keys.encode())
 
     def shows(self, *rows: str) -> None:
