@@ -1,7 +1,7 @@
 """The console client: commands from a terminal or a pipe, the relay's replies as they come.
 
-The parts are in relaylib: `remote` (start there), `dialogue`, `console`, `lineedit`, `player`. They
-run in the relay's own reactor, here over `select`: epoll refuses regular files, and
+This file reads the arguments, connects and runs the loop; the rest is in `relaylib/client`, `app`
+first. It runs in the relay's own reactor, here over `select`: epoll refuses regular files, and
 `client.py ... < commands.txt` must work. The client needs nothing but the standard library.
 """
 
@@ -12,6 +12,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import contextlib
+import ipaddress
 import selectors
 import socket
 import sys
@@ -20,10 +21,10 @@ from typing import NoReturn
 
 from relaylib import __version__
 from relaylib.cli import Parser, host, port
-from relaylib.client.app import Remote
-from relaylib.client.player import find_player, stream_url
+from relaylib.client.app import App
+from relaylib.client.player import find_player
 from relaylib.errors import SetupError
-from relaylib.net.address import show
+from relaylib.net.address import player_url, show
 from relaylib.net.connection import tune
 from relaylib.net.loop import Loop
 from relaylib.protocol.commands import MIN_PORT
@@ -34,13 +35,14 @@ CONNECT_TIMEOUT = 5.0
 EXAMPLES = """
 examples:
   python3 client.py 192.168.1.5 9000 5004             type the commands; AYUDA lists them
-  python3 client.py 192.168.1.5 9000 5004 --vlc       and watch in VLC (RTP)
-  python3 client.py 192.168.1.5 9000 5004 --vlc=udp   the source sends plain MPEG-TS
+  python3 client.py 192.168.1.5 9000 5004 --vlc       and watch in VLC
+  python3 client.py 192.168.1.5 9000 5004 --vlc=rtp   better, if you know that the source sends RTP
   printf 'CONECTAR\\nESTADO\\n' | python3 client.py 192.168.1.5 9000 5004
 
 DESCONECTAR, Ctrl-D (or the end of the input) and Ctrl-C leave politely, a second Ctrl-C at once.
-exit status: 0 left politely and the relay agreed, 1 turned away, no answer, connection lost or
-none, 2 bad argument, 130 left at once
+exit status: 0 left politely and the relay agreed; 1 turned away, connection lost or none, and
+without a terminal any command with ERROR, without answer, or not sent; 2 bad argument; 130 left at
+once
 """
 
 
@@ -57,10 +59,26 @@ def connect(host: str, port: int) -> socket.socket:
     except (socket.gaierror, UnicodeError):
         raise SetupError(f"unknown host: {host}") from None
     except OSError as error:
-        late = isinstance(error, TimeoutError)
-        why = f"no answer in {CONNECT_TIMEOUT:g} s" if late else error.strerror
-        raise SetupError(f"cannot connect to {show((host, port))}: {why}") from None
+        raise SetupError(f"cannot connect to {show((host, port))}: {_why(error, host)}") from None
     return sock
+
+
+def _why(error: OSError, host: str) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer in {CONNECT_TIMEOUT:g} s"
+    if _lacks_interface(host):
+        ours = [name for _, name in socket.if_nameindex() if name != "lo"] or ["eth0"]
+        return f"a link-local address needs the interface that leads there: {host}%{ours[0]}"
+    return str(error.strerror)
+
+
+def _lacks_interface(host: str) -> bool:
+    """Tell whether an address means nothing without a zone (RFC 4007, section 6)."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return address.is_link_local and address.scope_id is None
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -78,18 +96,19 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("vlcport", metavar="VLCPORT", type=lambda text: port(text, MIN_PORT),
         help="the UDP port here where the player listens")  # fmt: skip
     add("--vlc", metavar="=rtp|udp", nargs="?", choices=("rtp", "udp"),
-        help="open VLC there, for RTP unless --vlc=udp, and close it on leaving")  # fmt: skip
+        help="open VLC there, at udp:// unless --vlc=rtp, and close it on leaving")  # fmt: skip
     add("--version", action="version", version=f"client {__version__}")
     # `--vlc` takes its value after "=" only: in `--vlc HOST PORT VLCPORT` HOST is no value.
-    return parser.parse_args(["--vlc=rtp" if word == "--vlc" else word for word in argv])
+    return parser.parse_args(["--vlc=udp" if word == "--vlc" else word for word in argv])
 
 
 def _greeting(options: argparse.Namespace, ipv6: bool) -> str:
-    rtp, udp = (stream_url(scheme, options.vlcport, ipv6=ipv6) for scheme in ("rtp", "udp"))
-    by_hand = "" if options.vlc else f"; VLC plays it from {rtp} (or {udp})"
+    udp, rtp = (player_url(scheme, options.vlcport, ipv6=ipv6) for scheme in ("udp", "rtp"))
+    by_hand = f"open {udp} in VLC to watch ({rtp} if you know that it is RTP)\n"
     return (
         f"connected to {show((options.host, options.port))}\n"
-        f"CONECTAR brings the stream to UDP port {options.vlcport} of this host{by_hand}\n"
+        f"CONECTAR brings the stream to UDP port {options.vlcport} of this host\n"
+        f"{'' if options.vlc else by_hand}"
         "AYUDA lists the commands, Ctrl-D leaves"
     )
 
@@ -98,23 +117,23 @@ def _run(options: argparse.Namespace) -> int:
     path = find_player() if options.vlc else ""
     with contextlib.closing(connect(options.host, options.port)) as sock:
         loop = Loop(_raise, selectors.SelectSelector())
-        remote = Remote(loop, sock, options.vlcport)
+        app = App(loop, sock, options.vlcport)
         try:
-            interrupts = dict.fromkeys(("SIGINT", "SIGTERM", "SIGQUIT"), remote.interrupt)
-            for name, callback in {"SIGHUP": remote.leave, **interrupts}.items():
+            interrupts = dict.fromkeys(("SIGINT", "SIGTERM", "SIGQUIT"), app.interrupt)
+            for name, callback in {"SIGHUP": app.leave, **interrupts}.items():
                 signum = getattr(signal, name, None)  # not every system has them all
                 # Ignored by nohup, or by a script's &.
                 if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
                     loop.on_signal(signum, callback)
             ipv6 = sock.family == socket.AF_INET6
             if options.vlc:
-                remote.play(path, stream_url(options.vlc, options.vlcport, ipv6=ipv6))
-            remote.greet(_greeting(options, ipv6))
+                app.play(path, player_url(options.vlc, options.vlcport, ipv6=ipv6))
+            app.greet(_greeting(options, ipv6))
             loop.run()
         finally:
-            remote.close()
+            app.close()
             loop.close()
-        return remote.status
+        return app.status
 
 
 def main(argv: Sequence[str]) -> int:

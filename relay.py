@@ -24,15 +24,15 @@ except ModuleNotFoundError:
              "make setup, then .venv/bin/python relay.py ...")  # fmt: skip
 
 from relaylib import __version__
-from relaylib.client.player import stream_url
 from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import handover, systemd
 from relaylib.lifecycle.restart import CHECKED, Restart, unblock_signals
 from relaylib.log import Throttle, occupy_standard_descriptors, setup
-from relaylib.net.address import bind_pair, reachable_host, resolve_own, show
+from relaylib.net.address import Address, bind_pair, player_url, reachable_host, resolve_own, show
 from relaylib.net.descriptors import adopt, descriptor, raise_descriptor_limit
 from relaylib.net.loop import Loop
+from relaylib.net.networks import PRIVATE, Network, contains
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
@@ -45,7 +45,9 @@ FAREWELL = "el relay se detiene"
 
 log = structlog.get_logger()
 
-GUIDE = """
+GUIDE = """\
+Relay listening on {listening}
+
   1. Send a stream here, from VLC on any machine:
        vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={host},port={ingest}}}' --sout-keep
      or the sample that comes with the relay:
@@ -53,10 +55,29 @@ GUIDE = """
   2. Ask for it, on the viewer's machine:
        python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
-       {rtp}      ({udp} if the source sends MPEG-TS without RTP)
-
+       {udp}      ({rtp} is better for a source that sends RTP)
+{others}
   Ctrl-C ends the relay.
 """
+
+OTHERS = """
+  {host} is a public address that --allow does not cover: viewers on other machines are declined
+  until it names their network, for example --allow private --allow 203.0.113.0/24
+"""
+
+
+def guide(listening: Address, host: str, ingest: int, allow: tuple[Network, ...]) -> str:
+    """Tell a person at a terminal what to type next; `host` is where others reach the relay."""
+    udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
+    return GUIDE.format(
+        listening=show(listening),
+        host=host,
+        port=listening[1],
+        ingest=ingest,
+        udp=udp,
+        rtp=rtp,
+        others="" if contains((*PRIVATE, *allow), host) else OTHERS.format(host=host),
+    )
 
 
 class Relay:
@@ -71,6 +92,7 @@ class Relay:
         listener, ingest, shared = _sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
         self._asked = asked = (config.host, config.port, config.ingest_port)
+        self._allow = config.allow
         self._terminals = [fd for fd in range(3) if os.isatty(fd)]
         self._bug_log = Throttle()
         self.loop = Loop(self._log_bug)
@@ -117,12 +139,8 @@ class Relay:
         self.loop.close()
 
     def _guide(self) -> None:
-        """Tell a person at a terminal what to type next."""
-        host, port = reachable_host(self._control_address[0]), self._control_address[1]
-        print(f"Relay listening on {show(self._control_address)}")
-        rtp, udp = (stream_url(scheme, 5004, ipv6=":" in host) for scheme in ("rtp", "udp"))
-        ingest = self._ingest_address[1]
-        print(GUIDE.format(host=host, port=port, ingest=ingest, rtp=rtp, udp=udp), flush=True)
+        host = reachable_host(self._control_address[0])
+        print(guide(self._control_address, host, self._ingest_address[1], self._allow), flush=True)
 
     # --- signals
 

@@ -1,9 +1,9 @@
-"""A viewer's remote control: lines from a person to the relay, and its replies back.
+"""The client itself: lines from a person or a script to the relay, and its replies back.
 
 One command is sent at a time and its reply awaited before the next, so that each is judged by what
-the relay said and not by a guess; what is typed or piped meanwhile waits in a queue. Relays of the
-original design answer nothing to a command that they do not accept: the wait is bounded, after
-`PATIENCE` the remote control says so and goes on.
+the relay said and not by a guess; what is typed, pasted or piped meanwhile waits in a queue. Relays
+of the original design answer nothing to a command that they do not accept: the wait is bounded,
+after `PATIENCE` the client says so and goes on.
 """
 
 import signal
@@ -11,7 +11,7 @@ import socket
 from collections import deque
 
 from relaylib.client.console import open_console
-from relaylib.client.dialogue import Dialogue, encode, explain, printable, read_command
+from relaylib.client.dialogue import HELP, Dialogue, encode, explain, printable, read_command
 from relaylib.client.player import Player
 from relaylib.errors import BadCommandError, LineTooLongError
 from relaylib.net.connection import Connection
@@ -25,16 +25,16 @@ PATIENCE = 2.0
 QUEUE = 64
 """Commands that may wait for their turn before no more are read."""
 
-
-_BROKEN = {"reset": "reset by peer", "vanished": "peer vanished"}
+_LOST = {"reset": "the relay reset it", "vanished": "the relay's host does not answer any more"}
 """How a connection's end is told to a person."""
 
 
-class Remote:
+class App:
     """Joins the console, the connection and what is known of the session; stops the loop to end.
 
-    `status` is the exit status then: 0 only if the relay agreed to our leaving. It answers OK to
-    DESCONECTAR, or, as old relays do, it hears that and closes, its last reply being an OK.
+    `status` is the exit status then. It is 0 if the relay agreed to our leaving: it says OK to
+    DESCONECTAR, or, as old relays do, hears that and closes. Where nobody watches, it takes more: a
+    command that was answered with ERROR or not at all, or was not sent, makes it 1.
     """
 
     def __init__(self, loop: Loop, sock: socket.socket, port: int) -> None:
@@ -44,12 +44,12 @@ class Remote:
         self._dialogue = Dialogue()
         self._replies = LineReader()
         self._commands: deque[bytes] = deque()
+        self._doubtful: Request | None = None  # out of order, unless ESTADO tells otherwise
         self._input_over = self._leaving = self._over = False
         self._timer: Timer | None = None
         self._player: Player | None = None
         self._console = open_console(loop, self, tuple(verb.value for verb in Verb))
         self._connection = Connection(loop, sock, self)
-        self._update_prompt()
 
     def play(self, path: str, url: str) -> None:
         """Open the player, and notice when the viewer closes it.
@@ -61,8 +61,8 @@ class Remote:
         self._player = Player(path, url)
 
     def greet(self, text: str) -> None:
-        """Tell a person at a terminal where they are; a script needs no greeting."""
-        if self._console.interactive:
+        """Tell a person where they are; a script needs no greeting."""
+        if self._console.attended:
             self._console.note(text)
 
     def interrupt(self) -> None:
@@ -76,9 +76,8 @@ class Remote:
     def leave(self) -> None:
         """Leave politely, ahead of what waits; said twice it is the same."""
         if not self._leaving:
-            self._leaving = True
-            self._commands.clear()
-            self._send(Request(Verb.DISCONNECT))
+            self._console.echo(Verb.DISCONNECT.value)
+            self._disconnect()
 
     def close(self) -> None:
         """Give back the terminal and close the player."""
@@ -106,9 +105,12 @@ class Remote:
         self.leave()
 
     def _advance(self) -> None:
-        while self._commands and self._dialogue.waiting is None:
-            self._obey(self._commands.popleft())
-        if self._input_over and not self._commands and self._dialogue.waiting is None:
+        while self._commands and not self._dialogue.unanswered:
+            line = self._commands.popleft()
+            self._console.echo(line.decode("ascii", "replace"))
+            if not self._leaving:  # as it is if the echo could not be written
+                self._obey(line)
+        if self._input_over and not self._commands and not self._dialogue.unanswered:
             self.leave()
         self._console.listen(len(self._commands) < QUEUE)
 
@@ -116,53 +118,76 @@ class Remote:
         try:
             request = read_command(line, self._port)
         except BadCommandError:
-            self._console.note(explain(line))
+            self._not_sent(explain(line))
             return
         if request is None:
             return
         if request.verb is Verb.HELP:
-            self._console.reply("\n".join(self._dialogue.help(self._port)))
+            self._console.reply(HELP.format(port=self._port))
         elif request.verb is Verb.DISCONNECT:
-            self.leave()
-        elif self._is_sensible(request.verb):
+            self._commands.clear()  # as behind `exit` in a script
+            self._disconnect()
+        elif self._dialogue.allows(request.verb):
             self._send(request)
+        else:
+            self._doubtful = request
+            self._send(Request(Verb.STATUS))
 
-    def _is_sensible(self, verb: Verb) -> bool:
-        state = self._dialogue.state
-        if not self._dialogue.allows(verb):
-            self._console.note(f"{verb.value} is not valid now ({state}): not sent")
-            return False
-        if not self._dialogue.expects(verb):
-            self._console.note(f"{verb.value} is not expected now ({state}): asking the relay")
-        return True
+    def _settle_doubt(self) -> None:
+        """Send the doubtful command after all, or say that it is out of order."""
+        request, self._doubtful = self._doubtful, None
+        if request is None:
+            return
+        if self._dialogue.allows(request.verb):
+            self._send(request)
+        elif (state := self._dialogue.state) is not None:
+            self._not_sent(f"{request.verb.value} is not valid now ({state.name.lower()})")
+
+    def _not_sent(self, reason: str) -> None:
+        self._console.note(f"{reason}: not sent")
+        self._count_failure()
+
+    def _count_failure(self) -> None:
+        if not self._console.attended:
+            self.status = 1
 
     # --- the relay
+
+    def _disconnect(self) -> None:
+        if self._commands or self._doubtful:
+            self._count_failure()
+        self._leaving = True
+        self._commands.clear()
+        self._doubtful = None
+        self._console.close()  # whoever types now types for the shell
+        self._send(Request(Verb.DISCONNECT))
 
     def _send(self, request: Request) -> None:
         self._connection.write(encode(request))
         self._dialogue.sent(request.verb)
         self._stop_waiting()
-        self._timer = self._loop.call_later(PATIENCE, self._unanswered)
+        self._timer = self._loop.call_later(PATIENCE, self._patience_over)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _unanswered(self) -> None:
+    def _patience_over(self) -> None:
         self._stop_waiting()
         self._end_line()  # some relays never do
-        waiting = self._dialogue.waiting
-        if self._over or waiting is None or self._timer is not None:
+        if self._over or not self._dialogue.unanswered or self._timer is not None:
             return  # that was the answer
         if self._leaving:
-            self._lost("no answer to DESCONECTAR")
+            self._lost(f"the relay did not confirm DESCONECTAR in {PATIENCE:g} s")
             return
-        self._dialogue.silence()
-        self._update_prompt()
-        self._console.note(
-            f"no answer to {waiting.value} (old relays ignore what they do not accept)"
-        )
+        verb = self._dialogue.unanswered[0]
+        self._dialogue.give_up()
+        if self._doubtful is None:
+            why = "it hangs" if self._dialogue.explicit else "it hangs, or ignores what it rejects"
+            self._console.note(f"no answer to {verb.value} in {PATIENCE:g} s: {why}")
+            self._count_failure()
+        self._settle_doubt()
         self._advance()
 
     def received(self, data: bytes) -> None:
@@ -170,53 +195,54 @@ class Remote:
         self._replies.feed(data)
         try:
             while not self._over and (line := self._replies.next_line()) is not None:
-                self._show(line)
+                self._take_line(printable(line))
         except LineTooLongError:
-            self._lost("it sends lines that are too long: not a relay?")
+            self._lost("what answers sends lines that are too long: it is not a relay")
 
     def _end_line(self) -> None:
         """Take what has come of a line as the whole of it."""
         if self._replies.pending:
             self.received(b"\n")
 
-    def _show(self, line: bytes) -> None:
-        text = printable(line)
+    def _take_line(self, text: str) -> None:
         verb = self._dialogue.answered(text)
-        self._update_prompt()
-        self._console.reply(text)
-        if self._dialogue.waiting is None:
+        if not self._dialogue.unanswered:
             self._stop_waiting()
-        if verb is not Verb.DISCONNECT:
-            self._advance()
-        elif self._dialogue.agreed:
+        asked_by_us = self._doubtful is not None and verb is Verb.STATUS
+        if not asked_by_us or self._dialogue.declined:
+            self._console.reply(text)
+        if self._dialogue.declined and verb is not None:
+            self._count_failure()
+        if verb is Verb.DISCONNECT:
             self._end()
-        else:
-            self._lost("it answered DESCONECTAR with an error")
+            return
+        if asked_by_us:
+            self._settle_doubt()
+        self._advance()
 
     def finished(self) -> None:
         """The relay closed, perhaps in the middle of a line, perhaps because we leave."""
         self._end_line()
         heard = self._leaving and not self._connection.unsent
-        if heard and self._dialogue.agreed:
+        if self._dialogue.declined:
+            self._lost("the relay ended the session")
+        elif heard and self._dialogue.unanswered == [Verb.DISCONNECT]:
             self._end()
         else:
-            self._lost("it closed the connection")
+            self._lost("the relay closed the connection and did not say why")
 
     def gone(self, reason: str) -> None:
         """The connection broke, perhaps in the middle of a line."""
         self._end_line()
-        self._lost(_BROKEN.get(reason, reason))
+        self._lost(f"connection lost: {_LOST.get(reason, reason)}")
 
     def _lost(self, reason: str) -> None:
         if not self._over:
             self.status = 1
-            self._console.note(f"client.py: the relay is gone: {reason}")
+            self._console.note(f"client.py: {reason}")
         self._end()
 
     # --- the rest
-
-    def _update_prompt(self) -> None:
-        self._console.prompt = f"{self._dialogue.state}> "
 
     def _child_ended(self) -> None:
         if self._player is not None and self._player.ended() and not self._over:

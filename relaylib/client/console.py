@@ -5,7 +5,11 @@ replies on standard output, everything the client says itself on standard error,
 sees the relay's words alone. `Terminal` adds a prompt, history and completion. It takes the keys
 one by one (the terminal's own line editing is switched off, see termios(3)) and gives them to a
 `LineEditor`, so that reading never blocks the loop; what has to be printed while a line is half
-typed goes above it: erase the row, print, draw the row again.
+typed goes above it: erase the row, print, draw the row again. The prompt says nothing of the
+session: a relay may pause it at any time, and cannot tell before it is asked.
+
+A line that was entered is not shown before it is obeyed (`echo`), so that of lines pasted together
+each stands above its own reply.
 
 Standard input is never made non-blocking: that would be a change to the open file description,
 which the shell and other programs share. A read after the selector said "readable" does not block.
@@ -14,18 +18,19 @@ which the shell and other programs share. A read after the selector said "readab
 import contextlib
 import io
 import os
-import shutil
 import signal
 import sys
 from typing import Any, Protocol, TextIO
 
-from relaylib.client.lineedit import ERASE, Choices, Ended, Entered, LineEditor
+from relaylib.client.lineedit import Choices, Ended, Entered, LineEditor
 from relaylib.errors import LineTooLongError, SetupError
 from relaylib.net.loop import Loop
 from relaylib.protocol.lines import LineReader
 
 READ_SIZE = 4096
 """Bytes read in one turn: a script of hundreds of commands."""
+
+PROMPT = "relay> "
 
 
 class Owner(Protocol):
@@ -42,12 +47,10 @@ class Owner(Protocol):
 
 
 class Console:
-    """Plain lines in, plain lines out."""
-
-    interactive = False
+    """Plain lines in, plain lines out. `attended`: a person types them."""
 
     def __init__(self, loop: Loop, owner: Owner, stdin: TextIO, stdout: TextIO) -> None:
-        self.prompt = ""
+        self.attended = stdin.isatty()
         self._loop = loop
         self._owner = owner
         self._stdin = stdin
@@ -60,6 +63,9 @@ class Console:
         """Read on, or leave the input where it is until what was read has been dealt with."""
         if self._open:
             self._loop.interest(self._stdin, read=wanted)
+
+    def echo(self, line: str) -> None:
+        """Show a command that is being obeyed, where the terminal has not done it."""
 
     def reply(self, text: str) -> None:
         """Print what was asked for, on standard output."""
@@ -113,23 +119,27 @@ class Console:
 class Terminal(Console):
     """A console with a line editor. The terminal must be given back with `close`."""
 
-    interactive = True
-
     def __init__(
         self, loop: Loop, owner: Owner, stdin: TextIO, stdout: TextIO, words: tuple[str, ...]
     ) -> None:
         super().__init__(loop, owner, stdin, stdout)
         self._editor = LineEditor(words)
+        self._column = 0  # of the cursor in the row that is drawn
         self._saved: list[Any] = []
         self._take()
         loop.on_signal(signal.SIGTSTP, self._suspend)
-        loop.on_signal(signal.SIGWINCH, self._draw)
+        loop.on_signal(signal.SIGWINCH, self._redraw)
 
     def close(self) -> None:
         """Stop reading and give the terminal back as it was found."""
         if self._open:
             super().close()
+            self._loop.default_signal(signal.SIGTSTP)
             self._give_back()
+
+    def echo(self, line: str) -> None:
+        """Show a command behind the prompt, above the line being typed."""
+        self._print(self._stdout, f"{PROMPT}{line}")
 
     def _readable(self) -> None:
         if not (data := self._read()):
@@ -138,24 +148,41 @@ class Terminal(Console):
         for action in self._editor.feed(data):
             match action:
                 case Entered(text):
-                    self._write(self._stdout, f"{ERASE}{self.prompt}{text}\n")
                     self._owner.entered(text.encode())
                 case Choices(words):
                     self.reply("  ".join(words))
                 case Ended():
                     self._owner.ended()
-        self._draw()
+        self._redraw()
 
     def _print(self, stream: TextIO, text: str) -> None:
         if self._open:
-            self._write(self._stdout, ERASE)
+            self._write(self._stdout, self._erased())
         super()._print(stream, text)
-        self._draw()
+        self._redraw()
 
-    def _draw(self) -> None:
+    def _redraw(self) -> None:
         if self._open:
-            width = shutil.get_terminal_size().columns
-            self._write(self._stdout, self._editor.render(self.prompt, width))
+            erased = self._erased()
+            row, self._column = self._editor.render(PROMPT, self._width())
+            self._write(self._stdout, f"{erased}{row}\r\x1b[{self._column}C")
+
+    def _erased(self) -> str:
+        """Go to where the row begins and erase from there on (ECMA-48: CUU, ED).
+
+        A terminal that was made narrower has wrapped the row, and the cursor may be rows below its
+        start. The few that cut it off instead, such as xterm, lose a row above it, if the cursor
+        was beyond the new width.
+        """
+        above, self._column = self._column // self._width(), 0
+        return (f"\x1b[{above}A" if above else "") + "\r\x1b[J"
+
+    def _width(self) -> int:
+        """Ask the terminal itself: an exported COLUMNS stays as it is when the window does not."""
+        try:
+            return os.get_terminal_size(self._stdout.fileno()).columns or 80
+        except OSError:  # it was hung up
+            return 80
 
     def _take(self) -> None:
         """Have each key delivered at once and unechoed; signals and output stay as they are."""
@@ -170,7 +197,7 @@ class Terminal(Console):
     def _give_back(self) -> None:
         import termios  # noqa: PLC0415
 
-        self._write(self._stdout, ERASE)
+        self._write(self._stdout, self._erased())
         with contextlib.suppress(termios.error):  # it was hung up
             termios.tcsetattr(self._stdin, termios.TCSANOW, self._saved)
 
@@ -181,7 +208,7 @@ class Terminal(Console):
         os.kill(os.getpid(), signal.SIGTSTP)  # sleeps here until SIGCONT
         self._take()
         self._loop.on_signal(signal.SIGTSTP, self._suspend)
-        self._draw()
+        self._redraw()
 
 
 def open_console(loop: Loop, owner: Owner, words: tuple[str, ...]) -> Console:

@@ -1,11 +1,9 @@
-"""What a viewer knows of its session at the relay, from the replies alone. Pure.
+"""The client's side of the control protocol: what was typed, what was sent, what came back. Pure.
 
-The client says that a command is out of order before it sends it, so it must follow the session
-from afar, and may be wrong: an old relay answers nothing to a command that it does not accept, a
-reply may be late, and a relay pauses by itself a player that keeps refusing datagrams. So what is
-known is a set of states that the session may be in, worked out with the relay's own table: a reply
-narrows it down, silence widens it, `ESTADO` settles it. A command is held back only if no state
-that the session can be in accepts it; a wrong guess never keeps a viewer from a valid command.
+The client says that a command is out of order instead of sending it, because relays of the original
+design answer nothing to such a command. What it knows of its session is the last that the relay
+told, and that grows old: a relay pauses by itself a session whose player's port stays closed. So
+nothing is held back on old knowledge: before that the relay is asked again (`app` sends ESTADO).
 """
 
 import re
@@ -13,24 +11,27 @@ import re
 from relaylib.protocol.commands import MAX_PORT, MIN_PORT, Request, Verb, parse, shown
 from relaylib.protocol.session import TABLE, State
 
-_DRIFT: dict[State, tuple[State, ...]] = {
-    State.STREAMING: (State.PAUSED,),
-    State.DEFERRED: (State.STREAMING, State.PAUSED),
+HELP = """\
+commands:
+  CONECTAR [PORT]     the stream comes to UDP port {port} of this host, or to PORT
+  INTERRUMPIR         pause: nothing is sent until CONTINUAR
+  CONTINUAR           resume live
+  CONTINUAR DIFERIDO  resume where it was paused, if the relay keeps that much
+  DESCONECTAR         end the stream and leave; so do Ctrl-D and Ctrl-C
+  ESTADO              ask the relay how the session stands
+  AYUDA               show this list"""
+
+_OUTCOME = {
+    Verb.CONNECT: State.STREAMING,
+    Verb.INTERRUPT: State.PAUSED,
+    Verb.CONTINUE: State.STREAMING,
+    Verb.CONTINUE_DEFERRED: State.DEFERRED,
+    Verb.DISCONNECT: State.CLOSED,
 }
-"""Where a relay may take a session unasked: it pauses a player that is not there, and a deferred
-stream whose history ended goes on live."""
+"""Where an OK to the command puts the session, whatever its state was before."""
 
 _REPORT = re.compile(r"OK\s(?:.*\s)?estado=(\S+)", re.ASCII | re.IGNORECASE)
-
-_MEANING = {
-    Verb.CONNECT: "the stream comes to this UDP port of this host (default {port})",
-    Verb.INTERRUPT: "pause: nothing is sent until CONTINUAR",
-    Verb.CONTINUE: "resume live",
-    Verb.CONTINUE_DEFERRED: "resume from where it was paused, if the relay keeps that much",
-    Verb.DISCONNECT: "end the stream and leave; so do Ctrl-D and Ctrl-C",
-    Verb.STATUS: "ask the relay how the session stands",
-    Verb.HELP: "show this list",
-}
+_STATES = {state.value: state for state in State}
 
 
 def read_command(line: bytes, port: int) -> Request | None:
@@ -67,104 +68,59 @@ def printable(line: bytes) -> str:
 
 
 class Dialogue:
-    """The commands still unanswered, and the states that the session may be in.
+    """The commands without a reply, and the session's state as the relay last told it.
 
-    `agreed` tells whether the relay's last reply was an OK; a farewell is an ERROR.
+    `state` is None where nothing is known. `declined` tells that the last reply was an ERROR, as a
+    farewell is; `explicit` that the relay answers more than OK, so it is no old one.
     """
 
     def __init__(self) -> None:
-        self.agreed = False
-        self._known = frozenset({State.IDLE})
-        self._unanswered: list[Verb] = []
-
-    @property
-    def waiting(self) -> Verb | None:
-        """The oldest command without a reply."""
-        return self._unanswered[0] if self._unanswered else None
-
-    @property
-    def state(self) -> str:
-        """The state in a word, for a person."""
-        states = [state.name.lower() for state in self._known]
-        return states[0] if len(states) == 1 else "unsure"
-
-    def expects(self, verb: Verb) -> bool:
-        """Tell whether the command is valid as far as is known."""
-        return bool(_accepting(self._known, verb))
+        self.state: State | None = State.IDLE
+        self.unanswered: list[Verb] = []
+        self.declined = False
+        self.explicit = False
 
     def allows(self, verb: Verb) -> bool:
-        """Tell whether the command may be valid, also where the relay moved on by itself."""
-        return bool(_accepting(self._possible(), verb))
+        """Tell whether a command is valid, or may be, by what is known."""
+        return self.state is None or TABLE.get((self.state, verb)) is not None
 
     def sent(self, verb: Verb) -> None:
         """Note that a command is on its way."""
-        self._unanswered.append(verb)
+        self.unanswered.append(verb)
 
-    def answered(self, reply: str) -> Verb | None:
-        """Learn from a reply; return the command that it answers, None if it answers none."""
-        verb = self._match(reply)
-        if _word(reply) in ("OK", "ERROR"):
-            self.agreed = _is_ok(reply)
+    def answered(self, line: str) -> Verb | None:
+        """Learn from a line; return the command that it answers, None if it answers none."""
+        word = line.partition(" ")[0].strip().upper()
+        if word not in ("OK", "ERROR"):
+            return None
+        self.declined = word == "ERROR"
+        report = _REPORT.match(line)
+        self.explicit |= report is not None or self.declined
+        verb = self._match(report is not None)
         if verb is not None:
-            self._unanswered.remove(verb)
-            self._known = self._outcome(verb) if _is_ok(reply) else self._rejecting(verb)
-        elif _word(reply) in ("OK", "ERROR"):
-            self._known = _OPEN  # it answers a command given up: the two ends are out of step
-        if (report := _REPORT.match(reply)) and (state := _STATES.get(report[1].lower())):
-            self._known = frozenset({state})
+            self.unanswered.remove(verb)
+        if report is not None:
+            self.state = _STATES.get(report[1].lower())
+        elif verb is None:
+            self.state = None  # it answers a command given up: the two ends are out of step
+        elif not self.declined:
+            self.state = _OUTCOME.get(verb, self.state)
         return verb
 
-    def silence(self) -> None:
+    def give_up(self) -> None:
         """Stop waiting: each command was either ignored, or carried out and its reply lost."""
-        for verb in self._unanswered:
-            self._known |= self._outcome(verb)
-        self._unanswered.clear()
+        self.unanswered.clear()
+        self.state = None
 
-    def _possible(self) -> frozenset[State]:
-        return self._known.union(*(_DRIFT.get(state, ()) for state in self._known))
+    def _match(self, report: bool) -> Verb | None:
+        """Find the command that the last reply answers.
 
-    def _outcome(self, verb: Verb) -> frozenset[State]:
-        before = _accepting(self._known, verb) or _accepting(self._possible(), verb)
-        return frozenset(after for state in before if (after := TABLE[state, verb]))
-
-    def _rejecting(self, verb: Verb) -> frozenset[State]:
-        # No such state: the relay had another reason (port taken), which leaves the session as is.
-        possible = self._possible()
-        return possible - _accepting(possible, verb) or self._known
-
-    def _match(self, reply: str) -> Verb | None:
-        """Find the command that a reply answers.
-
-        Relays answer in order, but an old one skips ESTADO and then answers OK to the next.
+        Relays answer in order, but an old one skips ESTADO and then answers OK to the next. An
+        ERROR never answers DESCONECTAR, which is always valid: it is a farewell.
         """
-        if _is_ok(reply):
-            report = _REPORT.match(reply) is not None
-            return next((v for v in self._unanswered if (v is Verb.STATUS) is report), None)
-        return self.waiting if _word(reply) == "ERROR" else None
-
-    def help(self, port: int) -> list[str]:
-        """List the commands with their meaning; a star marks those that are valid now."""
-        return [f"commands (* valid now: {self.state}):"] + [
-            f"{'*' if self.expects(verb) else ' '} {_usage(verb):18}  {meaning.format(port=port)}"
-            for verb, meaning in _MEANING.items()
-        ]
-
-
-_STATES = {state.value: state for state in State}
-_OPEN = frozenset(State) - {State.CLOSED}
-
-
-def _accepting(states: frozenset[State], verb: Verb) -> frozenset[State]:
-    return frozenset(state for state in states if TABLE[state, verb] is not None)
-
-
-def _word(reply: str) -> str:
-    return reply.partition(" ")[0].strip().upper()
-
-
-def _is_ok(reply: str) -> bool:
-    return _word(reply) == "OK"
-
-
-def _usage(verb: Verb) -> str:
-    return "CONECTAR [PORT]" if verb is Verb.CONNECT else verb.value
+        for verb in self.unanswered:
+            if self.declined:
+                return None if verb is Verb.DISCONNECT else verb
+            if (verb is Verb.STATUS) is report:
+                return verb
+        return None

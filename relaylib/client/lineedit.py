@@ -20,9 +20,6 @@ from relaylib.protocol.lines import MAX_LINE
 HISTORY = 200
 """Lines remembered: more than a session has."""
 
-ERASE = "\r\x1b[K"
-"""Go to the start of the row and erase it (ECMA-48: EL)."""
-
 # A key is one byte, ESC and a byte, or a sequence: SS3 (ESC O) from application keypads, CSI
 # (ESC [) with parameters. The last form throws away a sequence that no terminal sends.
 _KEY = re.compile(
@@ -73,13 +70,18 @@ class LineEditor:
             if (action := self._press(match[0])) is not None:
                 yield action
 
-    def render(self, prompt: str, width: int) -> str:
-        """Draw the row over whatever is there, cursor in place; a long line shows a window."""
-        room = max(1, width - len(prompt) - 1)
+    def render(self, prompt: str, width: int) -> tuple[str, int]:
+        """Draw one row of less than `width` columns; return it and the cursor's column in it.
+
+        Of a long line it shows a window with the cursor. The row ends in a blank, so that there is
+        a character under the cursor: where terminals leave it otherwise when the row just fits
+        into a new width differs.
+        """
+        prompt = prompt[: max(0, width - 3)]
+        room = max(1, width - len(prompt) - 2)
         start = max(0, self.cursor - room)
-        column = len(prompt) + self.cursor - start
-        row = f"{prompt}{self.text[start : start + room]}"
-        return f"{ERASE}{row}\r" + (f"\x1b[{column}C" if column else "")
+        row = f"{prompt}{self.text[start : start + room]} "
+        return row, len(prompt) + self.cursor - start
 
     def _press(self, key: bytes) -> Action | None:
         if handler := _KEYS.get(key):

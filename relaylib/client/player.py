@@ -24,14 +24,6 @@ def find_player() -> str:
                      "player by hand")  # fmt: skip
 
 
-def stream_url(scheme: str, port: int, *, ipv6: bool) -> str:
-    """Name the address where a player on this host listens; `scheme` is rtp or udp.
-
-    Without a host VLC listens on IPv4 only; `[::]` makes it both.
-    """
-    return f"{scheme}://@{'[::]' if ipv6 else ''}:{port}"
-
-
 class Player:
     """A running player, in a session of its own: the terminal's Ctrl-C is for the client alone."""
 
@@ -56,7 +48,6 @@ class Player:
             raise SetupError(f"--vlc: cannot start {path}: {error.strerror}") from None
 
     def ended(self) -> bool:
-        """Tell whether it is closed."""
         return self._process.poll() is not None
 
     def why_ended(self) -> str:

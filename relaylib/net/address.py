@@ -25,6 +25,15 @@ def show(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def player_url(scheme: str, port: int, *, ipv6: bool) -> str:
+    """Name the address where a player on its own host listens; `scheme` is udp or rtp.
+
+    Players show raw MPEG-TS and RTP at udp://, but nothing of a raw stream at rtp://. Without a
+    host VLC listens on IPv4 only; `[::]` makes it both.
+    """
+    return f"{scheme}://@{'[::]' if ipv6 else ''}:{port}"
+
+
 def unmapped(address: Address) -> Address:
     """Turn an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2) into the IPv4 address that it means."""
     host = address[0]

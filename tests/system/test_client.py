@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from client import connect
+from relaylib.protocol.commands import Verb
 from tools.lab.client import VLCPORT, Client, FakeRelay, run
-from tools.lab.process import PATIENCE, ROOT, wait_for
+from tools.lab.process import PATIENCE, ROOT, need_ipv6
 from tools.lab.relay import Relay
-from tools.lab.sockets import udp_socket
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def fake() -> Iterator[FakeRelay]:
         yield fake
 
 
-def report(state: str, port: object = VLCPORT) -> str:
+def report(state: str, port: int = VLCPORT) -> str:
     """The relay's answer to ESTADO before any stream."""
     destination = "-" if state == "inactivo" else f"127.0.0.1:{port}"
     return f"OK estado={state} destino={destination} enviados=0 perdidos=0\n"
@@ -55,7 +55,7 @@ def test_commands_may_come_from_a_file(relay: Relay) -> None:
         status, out, err = run("127.0.0.1", str(relay.port), "5004", stdin=script)
     assert (status, err) == (0, "")
     assert out == report("inactivo") + "OK\n" + report("transmitiendo", 7000) + "OK\n"
-    relay.wait_event("output_removed")
+    relay.wait_event("client_gone", reason="disconnected")
 
 
 def test_empty_input_connects_and_leaves(relay: Relay) -> None:
@@ -64,7 +64,7 @@ def test_empty_input_connects_and_leaves(relay: Relay) -> None:
 
 
 def test_every_address_of_a_name_is_tried(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name whose first address refuses reaches the relay at the second."""
+    """A name whose first address refuses reaches the relay at the second, on a tuned socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = listener.getsockname()
     addresses = [closed, ("127.0.0.1", relay.port)]
@@ -72,52 +72,79 @@ def test_every_address_of_a_name_is_tried(relay: Relay, monkeypatch: pytest.Monk
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
     with connect("relay.example", 9000) as sock:
         assert sock.getpeername() == addresses[1]
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)  # or it may vanish unnoticed
 
 
-def test_ipv6(relay: Relay) -> None:
+def test_ipv6() -> None:
     """The relay may be given by IPv6 address."""
-    try:
-        udp_socket("::1").close()
-    except OSError:
-        pytest.skip("no IPv6 loopback")
-    with Relay(host="::1") as other, Client(other.port, host="::1", text="CONECTAR\nESTADO\n") as c:
+    need_ipv6("::1")
+    with Relay(host="::1") as relay, Client(relay.port, host="::1", text="CONECTAR\nESTADO\n") as c:
         c.prints(f"destino=[::1]:{VLCPORT}")
 
 
-def test_wrong_commands_are_explained_and_not_sent(fake: FakeRelay) -> None:
-    """What cannot be valid is said at once, on standard error; the relay hears nothing of it."""
-    text = "INTERRUMPIR\nCONTINUAR\nHOLA\nCONECTAR 80\nESTADO 1\nDESCONECTAR\n"
-    with Client(fake.port, text=text) as client:
-        assert fake.accept().line() == "DESCONECTAR"
-        fake.send(b"OK\n")
-        assert client.wait() == 0
-    assert client.stdout == ["OK\n"]
+def test_wrong_commands_are_explained_and_not_sent(relay: Relay) -> None:
+    """What is not valid is said on standard error; the relay, which answers all, hears none."""
+    text = "INTERRUMPIR\nHOLA\nCONECTAR 80\nESTADO 1\nCONECTAR\nCONTINUAR\nDESCONECTAR\n"
+    with Client(relay.port, text=text) as client:
+        assert client.wait() == 1
+    assert client.stdout == ["OK\n", "OK\n"]
     assert client.stderr == [
         "INTERRUMPIR is not valid now (idle): not sent\n",
-        "CONTINUAR is not valid now (idle): not sent\n",
-        "unknown command: 'HOLA' (AYUDA lists them)\n",
-        "'CONECTAR 80': CONECTAR takes one UDP port, 1024 to 65535, or none\n",
-        "'ESTADO 1': ESTADO does not take that\n",
+        "unknown command: 'HOLA' (AYUDA lists them): not sent\n",
+        "'CONECTAR 80': CONECTAR takes one UDP port, 1024 to 65535, or none: not sent\n",
+        "'ESTADO 1': ESTADO does not take that: not sent\n",
+        "CONTINUAR is not valid now (streaming): not sent\n",
     ]
 
 
-def test_a_doubtful_command_is_left_to_the_relay(relay: Relay) -> None:
-    """CONTINUAR while streaming is sent, with a word of warning: the relay may have paused it."""
-    with Client(relay.port, text="CONECTAR\nCONTINUAR\n", last=True) as client:
-        assert client.wait() == 0
-    assert client.stderr == ["CONTINUAR is not expected now (streaming): asking the relay\n"]
-    assert client.stdout[1].startswith("ERROR CONTINUAR no es valido ahora")
+@pytest.mark.parametrize("text", ["CONECTAR\nESTADO\n", "HOLA\n", "CONECTAR 80\n", "CONTINUAR\n"])
+def test_a_script_that_failed_is_no_success(relay: Relay, text: str) -> None:
+    """Unattended, one command that is answered with ERROR or not sent makes the status 1."""
+    with Client(relay.port, text="CONECTAR\n") as other:
+        other.prints("OK")  # it has the port
+        with Client(relay.port, text=text, last=True) as client:
+            assert client.wait() == 1
+        assert other.stop() == 0
+
+
+def test_a_signal_leaves_a_script_unfinished(fake: FakeRelay) -> None:
+    """Unattended, commands that were waiting when a signal came were not sent: status 1."""
+    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\n") as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        client.process.send_signal(signal.SIGTERM)
+        assert fake.line() == "DESCONECTAR"
+        fake.send(b"OK\nOK\n")
+        assert client.wait() == 1
+    assert client.stdout == ["OK\n", "OK\n"]
+
+
+def test_old_knowledge_holds_nothing_back(fake: FakeRelay) -> None:
+    """The relay paused the session itself: it is asked, quietly, before CONTINUAR is held back."""
+    with Client(fake.port, text="CONECTAR\nCONTINUAR\nCONTINUAR\n", last=True) as client:
+        assert fake.accept().line() == "CONECTAR 5004"
+        fake.send(b"OK\n")
+        assert fake.line() == "ESTADO"
+        fake.send(b"OK estado=pausado destino=127.0.0.1:5004\n")
+        assert fake.line() == "CONTINUAR"
+        fake.send(b"OK\n")
+        assert fake.line() == "ESTADO"
+        fake.send(b"OK estado=transmitiendo destino=127.0.0.1:5004\n")
+        assert fake.line() == "DESCONECTAR"
+        fake.send(b"OK\n")
+        assert client.wait() == 1
+    assert client.stdout == ["OK\n"] * 3
+    assert client.stderr == ["CONTINUAR is not valid now (streaming): not sent\n"]
 
 
 def test_help_is_local(fake: FakeRelay) -> None:
-    """AYUDA is answered by the client itself."""
+    """AYUDA is answered by the client itself: every command, and the port of a bare CONECTAR."""
     with Client(fake.port, text="ayuda\n", last=True) as client:
         assert fake.accept().line() == "DESCONECTAR"
         fake.send(b"OK\n")
         assert client.wait() == 0
-    assert client.stdout[0] == "commands (* valid now: idle):\n"
-    assert "* CONECTAR [PORT]     " in client.stdout[1]
-    assert "  INTERRUMPIR  " in client.stdout[2]
+    listed = [line[2:].split("  ")[0] for line in client.stdout[1:-1]]
+    assert listed == ["CONECTAR [PORT]", *(verb.value for verb in Verb if verb is not Verb.CONNECT)]
+    assert "UDP port 5004" in client.stdout[1]
 
 
 @pytest.mark.parametrize(
@@ -143,52 +170,57 @@ def test_replies_in_any_pieces(fake: FakeRelay, segments: list[bytes]) -> None:
 
 def test_one_command_at_a_time(fake: FakeRelay) -> None:
     """The next command waits for the reply of the last one, so that each is judged by facts."""
-    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\nCONTINUAR\n", last=True) as client:
+    with Client(fake.port, text="CONECTAR\nESTADO\n", last=True) as client:
         assert fake.accept().line() == "CONECTAR 5004"
         fake.sock.settimeout(0.3)
         with pytest.raises(TimeoutError):
             fake.sock.recv(100)
         fake.sock.settimeout(PATIENCE)
-        fake.send(b"ERROR puerto ocupado\n")
+        fake.send(b"OK\n")
+        assert fake.sock.recv(100) == b"ESTADO\n"
+        fake.send(b"OK estado=transmitiendo\n")
         assert fake.sock.recv(100) == b"DESCONECTAR\n"
         fake.send(b"OK\n")
         assert client.wait() == 0
-    assert client.stdout == ["ERROR puerto ocupado\n", "OK\n"]
-    assert len(client.stderr) == 2
 
 
 def test_an_old_relay_that_answers_nothing(fake: FakeRelay) -> None:
     """Silence is said after two seconds, the commands that wait go on, and OK is not misread."""
-    with Client(fake.port, text="ESTADO\nCONECTAR\nCONTINUAR\nINTERRUMPIR\n", last=True) as client:
+    with Client(fake.port, text="ESTADO\nCONECTAR\nINTERRUMPIR\n", last=True) as client:
         assert fake.accept().line() == "ESTADO"  # an old relay ignores it
         assert fake.line() == "CONECTAR 5004"
         fake.send(b"OK\n")
-        assert fake.line() == "CONTINUAR"  # and this, out of order
         assert fake.line() == "INTERRUMPIR"
         fake.send(b"OK\n")
         assert fake.line() == "DESCONECTAR"
         fake.send(b"OK\n")
-        assert client.wait() == 0
+        assert client.wait() == 1
     assert client.stdout == ["OK\n"] * 3
-    silent = [line.split()[3] for line in client.stderr if line.startswith("no answer to")]
-    assert silent == ["ESTADO", "CONTINUAR"]
+    silence = "no answer to ESTADO in 2 s: it hangs, or ignores what it rejects\n"
+    assert client.stderr == [silence]
+
+
+def test_a_relay_that_hangs(fake: FakeRelay) -> None:
+    """A relay that has said ERROR or its state is no old one: when it is silent, it hangs."""
+    with Client(fake.port, text="ESTADO\nCONECTAR\n") as client:
+        assert fake.accept().line() == "ESTADO"
+        fake.send(b"OK estado=inactivo\n")
+        client.prints("no answer to CONECTAR in 2 s: it hangs\n")
 
 
 def test_a_relay_that_does_not_end_its_lines(fake: FakeRelay) -> None:
     """When the time for a reply is over, what has come without a line ending is the reply."""
-    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\n") as client:
+    with Client(fake.port, text="CONECTAR\nESTADO\n", last=True) as client:
         assert fake.accept().line() == "CONECTAR 5004"
         fake.send(b"OK")
-        assert fake.line() == "INTERRUMPIR"
-        fake.send(b"OK\r")
-        wait_for(lambda: len(client.stdout) == 2, "the second reply")
-        client.type("ESTADO\n")
-        assert fake.line() == "ESTADO"  # and ignores it
-        client.process.send_signal(signal.SIGTERM)
+        assert fake.line() == "ESTADO"
+        fake.send(b"OK estado=transmitiendo\n")
         assert fake.line() == "DESCONECTAR"
-        fake.send(b"OK")
+        fake.send(b"OK\r")
+        fake.close()
         assert client.wait() == 0
-    assert (client.stdout, client.stderr) == (["OK\n"] * 3, [])
+    assert client.stdout == ["OK\n", "OK estado=transmitiendo\n", "OK\n"]
+    assert client.stderr == []
 
 
 def test_half_a_line_that_answers_nothing_is_shown(fake: FakeRelay) -> None:
@@ -222,6 +254,12 @@ def test_a_large_script_waits_its_turn(relay: Relay) -> None:
         (["a" * 300, "9000", "5004"], 1, "unknown host: aaa"),
         (["[::1]", "1", "5004"], 1, "cannot connect to [::1]:1: "),
         (["255.255.255.255", "9000", "5004"], 1, "cannot connect to 255.255.255.255:9000: "),
+        (
+            ["fe80::1", "9000", "5004"],
+            1,
+            "cannot connect to [fe80::1]:9000: a link-local address "
+            "needs the interface that leads there: fe80::1%",
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(words: list[str], status: int, reason: str) -> None:
@@ -244,7 +282,7 @@ def test_help_and_version() -> None:
     """--help shows an example of each use, --version the version."""
     status, out, _ = run("--help")
     assert status == 0
-    assert all(word in out for word in ("HOST PORT VLCPORT", "--vlc=udp", "printf", "exit status"))
+    assert all(word in out for word in ("HOST PORT VLCPORT", "--vlc=rtp", "printf", "exit status"))
     assert run("--version")[1].startswith("client ")
 
 

@@ -1,7 +1,6 @@
 """The client when the relay, its own output or its person goes away, or means harm."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -18,6 +17,9 @@ from tools.lab.client import Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT, wait_for
 from tools.lab.relay import Relay
 
+ENDED = "client.py: the relay ended the session\n"
+CLOSED = "client.py: the relay closed the connection and did not say why\n"
+
 
 @pytest.fixture
 def fake() -> Iterator[FakeRelay]:
@@ -33,7 +35,7 @@ def test_the_relay_closing_is_said_with_its_last_words() -> None:
         relay.stop()
         assert client.wait() == 1
     assert client.stdout[1].startswith("ERROR ")
-    assert client.stderr == ["client.py: the relay is gone: it closed the connection\n"]
+    assert client.stderr == [ENDED]
 
 
 @pytest.mark.parametrize("last", [b"", b"ERROR adios\n", b"ERROR adi\xc3\xb3s"])
@@ -56,7 +58,7 @@ def test_a_reset_is_said_at_once(fake: FakeRelay) -> None:
         fake.close()
         assert client.wait() == 1
     assert client.stdout == ["hola\n", "ERROR adios\n"]
-    assert client.stderr == ["client.py: the relay is gone: reset by peer\n"]
+    assert [line[:27] for line in client.stderr] == ["client.py: connection lost:"]
 
 
 @pytest.mark.parametrize("text", ["", "CONECTAR\n", "CONECTAR\nESTADO\n"])
@@ -67,34 +69,32 @@ def test_being_turned_away_is_no_success(text: str) -> None:
         with Client(relay.port, text=text, last=True) as client:
             assert client.wait() == 1
     assert client.stdout == ["ERROR relay lleno (1 conexiones)\n"]
-    assert [line[:29] for line in client.stderr] == ["client.py: the relay is gone:"]
+    assert client.stderr == [ENDED]
 
 
 @pytest.mark.parametrize(
-    ("reply", "answer", "status", "why"),
+    ("answer", "status", "why"),
     [
-        (b"OK\n", b"OK\n", 0, ""),
-        (b"OK\n", b"OK", 0, ""),
-        (b"OK\n", b"", 0, ""),  # as old relays do
-        (b"OK\n", b"ERROR el relay se apaga\n", 1, "it answered DESCONECTAR with an error"),
-        (b"ERROR puerto ocupado\n", b"OK\n", 0, ""),
-        (b"ERROR puerto ocupado\n", b"", 1, "it closed the connection"),
-        (b"hola\n", b"", 1, "it closed the connection"),
+        (b"OK\n", 0, ""),
+        (b"OK", 0, ""),
+        (b"", 0, ""),  # as old relays do
+        (b"hola\n", 0, ""),
+        (b"ERROR el relay se detiene\n", 1, ENDED),
+        (b"ERROR el relay se", 1, ENDED),
     ],
 )
 def test_success_is_what_the_relay_agreed_to(
-    fake: FakeRelay, reply: bytes, answer: bytes, status: int, why: str
+    fake: FakeRelay, answer: bytes, status: int, why: str
 ) -> None:
-    """Leaving is success if the relay says OK to it, or closes and its last reply was an OK."""
+    """Leaving is success if the relay says OK to it, or closes without an ERROR."""
     with Client(fake.port, text="CONECTAR\n", last=True) as client:
         assert fake.accept().line() == "CONECTAR 5004"
-        fake.send(reply)
+        fake.send(b"OK\n")
         assert fake.line() == "DESCONECTAR"
         fake.send(answer)
         fake.close()
         assert client.wait() == status
-    assert why in "".join(client.stderr)
-    assert bool(client.stderr) is bool(why)
+    assert "".join(client.stderr) == why
 
 
 def test_a_relay_that_closes_before_it_heard_of_the_end(fake: FakeRelay) -> None:
@@ -105,39 +105,15 @@ def test_a_relay_that_closes_before_it_heard_of_the_end(fake: FakeRelay) -> None
         fake.close()
         assert client.wait() == 1
     assert client.stdout == ["OK\n"]
-    assert client.stderr == ["client.py: the relay is gone: it closed the connection\n"]
+    assert client.stderr == [CLOSED]
 
 
-@pytest.mark.parametrize("reply", [b"ERROR puerto ocupado\n", b"OK\n"])
-def test_a_relay_that_does_not_confirm_the_end(fake: FakeRelay, reply: bytes) -> None:
+def test_a_relay_that_does_not_confirm_the_end(fake: FakeRelay) -> None:
     """Leaving takes two seconds at most, whatever the relay does; silence is no success."""
-    with Client(fake.port, text="CONECTAR\n", last=True) as client:
-        assert fake.accept().line() == "CONECTAR 5004"
-        fake.send(reply)
-        assert fake.line() == "DESCONECTAR"
+    with Client(fake.port, last=True) as client:
+        assert fake.accept().line() == "DESCONECTAR"
         assert client.wait() == 1
-    assert client.stderr == ["client.py: the relay is gone: no answer to DESCONECTAR\n"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="drops segments with a Linux socket filter")
-def test_a_vanished_relay_is_found_out(fake: FakeRelay) -> None:
-    """A relay that is unplugged is noticed within 15 s, although nothing is sent."""
-    with Client(fake.port, text="CONECTAR\n") as client:
-        assert fake.accept().line() == "CONECTAR 5004"
-        fake.send(b"OK\n")
-        client.prints("OK")
-        began = time.monotonic()
-        vanish(fake.sock)
-        assert client.wait(40) == 1
-        assert time.monotonic() - began < 20  # 15 s, and a loaded machine
-    assert client.stderr == ["client.py: the relay is gone: peer vanished\n"]
-
-
-def vanish(sock: socket.socket) -> None:
-    """Make the kernel drop every segment that arrives at a socket, as if its host were gone."""
-    reject = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: ret #0
-    program = struct.pack("@HP", 1, ctypes.addressof(reject))
-    sock.setsockopt(socket.SOL_SOCKET, 26, program)  # SO_ATTACH_FILTER
+    assert client.stderr == ["client.py: the relay did not confirm DESCONECTAR in 2 s\n"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog drops only on Linux")
@@ -163,7 +139,7 @@ def test_bytes_without_end_are_not_hoarded(fake: FakeRelay) -> None:
     with Client(fake.port) as client:
         fake.accept().send(b"\x00" * 600)
         assert client.wait() == 1
-    assert client.stderr[0].startswith("client.py: the relay is gone: it sends lines that are too")
+    assert client.stderr[0].startswith("client.py: what answers sends lines that are too long")
 
 
 def test_a_chattering_relay_does_not_lock_the_person_out(fake: FakeRelay) -> None:
@@ -184,7 +160,7 @@ def test_a_chattering_relay_does_not_lock_the_person_out(fake: FakeRelay) -> Non
             except BlockingIOError:
                 continue
         assert b"DESCONECTAR\n" in received
-        assert client.wait() == 1  # none of that was an OK
+        assert client.wait() == 1  # CONECTAR was not answered
 
 
 def test_control_sequences_are_defused(fake: FakeRelay) -> None:
@@ -207,17 +183,6 @@ def test_signals_disconnect_politely(signum: int) -> None:
         assert client.stop(signum) == 0
         assert client.stdout == ["OK\n", "OK\n"]
         relay.wait_event("client_gone", reason="disconnected")
-
-
-def test_a_signal_does_not_wait_for_what_is_unanswered(fake: FakeRelay) -> None:
-    """Leaving overtakes a command without a reply and those that wait behind it."""
-    with Client(fake.port, text="CONECTAR\nINTERRUMPIR\n") as client:
-        assert fake.accept().line() == "CONECTAR 5004"
-        client.process.send_signal(signal.SIGINT)
-        assert fake.line() == "DESCONECTAR"
-        fake.send(b"OK\nOK\n")
-        assert client.wait() == 0
-    assert client.stdout == ["OK\n", "OK\n"]
 
 
 def test_a_second_signal_ends_at_once(fake: FakeRelay) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tools.lab.client import FakeRelay, run
-from tools.lab.process import PATIENCE, Program, need, wait_for
+from tools.lab.media import NOBODY, studio
+from tools.lab.players import free_port, is_bound
+from tools.lab.process import PATIENCE, Program, need, need_ipv6, wait_for
 from tools.lab.relay import Relay
-from tools.lab.sockets import udp_socket
 
 VLC = """#!/bin/sh
 echo "$@" >{folder}/arguments.new
@@ -72,7 +72,7 @@ def client(port: int, path: str, *words: str, host: str = "127.0.0.1") -> Progra
 @pytest.mark.parametrize(
     ("option", "url"),
     [
-        ("--vlc", "rtp://@:5004"),
+        ("--vlc", "udp://@:5004"),
         ("--vlc=rtp", "rtp://@:5004"),
         ("--vlc=udp", "udp://@:5004"),
     ],
@@ -96,9 +96,10 @@ def test_the_player_opens_the_right_address(
 
 def test_over_ipv6_the_player_listens_on_ipv6(tmp_path: Path) -> None:
     """The stream comes to the address of the control connection, so VLC must have it open."""
+    need_ipv6("::1")
     vlc = FakeVlc(tmp_path)
     with Relay(host="::1") as relay, client(relay.port, vlc.path, "--vlc", host="::1") as program:
-        assert vlc.arguments == "rtp://@[::]:5004"
+        assert vlc.arguments == "udp://@[::]:5004"
         assert program.stop() == 0
 
 
@@ -137,38 +138,32 @@ def test_the_player_ending_does_not_end_the_session(
         assert fake.line() == "CONECTAR 5004"
 
 
-def test_real_vlc(fake: FakeRelay, tmp_path: Path) -> None:
-    """The real VLC has the port open while the client runs, and not after it."""
-    need("cvlc", "setpriv")
-    (tmp_path / "home").mkdir(mode=0o777)
-    (tmp_path / "home").chmod(0o777)
-    tmp_path.chmod(0o755)
-    nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups" if os.getuid() == 0 else ""
-    script = tmp_path / "vlc"
-    script.write_text(f'#!/bin/sh\nHOME={tmp_path}/home exec {nobody} cvlc "$@"\n')
-    script.chmod(0o755)
-    with udp_socket() as free:
-        port: int = free.getsockname()[1]
-    argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), str(port), "--vlc=udp")
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    with Program(*argv, stdin=-1, env={**os.environ, "PATH": path}) as program:
-        fake.accept()
-        wait_for(lambda: taken(port), f"VLC to open UDP port {port}")
-        program.process.stdin.close()  # type: ignore[union-attr]
-        assert fake.line() == "DESCONECTAR"
-        fake.send(b"OK\n")
-        assert program.wait() == 0
-        assert not taken(port)
-
-
-def taken(port: int) -> bool:
-    """Tell whether someone has a UDP port open on every address."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind(("0.0.0.0", port))
-        except OSError:
-            return True
-    return False
+@pytest.mark.parametrize("form", [(), ("--rtp",)])
+def test_real_vlc_shows_either_form(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """What `--vlc` opens understands raw MPEG-TS and RTP, and is closed with the client."""
+    with studio() as room, Relay() as relay:
+        nobody = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups"
+        script = tmp_path / "vlc"
+        script.write_text(
+            f"#!/bin/sh\nHOME={room} exec {nobody if os.getuid() == 0 else ''} cvlc "
+            f"--sout '#std{{access=file,mux=ts,dst={room}/shown.ts}}' \"$@\"\n"
+        )
+        script.chmod(0o755)
+        need("cvlc", "setpriv")
+        port, shown = free_port(), room / "shown.ts"
+        source = (sys.executable, "tools/fake_vlc.py", "127.0.0.1", str(relay.ingest_port))
+        argv = (sys.executable, "client.py", "127.0.0.1", str(relay.port), str(port), "--vlc")
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        with (
+            Program(*source, "--loop", *form),
+            Program(*argv, stdin=-1, env={**os.environ, "PATH": path}) as program,
+        ):
+            program.process.stdin.write(b"CONECTAR\n")  # type: ignore[union-attr]
+            program.process.stdin.flush()  # type: ignore[union-attr]
+            wait_for(lambda: shown.exists() and shown.stat().st_size, "VLC to show the stream")
+            program.process.stdin.close()  # type: ignore[union-attr]
+            assert program.wait() == 0
+            assert not is_bound(port)
 
 
 def test_a_missing_player_is_said_before_anything_else(tmp_path: Path) -> None:

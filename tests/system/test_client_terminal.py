@@ -24,7 +24,7 @@ def terminal(fake: FakeRelay) -> Iterator[Terminal]:
     """A client on a terminal, connected to the fake relay, waiting for the first command."""
     with start(fake.port) as terminal:
         fake.accept()
-        terminal.shows("idle> ")
+        terminal.shows("relay> ")
         yield terminal
 
 
@@ -35,38 +35,51 @@ def start(port: int, columns: int = 80) -> Terminal:
 
 
 def test_a_session_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
-    """The prompt tells the state; commands and replies stay on the screen in order."""
-    assert terminal.screen.rows[:2] == [
+    """The greeting says what to open; commands and replies stay on the screen in order."""
+    assert terminal.rows == [
         f"connected to 127.0.0.1:{fake.port}",
-        "CONECTAR brings the stream to UDP port 5004 of this host; VLC plays it from "
-        "rtp://@:5004 (or udp://@:5004)",
+        "CONECTAR brings the stream to UDP port 5004 of this host",
+        "open udp://@:5004 in VLC to watch (rtp://@:5004 if you know that it is RTP)",
+        "AYUDA lists the commands, Ctrl-D leaves",
+        "relay>",
     ]
     terminal.type("conectar\r")
     assert fake.line() == "CONECTAR 5004"
+    fake.send(b"ERROR destino ocupado\n")
+    terminal.shows("relay> conectar", "ERROR destino ocupado", "relay> ")
+    terminal.type(CTRL_D)
+    assert fake.line() == "DESCONECTAR"
     fake.send(b"OK\n")
-    terminal.shows("idle> conectar", "OK", "streaming> ")
-    terminal.type("interrumpir\r")
-    assert fake.line() == "INTERRUMPIR"
-    fake.send(b"OK\n")
-    terminal.shows("streaming> interrumpir", "OK", "paused> ")
-    terminal.type("interrumpir\r")
-    terminal.shows("INTERRUMPIR is not valid now (paused): not sent", "paused> ")
+    terminal.shows("relay> DESCONECTAR", "OK", "")
+    assert terminal.process.wait(PATIENCE) == 0  # a person has seen the ERROR
 
 
-def test_silence_shows_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
-    """With the word that no answer came, the prompt tells that the state is not known."""
-    terminal.type("conectar\r")
+def test_each_pasted_command_stands_above_its_reply(fake: FakeRelay, terminal: Terminal) -> None:
+    """Of lines pasted together each is shown when its turn comes; the unfinished one stays."""
+    terminal.type("CONECTAR\rHOLA\rESTADO\rINTERR")
     assert fake.line() == "CONECTAR 5004"
-    terminal.shows("no answer to CONECTAR (old relays ignore what they do not accept)", "unsure> ")
+    terminal.shows("relay> CONECTAR", "relay> INTERR")
+    fake.send(b"OK\n")
+    assert fake.line() == "ESTADO"
+    fake.send(b"OK estado=transmitiendo\n")
+    terminal.shows(
+        "relay> CONECTAR",
+        "OK",
+        "relay> HOLA",
+        "unknown command: 'HOLA' (AYUDA lists them): not sent",
+        "relay> ESTADO",
+        "OK estado=transmitiendo",
+        "relay> INTERR",
+    )
 
 
 def test_a_reply_does_not_disturb_a_half_typed_line(fake: FakeRelay, terminal: Terminal) -> None:
     """What arrives while a line is being typed appears above it; line and cursor stay."""
     terminal.type("ESTAD_" + LEFT)
-    terminal.shows("idle> ESTAD_")
+    terminal.shows("relay> ESTAD_")
     fake.send(b"hola\n")
-    terminal.shows("hola", "idle> ESTAD_")
-    assert terminal.screen.column == len("idle> ESTAD")
+    terminal.shows("hola", "relay> ESTAD_")
+    assert terminal.screen.column == len("relay> ESTAD")
     terminal.type("\x04O\r")
     assert fake.line() == "ESTADO"
 
@@ -74,13 +87,13 @@ def test_a_reply_does_not_disturb_a_half_typed_line(fake: FakeRelay, terminal: T
 def test_tab_and_history(fake: FakeRelay, terminal: Terminal) -> None:
     """TAB completes a command or lists those that fit; the up arrow brings lines back."""
     terminal.type("con\t")
-    terminal.shows("CONECTAR  CONTINUAR  CONTINUAR DIFERIDO", "idle> con")
+    terminal.shows("CONECTAR  CONTINUAR  CONTINUAR DIFERIDO", "relay> con")
     terminal.type("e\t\r")
     assert fake.line() == "CONECTAR 5004"
     fake.send(b"OK\n")
-    terminal.shows("OK", "streaming> ")
+    terminal.shows("OK", "relay> ")
     terminal.type(UP)
-    terminal.shows("streaming> CONECTAR")
+    terminal.shows("relay> CONECTAR")
     terminal.type(" 6000\r")
     assert fake.line() == "CONECTAR 6000"
 
@@ -109,12 +122,11 @@ def test_a_second_ctrl_c_gives_the_terminal_back(fake: FakeRelay, terminal: Term
 def test_losing_the_relay_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal) -> None:
     """The relay closing is said above the line being typed, and the terminal is restored."""
     terminal.type("INTERR")
-    terminal.shows("idle> INTERR")
+    terminal.shows("relay> INTERR")
     fake.send(b"ERROR el relay se apaga\n")
     fake.close()
     assert terminal.process.wait(PATIENCE) == 1
-    farewell = "client.py: the relay is gone: it closed the connection"
-    terminal.shows("ERROR el relay se apaga", farewell, "")
+    terminal.shows("ERROR el relay se apaga", "client.py: the relay ended the session", "")
     assert terminal.restored()
 
 
@@ -129,18 +141,33 @@ def test_a_closed_terminal_ends_the_session(fake: FakeRelay, terminal: Terminal)
 def test_the_screen_is_safe_from_the_relay(fake: FakeRelay, terminal: Terminal) -> None:
     """Control characters in a reply are spelled out instead of obeyed."""
     fake.send(b"\x1b[2J\x1b[Hgotcha\r\x07\n")
-    terminal.shows(r"\x1b[2J\x1b[Hgotcha\r\x07", "idle> ")
+    terminal.shows(r"\x1b[2J\x1b[Hgotcha\r\x07", "relay> ")
 
 
-def test_a_long_line_stays_on_one_row(fake: FakeRelay) -> None:
-    """On a narrow terminal a long line scrolls sideways and is sent whole."""
+def test_a_long_line_stays_on_one_row(fake: FakeRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a narrow terminal a long line scrolls sideways and is sent whole, whatever COLUMNS is."""
+    monkeypatch.setenv("COLUMNS", "80")
     with start(fake.port, columns=20) as terminal:
         fake.accept()
-        terminal.shows("idle> ")
+        terminal.shows("relay> ")
         terminal.type("CONECTAR" + " " * 20 + "6543")
-        terminal.shows("idle> " + " " * 9 + "6543")
+        terminal.shows("relay> " + " " * 7 + "6543")
         terminal.type("\r")
         assert fake.line() == "CONECTAR 6543"
+
+
+@pytest.mark.parametrize("columns", [60, 49, 25, 20, 11, 5])
+def test_a_narrower_window_shows_the_line_once(terminal: Terminal, columns: int) -> None:
+    """The window wraps the row when it is made narrower; then one row shows it again."""
+    above = terminal.rows[:-1]
+    terminal.type("CONECTAR" + " " * 30 + "6543")
+    terminal.shows("relay> CONECTAR" + " " * 30 + "6543")
+    terminal.resize(columns)
+    prompt = "relay> "[: columns - 3]
+    room = columns - 2 - len(prompt)
+    terminal.shows(*above, prompt + ("CONECTAR" + " " * 30 + "6543")[-room:])
+    terminal.resize(80)
+    terminal.shows(*above, "relay> CONECTAR" + " " * 30 + "6543")
 
 
 def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
@@ -148,6 +175,7 @@ def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
     argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), "5004")
     with Terminal("env", "TERM=dumb", *argv) as terminal:
         fake.accept()
+        terminal.shows("AYUDA lists the commands, Ctrl-D leaves", "")
         terminal.type("ESTADO\n")
         assert fake.line() == "ESTADO"
         fake.send(b"hola\nOK estado=inactivo\n")
@@ -163,9 +191,9 @@ def test_ctrl_z_suspends_and_comes_back(fake: FakeRelay) -> None:
         mode = shell.mode
         shell.type(f"{sys.executable} client.py 127.0.0.1 {fake.port} 5004\n")
         fake.accept()
-        shell.shows("idle> ")
+        shell.shows("relay> ")
         shell.type("ESTA")
-        shell.shows("idle> ESTA")
+        shell.shows("relay> ESTA")
         shell.type(CTRL_Z)
         wait_for(shell.restored, "the terminal's own mode")
         assert shell.mode == mode
@@ -173,6 +201,6 @@ def test_ctrl_z_suspends_and_comes_back(fake: FakeRelay) -> None:
         shell.type("echo $((6 * 7))\n")
         shell.contains("\n42")
         shell.type("fg\n")
-        shell.shows("idle> ESTA")
+        shell.shows("relay> ESTA")
         shell.type("DO\r")
         assert fake.line() == "ESTADO"

@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from relay import guide
 from relaylib import __version__
 from relaylib.net.address import reachable_host
+from relaylib.net.networks import ANY, PRIVATE, Network
 from tools.lab.client import Terminal
 from tools.lab.process import PATIENCE, ROOT, Program, need, need_ipv6, wait_for
 from tools.lab.relay import Relay
@@ -233,7 +236,8 @@ def test_a_person_sees_what_to_type_next() -> None:
         port = re.findall(r"Relay listening on 127\.0\.0\.1:(\d+)", text)[0]
         assert f"'#rtp{{proto=udp,mux=ts,dst=127.0.0.1,port={port}}}'" in text
         assert f"client.py 127.0.0.1 {port} 5004" in text
-        assert "rtp://@:5004" in text
+        assert "udp://@:5004      (rtp://@:5004 is better" in text
+        assert "--allow" not in text
         assert '{"' not in text  # the log is for people too
         terminal.type("\x03")
         assert terminal.process.wait(PATIENCE) == 0
@@ -254,7 +258,26 @@ def test_the_guide_of_a_relay_on_ipv6() -> None:
         terminal.contains("Ctrl-C ends the relay.")
         port = re.findall(r"Relay listening on \[::1\]:(\d+)", terminal.text)[0]
         assert f"client.py ::1 {port} 5004" in terminal.text
-        assert "rtp://@[::]:5004      (udp://@[::]:5004 if" in terminal.text
+        assert "udp://@[::]:5004      (rtp://@[::]:5004 is" in terminal.text
+
+
+@pytest.mark.parametrize(
+    ("host", "allow", "told"),
+    [
+        ("203.0.113.7", PRIVATE, True),
+        ("2001:db8::7", PRIVATE, True),
+        ("203.0.113.7", (ip_network("203.0.113.0/24"),), False),
+        ("203.0.113.7", ANY, False),
+        ("192.168.1.5", PRIVATE, False),
+        ("192.168.1.5", (ip_network("203.0.113.0/24"),), False),
+    ],
+)
+def test_the_guide_of_a_public_host_says_who_is_declined(
+    host: str, allow: tuple[Network, ...], told: bool
+) -> None:
+    """Where the address for viewers is public and not allowed, the guide names the option."""
+    text = guide((host, 9000), host, 9000, allow)
+    assert (f"{host} is a public address that --allow does not cover" in text) is told
 
 
 def test_only_a_terminal_gets_the_guide(relay: Relay) -> None:

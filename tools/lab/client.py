@@ -79,7 +79,6 @@ class FakeRelay:
             self.sock.sendall(segment)
 
     def close(self) -> None:
-        """Close everything."""
         self._listener.close()
         if hasattr(self, "sock"):
             self._lines.close()
@@ -92,40 +91,69 @@ class FakeRelay:
         self.close()
 
 
-_PIECE = re.compile(r"\x1b\[(\d*)([KC])|([\r\n])|([^\x00-\x1f\x7f])")
+_PIECE = re.compile(r"\x1b\[(\d*)([ACJ])|([\r\n])|([^\x00-\x1f\x7f])")
+_HALF = re.compile(r"\x1b(\[\d*)?")
 
 
 class Screen:
-    """The few things of a VT100 that the client may use; anything else is an error."""
+    """The few things of a VT100 that the client may use; anything else is an error.
 
-    def __init__(self) -> None:
+    As newer terminals do, it keeps whole lines and wraps them anew when `columns` changes. The
+    cursor is behind so many characters of a line, and stays there.
+    """
+
+    def __init__(self, columns: int = 80) -> None:
+        self.columns = columns
         self.rows = [""]
-        self.column = 0
+        self._line = self._place = 0
+        self._unread = ""
+
+    @property
+    def column(self) -> int:
+        """Where the cursor is; behind the last cell of a full row it waits there, as in tmux."""
+        at_end = 0 < self._place == len(self.rows[self._line])
+        column = self._place % self.columns
+        return self.columns if at_end and not column else column
 
     def feed(self, text: str) -> None:
         """Show characters and obey control sequences."""
+        text = self._unread + text
         place = 0
-        while place < len(text):
+        while place < len(text) and not _HALF.fullmatch(text, place):
             piece = _PIECE.match(text, place)
             assert piece, f"the client sent {text[place : place + 20]!r} to the terminal"
-            self._show(piece)
+            self._obey(piece)
             place = piece.end()
+        self._unread = text[place:]
 
-    def _show(self, piece: re.Match[str]) -> None:
+    def _obey(self, piece: re.Match[str]) -> None:
         number, sequence, control, character = piece.groups()
-        row = self.rows[-1]
+        row = self.rows[self._line]
         if character:
-            self.rows[-1] = row[: self.column].ljust(self.column) + character
-            self.rows[-1] += row[self.column + 1 :]
-            self.column += 1
+            before = row[: self._place].ljust(self._place)
+            self.rows[self._line] = before + character + row[self._place + 1 :]
+            self._place += 1
         elif control == "\n":
-            self.rows.append("")
+            self._place, self._line = self.column, self._line + 1
+            self.rows[self._line :] = self.rows[self._line :] or [""]
         elif control == "\r":
-            self.column = 0
-        elif sequence == "K":
-            self.rows[-1] = row[: self.column]
+            self._place -= self.column
+        elif sequence == "J":
+            self.rows[self._line :] = [row[: self._place]]
+        elif sequence == "C":
+            self._place += min(int(number or 1), self.columns - 1 - self.column)
         else:
-            self.column += int(number or 1)
+            for _ in range(int(number or 1)):
+                self._go_up()
+
+    def _go_up(self) -> None:
+        if self._place >= self.columns:
+            self._place -= self.columns
+        elif self._line:
+            column = self._place
+            self._line -= 1
+            self._place = max(0, len(self.rows[self._line]) - 1) // self.columns * self.columns
+            self._place += column
 
 
 class Terminal:
@@ -133,6 +161,7 @@ class Terminal:
 
     def __init__(self, *words: str, columns: int = 80) -> None:
         self._master, self._slave = pty.openpty()
+        self._columns = columns
         termios.tcsetwinsize(self._slave, (24, columns))
         self.mode = termios.tcgetattr(self._slave)
         # A session leader that opens a terminal gets it as its controlling one.
@@ -144,6 +173,7 @@ class Terminal:
             env={**os.environ, "TERM": "xterm", "PS1": "$ "},
         )
         self._data = bytearray()
+        self._resized: list[tuple[int, int]] = []
         os.set_blocking(self._master, False)
 
     @property
@@ -152,25 +182,34 @@ class Terminal:
         with contextlib.suppress(OSError):
             while data := os.read(self._master, 4096):
                 self._data += data
-        return self._data.decode()
+        return self._data.decode(errors="ignore")  # half a character may be on its way
 
     @property
     def screen(self) -> Screen:
         """What a person sees."""
-        screen = Screen()
-        with contextlib.suppress(UnicodeDecodeError):
-            screen.feed(
-                re.sub(r"\x1b(\[\d*)?$", "", self.text)
-            )  # half a sequence may be on its way
+        screen, text, shown = Screen(self._columns), self.text, 0
+        for place, columns in self._resized:
+            screen.feed(text[shown:place])
+            screen.columns, shown = columns, place
+        screen.feed(text[shown:])
         return screen
 
+    @property
+    def rows(self) -> list[str]:
+        """The rows of the screen, without blanks at their ends."""
+        return [row.rstrip() for row in self.screen.rows]
+
+    def resize(self, columns: int) -> None:
+        """Make the window narrower or wider; nothing must be on its way to it."""
+        self._resized.append((len(self.text), columns))
+        termios.tcsetwinsize(self._master, (24, columns))
+
     def type(self, keys: str) -> None:
-        """Press keys."""
         os.write(self._master, keys.encode())
 
     def shows(self, *rows: str) -> None:
-        """Wait until the last rows are these."""
-        self._wait(lambda: self.screen.rows[-len(rows) :] == list(rows), repr(rows))
+        """Wait until the last rows are these, but for blanks at their ends."""
+        self._wait(lambda: self.rows[-len(rows) :] == [row.rstrip() for row in rows], repr(rows))
 
     def contains(self, text: str) -> None:
         """Wait until the text is somewhere in what came."""

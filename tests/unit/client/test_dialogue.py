@@ -1,72 +1,66 @@
-"""The client's picture of its session, without a socket."""
+"""What the client knows of its session, without a socket."""
 
 import pytest
 
 from relaylib.client.dialogue import Dialogue, encode, explain, printable, read_command
 from relaylib.errors import BadCommandError
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Verb
 from relaylib.protocol.session import TABLE, State
 
-PATHS: dict[State, list[tuple[Verb, str]]] = {
+PATHS: dict[State, list[Verb]] = {
     State.IDLE: [],
-    State.STREAMING: [(Verb.CONNECT, "OK")],
-    State.PAUSED: [(Verb.CONNECT, "OK"), (Verb.INTERRUPT, "OK")],
-    State.DEFERRED: [(Verb.CONNECT, "OK"), (Verb.INTERRUPT, "OK"), (Verb.CONTINUE_DEFERRED, "OK")],
+    State.STREAMING: [Verb.CONNECT],
+    State.PAUSED: [Verb.CONNECT, Verb.INTERRUPT],
+    State.DEFERRED: [Verb.CONNECT, Verb.INTERRUPT, Verb.CONTINUE_DEFERRED],
+    State.CLOSED: [Verb.DISCONNECT],
 }
-"""The commands, and their replies, that lead to each state."""
+"""The commands that lead to each state."""
 
 
-def after(*exchange: tuple[Verb, str]) -> Dialogue:
-    """A dialogue in which these commands got these replies; an empty reply is silence."""
+def after(state: State, *exchange: tuple[Verb, str]) -> Dialogue:
+    """A dialogue that led to a state, then these commands and replies; an empty one is silence."""
     dialogue = Dialogue()
-    for verb, reply in exchange:
+    for verb, reply in [*((verb, "OK") for verb in PATHS[state]), *exchange]:
         dialogue.sent(verb)
         if reply:
             assert dialogue.answered(reply) is verb
         else:
-            dialogue.silence()
-        assert dialogue.waiting is None
+            dialogue.give_up()
+        assert not dialogue.unanswered
     return dialogue
 
 
-@pytest.mark.parametrize(("state", "verb"), [pair for pair in TABLE if pair[0] in PATHS])
-def test_what_is_expected_follows_the_relays_own_table(state: State, verb: Verb) -> None:
-    """In every state, exactly the commands that the relay would accept are expected."""
-    dialogue = after(*PATHS[state])
-    assert dialogue.state == state.name.lower()
-    assert dialogue.expects(verb) is (TABLE[state, verb] is not None)
-
-
-@pytest.mark.parametrize("verb", [Verb.INTERRUPT, Verb.CONTINUE, Verb.CONTINUE_DEFERRED])
-def test_only_what_no_possible_state_accepts_is_held_back(verb: Verb) -> None:
-    """An idle session cannot be paused or resumed; one that streams may have been paused."""
-    assert not after().allows(verb)
-    assert after(*PATHS[State.STREAMING]).allows(verb)
-
-
-def test_a_refusal_teaches_where_the_session_is() -> None:
-    """ERROR to INTERRUMPIR while streaming means that the relay has paused the session."""
-    dialogue = after(*PATHS[State.STREAMING], (Verb.INTERRUPT, "ERROR no es valido ahora"))
-    assert dialogue.state == "paused"
+@pytest.mark.parametrize("state", State)
+def test_what_is_allowed_follows_the_relays_own_table(state: State) -> None:
+    """The replies lead to the relay's state, and there exactly what it accepts is allowed."""
+    dialogue = after(state)
+    assert dialogue.state is state
+    accepted = {verb for verb in Verb if TABLE[state, verb] is not None}
+    assert {verb for verb in Verb if dialogue.allows(verb)} == accepted
 
 
 @pytest.mark.parametrize("verb", [Verb.CONNECT, Verb.CONTINUE_DEFERRED, Verb.STATUS])
-def test_a_refusal_for_another_reason_changes_nothing(verb: Verb) -> None:
+def test_an_error_changes_nothing(verb: Verb) -> None:
     """A port that is taken, or a relay without history, leaves the session as it was."""
-    assert after(*PATHS[State.PAUSED], (verb, "ERROR ocupado")).state == "paused"
+    dialogue = after(State.PAUSED, (verb, "ERROR ocupado"))
+    assert dialogue.state is State.PAUSED
+    assert dialogue.declined
 
 
-def test_silence_leaves_both_possibilities_open() -> None:
-    """A command without an answer was ignored or carried out, so both sets of commands go."""
-    dialogue = after((Verb.CONNECT, ""))
-    assert dialogue.state == "unsure"
+def test_after_silence_everything_is_allowed() -> None:
+    """A command without an answer was ignored or carried out: nothing is known any more."""
+    dialogue = after(State.IDLE, (Verb.CONNECT, ""))
+    assert dialogue.state is None
     assert all(dialogue.allows(verb) for verb in Verb)
 
 
-def test_the_relays_report_settles_the_state() -> None:
-    """`ESTADO` replaces every guess by what the relay says."""
-    reply = "OK estado=pausado destino=127.0.0.1:5004 enviados=1 perdidos=0"
-    assert after((Verb.CONNECT, ""), (Verb.STATUS, reply)).state == "paused"
+@pytest.mark.parametrize(
+    ("word", "state"), [("pausado", State.PAUSED), ("DIFERIDO", State.DEFERRED), ("ido", None)]
+)
+def test_the_relays_report_is_the_state(word: str, state: State | None) -> None:
+    """`ESTADO` replaces what was known, whatever it was; a word from the future is not known."""
+    reply = f"OK estado={word} destino=127.0.0.1:5004 enviados=1 perdidos=0"
+    assert after(State.STREAMING, (Verb.STATUS, reply)).state is state
 
 
 def test_an_old_relays_ok_belongs_to_the_command_that_it_knows() -> None:
@@ -75,15 +69,25 @@ def test_an_old_relays_ok_belongs_to_the_command_that_it_knows() -> None:
     dialogue.sent(Verb.STATUS)
     dialogue.sent(Verb.DISCONNECT)
     assert dialogue.answered("OK") is Verb.DISCONNECT
-    assert dialogue.waiting is Verb.STATUS
+    assert dialogue.unanswered == [Verb.STATUS]
+    assert not dialogue.explicit
 
 
-def test_a_reply_that_comes_too_late_makes_unsure() -> None:
-    """A reply to a command given up shows that both ends are out of step: nothing is held back."""
-    dialogue = after((Verb.CONNECT, "OK"), (Verb.INTERRUPT, ""))
+def test_a_farewell_does_not_answer_the_goodbye() -> None:
+    """DESCONECTAR is always valid, so an ERROR that comes instead of its OK is not about it."""
+    dialogue = after(State.STREAMING)
+    dialogue.sent(Verb.DISCONNECT)
+    assert dialogue.answered("ERROR el relay se detiene") is None
+    assert dialogue.unanswered == [Verb.DISCONNECT]
+    assert dialogue.declined
+
+
+def test_after_a_reply_that_comes_too_late_everything_is_allowed() -> None:
+    """A reply to a command given up shows that both ends are out of step: nothing is known."""
+    dialogue = after(State.IDLE, (Verb.CONNECT, ""), (Verb.CONNECT, "OK"))
+    assert dialogue.state is State.STREAMING
     assert dialogue.answered("OK") is None
-    assert dialogue.state == "unsure"
-    assert all(dialogue.allows(verb) for verb in Verb)
+    assert dialogue.state is None
 
 
 @pytest.mark.parametrize("reply", ["", "bienvenido", "OKAY", "PING 1"])
@@ -92,7 +96,7 @@ def test_other_lines_answer_nothing(reply: str) -> None:
     dialogue = Dialogue()
     dialogue.sent(Verb.CONNECT)
     assert dialogue.answered(reply) is None
-    assert (dialogue.waiting, dialogue.state) == (Verb.CONNECT, "idle")
+    assert (dialogue.unanswered, dialogue.state) == ([Verb.CONNECT], State.IDLE)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,7 @@ def test_other_lines_answer_nothing(reply: str) -> None:
         (b"Conectar6000", b"CONECTAR 6000\n"),
         (b"continuar   diferido", b"CONTINUAR DIFERIDO\n"),
         (b"estado", b"ESTADO\n"),
+        (b"desconectar\r", b"DESCONECTAR\n"),
     ],
 )
 def test_every_spelling_is_sent_in_the_plain_one(line: bytes, wire: bytes) -> None:
@@ -149,17 +154,3 @@ def test_a_blank_line_is_nothing(line: bytes) -> None:
 def test_nothing_invisible_reaches_the_terminal(line: bytes, text: str) -> None:
     """Readable text is shown as it is; control, C1 and direction characters are spelled out."""
     assert printable(line) == text
-
-
-def test_help_marks_what_is_valid_now() -> None:
-    """AYUDA names every command, the port that a bare CONECTAR takes, and stars the valid ones."""
-    lines = after((Verb.CONNECT, "OK")).help(5004)
-    assert "default 5004" in lines[1]
-    starred = {verb for verb in Verb for line in lines if line.startswith(f"* {verb.value}  ")}
-    assert starred == {Verb.INTERRUPT, Verb.DISCONNECT, Verb.STATUS, Verb.HELP}
-    assert all(any(verb.value in line for line in lines) for verb in Verb)
-
-
-def test_requests_without_a_port_stay_without() -> None:
-    """Only CONECTAR carries a port on the wire."""
-    assert encode(Request(Verb.DISCONNECT)) == b"DESCONECTAR\n"
