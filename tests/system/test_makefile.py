@@ -228,18 +228,6 @@ def test_nothing_to_reload(noted: str | None, pid_file: Path) -> None:
     assert (status, said) == (2, "no relay of make run on port 9000\n")
 
 
-# --- soak and attacks
-
-
-def test_a_relay_under_siege_has_no_guide() -> None:
-    """On a terminal `make soak` and `make attacks` show their own lines alone."""
-    code = "from tools.attackers.relay import Relay\n"
-    code += "with Relay() as relay: print('said', relay.stop())"
-    with Terminal(sys.executable, "-c", code) as terminal:
-        terminal.shows("said 0", "")
-        assert terminal.screen.rows == ["said 0", ""]
-
-
 # --- words
 
 
