@@ -111,7 +111,7 @@ class MuteRelay(Relay):
             raise
 
     def _listens(self) -> bool:
-        with contextlib.suppress(ConnectionRefusedError):
+        with contextlib.suppress(ConnectionError):
             Viewer(self.port).close()
             return True
         return False
