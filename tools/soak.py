@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
+from tools.attackers.attack import Worker
 from tools.attackers.viewers import watching
-from tools.attackers.worker import Worker
 from tools.lab.machine import FAILURES, memory, require_linux
 from tools.lab.process import wait_for
 from tools.lab.relay import Relay
@@ -66,22 +66,21 @@ class Soak:
         self.viewers.wait_started()
         self.relay.wait_event("source_locked")
         self.descriptors = descriptors(self.relay)
-        self._guests, self._victims = self._new_guests(1), self._new_guests(2)
+        self._guests, self._victims = self._start("guests", 1), self._start("guests", 2)
         self._began = time.monotonic()
         self._due: dict[Callable[[], None], float] = {}
         self._restarts = [share * seconds for share in RESTARTS]
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
         return time.monotonic() - self._began
 
     def _new_source(self) -> Worker:
         self.done["sources"] += 1
-        return self._enter(Worker("stream", self.relay.port, self.done["sources"] - 1))
+        return self._start("stream", self.done["sources"] - 1)
 
-    def _new_guests(self, seed: int) -> Worker:
-        return self._enter(Worker("guests", self.relay.port, seed))
+    def _start(self, module: str, number: int) -> Worker:
+        return self._enter(Worker(module, self.relay.port, number))
 
     def live(self, stop: Interruption) -> None:
         """Let everything happen, until the time is over or a signal comes."""
@@ -113,7 +112,7 @@ class Soak:
         self._victims.process.kill()
         self._victims.wait()
         self.done["killed"] += 1
-        self._victims = self._new_guests(2 + self.done["killed"])
+        self._victims = self._start("guests", 2 + self.done["killed"])
 
     def replace_source(self) -> None:
         """End the source; another one, which has been sending for a while, takes over."""

@@ -5,6 +5,8 @@ descriptors, a clock that jumps. Those come with people too, or nothing would be
 """
 
 import contextlib
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,12 +15,26 @@ from typing import Any
 
 from tools.attackers import hostile
 from tools.attackers.viewers import watching
-from tools.attackers.worker import Worker
 from tools.lab.machine import compile_c, memory
 from tools.lab.process import PATIENCE, Program, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import Viewer
+
+
+class Worker(Program):
+    """A module of this room as a process; a Ctrl-C at the terminal is not meant for it."""
+
+    def __init__(self, module: str, *words: object) -> None:
+        command = (sys.executable, "-m", f"tools.attackers.{module}", *map(str, words))
+        super().__init__(*command, stdin=subprocess.PIPE, process_group=0)
+
+    def finish(self, timeout: float = PATIENCE) -> Any:
+        """End its standard input, wait for it, and return what it printed, read as JSON."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.wait(timeout)
+        return json.loads(self.stdout[-1])
 
 
 @dataclass(frozen=True)
@@ -142,8 +158,8 @@ def attack(
         watchers.latencies()
         time.sleep(quiet)
         peace = watchers.latencies()
-        attacker = Worker("hostile", each.by.__name__, relay.port, seconds)
-        stack.enter_context(attacker)
+        by = each.by.__name__
+        attacker = stack.enter_context(Worker("hostile", by, relay.port, seconds))
         wait_for(lambda: attacker.stdout, "the attacker to begin")
         watchers.latencies()
         counts = attacker.finish(seconds + PATIENCE)

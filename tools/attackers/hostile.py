@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from relaylib.net.descriptors import raise_descriptor_limit
 from relaylib.net.linux import set_segment
@@ -55,6 +55,14 @@ def ticks(seconds: float, rate: float) -> Iterator[int]:
         if (wait := began + tick / rate - time.monotonic()) > 0:
             time.sleep(wait)
         yield tick
+
+
+def busily(seconds: float) -> Iterator[int]:
+    """Count up as fast as possible, for `seconds`."""
+    end, turn = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        yield turn
+        turn += 1
 
 
 # --- connections
@@ -105,76 +113,57 @@ def crowd(port: int, seconds: float) -> Counts:
 # --- commands
 
 
-class Client:
-    """A connection that sends one thing over and over, and is made anew when the relay ends it.
+def flood(port: int, turns: Iterable[int], payloads: list[bytes], *, room: int = 0) -> Counts:
+    """Send each payload over and over on a connection of its own, made anew when it is ended.
 
-    One that is `deaf` never reads, and has as little room for replies as the system knows.
+    Replies are read, except where there is hardly `room` for them.
     """
-
-    def __init__(self, port: int, payload: bytes, counts: Counts, *, deaf: bool = False) -> None:
-        self._port, self._payload, self._counts, self._deaf = port, payload, counts, deaf
-        self._connect()
-
-    def _connect(self) -> None:
-        self._sock = connect(self._port, room=int(self._deaf))
-        self._counts["connections"] += 1
-
-    def turn(self) -> bool:
-        """Send what is taken and read what has come; return whether there was anything."""
-        before = self._counts.total()
+    counts: Counts = Counter(connections=len(payloads))
+    socks = [connect(port, room=room) for _ in payloads]
+    for turn in turns:
+        place = turn % len(socks)
+        sock = socks[place]
         try:
             with contextlib.suppress(BlockingIOError):
-                self._counts["bytes"] += self._sock.send(self._payload)
-            while not self._deaf:
-                if not (data := self._sock.recv(1 << 16)):
-                    raise ConnectionResetError
-                self._counts["replies"] += data.count(b"\n")
+                counts["bytes"] += sock.send(payloads[place])
+            while not room and (data := sock.recv(1 << 16)):
+                counts["replies"] += data.count(b"\n")
+            over = not room
         except BlockingIOError:
-            pass
+            over = False
         except OSError:
-            self._sock.close()
-            self._connect()
-        return self._counts.total() > before
-
-    def close(self) -> None:
-        """Leave."""
-        self._sock.close()
-
-
-def flood(port: int, seconds: float, payloads: list[bytes], *, deaf: bool = False) -> Counts:
-    """Keep a connection for each payload busy, sending it as fast as it is taken."""
-    counts: Counts = Counter()
-    end = time.monotonic() + seconds
-    clients = [Client(port, payload, counts, deaf=deaf) for payload in payloads]
-    while time.monotonic() < end:
-        if not any([client.turn() for client in clients]):  # noqa: C419 - everybody has a turn
-            time.sleep(0.001)
-    for client in clients:
-        client.close()
+            over = True
+        if over:
+            sock.close()
+            socks[place] = connect(port, room=room)
+            counts["connections"] += 1
+    for sock in socks:
+        sock.close()
     return counts
 
 
 def commands(port: int, seconds: float) -> Counts:
     """Ask, in well-formed commands, as fast as they are answered."""
     words = [b"ESTADO\n", b"AYUDA\n", b"INTERRUMPIR\n", b"CONECTAR 80\n"]
-    return flood(port, seconds, [word * 512 for word in words] * 5)
+    return flood(port, busily(seconds), [word * 512 for word in words] * 5)
 
 
 def nonsense(port: int, seconds: float) -> Counts:
     """Send what is cheapest to send and dearest to read."""
     telnet = [b"\xff\xfb\x01" * 2048 + b"\n", b"\xff\xfa" + b"a" * 8192]
-    return flood(port, seconds, [b"\n" * 8192, b"x\n" * 4096, *telnet] * 5)
+    return flood(port, busily(seconds), [b"\n" * 8192, b"x\n" * 4096, *telnet] * 5)
 
 
 def moving(port: int, seconds: float) -> Counts:
     """Move a stream to and fro between two ports."""
     pairs = [(unused_port(), unused_port()) for _ in range(10)]
-    return flood(port, seconds, [b"CONECTAR %d\nCONECTAR %d\n" % pair * 64 for pair in pairs])
+    payloads = [b"CONECTAR %d\nCONECTAR %d\n" % pair * 64 for pair in pairs]
+    return flood(port, busily(seconds), payloads)
 
 
 def deaf(port: int, seconds: float) -> Counts:
     """Ask and never read an answer."""
-    return flood(port, seconds, [b"ESTADO\n" * 512] * 50, deaf=True)
+    return flood(port, busily(seconds), [b"ESTADO\n" * 512] * 50, room=1)
 
 
 def endless(port: int, seconds: float) -> Counts:
@@ -182,13 +171,7 @@ def endless(port: int, seconds: float) -> Counts:
 
     At a rate, because a flood without end is the kernel's to carry, on whatever core it likes.
     """
-    counts: Counts = Counter()
-    clients = [Client(port, b"A" * 4096, counts) for _ in range(50)]
-    for tick in ticks(seconds, 1000):
-        clients[tick % 50].turn()
-    for client in clients:
-        client.close()
-    return counts
+    return flood(port, ticks(seconds, 1000), [b"A" * 4096] * 50)
 
 
 # --- datagrams

@@ -19,7 +19,7 @@ from functools import partial
 
 from tools.benchmarks.contenders import AUTO, Running, missing, running
 from tools.benchmarks.plan import FLOODED, Load
-from tools.benchmarks.results import Memory, Results, Sample
+from tools.benchmarks.results import Results, Sample
 from tools.benchmarks.sinks import Sinks
 from tools.lab.machine import FAILURES, compile_c, cpu_seconds, memory
 from tools.lab.process import PATIENCE, Program, wait_for
@@ -65,8 +65,8 @@ def streaming(sock: socket.socket, rate: int, seconds: float) -> Iterator[Callab
     with Program(compile_c("source.c"), *words, stdin=sock.fileno()) as program:
 
         def sent() -> int:
-            assert program.wait(seconds + PATIENCE) == 0, program.stderr
-            return int(program.stdout[-1])
+            said = wait_for(lambda: program.stdout, "the source to end", seconds + PATIENCE)
+            return int(said[-1])
 
         yield sent
 
@@ -129,7 +129,7 @@ def held(load: Load, seconds: float, core: Core) -> float:
     return 0.0
 
 
-def relay_memory(load: Load, seconds: float, core: Core) -> Memory:
+def relay_memory(load: Load, seconds: float, core: Core) -> dict[str, int]:
     """Measure the relay's memory after some seconds, with nobody and with the load's sessions."""
 
     def after(sessions: int, read: Callable[[Running], int], *interpreter: str) -> int:
@@ -143,13 +143,13 @@ def relay_memory(load: Load, seconds: float, core: Core) -> Memory:
                 sent()
             return read(relay)
 
-    return Memory(
-        sessions=load.destinations,
-        rss_empty=after(0, _resident),
-        rss_full=after(load.destinations, _resident),
-        objects_empty=after(0, _traced, *TRACED),
-        objects_full=after(load.destinations, _traced, *TRACED),
-    )
+    return {
+        "sessions": load.destinations,
+        "rss_empty": after(0, _resident),
+        "rss_full": after(load.destinations, _resident),
+        "objects_empty": after(0, _traced, *TRACED),
+        "objects_full": after(load.destinations, _traced, *TRACED),
+    }
 
 
 def _resident(relay: Running) -> int:

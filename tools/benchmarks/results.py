@@ -45,17 +45,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The relay's bytes with nobody and with `sessions` streaming: resident, and Python objects."""
-
-    sessions: int
-    rss_empty: int
-    rss_full: int
-    objects_empty: int
-    objects_full: int
-
-
-@dataclass(frozen=True)
 class Figure:
     """The values of one measure over the rounds; false where there are none."""
 
@@ -85,7 +74,8 @@ class Results:
     """Every sample of a run in the order measured, and why others are missing.
 
     `held` is, for a load that the relay did not hold, the egress in datagrams/s of the heaviest
-    share of it that it did hold (0 when none was). `starts` are in seconds.
+    share of it that it did hold (0 when none was). `starts` are in seconds. `memory` are the
+    relay's bytes with nobody and with `sessions` streaming: resident, and Python objects.
     """
 
     plan: Plan
@@ -93,7 +83,7 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
-    memory: Memory | None = None
+    memory: dict[str, int] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -195,12 +185,11 @@ def _heavy(results: Results, load: Load) -> Verdict:
 def _memory(results: Results) -> list[Verdict]:
     rss = (f"RSS, {results.plan.sessions:,} sessions streaming", "under 60 MiB")
     objects = ("Python objects per session", "under 8 KiB")
-    memory = results.memory
-    if memory is None:
+    if not (memory := results.memory):
         return [Verdict(*rss), Verdict(*objects)]
-    full, empty = memory.rss_full / 2**20, memory.rss_empty / 2**20
-    each = (memory.objects_full - memory.objects_empty) / memory.sessions / 2**10
-    by_rss = (full - empty) * 2**10 / memory.sessions
+    full, empty = memory["rss_full"] / 2**20, memory["rss_empty"] / 2**20
+    each = (memory["objects_full"] - memory["objects_empty"]) / memory["sessions"] / 2**10
+    by_rss = (full - empty) * 2**10 / memory["sessions"]
     traced = f"{each:.2f} KiB by tracemalloc, {by_rss:.2f} KiB by RSS"
     return [
         Verdict(*rss, f"{full:.1f} MiB ({empty:.1f} with nobody)", full < 60),

@@ -12,7 +12,7 @@ from tools.benchmarks.contenders import AUTO, MULTIUDPSINK, NAMES, PROMPT, REFER
 from tools.benchmarks.measure import quantile
 from tools.benchmarks.plan import PLANS, Load, Plan
 from tools.benchmarks.report import markdown
-from tools.benchmarks.results import Figure, Memory, Results, Sample, verdicts
+from tools.benchmarks.results import Figure, Results, Sample, verdicts
 from tools.lab.process import ROOT
 
 FULL = PLANS["full"]
@@ -28,7 +28,7 @@ def published() -> Results:
         machine=document["machine"],
         samples=[Sample(**sample) for sample in document["samples"]],
         starts=document["starts"],
-        memory=Memory(**document["memory"]),
+        memory=document["memory"],
         held=document["held"],
     )
 
@@ -78,7 +78,7 @@ def test_a_figure_beyond_its_limit_is_missed(
 def test_starts_and_memory_have_limits(published: Results) -> None:
     """A slow start, a large process and heavy sessions are each missed."""
     published.starts = [0.3, 0.5, 0.6]
-    published.memory = Memory(1000, 20 << 20, 61 << 20, 0, 9 << 20)
+    published.memory |= {"rss_full": 61 << 20, "objects_full": 20 << 20}
     assert missed(published)[-3:] == [
         "start to listening",
         "RSS, 1,000 sessions streaming",
