@@ -52,7 +52,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--only", type=_names, metavar="NAME,...", default=list(ATTACKS), help="some of them")
     add("--seconds", type=positive, metavar="S", default=4.0, help="length of an attack (4)")
-    add("--quiet", type=positive, metavar="S", default=3.0, help="peace before each (3)")
+    add("--quiet", type=positive, metavar="S", default=3.0, help="seconds before each (3)")
     add("--viewers", type=whole, metavar="N", default=20, help="healthy viewers (20)")
     add("relay", nargs="*", metavar="OPTION", help="the relay's options, after --")
     return parser.parse_args(words)

@@ -135,7 +135,6 @@ class Soak:
             self.memory.append((time.monotonic(), memory(self.relay.pid)))
 
     def report(self) -> None:
-        """Say how it stands."""
         say(
             f"{self.elapsed:5.0f} s  received {self.viewers.received:,}"
             f"  lost {self.viewers.faults:,}"
@@ -159,7 +158,6 @@ class Soak:
         self.done["lost"] = self.viewers.faults
 
     def summary(self) -> str:
-        """What came of it, a line each."""
         done = self.done
         return f"""\
 soak: {self.elapsed:.0f} s, {VIEWERS} steady viewers
@@ -177,7 +175,6 @@ and {done["killed"]:,} times a dozen were killed
   descriptors  {self.descriptors} at the start, {done["leaked"]:+d} at the end"""
 
     def failed(self) -> bool:
-        """Whether something happened that must not."""
         faults = ("lost", "lost by guests", "unanswered", "leaked", "status", "exceptions")
         return any(self.done[fault] for fault in faults) or rise(self.memory) > NOISE
 

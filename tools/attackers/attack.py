@@ -97,7 +97,7 @@ ATTACKS = {
     "deaf": Attack("50 clients that never read a reply", hostile.deaf),
     "endless": Attack("50 clients whose lines never end, 1,000 x 4 KiB a second", hostile.endless),
     "descriptors": Attack(
-        "64 descriptors, 400 connections twice a second", hostile.crowd, limit="ulimit -n 64;"
+        "64 descriptors, 400 connections twice a second", hostile.exhaust, limit="ulimit -n 64;"
     ),
     "stranger": Attack("100,000 datagrams/s into the locked ingest", hostile.stranger),
     "garbage": Attack("10,000 datagrams/s of every size from ever new ports", hostile.garbage),
@@ -141,7 +141,7 @@ def attack(
     quiet: float = 0.0,
     core: tuple[str, ...] = (),
 ) -> Outcome:
-    """Attack a relay with these options, after `quiet` seconds of peace to compare with.
+    """Attack a relay with these options, after `quiet` seconds to compare with.
 
     `core` is the prefix that puts the relay on a core of its own.
 
@@ -157,7 +157,7 @@ def attack(
         time.sleep(0.5 if quiet else 0.0)
         watchers.latencies()
         time.sleep(quiet)
-        peace = watchers.latencies()
+        calm = watchers.latencies()
         by = each.by.__name__
         attacker = stack.enter_context(Worker("hostile", by, relay.port, seconds))
         wait_for(lambda: attacker.stdout, "the attacker to begin")
@@ -177,7 +177,7 @@ def attack(
             bugs=len(relay.events("bug")),
             status=status,
             memory=peak,
-            quiet=peace,
+            quiet=calm,
             attacked=attacked,
             log=relay.log,
         )

@@ -98,7 +98,7 @@ def resets(port: int, seconds: float) -> Counts:
     return counts
 
 
-def crowd(port: int, seconds: float) -> Counts:
+def exhaust(port: int, seconds: float) -> Counts:
     """Connect more often than there are descriptors, and ask for the stream, again and again."""
     counts: Counts = Counter()
     for _ in ticks(seconds, 2):

@@ -1,16 +1,12 @@
 """Viewers who must lose nothing: what each of them received, and how late.
 
 One thread reads for all of them: some hundred thousand datagrams a second, ten times what comes.
-Receive buffers hold seconds of the stream, so that a busy machine does not lose for the relay, and
-the kernel stamps each datagram when it arrives (SO_TIMESTAMPNS, socket(7)), so that reading it late
-does not look like latency.
+Receive buffers hold seconds of the stream, so that a busy machine does not lose for the relay.
 """
 
 import array
 import contextlib
 import selectors
-import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -19,10 +15,9 @@ from relaylib.net.linux import grow_receive_buffer
 from tools.attackers.stream import EPOCH
 from tools.lab.numbered import HEADER
 from tools.lab.process import PATIENCE, wait_for
+from tools.lab.stamps import receive, stamp
 from tools.lab.viewer import Viewer
 
-_SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("qq")
 _BUFFER = 16 << 20
 """Bytes asked for: several seconds of a 5 Mb/s stream."""
 
@@ -66,9 +61,8 @@ class LedgerViewer(Viewer):
     def __init__(self, port: int) -> None:
         super().__init__(port)
         self.ledger = Ledger()
-        self.player.setblocking(False)
         grow_receive_buffer(self.player, _BUFFER)
-        self.player.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        stamp(self.player)
         self.subscribe()
 
     def read(self) -> list[int]:
@@ -77,11 +71,10 @@ class LedgerViewer(Viewer):
         clock = time.time_ns() - time.monotonic_ns()  # the kernel's stamps are of the wall clock
         with contextlib.suppress(BlockingIOError):
             while True:
-                data, control, _, _ = self.player.recvmsg(HEADER.size, 64)
+                data, came = receive(self.player, HEADER.size)
                 number, sent, _ = HEADER.unpack(data)
                 self.ledger.note(number >> EPOCH, number & (1 << EPOCH) - 1)
-                seconds, nanoseconds = _TIMESPEC.unpack(control[0][2])
-                latencies.append(seconds * 10**9 + nanoseconds - clock - sent)
+                latencies.append(came - clock - sent)
         return latencies
 
     def answered(self) -> bool:

@@ -6,8 +6,7 @@ SO_ATTACH_FILTER) rejects every datagram, and the kernel counts what it rejected
 field `drops`). The filter runs per datagram, after segmentation, so the relay pays the whole
 receive path of the loopback; and no process is ever woken.
 
-A probe is a destination without the filter. The kernel stamps each datagram with the time when it
-arrived (SO_TIMESTAMPNS), so that reading it late, at leisure, does not look like latency.
+A probe is a destination without the filter, read at leisure: what it receives has been stamped.
 """
 
 import contextlib
@@ -18,13 +17,11 @@ import time
 
 from relaylib.net.linux import dropped
 from tools.lab.sockets import udp_socket
+from tools.lab.stamps import receive, stamp
 
-# <asm-generic/socket.h>; Python's socket module does not name them all.
-_SO_ATTACH_FILTER = 26
-_SO_TIMESTAMPNS = 35
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>
 _REJECT_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, "accept 0 bytes"
 
-_TIMESPEC = struct.Struct("qq")
 _STAMP = struct.Struct("=4xq")
 """Where source.c puts the time of sending."""
 
@@ -55,8 +52,7 @@ class Sinks(contextlib.ExitStack):
     def _open(self, sock: socket.socket, *, probe: bool) -> None:
         self._sockets.append(sock)
         if probe:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            stamp(sock)
             self._probes.append(sock)
         else:
             program = ctypes.create_string_buffer(_REJECT_ALL)
@@ -97,8 +93,6 @@ class Sinks(contextlib.ExitStack):
         for probe in self._probes:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    datagram, control, _, _ = probe.recvmsg(_STAMP.size, 64)
-                    seconds, nanoseconds = _TIMESPEC.unpack(control[0][2])
-                    came = seconds * 10**9 + nanoseconds
+                    datagram, came = receive(probe, _STAMP.size)
                     self._latencies.append((_STAMP.unpack(datagram)[0], came))
                     self._received += 1
