@@ -1,6 +1,6 @@
-"""What the tests of hostile input share: sieges that nobody may feel, and forged ICMP errors.
+"""What the tests of hostile input share: attacks that nobody may feel, and forged ICMP errors.
 
-The sieges themselves, with the healthy viewers and the stream, are those of `tools/attacks.py`.
+The attacks themselves, with the healthy viewers and the stream, are those of `tools/attacks.py`.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from relaylib.net.descriptors import raise_descriptor_limit
-from tools.attackers.siege import SIEGES, Outcome, lay
+from tools.attackers.attack import ATTACKS, Outcome, attack
 from tools.lab.process import need
 from tools.lab.relay import Relay
 
@@ -23,11 +23,10 @@ MEMORY_LIMIT = 60 * 1024
 
 
 def besiege(name: str, seconds: float, *options: str) -> Outcome:
-    """Lay a siege, and check that no healthy viewer felt it and that the relay is well after it."""
-    siege = SIEGES[name]
-    need("cc", *siege.prefix[:1])
+    """Attack, and check that no healthy viewer felt it and that the relay is well after it."""
+    need("cc", "bash")
     raise_descriptor_limit()
-    outcome = lay(siege, seconds, *options, viewers=VIEWERS)
+    outcome = attack(ATTACKS[name], seconds, *options, viewers=VIEWERS)
     assert outcome.lost == 0
     assert outcome.received == VIEWERS * outcome.sent > 0
     assert outcome.silent == 0
