@@ -5,7 +5,6 @@ knows pytest, because the tools use it, too: `tests/conftest.py` makes a skip of
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import socket

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import ROOT, LabError, Program, need, wait_for
+from tools.lab.process import LabError, Program, need, wait_for
 
 IGNORED = "trap '' HUP INT QUIT; exec \"$@\""
 """Start a program as nohup(1) and a shell's `&` do."""
