@@ -4,6 +4,7 @@ import contextlib
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 SINK_BUFFER = 4 << 20
 """Receive buffer of a test's viewer, in bytes, so that a loaded machine does not drop for it."""
@@ -40,3 +41,9 @@ def source(port: int, host: str = "127.0.0.1") -> Iterator[socket.socket]:
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.connect((host, port))
         yield sock
+
+
+def is_bound(port: int) -> bool:
+    """Tell whether some process of this machine listens on the UDP port (proc(5))."""
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6"))
+    return f":{port:04X} " in tables
