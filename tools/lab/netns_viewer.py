@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from relaylib.net.linux import grow_receive_buffer
 from tools.lab.numbered import Stats
 from tools.lab.process import PATIENCE
 from tools.lab.sockets import SINK_BUFFER
@@ -98,7 +99,7 @@ class Viewers:
         """Open a player's socket at the first connection's address."""
         address = self.connections[0].getsockname()
         sock = socket.socket(self.family, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SINK_BUFFER)
+        grow_receive_buffer(sock, SINK_BUFFER)
         sock.bind((address[0], port, *address[2:]))
         sock.setblocking(False)
         return sock

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from relaylib.net.linux import grow_receive_buffer
+
 SINK_BUFFER = 4 << 20
 """Receive buffer of a test's viewer, in bytes, so that a loaded machine does not drop for it."""
 
@@ -14,7 +16,7 @@ def udp_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """A bound UDP socket with a large receive buffer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SINK_BUFFER)
+    grow_receive_buffer(sock, SINK_BUFFER)
     sock.bind((host, port))
     return sock
 
