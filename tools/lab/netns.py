@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tools.lab.numbered import Stats
 from tools.lab.process import PATIENCE, LabError, NeedError, Program, need, wait_for
 from tools.lab.relay import Relay
 
@@ -297,5 +298,4 @@ def assert_got_everything(watchers: list[Watcher], sent: int) -> None:
     """Assert that viewers who were there from the first datagram got each one, once, in order."""
     for watcher in watchers:
         name, stats = watcher.host.name, watcher.wait_last(sent)
-        assert stats["received"] == sent, (name, stats)
-        assert stats["missing"] == stats["disordered"] == stats["damaged"] == 0, (name, stats)
+        assert Stats(**stats).whole(sent), (name, sent, stats)
