@@ -12,12 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from relaylib.errors import SetupError
-from tools.lab.process import ROOT
+from tools.lab.process import ROOT, LabError
 
-FAILURES = (pytest.fail.Exception, AssertionError, OSError)
+FAILURES = (LabError, AssertionError, OSError)
 """What the harness raises when something is not as it must be: for a test that is the end of it,
 for a tool a line to print."""
 
