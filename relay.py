@@ -29,9 +29,14 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import handover, systemd
 from relaylib.lifecycle.restart import CHECKED, Restart, unblock_signals
-from relaylib.log import Throttle, occupy_standard_descriptors, setup
+from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.address import bind_pair, reachable_host, resolve_own, show
-from relaylib.net.descriptors import adopt, descriptor, raise_descriptor_limit
+from relaylib.net.descriptors import (
+    adopt,
+    descriptor,
+    occupy_standard_descriptors,
+    raise_descriptor_limit,
+)
 from relaylib.net.loop import Loop
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
@@ -72,8 +77,8 @@ class Relay:
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
         self._asked = asked = (config.host, config.port, config.ingest_port)
         self._terminals = [fd for fd in range(3) if os.isatty(fd)]
-        self._bug_log = Throttle()
         self.loop = Loop(self._log_bug)
+        self._bug_log = Throttle(self.loop.call_later)
         self.fanout = Fanout(segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
@@ -90,8 +95,7 @@ class Relay:
             self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
 
     def _log_bug(self, error: Exception) -> None:
-        if (fields := self._bug_log.admit(self.loop.now)) is not None:
-            log.error("bug", exc_info=error, **fields)
+        self._bug_log.log(log.error, "bug", exc_info=error)
 
     def _forward(self, runs: list[Run]) -> None:
         self.fanout.forward(runs, self.loop.now)
@@ -107,6 +111,7 @@ class Relay:
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self.loop.run()
+        flush_throttles()
         log.info(
             "stopped",
             accepted=self.server.accepted,

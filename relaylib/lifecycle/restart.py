@@ -27,6 +27,7 @@ import structlog
 
 from relaylib.lifecycle import handover, systemd
 from relaylib.lifecycle.handover import State
+from relaylib.log import flush_throttles
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.loop import Loop
 
@@ -86,6 +87,7 @@ class Restart:
             self._become()
 
     def _become(self) -> None:
+        flush_throttles()
         try:
             replace_program(self._export(), self._loop)
         except OSError as error:

@@ -38,3 +38,15 @@ def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def occupy_standard_descriptors() -> None:
+    """Open what the parent closed of stdin, stdout and stderr on nothing.
+
+    Otherwise the first socket would get the number 2, and the log would be sent to a viewer.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -83,7 +83,7 @@ class Ingest:
     ) -> None:
         self.owner: Address | None = None
         self.received = 0
-        self.strangers = Strangers(config.allow_source)
+        self.strangers = Strangers(config.allow_source, loop)
         self._loop = loop
         self._forward = forward
         self._timeout = config.source_timeout
@@ -96,10 +96,10 @@ class Ingest:
         self._last = 0.0
         self._silent = False
         self._timer: Timer | None = None
-        self.overflow = ReceiveBuffer()
+        self.overflow = ReceiveBuffer(loop)
         self._use(sock)
         loop.set_priority_reader(self._read_between)
-        loop.call_every(DROPS_PERIOD, lambda: self.overflow.look(loop.now))
+        loop.call_every(DROPS_PERIOD, self.overflow.look)
         loop.call_every(DOOR_PERIOD, self._answer_door)
 
     # --- restarting
@@ -264,7 +264,7 @@ class Ingest:
         self._door_drops = linux.dropped(self._door)
 
     def _reject(self, source: Address) -> None:
-        self.strangers.reject(source, self._loop.now, locked=bool(self.owner) and not self._silent)
+        self.strangers.reject(source, locked=bool(self.owner) and not self._silent)
 
     def _answer_door(self) -> None:
         """Count what strangers sent, unless one of them is to be the next owner."""

@@ -6,6 +6,7 @@ import structlog
 
 from relaylib.log import Throttle
 from relaylib.net import linux
+from relaylib.net.loop import Loop
 
 RECEIVE_BUFFER = 8 << 20
 """Bytes asked of the kernel: over a second of a 50 Mb/s stream, should this process be stopped."""
@@ -23,13 +24,13 @@ class ReceiveBuffer:
     """Counts datagrams that found the buffer full: `total` since the start, `seen` by the kernel
     on the present socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop) -> None:
         self.total = 0
         self.seen = 0
         self._new = 0
         self._granted = 0
         self._sock: socket.socket | None = None
-        self._log = Throttle(limit=1)
+        self._log = Throttle(loop.call_later, limit=1)
 
     def use(self, sock: socket.socket) -> None:
         """Grow the buffer of this socket and watch it from now on."""
@@ -38,12 +39,13 @@ class ReceiveBuffer:
         self._granted = linux.grow_receive_buffer(sock, RECEIVE_BUFFER)
         self.seen = linux.dropped(sock)
 
-    def look(self, now: float) -> None:
+    def look(self) -> None:
         """Count what was dropped since the last look, and say so, at most once in a while."""
         self._count()
-        if self._new and self._log.admit(now) is not None:
+        if self._new:
             granted_all = self._granted >= RECEIVE_BUFFER
-            log.warning(
+            self._log.log(
+                log.warning,
                 "ingest_overflow",
                 dropped=self._new,
                 total=self.total,

@@ -73,10 +73,10 @@ class Server:
         self.declined: Counter[str] = Counter()
         self.listener = listener
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
-        self._error_log = Throttle()
+        self._error_log = Throttle(loop.call_later)
         self._leaving = 0
         self._closed = False
-        self._refused_log = Throttle()
+        self._declined_log = Throttle(loop.call_later)
         loop.watch(listener, self._accept, broken=lambda _error: None)
 
     # --- connections
@@ -154,8 +154,7 @@ class Server:
 
     def _log_refusal(self, peer: Address, kind: str) -> None:
         self.declined[kind] += 1
-        if (fields := self._refused_log.admit(self.loop.now)) is not None:
-            log.warning("client_refused", client=show(peer), reason=kind, **fields)
+        self._declined_log.log(log.warning, "client_refused", client=show(peer), reason=kind)
 
     def left(self) -> None:
         """Note that a connection which was turned away is gone."""
@@ -171,9 +170,7 @@ class Server:
         """Log what a peer did wrong, unless too much of that has been logged lately."""
         if error.kind:
             self.declined[error.kind] += 1
-        fields = self._error_log.admit(self.loop.now)
-        if fields is not None:
-            log.info("protocol_error", client=client.name, reason=str(error), **fields)
+        self._error_log.log(log.info, "protocol_error", client=client.name, reason=str(error))
 
     def export(self) -> list[ViewerState]:
         """Return what the next program needs to go on with every viewer, leaving ones included."""

@@ -100,8 +100,8 @@ def test_the_descriptor_limit_is_raised() -> None:
     """The soft limit becomes the hard one."""
     hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
     script = (
-        "import resource; from relaylib.net.descriptors import raise_descriptor_limit; raise_descriptor_limit()\n"
-        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+        "import resource; from relaylib.net.descriptors import raise_descriptor_limit\n"
+        "raise_descriptor_limit(); print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
