@@ -30,13 +30,14 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import handover, systemd
 from relaylib.lifecycle.restart import CHECKED, Restart, unblock_signals
 from relaylib.log import Throttle, flush_throttles, setup
-from relaylib.net.address import bind_pair, reachable_host, resolve_own, show
+from relaylib.net.address import show
 from relaylib.net.descriptors import (
     adopt,
     descriptor,
     occupy_standard_descriptors,
     raise_descriptor_limit,
 )
+from relaylib.net.listen import bind_pair, reachable_host, resolve_own
 from relaylib.net.loop import Loop
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout

@@ -4,14 +4,14 @@ import contextlib
 import errno
 import os
 import socket
-from typing import NewType
+from typing import Annotated, NewType
 
 try:
     import resource
 except ImportError:  # not a Unix system
     resource = None  # type: ignore[assignment]
 
-Descriptor = NewType("Descriptor", int)
+Descriptor = NewType("Descriptor", Annotated[int, range(1 << 31).__contains__])
 """A file descriptor's number, told apart from other numbers: it has to survive a restart."""
 
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}

@@ -17,7 +17,9 @@ _IAC, _SB, _SE = 255, 250, 240
 _WILL, _DONT = 251, 254
 
 
-class _Telnet(Enum):
+class Telnet(Enum):
+    """Where in a Telnet sequence the last byte was."""
+
     TEXT = 0
     IAC = 1  # after IAC
     OPTION = 2  # after IAC WILL/WONT/DO/DONT
@@ -30,9 +32,9 @@ class LineReader:
 
     __slots__ = ("_buffer", "_telnet")
 
-    def __init__(self, pending: bytes = b"", telnet: int = 0) -> None:
+    def __init__(self, pending: bytes = b"", telnet: Telnet = Telnet.TEXT) -> None:
         self._buffer = bytearray(pending)
-        self._telnet = _Telnet(telnet)
+        self._telnet = telnet
 
     @property
     def pending(self) -> bytes:
@@ -40,13 +42,13 @@ class LineReader:
         return bytes(self._buffer)
 
     @property
-    def telnet(self) -> int:
+    def telnet(self) -> Telnet:
         """Where in a Telnet sequence the reader is; with `pending`, all that it remembers."""
-        return self._telnet.value
+        return self._telnet
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes as they came from the connection."""
-        if self._telnet is _Telnet.TEXT and _IAC not in data:
+        if self._telnet is Telnet.TEXT and _IAC not in data:
             self._buffer += data
         else:
             for byte in data:
@@ -54,21 +56,21 @@ class LineReader:
 
     def _feed_byte(self, byte: int) -> None:
         match self._telnet:
-            case _Telnet.TEXT if byte == _IAC:
-                self._telnet = _Telnet.IAC
-            case _Telnet.TEXT:
+            case Telnet.TEXT if byte == _IAC:
+                self._telnet = Telnet.IAC
+            case Telnet.TEXT:
                 self._buffer.append(byte)
-            case _Telnet.IAC if byte == _SB:
-                self._telnet = _Telnet.SUB
-            case _Telnet.IAC if _WILL <= byte <= _DONT:
-                self._telnet = _Telnet.OPTION
-            case _Telnet.IAC | _Telnet.OPTION:
-                self._telnet = _Telnet.TEXT
-            case _Telnet.SUB if byte == _IAC:
-                self._telnet = _Telnet.SUB_IAC
-            case _Telnet.SUB_IAC:
-                self._telnet = _Telnet.TEXT if byte == _SE else _Telnet.SUB
-            case _Telnet.SUB:
+            case Telnet.IAC if byte == _SB:
+                self._telnet = Telnet.SUB
+            case Telnet.IAC if _WILL <= byte <= _DONT:
+                self._telnet = Telnet.OPTION
+            case Telnet.IAC | Telnet.OPTION:
+                self._telnet = Telnet.TEXT
+            case Telnet.SUB if byte == _IAC:
+                self._telnet = Telnet.SUB_IAC
+            case Telnet.SUB_IAC:
+                self._telnet = Telnet.TEXT if byte == _SE else Telnet.SUB
+            case Telnet.SUB:
                 pass
 
     def next_line(self) -> bytes | None:

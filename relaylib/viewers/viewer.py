@@ -18,7 +18,7 @@ from relaylib.net.connection import Connection
 from relaylib.net.descriptors import Descriptor, adopt, descriptor
 from relaylib.protocol import commands
 from relaylib.protocol.commands import Request, Verb
-from relaylib.protocol.lines import LineReader
+from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import Effect, State, step
 from relaylib.stream.output import Output, OutputState
 
@@ -36,7 +36,7 @@ class ViewerState:
     peer: Address
     state: State
     pending: bytes
-    telnet: int
+    telnet: Telnet
     unsent: bytes
     closing: str
     output: OutputState | None

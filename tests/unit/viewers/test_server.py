@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
-from relaylib.net.address import bind_pair
+from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
 from relaylib.protocol import commands
 from relaylib.protocol.session import State
