@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 
 from relaylib import __version__
-from relaylib.cli import Parser, host, number, port
+from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
 from relaylib.net.networks import ANY, PRIVATE, Network
 from relaylib.viewers.access import Limits
@@ -78,25 +78,20 @@ def parse(argv: Sequence[str]) -> Config:
     """Make the configuration from the words of the command line.
 
     Raises:
-        SystemExit: after --help or --version (0), or a wrong option (%(default)g).
+        SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
     """
-    parser = _parser()
-    try:
-        words = vars(parser.parse_args(argv))
-    except (UnicodeError, RecursionError):
-        parser.error("an @file is not text, or includes itself")
+    words = vars(_parser().parse(argv))
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
         words[name] = tuple(chain.from_iterable(words[name] or [default]))
     return Config(**words)
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _parser() -> FileParser:
+    parser = FileParser(
         prog="relay.py",
         description="Relay a live UDP stream to every viewer who asks for it over TCP.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        fromfile_prefix_chars="@",
     )
     _add_addresses(parser)
     _add_access(parser.add_argument_group("who may, and how much"))

@@ -16,6 +16,7 @@ every service manager would have to be told, and for a while two programs would 
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,9 @@ CHECKED = "the configuration is right"
 
 _OUTPUT_KEPT = 4096
 """Bytes of the child's output that are kept: its last line is the reason why it failed."""
+
+_PLACE = re.compile(r'  File "(.*)", line (\d+)')
+"""A line of a traceback; an error in the syntax has one, too."""
 
 _SIGNALS = {
     getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
@@ -163,7 +167,16 @@ class Check:
         self._timer.cancel()
         lines = self._output.decode(errors="replace").strip().splitlines()
         fine = status == 0 and CHECKED in lines
-        self._done("" if fine else (lines or [f"exit status {status}"])[-1])
+        self._done("" if fine else _reason(lines) or f"exit status {status}")
+
+
+def _reason(lines: list[str]) -> str:
+    """Return the last thing said; of a traceback the error, and where it happened."""
+    for at in reversed(range(len(lines))):
+        if place := _PLACE.match(lines[at]):
+            error = " ".join(line for line in lines[at:] if not line.startswith(" "))
+            return f"{error} ({place[1]}, line {place[2]})"
+    return lines[-1] if lines else ""
 
 
 def unblock_signals() -> None:
