@@ -2,7 +2,8 @@
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
 travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `connection` reads bytes,
-`control` makes a request of them, `session` says what it does now, `viewer` does it and replies.
+`lines` and `commands` make a request of them, `session` says what it does now, `viewer` does it and
+replies.
 """
 
 import signal
@@ -10,10 +11,8 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 
-import contextlib
 import gc
 import os
-import socket
 import sys
 from typing import NoReturn
 
@@ -27,17 +26,14 @@ from relaylib import __version__
 from relaylib.client.player import stream_url
 from relaylib.config import Config, parse
 from relaylib.errors import SetupError
-from relaylib.lifecycle import handover, systemd
-from relaylib.lifecycle.restart import CHECKED, Restart, unblock_signals
+from relaylib.lifecycle import check, handover, systemd
+from relaylib.lifecycle.restart import Restart
+from relaylib.lifecycle.signals import Signals
+from relaylib.lifecycle.sockets import open_sockets
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.address import show
-from relaylib.net.descriptors import (
-    adopt,
-    descriptor,
-    occupy_standard_descriptors,
-    raise_descriptor_limit,
-)
-from relaylib.net.listen import bind_pair, reachable_host, resolve_own
+from relaylib.net.descriptors import descriptor, occupy_standard_descriptors, raise_descriptor_limit
+from relaylib.net.listen import reachable_host
 from relaylib.net.loop import Loop
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
@@ -69,15 +65,14 @@ class Relay:
     """The parts, joined; new, or going on where a previous program stopped."""
 
     def __init__(self, config: Config, inherited: handover.State | None) -> None:
-        """Bind or inherit the ports and build everything; `run` does the rest.
+        """Open or inherit the ports and build everything; `run` does the rest.
 
         Raises:
-            SetupError: a port cannot be bound.
+            SetupError: a port cannot be opened.
         """
-        listener, ingest, shared = _sockets(config, inherited)
+        listener, ingest, shared = open_sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
         self._asked = asked = (config.host, config.port, config.ingest_port)
-        self._terminals = [fd for fd in range(3) if os.isatty(fd)]
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
         self.fanout = Fanout(segmentation=config.segmentation)
@@ -91,15 +86,15 @@ class Relay:
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
         self._restart = Restart(self.loop, self._export)
-        self._listen_to_signals()
+        Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
         if (period := systemd.watchdog_period()) is not None:
             self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
 
-    def _log_bug(self, error: Exception) -> None:
-        self._bug_log.log(log.error, "bug", exc_info=error)
-
     def _forward(self, runs: list[Run]) -> None:
         self.fanout.forward(runs, self.loop.now)
+
+    def _log_bug(self, error: Exception) -> None:
+        self._bug_log.log(log.error, "bug", exc_info=error)
 
     def run(self, *, restarted: bool) -> None:
         """Relay until a signal ends it."""
@@ -131,21 +126,18 @@ class Relay:
         ingest = self._ingest_address[1]
         print(GUIDE.format(host=host, port=port, ingest=ingest, rtp=rtp, udp=udp), flush=True)
 
-    # --- signals
-
-    def _listen_to_signals(self) -> None:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self.loop.on_signal(signum, self._shut_down)
-        if hasattr(signal, "SIGHUP"):
-            self.loop.on_signal(signal.SIGHUP, self._hang_up)
-            unblock_signals()
+    def _export(self) -> handover.State:
+        return handover.State(
+            listener=descriptor(self.server.listener),
+            asked=self._asked,
+            ingest=self.ingest.export(),
+            accepted=self.server.accepted,
+            declined=dict(self.server.declined),
+            viewers=self.server.export(),
+        )
 
     def _shut_down(self) -> None:
-        """End in order: no new clients, a farewell to the present ones; a second signal kills."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self.loop.default_signal(signum)
-        if hasattr(signal, "SIGHUP"):  # a terminal that is closed may send it twice
-            self.loop.on_signal(signal.SIGHUP, lambda: None)
+        """End in order: no new clients, a farewell to the present ones."""
         self._restart.cancel()
         log.info("shutting_down", clients=len(self.server.clients))
         systemd.notify("STOPPING=1")
@@ -159,55 +151,6 @@ class Relay:
         else:
             self.loop.stop()
 
-    def _hang_up(self) -> None:
-        """Restart in place; but end if the signal means that our terminal was closed."""
-        if not all(os.isatty(fd) for fd in self._terminals):
-            self._shut_down()
-        else:
-            self._restart.begin()
-
-    def _export(self) -> handover.State:
-        return handover.State(
-            listener=descriptor(self.server.listener),
-            asked=self._asked,
-            ingest=self.ingest.export(),
-            accepted=self.server.accepted,
-            declined=dict(self.server.declined),
-            viewers=self.server.export(),
-        )
-
-
-def _sockets(
-    config: Config, inherited: handover.State | None
-) -> tuple[socket.socket, socket.socket, bool]:
-    """Return the listener and the ingest: inherited, opened by systemd, or bound now.
-
-    And whether the ingest is shared with systemd.
-    """
-    if inherited is not None:
-        return adopt(inherited.listener), adopt(inherited.ingest.stream), False
-    given = systemd.take_listen_sockets()
-    listener, ingest = bind_pair(
-        config.host,
-        config.port,
-        config.ingest_port,
-        listener=given.get(socket.SOCK_STREAM),
-        ingest=given.get(socket.SOCK_DGRAM),
-    )
-    return listener, ingest, socket.SOCK_DGRAM in given
-
-
-def _confirm(config: Config) -> NoReturn:
-    """Say that the configuration is right, and end.
-
-    Raises:
-        SetupError: it is not.
-    """
-    resolve_own(config.host, config.port)
-    with contextlib.suppress(OSError):
-        os.write(1, f"{CHECKED}\n".encode())
-    raise SystemExit(0)
-
 
 def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
@@ -218,7 +161,7 @@ def main() -> NoReturn:
     try:
         inherited = handover.take()
         if config.check and (inherited is None or "--check" in sys.argv):
-            _confirm(config)  # but --check in a file of options must not end a restarted relay
+            check.confirm(config)  # but --check in a file of options must not end a restarted relay
         relay = Relay(config, inherited)
     except SetupError as error:
         print(f"relay.py: {error}", file=sys.stderr)

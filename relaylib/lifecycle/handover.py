@@ -11,10 +11,12 @@ the new program would not understand is known while there is still a way back.
 import dataclasses
 import json
 import os
+import sys
+import tempfile
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
@@ -79,6 +81,29 @@ def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:
             yield from descriptors(each, typing.get_args(kind)[0])
     elif typing.get_origin(kind) in codec.UNIONS and value is not None:
         yield from descriptors(value, typing.get_args(kind)[0])
+
+
+def write(state: State) -> IO[bytes]:
+    """Write a state to a file without a name; in memory where possible, as no disk is so free."""
+    file: IO[bytes]
+    if hasattr(os, "memfd_create"):
+        file = open(os.memfd_create("relay-state"), "w+b")  # noqa: SIM115 - the caller closes it
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.write(encode(state))
+    file.flush()
+    return file
+
+
+def next_program(state: IO[bytes], *options: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment that start a program which takes over.
+
+    The command is the one that started this program, with more options before its own.
+    """
+    words = [sys.executable, *sys.orig_argv[1:]]
+    first = len(words) - len(sys.argv[1:])
+    command = [*words[:first], *options, *words[first:]]
+    return command, {**os.environ, STATE_FD: str(state.fileno())}
 
 
 def take() -> State | None:
