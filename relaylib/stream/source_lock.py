@@ -32,7 +32,7 @@ class Strangers:
         allowed = self.allows(source)
         if allowed and not locked:
             return
-        reason = "locked" if allowed else "not allowed"
+        reason = "locked" if allowed else "not_allowed"
         self._log.log(
             log.warning, "source_rejected", source=show(source), reason=reason, total=self.total
         )

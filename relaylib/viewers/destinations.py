@@ -40,7 +40,7 @@ class Destinations:
         if output is None or output.destination != destination:
             output = self._open(viewer, destination)
             self._owners[destination] = viewer
-            log.info("subscribed", client=viewer.name, destination=show(destination))
+            log.info("output_added", client=viewer.name, destination=show(destination))
         elif output.lane is None:
             log.info("resumed", client=viewer.name, destination=show(destination))
         self._fanout.resume(output)
@@ -77,7 +77,7 @@ class Destinations:
         self._loop.call_soon(output.sock.close)
         del self._owners[output.destination]
         log.info(
-            "unsubscribed",
+            "output_removed",
             client=viewer.name,
             destination=show(output.destination),
             sent=output.sent,

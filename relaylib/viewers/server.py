@@ -154,7 +154,7 @@ class Server:
 
     def _log_refusal(self, peer: Address, kind: str) -> None:
         self.declined[kind] += 1
-        self._declined_log.log(log.warning, "client_refused", client=show(peer), reason=kind)
+        self._declined_log.log(log.warning, "client_declined", client=show(peer), reason=kind)
 
     def left(self) -> None:
         """Note that a connection which was turned away is gone."""

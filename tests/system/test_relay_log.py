@@ -104,16 +104,16 @@ def test_a_blocked_log_pipe_does_not_stop_the_relay() -> None:
 # --- what peers repeat
 
 
-def test_no_refusal_goes_uncounted() -> None:
+def test_every_declined_connection_is_counted() -> None:
     """Of 40 connections that are declined 5 are logged at once, the others before the end."""
     with Relay("--allow", "192.0.2.0/24") as relay:
         decline(relay, 40)
-        assert len(relay.events("client_refused")) <= 5
+        assert len(relay.events("client_declined")) <= 5
         assert relay.stop() == 0
         assert counted(relay) == 40
 
 
-def test_no_refusal_is_forgotten_in_a_restart() -> None:
+def test_a_restart_forgets_no_declined_connection() -> None:
     """What was suppressed when the relay is replaced is logged before that."""
     with Relay("--allow", "192.0.2.0/24") as relay:
         decline(relay, 20)
@@ -129,6 +129,6 @@ def decline(relay: Relay, times: int) -> None:
 
 
 def counted(relay: Relay) -> int:
-    """How many refusals the log tells of."""
-    refusals = relay.events("client_refused")
-    return sum(event.get("suppressed", 1) for event in refusals)
+    """How many declined connections the log tells of."""
+    declined = relay.events("client_declined")
+    return sum(event.get("suppressed", 1) for event in declined)

@@ -32,7 +32,7 @@ def configured(directory: Path, text: str) -> Iterator[tuple[Relay, Path]]:
 
 
 def test_changed_options_take_effect(tmp_path: Path) -> None:
-    """Timeouts and coalescer are those of the file at the time of the restart."""
+    """Timeouts and coalescing are those of the file at the time of the restart."""
     with (
         configured(tmp_path, "--source-timeout 600\n") as (relay, conf),
         source(relay.ingest_port) as encoder,
@@ -51,7 +51,7 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
 
 
 def test_fewer_clients_than_are_there(tmp_path: Path) -> None:
-    """A lower limit refuses newcomers and leaves those who are there alone."""
+    """A lower limit declines newcomers and leaves those who are there alone."""
     with configured(tmp_path, "--max-clients 3\n") as (relay, conf):
         with Viewer(relay.port) as first, Viewer(relay.port) as second:
             assert first.command("AYUDA").startswith("OK")
@@ -64,7 +64,7 @@ def test_fewer_clients_than_are_there(tmp_path: Path) -> None:
             assert second.command("AYUDA").startswith("OK")
         restart(relay)
         assert relay.stop() == 0
-        assert relay.events("stopped")[0]["refused"] == {"full": 1}
+        assert relay.events("stopped")[0]["declined"] == {"full": 1}
 
 
 def test_a_narrower_allow_is_for_those_who_are_there_too(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_a_narrower_allow_is_for_those_who_are_there_too(tmp_path: Path) -> None
         restart(relay)
         assert viewer.reply() == "ERROR acceso no permitido desde 127.0.0.1"
         assert viewer.reply() == ""
-        wait_for(lambda: encoder.send(b"more") and relay.events("source_rejected"), "the refusal")
-        assert relay.wait_event("source_rejected")["reason"] == "not allowed"
+        wait_for(lambda: encoder.send(b"more") and relay.events("source_rejected"), "the rejection")
+        assert relay.wait_event("source_rejected")["reason"] == "not_allowed"
         with udp_socket("127.0.0.9") as other:
             other.sendto(b"allowed", ("127.0.0.1", relay.ingest_port))
             relay.wait_event("ingest_started", count=2)
         assert relay.stop() == 0
-        assert relay.events("stopped")[0]["refused"] == {"not_allowed": 1}
+        assert relay.events("stopped")[0]["declined"] == {"not_allowed": 1}
 
 
 def test_segmentation_switched_off_for_those_who_had_it(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_no_descriptor_left() -> None:
     with Relay(prefix=("prlimit", "--nofile=30:30")) as relay, contextlib.ExitStack() as stack:
         with undisturbed(relay):
             crowd = [stack.enter_context(Viewer(relay.port)) for _ in range(20)]
-            while not relay.events("client_refused"):
+            while not relay.events("client_declined"):
                 crowd.append(stack.enter_context(Viewer(relay.port)))
             assert fails(relay) == "Too many open files"
             stack.close()

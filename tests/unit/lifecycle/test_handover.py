@@ -39,7 +39,13 @@ INGESTS = st.builds(
     st.floats(0, 1e9), COUNTS, COUNTS, COUNTS, COUNTS, COUNTS,
 )  # fmt: skip
 STATES = st.builds(
-    State, FDS, ASKED, INGESTS, COUNTS, st.dictionaries(st.text(), COUNTS), st.lists(VIEWERS)
+    State,
+    FDS,
+    ASKED,
+    INGESTS,
+    COUNTS,
+    st.dictionaries(st.text(), COUNTS),
+    st.lists(VIEWERS, max_size=3),
 )
 
 SILENCE = IngestState(Descriptor(4), None, None, False, False, False, 0.0, 0, 0, 0, 0, 0)

@@ -59,6 +59,15 @@ def test_the_buffer_granted_is_reported() -> None:
         assert sink.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * granted
 
 
+def test_a_larger_buffer_is_left_alone() -> None:
+    """A receive buffer that the manager granted is never made smaller (ReceiveBuffer=)."""
+    with udp_socket() as ingest:
+        ingest.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        granted = ingest.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        linux.grow_receive_buffer(ingest, 10_000)
+        assert ingest.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == granted
+
+
 @pytest.mark.parametrize("bound", [("127.0.0.1", 0), ("0.0.0.0", 0), ("::1", 0), ("::", 0)])
 def test_split_parts_one_sender_from_the_others(bound: tuple[str, int]) -> None:
     """After a split the peer's datagrams arrive on one socket, everybody else's on the other."""
