@@ -28,6 +28,7 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import check, handover, systemd
 from relaylib.lifecycle.restart import Restart
+from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
 from relaylib.log import Throttle, flush_throttles, setup
@@ -39,11 +40,6 @@ from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
 from relaylib.viewers.server import Server
-
-GRACE = 0.5
-"""Seconds that the farewells may take to leave when the relay ends."""
-
-FAREWELL = "el relay se detiene"
 
 log = structlog.get_logger()
 
@@ -87,8 +83,7 @@ class Relay:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
         self._restart = Restart(self.loop, self._export)
         Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
-        if (period := systemd.watchdog_period()) is not None:
-            self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
+        systemd.start_watchdog(self.loop)
 
     def _forward(self, runs: list[Run]) -> None:
         self.fanout.forward(runs, self.loop.now)
@@ -107,6 +102,7 @@ class Relay:
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self.loop.run()
+        self.loop.close()
         flush_throttles()
         log.info(
             "stopped",
@@ -116,7 +112,6 @@ class Relay:
             strangers=self.ingest.strangers.total,
             overflowed=self.ingest.overflow.total,
         )
-        self.loop.close()
 
     def _guide(self) -> None:
         """Tell a person at a terminal what to type next."""
@@ -137,19 +132,8 @@ class Relay:
         )
 
     def _shut_down(self) -> None:
-        """End in order: no new clients, a farewell to the present ones."""
         self._restart.cancel()
-        log.info("shutting_down", clients=len(self.server.clients))
-        systemd.notify("STOPPING=1")
-        self.server.close(FAREWELL)
-        self.loop.call_later(GRACE, self.loop.stop)
-        self._stop_when_empty()
-
-    def _stop_when_empty(self) -> None:
-        if self.server.clients:
-            self.loop.call_later(0.01, self._stop_when_empty)
-        else:
-            self.loop.stop()
+        shut_down(self.loop, self.server)
 
 
 def main() -> NoReturn:

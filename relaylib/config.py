@@ -56,9 +56,9 @@ class Config:
     max_clients_per_ip: int = 64
     """Connections at once from one address: a classroom behind NAT, but not the whole relay."""
     idle_timeout: float = 60.0
-    """Time a connection may take to ask for the stream: a person reading AYUDA, not a squatter."""
+    """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
     coalesce: float | None = None
-    """Longest time a datagram may wait for company; None: the relay finds out by itself."""
+    """Longest time for which datagrams may gather; None: the relay finds out by itself."""
     segmentation: bool = True
     """Use UDP_SEGMENT where the system has it."""
     source_timeout: float = 2.0
@@ -139,7 +139,7 @@ def _add_stream(group: Group) -> None:
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
-        help="longest wait of a datagram for company, to save CPU "
+        help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip

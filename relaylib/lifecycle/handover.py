@@ -25,7 +25,7 @@ from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
 
 VERSION = 3
-"""Of what the state below means. A program refuses a state of another version."""
+"""Of what the state below means. A program takes over no state of another version."""
 
 STATE_FD = "RELAY_HANDOVER_FD"
 """The environment's name for the descriptor of the file that holds the state."""

@@ -26,16 +26,14 @@ BugHandler = Callable[[Exception], None]
 class Selectable(Protocol):
     """A socket, or anything else with a descriptor."""
 
-    def fileno(self) -> int:
-        """Return the descriptor."""
+    def fileno(self) -> int: ...
 
-    def close(self) -> None:
-        """Close it."""
+    def close(self) -> None: ...
 
 
 PRIORITY_EVERY = 0.0001
 """Seconds of other work between two calls of the priority reader. Counting callbacks would not do:
-the slowest costs a thousand times what the quickest does, and an attacker chooses which."""
+the slowest takes a thousand times what the quickest takes, and an attacker chooses which."""
 
 _COMPACT_AT = 512
 """Cancelled timers that may wait in the heap before it is rebuilt without them."""
@@ -229,7 +227,7 @@ class Loop:
         self.call_soon(sock.close)
 
     def set_priority_reader(self, callback: Callback) -> None:
-        """Call this every `PRIORITY_EVERY` seconds of a crowded turn, between two callbacks."""
+        """Call this every `PRIORITY_EVERY` seconds of a long turn, between two callbacks."""
         self._priority = callback
 
     # --- time
