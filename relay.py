@@ -34,7 +34,7 @@ from relaylib.lifecycle.sockets import open_sockets
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.address import show
 from relaylib.net.descriptors import descriptor, occupy_standard_descriptors, raise_descriptor_limit
-from relaylib.net.listen import reachable_host
+from relaylib.net.lookup import reachable_host
 from relaylib.net.loop import Loop
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout

@@ -1,21 +1,17 @@
-"""Addresses: what they are, how people write them, what they are looked up from."""
+"""Addresses as values: what one is, and how people write it. Pure."""
 
-import socket
-from typing import Annotated, cast
+import functools
+import ipaddress
+from typing import Annotated
 
-from relaylib.errors import SetupError
 
-
+@functools.lru_cache(4096)
 def _is_ip(text: str) -> bool:
     try:
-        socket.inet_pton(_family(text), text.partition("%")[0])
-    except (OSError, ValueError):
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
         return False
     return True
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 Host = Annotated[str, _is_ip]
@@ -43,35 +39,6 @@ def unmapped(address: Address) -> Address:
     return address
 
 
-def family_of(address: Address) -> socket.AddressFamily:
-    """Tell AF_INET6 from AF_INET."""
-    return _family(address[0])
-
-
 def with_port(address: Address, port: int) -> Address:
     """Return another port of the same host."""
     return (address[0], port) if len(address) == 2 else (address[0], port, *address[2:])
-
-
-def is_local(address: Address) -> bool:
-    """Tell whether an address is one of this machine's: only those can be bound."""
-    with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(with_port(address, 0))
-        except OSError:
-            return False
-    return True
-
-
-def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
-    """Look up a name, for a socket that is bound or connected.
-
-    Raises:
-        SetupError: the name has no address.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise SetupError(f"unknown host: {host}") from None
-    family, _, _, _, address = found[0]
-    return family, cast(Address, address)

@@ -7,7 +7,8 @@ import os
 import socket
 
 from relaylib.errors import SetupError
-from relaylib.net.address import Address, family_of, resolve, show
+from relaylib.net.address import Address, show
+from relaylib.net.lookup import resolve
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: a second of the worst storm worth surviving."""
@@ -96,22 +97,3 @@ def _why(error: OSError, where: str, kind: socket.SocketKind) -> str:
             return f"not an address of this machine: {where}"
         case _:
             return f"cannot listen on {protocol} {where}: {error.strerror}"
-
-
-def reachable_host(host: str) -> str:
-    """Name the address that a viewer would type for a relay bound to `host`.
-
-    A wildcard has no such address, so the kernel is asked which one it would use to leave this
-    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody, nor
-    does 2001:db8::1 (RFC 3849).
-    """
-    if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
-        return host
-    for nobody in ("192.0.2.1", "2001:db8::1") if ":" in host else ("192.0.2.1",):
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(family_of((nobody, 9)), socket.SOCK_DGRAM) as probe,
-        ):
-            probe.connect((nobody, 9))
-            return str(probe.getsockname()[0])
-    return "127.0.0.1"

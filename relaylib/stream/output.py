@@ -4,8 +4,9 @@ import socket
 from dataclasses import dataclass
 
 from relaylib.net import linux
-from relaylib.net.address import Address, family_of
+from relaylib.net.address import Address, with_port
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.lookup import family_of
 
 SEND_BUFFER = 256 << 10
 """Bytes of send buffer: three whole batches with the kernel's book-keeping, so that EAGAIN means a
@@ -82,7 +83,7 @@ def open_socket(destination: Address, local: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         linux.allow_fragments(sock)
-        sock.bind((local[0], 0, *local[2:]))
+        sock.bind(with_port(local, 0))
         sock.connect(destination)
     except OSError:
         sock.close()

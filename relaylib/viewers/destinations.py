@@ -7,8 +7,9 @@ relay cannot be aimed at anybody else.
 import structlog
 
 from relaylib.errors import DeclinedError
-from relaylib.net.address import Address, is_local, show, unmapped
+from relaylib.net.address import Address, show, unmapped, with_port
 from relaylib.net.descriptors import NO_DESCRIPTOR
+from relaylib.net.lookup import is_local
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState, open_socket
@@ -32,7 +33,7 @@ class Destinations:
         Raises:
             DeclinedError: the destination is taken, or is the relay itself, or cannot be reached.
         """
-        destination: Address = (viewer.peer[0], port, *viewer.peer[2:])
+        destination = with_port(viewer.peer, port)
         if self._owners.get(destination, viewer) is not viewer:
             where = show(destination)
             raise DeclinedError(f"destino ocupado por otra sesion: {where}", "destination_taken")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relaylib import __version__
-from relaylib.net.listen import reachable_host
+from relaylib.net.lookup import reachable_host
 from tools.lab.client import Terminal
 from tools.lab.process import PATIENCE, ROOT, Program, need, need_ipv6, wait_for
 from tools.lab.relay import Relay

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import NamedTuple, Self
 
 from relaylib.errors import SetupError
-from relaylib.net.address import Address, resolve, show
+from relaylib.net.address import Address, show
+from relaylib.net.lookup import resolve
 from tools.replay.packets import Datagram, Flow
 
 RECEIVE_BUFFER = 8 << 20
