@@ -1,15 +1,27 @@
-"""What every test gets: hypothesis without clocks, so that a loaded machine fails nothing.
+"""The tests, and what each of them gets.
 
-And Ctrl-C: a shell starts what it puts in the background with SIGINT and SIGQUIT ignored, which the
-programs under test would inherit, and then not be interrupted by the tests that interrupt them.
+    unit/<room>/  the parts of one room, most without a process: start here to change a room
+    system/       the programs as people run them: relay, client, restarts, the targets of make
+    interop/      real VLC, ffmpeg and GStreamer on both sides of the relay
+    netns/        hosts of their own in network namespaces: bad paths, many addresses (takes root)
+    attack/       what must not be felt by anybody who watches
+    test_architecture.py   which room may know which
+
+`make test` runs everything, several tests at once; `make test ARGS='-k restart'` some of it. One
+alone, with its output: `.venv/bin/python -m pytest -s tests/system/test_relay.py::test_version`.
+The harness is `tools/lab`. What a machine lacks (a program, root, IPv6) skips the tests that need
+it, and is an error where the environment says CI=true.
+
+Hypothesis runs without deadlines: a loaded machine is no fault of the relay's.
 """
 
-import signal
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.lab.process import NeedError
 from tools.lab.relay import Relay
 
 settings.register_profile(
@@ -17,12 +29,26 @@ settings.register_profile(
 )
 settings.load_profile("relay")
 
-for signum, default in (
-    (signal.SIGINT, signal.default_int_handler),
-    (signal.SIGQUIT, signal.SIG_DFL),
-):
-    if signal.getsignal(signum) == signal.SIG_IGN:
-        signal.signal(signum, default)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    """Skip a test whose fixture lacks something."""
+    return (yield from _skip_what_lacks())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Skip a test that lacks something."""
+    return (yield from _skip_what_lacks())
+
+
+def _skip_what_lacks() -> Generator[None]:
+    try:
+        yield
+    except NeedError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture

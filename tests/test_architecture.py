@@ -12,6 +12,9 @@ from tools.lab.process import ROOT
 EVERYONE = {"relaylib", "config", "cli", "errors", "log"}
 """What lies beside the rooms, for all of them."""
 
+PURE_PARTS = {"relaylib.net.networks", "relaylib.viewers.access"}
+"""What the configuration takes from the rooms: values."""
+
 KNOWS: dict[str, set[str]] = {
     "net": set(),
     "protocol": set(),
@@ -41,9 +44,12 @@ PURE_MODULES = {
 
 EFFECTS = {"socket", "selectors", "select", "time", "datetime", "os", "structlog"}
 FRAMEWORKS = {"asyncio", "threading", "multiprocessing", "concurrent", "twisted", "trio"}
+NOT_EVERYWHERE = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+"""Parts of the standard library that some systems lack."""
 
 PROGRAM = sorted([ROOT / "relay.py", ROOT / "client.py", *(ROOT / "relaylib").rglob("*.py")])
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -84,8 +90,8 @@ def test_rooms_know_only_what_they_may(module: str) -> None:
     for name in imports(MODULES[module]):
         root = name.partition(".")[0]
         assert root not in {"relay", "client", "tools", "tests"}, name
-        if root == "relaylib" and here not in EVERYONE:
-            assert room(name) in EVERYONE | {here} | KNOWS[here], name
+        if root == "relaylib" and name not in (PURE_PARTS if here in EVERYONE else ()):
+            assert room(name) in EVERYONE | {here} | KNOWS.get(here, set()), name
 
 
 def test_every_room_is_known() -> None:
@@ -123,6 +129,20 @@ def test_one_thread_one_clock_one_selector(module: str) -> None:
     assert roots & FRAMEWORKS == set()
     if module.startswith("relaylib.") and module != "relaylib.net.loop":
         assert roots & {"time", "selectors", "datetime"} == set()
+
+
+def test_every_module_can_be_imported_everywhere() -> None:
+    """What only some systems have is imported where it is used, or in a `try`."""
+    for module, path in MODULES.items():
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import)]
+        names = {alias.name for node in top for alias in node.names}
+        assert not names & NOT_EVERYWHERE, module
+
+
+def test_tools_need_no_pytest() -> None:
+    """The harness serves the tools, which are there where nothing is installed for tests."""
+    for path in TOOLS:
+        assert "pytest" not in {name.partition(".")[0] for name in imports(path)}, path
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))

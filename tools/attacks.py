@@ -8,10 +8,9 @@ to 10 ms, which would hide what an attack adds. On a slower machine, say `-- --c
 """
 
 import argparse
-import os
+import math
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,15 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
-from tools.attackers.relay import BrokenError
-from tools.attackers.siege import SIEGES, Outcome, Siege, lay, percentile
-from tools.benchmarks.machine import claim_core, require_linux
+from tools.attackers.attack import ATTACKS, Outcome, attack
+from tools.lab.machine import FAILURES, claim_core, require_linux
 from tools.replay.program import positive, run, say, whole
 
-_LIMIT = 3.0
+LIMIT = 3.0
 """Times the quiet p99 that the p99 under attack may reach."""
 
-_EPILOG = """\
+EXAMPLES = """\
 examples:
   attacks.py                              all of them, about two minutes
   attacks.py --only storm,commands        two of them
@@ -36,11 +34,11 @@ examples:
 """
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in SIEGES:
-            raise argparse.ArgumentTypeError(f"no attack {name!r}; there are {', '.join(SIEGES)}")
+        if name not in ATTACKS:
+            raise argparse.ArgumentTypeError(f"no attack {name!r}; there are {', '.join(ATTACKS)}")
     return names
 
 
@@ -48,48 +46,49 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="attacks.py",
         description="Attack a relay on the loopback and count what its viewers feel.",
-        epilog=_EPILOG,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--only", type=_names, metavar="NAME,...", default=tuple(SIEGES), help="some of them")
+    add("--only", type=_names, metavar="NAME,...", default=list(ATTACKS), help="some of them")
     add("--seconds", type=positive, metavar="S", default=4.0, help="length of an attack (4)")
-    add("--quiet", type=positive, metavar="S", default=3.0, help="peace before each (3)")
+    add("--quiet", type=positive, metavar="S", default=3.0, help="seconds before each (3)")
     add("--viewers", type=whole, metavar="N", default=20, help="healthy viewers (20)")
     add("relay", nargs="*", metavar="OPTION", help="the relay's options, after --")
     return parser.parse_args(words)
 
 
-_ROW = "| {:56} | {:35} | {:>10} | {:>10} | {:>10} | {:>6} | {:>8} |"
-_TITLES = ("attack", "tried", "lost", "p99 quiet", "p99", "ratio", "peak RSS")
+ROW = "| {:56} | {:35} | {:>10} | {:>10} | {:>10} | {:>6} | {:>8} |"
+TITLES = ("attack", "tried", "lost", "p99 quiet", "p99", "ratio", "peak RSS")
 
 
-def _row(siege: Siege, outcome: Outcome) -> str:
-    before, during = percentile(outcome.quiet, 0.99), percentile(outcome.attacked, 0.99)
-    counts = [f"{count:,} {what}" for what, count in outcome.counts.items() if what != "bytes"]
-    return _ROW.format(
-        siege.what,
-        ", ".join(counts),
+def p99(values: list[float]) -> float:
+    """The value that 99 % of the sorted values do not exceed; NaN if there are none."""
+    return values[math.ceil(0.99 * len(values)) - 1] if values else math.nan
+
+
+def _row(what: str, outcome: Outcome) -> str:
+    quiet, attacked = p99(outcome.quiet), p99(outcome.attacked)
+    return ROW.format(
+        what,
+        ", ".join(f"{count:,} {it}" for it, count in outcome.counts.items() if it != "bytes"),
         f"{outcome.lost:,}/{outcome.received:,}",
-        f"{before * 1e3:.2f} ms",
-        f"{during * 1e3:.2f} ms",
-        f"{during / before:.1f}x" + ("!" if during > _LIMIT * before else ""),
+        f"{quiet * 1e3:.2f} ms",
+        f"{attacked * 1e3:.2f} ms",
+        f"{attacked / quiet:.1f}x" + ("!" if attacked > LIMIT * quiet else ""),
         f"{outcome.memory / 1024:.1f} MiB",
     )
 
 
-def _troubles(outcome: Outcome) -> list[str]:
-    """What must not be: loss, viewers whose control died, bugs, a relay that ended."""
-    return [
-        f"{count} {what}"
-        for count, what in (
-            (outcome.lost, "datagrams lost"),
-            (outcome.silent, "viewers not answered"),
-            (outcome.bugs, "exceptions in the relay"),
-            (outcome.status, "as exit status of the relay"),
-        )
-        if count
-    ]
+def troubles(outcome: Outcome) -> str:
+    """What must not be: loss, viewers whose control died, bugs, a relay that did not end well."""
+    found = {
+        "datagrams lost": outcome.lost,
+        "viewers not answered": outcome.silent,
+        "exceptions in the relay": outcome.bugs,
+        "as exit status of the relay": outcome.status,
+    }
+    return ", ".join(f"{count} {what}" for what, count in found.items() if count)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -100,26 +99,21 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     require_linux()
     raise_descriptor_limit()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    core = claim_core() if len(os.sched_getaffinity(0)) > 1 else -1
-    failed = False
-    print(_ROW.format(*_TITLES), _ROW.format(*(["---"] * len(_TITLES))), sep="\n", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # let every child be ended
+    core, failed = claim_core(), False
+    print(ROW.format(*TITLES), ROW.format(*(["---"] * len(TITLES))), sep="\n", flush=True)
     for name in options.only:
-        siege = SIEGES[name]
         try:
-            outcome = lay(
-                siege, options.seconds, *options.relay,
+            outcome = attack(
+                ATTACKS[name], options.seconds, *options.relay,
                 viewers=options.viewers, quiet=options.quiet, core=core,
             )  # fmt: skip
-        except BrokenError as error:
-            raise SetupError(f"{name}: {error}") from None
-        except KeyboardInterrupt:
-            return 130
-        print(_row(siege, outcome), flush=True)
-        if troubles := _troubles(outcome):
+        except FAILURES as error:
+            raise SetupError(f"{name}: {str(error).strip()}") from None
+        print(_row(ATTACKS[name].what, outcome), flush=True)
+        if trouble := troubles(outcome):
             failed = True
-            say(f"attacks.py: {name}: {', '.join(troubles)}")
-        time.sleep(0.2)
+            say(f"attacks.py: {name}: {trouble}")
     return int(failed)
 
 

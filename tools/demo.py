@@ -1,9 +1,11 @@
 """A relay with a stream of its own: `make demo`, for whoever has nothing at hand to send.
 
-The relay is a child that has the terminal. fake_vlc starts once this relay, and not another one on
-the same port, says that it listens: it says so as to systemd (sd_notify(3)). Ctrl-C goes from the
-terminal to all three of them; other signals may come to this program alone, by way of make, so they
-are passed on. When either child ends, so does the other.
+The relay is a child that has the terminal, but for standard output: its guide begins with sending a
+stream, and here the sample already holds the ingest, so the demo prints a guide of its own.
+fake_vlc starts once this relay, and not another one on the same port, says that it listens: it says
+so as to systemd (sd_notify(3)). Ctrl-C goes from the terminal to all three of them; other signals
+may come to this program alone, by way of make, so they are passed on. When either child ends, so
+does the other.
 """
 
 import contextlib
@@ -20,29 +22,57 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
 try:
-    from relaylib.config import parse
+    from relaylib.config import Config, parse
 except ModuleNotFoundError:
     sys.exit("demo.py: needs the Python package structlog: make demo")
+
+from relaylib.net.address import player_url
+from relaylib.net.lookup import reachable_host, resolve
+from tools.lab.sockets import unused_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
 TURN = 0.1
 """Seconds between two looks at children and signals: a person does not notice."""
 
+USAGE = """\
+usage: demo.py [HOST [PORT]] [OPTION...]
+
+Run the relay with the sample as an endless stream: all you need is a player.
+HOST, PORT and the options are those of relay.py, which its --help lists.
+"""
+
+GUIDE = """
+The relay is running, and the sample that comes with it streams already, over and over, as RTP.
+
+  1. Ask for it, on the viewer's machine:
+       python3 client.py {host} {port} 5004 --vlc=rtp      (or: nc {host} {port})
+     then type CONECTAR 5004
+  2. Watch it: --vlc opened the player; by hand, open this address in VLC:
+       {url}
+
+  To relay a stream of your own, end this first: make run.
+  Ctrl-C ends the relay.
+"""
+
 Child = subprocess.Popen[bytes]
 
 
 def main(words: Sequence[str]) -> int:
     """Run the relay with these words, and its source; return the exit status of what ended."""
+    if {"-h", "--help"} & set(words):
+        print(USAGE, end="")
+        return 0
     config = parse(words)
-    ingest = str(config.ingest_port or config.port or _free_port())
+    ingest = str(config.ingest_port or config.port or unused_port())
     came: list[int] = []
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda signum, _: came.append(signum))
     signal.signal(signal.SIGINT, lambda *_: None)
     with contextlib.ExitStack() as stack:
         manager = _service_manager(stack)
-        relay = _start(stack, "relay.py", *words, "--ingest-port", ingest)
+        options = (*words, "--ingest-port", ingest)
+        relay = _start(stack, "relay.py", *options, stdout=subprocess.DEVNULL)
         source: Child | None = None
         while (ended := _ended(relay, source)) is None:
             while came:
@@ -50,17 +80,19 @@ def main(words: Sequence[str]) -> int:
             if _is_ready(manager) and source is None:
                 words = ("tools/fake_vlc.py", config.host, ingest, "--rtp", "--loop")
                 source = _start(stack, *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                if os.isatty(1):
+                    print(_guide(config), flush=True)
     if ended is source and source.stderr:
         print(source.stderr.read().decode(errors="replace"), end="", file=sys.stderr)
     status = ended.returncode
     return status if status >= 0 else 128 - status
 
 
-def _free_port() -> int:
-    """Return a UDP port for the stream, because fake_vlc must know it as well."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+def _guide(config: Config) -> str:
+    """Tell a person at a terminal what to type next; a port that was chosen is in the log."""
+    host = reachable_host(resolve(config.host, config.port)[1][0])
+    url = player_url("rtp", 5004, ipv6=":" in host)
+    return GUIDE.format(host=host, port=config.port or "PORT", url=url)
 
 
 def _service_manager(stack: contextlib.ExitStack) -> socket.socket:

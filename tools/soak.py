@@ -7,8 +7,7 @@ lost anything, a descriptor or memory leaked, or a command got no answer.
 """
 
 import contextlib
-import json
-import subprocess
+import statistics
 import sys
 import time
 from collections import Counter
@@ -20,57 +19,68 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
-from tools.attackers.audience import Audience
-from tools.attackers.life import NOISE, Memory
-from tools.attackers.relay import PATIENCE, BrokenError, Relay, wait_for
-from tools.attackers.stream import Source
-from tools.benchmarks.machine import ROOT, require_linux
+from tools.attackers.attack import Worker
+from tools.attackers.viewers import watching
+from tools.lab.machine import FAILURES, memory, require_linux
+from tools.lab.process import wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import descriptors, restart
 from tools.replay.program import Interruption, positive, run, say
 
 VIEWERS = 10
 SOURCE_TIMEOUT = 2.0
 """Seconds; long enough that a machine with too much to do does not silence a source for as long."""
 
-_RESTARTS = (0.02, 0.05, 0.08, 0.11, 0.14, 0.93, 0.95, 0.97)
-_WARM, _COOL = 0.3, 0.92
+RESTARTS = (0.02, 0.05, 0.08, 0.11, 0.14, 0.93, 0.95, 0.97)
+WARM, COOL = 0.3, 0.92
 """When the relay is restarted, and when its memory is watched, as shares of the whole."""
+
+NOISE = 768.0
+"""KiB that a healthy relay's memory wanders: CPython takes it from the kernel 256 KiB at a time, 1
+MiB from 3.12 on, and keeps what a passing peak of sessions has needed."""
+
+Samples = list[tuple[float, float]]
+"""Times in seconds, and what the memory was then, in KiB."""
+
+
+def rise(samples: Samples) -> float:
+    """KiB by which a line through the samples rises (least squares); 0 where they are too few."""
+    if len(samples) < 3:
+        return 0.0
+    times, sizes = zip(*samples, strict=True)
+    line = statistics.linear_regression(times, sizes)
+    return float(line.slope * (times[-1] - times[0]))
 
 
 class Soak:
     """One relay and everybody around it. `done` counts what happened."""
 
     def __init__(self, seconds: float, stack: contextlib.ExitStack) -> None:
+        self._enter = stack.enter_context
         self.seconds = seconds
         self.done: Counter[str] = Counter()
-        self.sent = 0
-        self.relay = stack.enter_context(Relay("--source-timeout", str(SOURCE_TIMEOUT)))
-        self.audience = stack.enter_context(Audience(self.relay.port, VIEWERS))
-        self.memory = Memory(self.relay)
-        self._stack = stack
-        self._source = stack.enter_context(Source(self.relay.port, epoch=0))
-        self.audience.wait_started()
-        time.sleep(0.3)  # the standby socket opens behind the first source
-        self.descriptors = self.relay.descriptors()
+        self.memory: Samples = []
+        self.relay = self._enter(Relay("--source-timeout", str(SOURCE_TIMEOUT), process_group=0))
+        self.viewers = self._enter(watching(self.relay.port, VIEWERS))
+        self._source = self._new_source()
+        self.viewers.wait_started()
+        self.relay.wait_event("source_locked")
+        self.descriptors = descriptors(self.relay)
+        self._guests, self._victims = self._start("guests", 1), self._start("guests", 2)
         self._began = time.monotonic()
-        self._crowd, self._victim = self._new_crowd(1), self._new_crowd(2)
         self._due: dict[Callable[[], None], float] = {}
-        self._restarts = [share * seconds for share in _RESTARTS]
+        self._restarts = [share * seconds for share in RESTARTS]
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
         return time.monotonic() - self._began
 
-    def _new_crowd(self, seed: int) -> subprocess.Popen[str]:
-        words = [sys.executable, "-m", "tools.attackers.crowd", str(self.relay.port), str(seed)]
-        crowd = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0
-        )
-        self._stack.callback(crowd.communicate)
-        self._stack.callback(crowd.kill)
-        return crowd
+    def _new_source(self) -> Worker:
+        self.done["sources"] += 1
+        return self._start("stream", self.done["sources"] - 1)
 
-    # --- what happens
+    def _start(self, module: str, number: int) -> Worker:
+        return self._enter(Worker(module, self.relay.port, number))
 
     def live(self, stop: Interruption) -> None:
         """Let everything happen, until the time is over or a signal comes."""
@@ -91,93 +101,82 @@ class Soak:
 
     def restart(self) -> None:
         """Restart the relay in place, while a command is being typed."""
-        seat = self.audience.seats[self.done["restarts"] % VIEWERS]
-        seat.control.sendall(b"ESTA")
-        self.relay.reload()
+        viewer = self.viewers.all[self.done["restarts"] % VIEWERS]
+        viewer.send(b"ESTA")
+        restart(self.relay)
         self.done["restarts"] += 1
-        self.done["unanswered"] += not seat.command("DO").startswith("OK estado=transmitiendo")
+        self.done["unanswered"] += not viewer.command("DO").startswith("OK estado=transmitiendo")
 
     def kill(self) -> None:
-        """Kill a crowd, so that its sessions vanish, and let another one come."""
-        self._victim.kill()
-        self._victim.wait()
-        self.done["crowds killed"] += 1
-        self._victim = self._new_crowd(2 + self.done["crowds killed"])
+        """Kill guests, so that their sessions vanish, and let others come."""
+        self._victims.process.kill()
+        self._victims.wait()
+        self.done["killed"] += 1
+        self._victims = self._start("guests", 2 + self.done["killed"])
 
     def replace_source(self) -> None:
-        """End the source; another one, which has been knocking for a while, takes over."""
-        standby = self._stack.enter_context(Source(self.relay.port, self._source.epoch + 1))
+        """End the source; another one, which has been sending for a while, takes over."""
+        standby = self._new_source()
         time.sleep(0.3)
         self.end_source()
         self._source = standby
-        self.audience.wait_started(standby.epoch)
-        self.done["sources replaced"] += 1
+        self.viewers.wait_started(self.done["sources"] - 1)
 
     def end_source(self) -> None:
         """Stop the stream and count what is missing of it."""
-        sent = self._source.stop()
-        self.sent += sent
-        self.audience.end(self._source.epoch, sent)
+        epoch = self.viewers.all[0].ledger.epoch
+        sent = self._source.finish()
+        self.done["sent"] += sent
+        self.viewers.end(epoch, sent)
 
     def watch(self) -> None:
         """Look at the memory while the relay lives undisturbed."""
-        if _WARM * self.seconds <= self.elapsed <= _COOL * self.seconds:
-            self.memory.sample()
+        if WARM * self.seconds <= self.elapsed <= COOL * self.seconds:
+            self.memory.append((time.monotonic(), memory(self.relay.pid)))
 
     def report(self) -> None:
-        """Say how it stands."""
         say(
-            f"{self.elapsed:5.0f} s  received {self.audience.received:,}"
-            f"  lost {self.audience.faults:,}"
-            f"  restarts {self.done['restarts']}  sources {1 + self.done['sources replaced']}"
-            f"  RSS {self.relay.memory() / 1024:.1f} MiB  descriptors {self.relay.descriptors()}"
+            f"{self.elapsed:5.0f} s  received {self.viewers.received:,}"
+            f"  lost {self.viewers.faults:,}"
+            f"  restarts {self.done['restarts']}  sources {self.done['sources']}"
+            f"  RSS {memory(self.relay.pid) / 1024:.1f} MiB"
+            f"  descriptors {descriptors(self.relay)}"
         )
-
-    # --- the end
 
     def end(self) -> None:
-        """Send the guests home, end the stream, and look at what is left."""
-        self._victim.kill()
-        self._crowd.terminate()
-        output, _ = self._crowd.communicate(timeout=PATIENCE)
-        self.done.update(json.loads(output))
+        """Let the guests leave, end the stream, and look at what is left."""
+        self._victims.process.kill()
+        self.done.update(self._guests.finish())
+        self.done["lost by guests"] = self.done.pop("lost", 0)
         self.end_source()
-        self.done["unanswered"] += self.audience.silent()
-        with contextlib.suppress(BrokenError):
-            wait_for(lambda: self.relay.descriptors() <= self.descriptors, "descriptors to close")
-        self.done["leaked"] = self.relay.descriptors() - self.descriptors
+        self.done["unanswered"] += self.viewers.unanswered()
+        with contextlib.suppress(*FAILURES):
+            wait_for(lambda: descriptors(self.relay) <= self.descriptors, "descriptors to close")
+        self.done["leaked"] = descriptors(self.relay) - self.descriptors
         self.done["status"] = self.relay.stop()
         self.done["exceptions"] = len(self.relay.events("bug"))
-        self.done["lost by guests"] = self.done.pop("lost", 0)
-        self.done["lost"] = self.audience.faults
+        self.done["lost"] = self.viewers.faults
 
     def summary(self) -> str:
-        """What came of it, a line each."""
         done = self.done
-        left = ", ".join(
-            f"{done[how]:,} {how}" for how in ("politely", "closed", "in a line", "reset")
-        )
-        return "\n".join(
-            (
-                f"soak: {self.elapsed:.0f} s, {VIEWERS} steady viewers",
-                f"  sent         {self.sent:,} datagrams by {1 + done['sources replaced']} sources",
-                f"  lost         {done['lost']:,} of {self.audience.received:,} by the steady,"
-                f" {done['lost by guests']:,} of {done['received']:,} by those who came and went",
-                f"  guests       {done['joined']:,}, of whom left {left};"
-                f" and {done['crowds killed']} crowds killed",
-                f"  commands     {done['unanswered']:,} not answered,"
-                f" {done['pause']:,} pauses, {done['ask']:,} questions",
-                f"  restarts     {done['restarts']}, exceptions {done['exceptions']}",
-                f"  memory       {self.memory.slope:+.0f} KiB/min over {self.memory.window:.0f} s"
-                f" (noise: {NOISE:.0f} KiB)",
-                f"  descriptors  {self.descriptors} at the start, {done['leaked']:+d} at the end",
-            )
-        )
+        return f"""\
+soak: {self.elapsed:.0f} s, {VIEWERS} steady viewers
+  sent         {done["sent"]:,} datagrams by {done["sources"]} sources
+  lost         {done["lost"]:,} of {self.viewers.received:,} by the steady, \
+{done["lost by guests"]:,} of {done["received"]:,} by those who came and went
+  guests       {done["joined"]:,}, of whom left {done["politely"]:,} politely, \
+{done["closed"]:,} closed, {done["in a line"]:,} in a line, {done["reset"]:,} reset; \
+and {done["killed"]:,} times a dozen were killed
+  commands     {done["unanswered"]:,} not answered, \
+{done["pause"]:,} pauses, {done["ask"]:,} questions
+  restarts     {done["restarts"]}, exceptions {done["exceptions"]}
+  memory       {rise(self.memory):+.0f} KiB in {len(self.memory)} samples \
+(noise: {NOISE:.0f} KiB)
+  descriptors  {self.descriptors} at the start, {done["leaked"]:+d} at the end"""
 
     def failed(self) -> bool:
-        """Whether something happened that must not."""
         faults = ("lost", "lost by guests", "unanswered", "leaked", "status", "exceptions")
-        return any(self.done[fault] for fault in faults) or self.memory.leaking
+        return any(self.done[fault] for fault in faults) or rise(self.memory) > NOISE
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -195,7 +194,7 @@ def main(words: Sequence[str] | None = None) -> int:
             soak = Soak(seconds, stack)
             soak.live(stop)
             soak.end()
-    except BrokenError as error:
+    except FAILURES as error:
         raise SetupError(f"waited in vain: {error}") from None
     print(soak.summary(), flush=True)
     if soak.failed():

@@ -1,20 +1,20 @@
-"""The relay under siege: twenty viewers watch a 5 Mb/s stream, somebody tries to spoil it for them.
+"""The relay under attack: twenty viewers watch a 5 Mb/s stream, somebody tries to spoil it for them.
 
-Each test checks, in `besiege`, that no viewer lost a datagram or its controls, that the relay met
+Each test checks, in `attack_relay`, that no viewer lost a datagram or its controls, that the relay met
 no bug, took little memory and ended in order. How late datagrams were is for `tools/attacks.py` to
 measure: a loaded machine would fail such a test for no fault of the relay's.
 """
 
 import pytest
 
-from tools.lab.attacks import besiege
+from tools.lab.attacks import attack_relay
 
 SECONDS = 1.0
 
 
 def test_slowloris() -> None:
     """A thousand connections that send a byte a second take the free places and nothing else."""
-    outcome = besiege("slowloris", 1.5)
+    outcome = attack_relay("slowloris", 1.5)
     assert outcome.counts["connections"] == 1000
     assert outcome.counts["bytes"] >= 900
     reasons = {event["reason"] for event in outcome.log if event["event"] == "client_declined"}
@@ -23,7 +23,7 @@ def test_slowloris() -> None:
 
 def test_a_storm_of_connections() -> None:
     """A thousand clients a second that connect and leave are served and forgotten."""
-    outcome = besiege("storm", SECONDS)
+    outcome = attack_relay("storm", SECONDS)
     assert outcome.counts["connections"] == 1000
     [stopped] = [event for event in outcome.log if event["event"] == "stopped"]
     assert stopped["accepted"] >= 900
@@ -31,7 +31,7 @@ def test_a_storm_of_connections() -> None:
 
 def test_resets_in_the_middle_of_a_line() -> None:
     """Sessions that are reset while they type give back their destination, every time."""
-    outcome = besiege("resets", SECONDS)
+    outcome = attack_relay("resets", SECONDS)
     assert outcome.counts["resets"] == 500
     events = [event["event"] for event in outcome.log]
     assert events.count("output_added") - 20 == events.count("output_removed") - 20 > 0
@@ -40,12 +40,12 @@ def test_resets_in_the_middle_of_a_line() -> None:
 @pytest.mark.parametrize("name", ["commands", "nonsense", "moving"])
 def test_floods_of_commands(name: str) -> None:
     """Clients that send commands as fast as they are answered are answered, and that is all."""
-    assert besiege(name, SECONDS).counts["replies"] > 100
+    assert attack_relay(name, SECONDS).counts["replies"] > 100
 
 
 def test_clients_that_never_read() -> None:
     """Clients that ask and never read are closed when their output is full."""
-    outcome = besiege("deaf", 4.0)
+    outcome = attack_relay("deaf", 4.0)
     reasons = [event["reason"] for event in outcome.log if event["event"] == "client_gone"]
     assert outcome.counts["bytes"] > 1 << 20
     assert "unread_replies" in reasons
@@ -53,7 +53,7 @@ def test_clients_that_never_read() -> None:
 
 def test_lines_that_never_end() -> None:
     """An endless line gets a reply and the end of its connection, not memory."""
-    outcome = besiege("endless", SECONDS)
+    outcome = attack_relay("endless", SECONDS)
     reasons = {event["reason"] for event in outcome.log if event["event"] == "protocol_error"}
     assert reasons == {"line_too_long"}
     assert outcome.counts["replies"] > 100
@@ -61,14 +61,14 @@ def test_lines_that_never_end() -> None:
 
 def test_no_descriptors_left() -> None:
     """When descriptors run out newcomers are told so, and those who watch do not notice."""
-    outcome = besiege("descriptors", SECONDS)
+    outcome = attack_relay("descriptors", SECONDS)
     reasons = {event["reason"] for event in outcome.log if event["event"] == "client_declined"}
     assert "descriptors" in reasons
 
 
 def test_a_stranger_floods_the_ingest() -> None:
     """A hundred thousand datagrams a second of another sender are not relayed nor in the way."""
-    outcome = besiege("stranger", SECONDS)
+    outcome = attack_relay("stranger", SECONDS)
     [stopped] = [event for event in outcome.log if event["event"] == "stopped"]
     assert outcome.counts["datagrams"] > 10_000
     assert stopped["rejected"] >= 0.9 * outcome.counts["datagrams"]
@@ -77,7 +77,7 @@ def test_a_stranger_floods_the_ingest() -> None:
 
 def test_garbage_from_ever_new_ports() -> None:
     """Datagrams of every size from thousands of senders are dropped, and logged once."""
-    outcome = besiege("garbage", SECONDS)
+    outcome = attack_relay("garbage", SECONDS)
     rejected = [event for event in outcome.log if event["event"] == "source_rejected"]
     assert outcome.counts["ports"] > 50
     assert len(rejected) == 1
@@ -86,14 +86,14 @@ def test_garbage_from_ever_new_ports() -> None:
 @pytest.mark.parametrize("name", ["full-disk", "stuck-log", "closed-log"])
 def test_a_log_that_cannot_be_written(name: str) -> None:
     """A full disk, a reader that hangs or one that has gone cost log lines and nothing else."""
-    outcome = besiege(name, SECONDS)
+    outcome = attack_relay(name, SECONDS)
     assert outcome.counts["connections"] == 1000
     assert outcome.log == []
 
 
 def test_a_clock_that_jumps() -> None:
     """A wall clock that jumps days back and forth is seen in the log's time stamps alone."""
-    outcome = besiege("clock", SECONDS)
+    outcome = attack_relay("clock", SECONDS)
     days = {event["timestamp"][:10] for event in outcome.log}
     assert len(days) > 1
     assert {event["event"] for event in outcome.log} - {"ingest_silent"} == {

@@ -5,15 +5,15 @@ kernel takes it apart, so its network device counts far fewer packets than datag
 one, there is a packet for each; and two for each that had to be fragmented.
 """
 
-import time
-
 import pytest
 
-from tools.lab.netns import LAN6, Host
-from tools.lab.netns_stage import Stage, assert_got_everything, finish, set_up
+from tools.lab.netns import LAN6, Host, Stage, assert_got_everything, finish, set_up
 
 MTU = 1280
 """The least that IPv6 allows, which is why tunnels use it. 1316 bytes and headers do not fit."""
+
+ENOUGH = 800
+"""Datagrams: a second of the stream."""
 
 WHOLE, FRAGMENTED = 0.5, 1.5
 """Packets for each datagram: at most, in batches; at least, in fragments."""
@@ -23,7 +23,7 @@ def stream_past(stage: Stage, devices: dict[Host, str]) -> tuple[int, dict[Host,
     """Stream for a while; return how much, and the packets for each datagram at these devices."""
     before = {host: host.packets_received(device) for host, device in devices.items()}
     source = stage.stream()
-    time.sleep(2)
+    stage.watchers[0].wait_received(ENOUGH)
     sent = finish(source)
     for watcher in stage.watchers:
         watcher.wait_last(sent)

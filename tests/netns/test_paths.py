@@ -1,13 +1,14 @@
 """One viewer's path is bad, or its player is late; the others must not notice."""
 
-import time
-
 import pytest
 
-from tools.lab.netns_stage import assert_got_everything, finish, set_up
+from tools.lab.netns import assert_got_everything, finish, set_up
 from tools.lab.process import wait_for
 
 DELAY_MS, LOSS = 1000, 0.1
+
+ENOUGH = 2000
+"""Datagrams: 2.5 s of the stream. Of so many a loss of 10 % is 7 to 13 %."""
 
 ALL_LOST = 50
 """So many datagrams in a row are never all lost."""
@@ -24,17 +25,17 @@ def test_delay_and_loss_on_one_path_stay_there() -> None:
     """A viewer far away gets what its path lets through; the others get everything, in time."""
     with set_up() as stage:
         healthy = [stage.watch(stage.host(f"viewer{n}")) for n in range(3)]
-        host, lose = stage.far_host("far", DELAY_MS)
+        host, impair = stage.far_host("far")
         far = stage.watch(host)
-        lose(LOSS)  # of the stream: what TCP makes of it is not the question
+        impair(DELAY_MS, LOSS)  # of the stream: what TCP makes of it is not the question
         source = stage.stream()
-        time.sleep(5)
+        healthy[0].wait_received(ENOUGH)
         sent = finish(source)
         assert_got_everything(healthy, sent)
         stats = wait_for(
             lambda: (found := far.stats())["last"] > sent - ALL_LOST and found, "what is on its way"
         )
-        lose(0)
+        impair(0, 0)
         assert far.count("perdidos") == 0
         delays = [watcher.stats()["worst_delay"] for watcher in healthy]
     print(f"far: {stats}; worst delay of the others {max(delays) * 1000:.1f} ms")
@@ -49,38 +50,37 @@ def test_a_slow_link_drops_for_its_viewer_alone() -> None:
         healthy = [stage.watch(stage.host(f"viewer{n}")) for n in range(3)]
         host = stage.host("slow")
         here, _ = stage.wire(stage.relay_host, host, number=78)
-        bucket = ("rate", "2mbit", "burst", "32kb", "latency", "10s")
+        bucket = ("rate", "4mbit", "burst", "32kb", "latency", "10s")
         stage.relay_host.exec("tc", "qdisc", "add", "dev", "eth1", "root", "tbf", *bucket)
         slow = stage.watch(host, here)
         source = stage.stream()
-        time.sleep(5)
+        wait_for(lambda: slow.count("perdidos") > ENOUGH / 4, "the link to fill up")
         sent = finish(source)
         assert_got_everything(healthy, sent)
         delivered, dropped = slow.count("enviados"), slow.count("perdidos")
-        wait_for(lambda: slow.stats()["received"] == delivered, "what the link has queued")
-        stats = slow.stats()
+        stats = slow.wait_received(delivered)  # what the link has queued
         delays = [watcher.stats()["worst_delay"] for watcher in healthy]
     print(f"slow: {stats}; worst delay of the others {max(delays) * 1000:.1f} ms")
-    assert dropped > 0
+    assert stats["received"] == delivered
     assert delivered + dropped == sent
     assert stats["damaged"] == stats["disordered"] == 0
     assert max(delays) < SLOW_LINK_QUEUES
 
 
 def test_players_that_open_late_get_the_stream_at_once() -> None:
-    """A viewer whose port is closed for 10 s gets the stream as it opens; the others all of it."""
+    """A viewer whose port was closed gets the stream as it opens; the others all of it."""
     with set_up() as stage:
         healthy = [stage.watch(stage.host(f"viewer{n}")) for n in range(3)]
         late = [stage.watcher(stage.host(f"late{n}")) for n in range(4)]
         for watcher in late:
             watcher.subscribe()
         source = stage.stream()
-        time.sleep(10)
+        healthy[0].wait_received(ENOUGH)
         waits = []
         for watcher in late:
             assert watcher.count("perdidos") > 0
             opened = watcher.open()
-            waits.append(watcher.wait_first()["first_at"] - opened)
+            waits.append(watcher.wait_received()["first_at"] - opened)
         sent = finish(source)
         assert_got_everything(healthy, sent)
     print("the stream came after", ", ".join(f"{wait * 1000:.0f} ms" for wait in waits))
@@ -95,6 +95,6 @@ def test_a_link_local_viewer_gets_the_stream(device: str) -> None:
         stage.wire(stage.relay_host, host, number=78)
         watcher = stage.watch(host, f"{stage.relay_host.link_local(device)}%{device}")
         source = stage.stream()
-        time.sleep(1)
+        watcher.wait_received(100)
         assert_got_everything([watcher], finish(source))
         assert host.link_local(device) in watcher.command("ESTADO")

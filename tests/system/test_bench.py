@@ -3,6 +3,7 @@
 Nothing here asserts a speed.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -11,28 +12,27 @@ import struct
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tools.benchmarks import contenders, machine
+from tools.benchmarks.contenders import AUTO, NAMES, REFERENCE, missing, running
+from tools.benchmarks.measure import SIZE, greet, streaming
 from tools.benchmarks.sinks import Sinks
-from tools.benchmarks.source import SIZE, Source
-from tools.lab.process import Program, need, wait_for
-from tools.lab.sockets import udp_socket
-
-CORE = max(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
+from tools.lab.machine import cpu_seconds, on_core
+from tools.lab.process import PATIENCE, Program, need, wait_for
+from tools.lab.sockets import source, udp_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_MEMINFO is Linux's")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The two C programs, compiled."""
+@pytest.fixture
+def core() -> tuple[str, ...]:
+    """What puts a contender on a core."""
     need("cc")
-    into = tmp_path_factory.mktemp("built")
-    return {name: machine.compile_c(name, into) for name in ("reference", "source")}
+    return on_core(max(os.sched_getaffinity(0)))
 
 
 def stamped(age: float = 0.0) -> bytes:
@@ -47,17 +47,21 @@ def test_a_sink_counts_every_datagram_and_keeps_none() -> None:
         for count, port in enumerate(sinks.ports, start=100):
             for _ in range(count):
                 sender.sendto(b"x" * SIZE, ("127.0.0.1", port))
-        assert sinks.update_counters(303, 1.0) == 303
+        assert sinks.wait(303, 1.0) == 303
 
 
-def test_sinks_count_after_segmentation(built: dict[str, Path]) -> None:
+def test_sinks_count_after_segmentation() -> None:
     """A burst that leaves the source as one UDP_SEGMENT send counts as its datagrams."""
-    with Sinks(1) as sinks, Source(built["source"], sinks.ports[0]) as source:
-        source.start(200_000, 0.05)
-        sent = source.finish()
+    need("cc")
+    with (
+        Sinks(1) as sinks,
+        source(sinks.ports[0]) as sock,
+        streaming(sock, 200_000, 0.05) as total,
+    ):
+        sent = total()
         assert sent > 0
         assert sent % 16 == 0
-        assert sinks.update_counters(sent, 1.0) == sent
+        assert sinks.wait(sent, 1.0) == sent
 
 
 def test_probes_tell_the_age_of_what_arrives() -> None:
@@ -67,17 +71,21 @@ def test_probes_tell_the_age_of_what_arrives() -> None:
         for port in sinks.ports:
             sender.sendto(stamped(age=0.5), ("127.0.0.1", port))
             sender.sendto(stamped(age=5.0), ("127.0.0.1", port))
-        assert sinks.update_counters(10, 1.0) == 10
+        assert sinks.wait(10, 1.0) == 10
         latencies = sinks.latencies(begin, time.time_ns())
     assert len(latencies) == 3
     assert all(0.5 <= latency < 5.0 for latency in latencies)
 
 
-def test_the_source_sends_a_transport_stream(built: dict[str, Path]) -> None:
+def test_the_source_sends_a_transport_stream() -> None:
     """The source's datagrams are MPEG-TS without a gap in the continuity counter."""
-    with udp_socket() as player, Source(built["source"], player.getsockname()[1]) as source:
-        source.start(1000, 0.1)
-        sent = source.finish()
+    need("cc")
+    with (
+        udp_socket() as player,
+        source(player.getsockname()[1]) as sock,
+        streaming(sock, 1000, 0.1) as total,
+    ):
+        sent = total()
         packets = []
         for _ in range(sent):
             datagram = player.recv(2048)
@@ -86,21 +94,32 @@ def test_the_source_sends_a_transport_stream(built: dict[str, Path]) -> None:
     assert [packet[3] & 15 for packet in packets] == [n % 16 for n in range(7 * sent)]
 
 
-def test_the_reference_forwards_byte_identically(built: dict[str, Path]) -> None:
+def test_the_reference_forwards_byte_identically(core: tuple[str, ...]) -> None:
     """Runs of equal sizes, shorter ends and lone sizes reach every destination as they were."""
     rng = random.Random(3)
     sizes = [1316] * 60 + [700] + [1328] * 5 + [1, 65507, 1316, 9000, 2, 2, 1] + [1316] * 30
     datagrams = [rng.randbytes(size) for size in sizes]
-    players = [udp_socket() for _ in range(3)]
-    ports = [player.getsockname()[1] for player in players]
-    reference = contenders.line_up(built["reference"])[contenders.REFERENCE]
-    with reference.running(ports, CORE) as running, udp_socket() as sender:
-        greet(sender, running.ingest_port, players)
+    with (
+        udp_socket() as first,
+        udp_socket() as last,
+        running(REFERENCE, [p.getsockname()[1] for p in (first, last)], core) as reference,
+        source(reference.ingest_port) as sender,
+    ):
+        last.settimeout(0.05)
+
+        def forwards() -> bool:
+            with contextlib.suppress(ConnectionRefusedError, TimeoutError):
+                sender.send(b"hello")
+                return last.recv(64) == b"hello"
+            return False
+
+        wait_for(forwards, "the reference")
         for datagram in datagrams:
-            sender.sendto(datagram, ("127.0.0.1", running.ingest_port))
-        for player in players:
-            assert [player.recv(65536) for _ in datagrams] == datagrams
-            player.close()
+            sender.send(datagram)
+        for player in (first, last):
+            player.settimeout(PATIENCE)
+            received = iter(partial(player.recv, 65536), datagrams[-1])
+            assert [each for each in received if each != b"hello"] == datagrams[:-1]
 
 
 def test_cpu_time_is_what_the_process_spent() -> None:
@@ -108,50 +127,24 @@ def test_cpu_time_is_what_the_process_spent() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
     with Program(sys.executable, "-c", burn, stdin=subprocess.PIPE) as program:
         wait_for(lambda: program.stdout, "the process to have worked")
-        assert 0.29 < machine.cpu_seconds(program.pid) < 0.6
+        assert 0.29 < cpu_seconds(program.pid) < 0.6
 
 
-def greet(sender: socket.socket, port: int, players: list[socket.socket]) -> None:
-    """Wait until a first datagram comes through, then until no more of them are under way."""
-    for player in players:
-        player.settimeout(0.05)
-    for _ in range(400):
-        sender.sendto(b"hello", ("127.0.0.1", port))
-        try:
-            players[-1].recv(64)
-            break
-        except TimeoutError:
-            continue
-    for player in players:
-        drain(player)
-        player.settimeout(20)
-
-
-def drain(player: socket.socket) -> None:
-    """Read until nothing has come for a moment."""
-    while True:
-        try:
-            player.recv(64)
-        except TimeoutError:
-            return
-
-
-@pytest.mark.parametrize("name", contenders.NAMES)
-def test_every_contender_forwards_to_everyone(built: dict[str, Path], name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_contender_forwards_to_everyone(core: tuple[str, ...], name: str) -> None:
     """A contender as the benchmark starts it delivers each datagram of a calm stream."""
-    contender = contenders.line_up(built["reference"])[name]
-    if reason := contender.missing():
+    if reason := missing(name):
         pytest.skip(reason)
     with (
         Sinks(4, probes=2) as sinks,
-        contender.running(sinks.ports, CORE) as running,
-        Source(built["source"], running.ingest_port) as source,
+        running(name, sinks.ports, core) as contender,
+        source(contender.ingest_port) as sock,
     ):
-        before = source.wait_until_forwarded(sinks, running.process)
-        source.start(100, 0.2)
-        expected = before + 4 * source.finish()
+        before = greet(sock, sinks, contender.program)
+        with streaming(sock, 100, 0.2) as total:
+            expected = before + 4 * total()
         assert expected > before
-        assert sinks.update_counters(expected, 2.0) == expected
+        assert sinks.wait(expected, 2.0) == expected
 
 
 def bench(*words: str | Path) -> tuple[int, Program]:
@@ -164,7 +157,7 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
     """The whole program, at its smallest, measures, prints, and writes valid JSON and SVG."""
     need("cc")
     pytest.importorskip("matplotlib")
-    only = f"{contenders.AUTO},{contenders.REFERENCE}"
+    only = f"{AUTO},{REFERENCE}"
     status, program = bench("--plan", "smoke", "--only", only, "--output", tmp_path)
     assert status == 0, program.stderr
     assert "".join(program.stdout) == (tmp_path / "bench.md").read_text()
@@ -180,46 +173,36 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "status", "says"),
     [
-        (["--plan", "huge"], "invalid choice"),
-        (["--rounds", "0"], "not a whole number above 0"),
-        (["--seconds", "61"], "more than a minute"),
-        (["--only", "relay,netcat"], "no contender 'netcat'"),
+        (["--plan", "huge"], 2, "invalid choice"),
+        (["--only", "relay,netcat"], 2, "no contender 'netcat'"),
+        (["--plan", "smoke", "--output", "Makefile/here"], 1, "Makefile"),
     ],
 )
-def test_a_bad_option_is_one_line(words: list[str], says: str) -> None:
-    """A wrong option ends with status 2 and one line that names it."""
-    status, program = bench(*words)
-    assert (status, len(program.stderr)) == (2, 1)
-    assert says in program.stderr[0]
-
-
-def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """A file where the output directory should be ends with status 1 and one line."""
+def test_what_cannot_be_is_one_line(words: list[str], status: int, says: str) -> None:
+    """A wrong option or an output that cannot be written is one line that names it."""
+    need("cc")
     pytest.importorskip("matplotlib")
-    (tmp_path / "file").touch()
-    status, program = bench("--plan", "smoke", "--output", tmp_path / "file")
-    assert (status, len(program.stderr)) == (1, 1)
+    ended, program = bench(*words)
+    assert (ended, len(program.stderr)) == (status, 1)
+    assert says in program.stderr[0]
 
 
 def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     """SIGTERM in the middle of a measurement ends the contender and the source as well."""
     need("cc")
     pytest.importorskip("matplotlib")
-    words = ("--plan", "full", "--only", contenders.REFERENCE, "--output", tmp_path)
-    with Program(sys.executable, "tools/bench.py", *words) as program:
-        mine = f"{tmp_path}/reference"
-        deadline = time.monotonic() + 20
-        while mine not in running_commands() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert mine in running_commands()
+    words = ("--plan", "full", "--only", REFERENCE, "--output", tmp_path)
+    with Program(sys.executable, "tools/bench.py", *words, process_group=0) as program:
+        wait_for(lambda: {"reference", "source"} <= members(program.pid), "a measurement")
         assert program.stop() == 130
-    assert mine not in running_commands()
-    assert f"{tmp_path}/source" not in running_commands()
+        assert members(program.pid) == set()
 
 
-def running_commands() -> set[str]:
-    """The programs of all processes."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    return {line.split()[0] for line in listed.stdout.splitlines() if line.strip()}
+def members(group: int) -> set[str]:
+    """The names of the programs of a process group."""
+    words = ["ps", "-eo", "pgid=,comm="]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=1) for line in listed.splitlines()]
+    return {name for pgid, name in rows if int(pgid) == group}

@@ -10,9 +10,9 @@ import pytest
 
 from tools.lab.client import FakeRelay, run
 from tools.lab.media import NOBODY, studio
-from tools.lab.players import free_port, is_bound
 from tools.lab.process import PATIENCE, Program, need, need_ipv6, wait_for
 from tools.lab.relay import Relay
+from tools.lab.sockets import is_bound, unused_port
 
 VLC = """#!/bin/sh
 echo "$@" >{folder}/arguments.new
@@ -150,7 +150,7 @@ def test_real_vlc_shows_either_form(tmp_path: Path, form: tuple[str, ...]) -> No
         )
         script.chmod(0o755)
         need("cvlc", "setpriv")
-        port, shown = free_port(), room / "shown.ts"
+        port, shown = unused_port(), room / "shown.ts"
         source = (sys.executable, "tools/fake_vlc.py", "127.0.0.1", str(relay.ingest_port))
         argv = (sys.executable, "client.py", "127.0.0.1", str(relay.port), str(port), "--vlc")
         path = f"{tmp_path}:{os.environ['PATH']}"

@@ -63,8 +63,8 @@ commands: st.SearchStrategy[Command] = st.one_of(
 )
 
 
-class Scene:
-    """An example's own relay, the owner of its ingest, the players, the witness.
+class Lab:
+    """An example's own relay, its source, the players, the witness.
 
     They do not outlive the example: a fault that left something behind would spoil the next ones,
     and Hypothesis could not find the shortest way to it.
@@ -108,7 +108,7 @@ class Sessions(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scene = Scene()
+        self.lab = Lab()
         self.clients: list[Client] = []
 
     # --- the model
@@ -132,9 +132,9 @@ class Sessions(RuleBasedStateMachine):
     def predict_connect(self, client: Client, index: int) -> str:
         """The same for CONECTAR."""
         if index < 0:
-            where = f"127.0.0.1:{self.scene.relay.ingest_port}"
+            where = f"127.0.0.1:{self.lab.relay.ingest_port}"
             return f"ERROR destino no valido: {where} es la entrada del relay"
-        port = self.scene.ports[index]
+        port = self.lab.ports[index]
         if any(other.port == port for other in self.clients if other is not client):
             return f"ERROR destino ocupado por otra sesion: 127.0.0.1:{port}"
         if port != client.port:
@@ -149,7 +149,7 @@ class Sessions(RuleBasedStateMachine):
         if isinstance(command, str):
             return command
         form, index = command
-        port = self.scene.ports[index] if index >= 0 else self.scene.relay.ingest_port
+        port = self.lab.ports[index] if index >= 0 else self.lab.relay.ingest_port
         return form.format(port)
 
     def exchange(self, client: Client, typed: list[Command], ending: str = "\n") -> None:
@@ -182,7 +182,7 @@ class Sessions(RuleBasedStateMachine):
 
     def join(self) -> Client:
         """Make a client."""
-        relay = self.scene.relay
+        relay = self.lab.relay
         return Client(socket.create_connection((relay.host, relay.port), PATIENCE))
 
     @rule(index=clients, typed=st.lists(usual, min_size=3, max_size=6))
@@ -212,22 +212,22 @@ class Sessions(RuleBasedStateMachine):
     @rule(size=st.integers(1, 3000))
     def send_datagram(self, size: int) -> None:
         """The source sends: exactly those who are streaming get it."""
-        scene = self.scene
-        datagram = f"{(number := scene.number)}:".encode().ljust(size, b"\xff")
-        scene.number = number + 1
-        scene.sender.send(datagram)
-        assert scene.witness.receive() == datagram
+        lab = self.lab
+        datagram = f"{(number := lab.number)}:".encode().ljust(size, b"\xff")
+        lab.number = number + 1
+        lab.sender.send(datagram)
+        assert lab.witness.receive() == datagram
         for client in self.clients:
             if client.state == "transmitiendo":
                 client.sent += 1
-                player = scene.players[scene.ports.index(client.port or 0)]
+                player = lab.players[lab.ports.index(client.port or 0)]
                 player.settimeout(3)  # it left together with the witness's
                 assert player.recv(65536) == datagram
         self.nothing_more()
 
     def nothing_more(self) -> None:
         """Check that no player has got what it must not."""
-        for player in self.scene.players:
+        for player in self.lab.players:
             player.setblocking(False)
             with pytest.raises(BlockingIOError):
                 player.recv(65536)
@@ -236,7 +236,7 @@ class Sessions(RuleBasedStateMachine):
     def leave(self, index: int, how: str) -> None:
         """A client leaves in some way, and another comes in its place."""
         client = self.clients[index]
-        since = len(self.scene.relay.stderr)
+        since = len(self.lab.relay.stderr)
         host, port = client.control.getsockname()
         if how == "DESCONECTAR":
             self.exchange(client, [])
@@ -245,16 +245,16 @@ class Sessions(RuleBasedStateMachine):
         elif how == "reset":
             client.control.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         client.control.close()
-        self.scene.wait_gone(f"{host}:{port}", since)
+        self.lab.wait_gone(f"{host}:{port}", since)
         self.clients[index] = self.join()
 
     def teardown(self) -> None:
         """Everybody leaves; nobody has got too much, and the relay has met no bug."""
-        with self.scene.stack:
+        with self.lab.stack:
             for client in self.clients:
                 client.control.close()
             self.nothing_more()
-            assert not self.scene.relay.events("bug")
+            assert not self.lab.relay.events("bug")
 
 
 def test_sessions_do_what_the_model_says() -> None:
@@ -262,7 +262,7 @@ def test_sessions_do_what_the_model_says() -> None:
     run_state_machine_as_test(
         Sessions,
         settings=settings(
-            max_examples=50,
+            max_examples=30,
             stateful_step_count=50,
             phases=[Phase.generate],  # a fault is waited for: to find the shortest takes minutes
         ),

@@ -1,2 +1,5 @@
-"""The rooms of `tools/attacks.py` and `tools/soak.py`: a relay, a stream, viewers who must lose
-nothing of it, and those who try to spoil it for them."""
+"""The parts of `tools/attacks.py` and `tools/soak.py`.
+
+`stream` is the source, `viewers` are those who must lose nothing of it, `guests` come and go;
+`hostile` are those who try to spoil it, and `attack` puts them all around a relay.
+"""

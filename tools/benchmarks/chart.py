@@ -1,25 +1,21 @@
 """The chart of a run: who forwards how much, how soon, and at what cost. SVG, by matplotlib.
 
-matplotlib is imported when a chart is drawn, so that measuring works without it.  Text stays text
-in the file: small, searchable, and sharp at every size.
+matplotlib is imported when a chart is drawn, so that measuring works without it. Text stays text in
+the file: small, searchable, and sharp at every size.
 """
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relaylib.errors import SetupError
 from tools.benchmarks.contenders import AUTO, PROMPT
-from tools.benchmarks.measures import Load
-from tools.benchmarks.plan import Plan
 from tools.benchmarks.results import Figure, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _OURS, _PEER, _INK, _QUIET, _FAINT = "#0b6bcb", "#a9b1ba", "#1f2328", "#59636e", "#d8dee4"
-_RATE_MARKERS = ("o", "D")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "relay",  # the same figures give the same file
@@ -34,11 +30,17 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def require() -> None:
+    """Raise SetupError when matplotlib is missing: rather before the measuring than after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SetupError("no matplotlib for the chart: .venv/bin/pip install -e '.[bench]'")
+
+
 def _colour(name: str) -> str:
     return _OURS if name in (AUTO, PROMPT) else _PEER
 
 
-def _frame(axes: "Axes", title: str, subtitle: str, names: Sequence[str]) -> None:
+def _frame(axes: "Axes", title: str, subtitle: str, names: list[str]) -> None:
     """What the three panels share: a title, no box, the contenders from the top down."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=22)
     axes.text(0, 1.03, subtitle, transform=axes.transAxes, fontsize=8.5, color=_QUIET)
@@ -55,38 +57,37 @@ def _label(axes: "Axes", x: float, y: float, text: str, **style: Any) -> None:
     axes.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", **style)
 
 
+def _bars(axes: "Axes", figures: dict[str, Figure], style: str) -> None:
+    """A bar for each median, its range as a thin line, the median in figures after both."""
+    for row, (name, found) in enumerate(figures.items()):
+        if not found:
+            _label(axes, 0, row, "not measured", color=_QUIET)
+            continue
+        low, high = min(found.values), max(found.values)
+        axes.barh(row, found.median, color=_colour(name), height=0.62)
+        axes.plot([low, high], [row, row], color=_INK, linewidth=1)
+        weight = "bold" if name in (AUTO, PROMPT) else "normal"
+        _label(axes, high, row, style.format(found.median), fontweight=weight)
+    everything = [value for found in figures.values() for value in found.values]
+    axes.set_xlim(0, 1.2 * max(everything, default=1))
+
+
 def _three_digits(value: float) -> str:
     digits = 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{digits}f}"
 
 
-def _bars(axes: "Axes", names: Sequence[str], values: dict[str, Figure], style: str) -> None:
-    """A bar for each median, its range as a thin line, the median in figures after both."""
-    for row, name in enumerate(names):
-        if name not in values:
-            _label(axes, 0, row, "not measured", color=_QUIET)
-            continue
-        value = values[name]
-        axes.barh(row, value.median, color=_colour(name), height=0.62)
-        axes.plot([value.low, value.high], [row, row], color=_INK, linewidth=1)
-        weight = "bold" if name in (AUTO, PROMPT) else "normal"
-        _label(axes, value.high, row, style.format(value.median), fontweight=weight)
-    highest = max((value.high for value in values.values()), default=1)
-    axes.set_xlim(0, highest * 1.2)
-
-
-def _dots(axes: "Axes", names: Sequence[str], results: Results, loads: Sequence[Load]) -> None:
+def _dots(axes: "Axes", results: Results) -> None:
     """A marker for each rate on a logarithmic scale, with the range over the rounds."""
-    for load, marker, filled in zip(loads, _RATE_MARKERS, (False, True), strict=True):
-        for row, name in enumerate(names):
-            value = results.figure(name, load, "latency.p99")
-            if value is None:
-                continue
-            place, colour = row + (0.19 if filled else -0.19), _colour(name)
-            axes.plot([value.low * 1e3, value.high * 1e3], [place, place], color=colour)
-            face = colour if filled else "white"
-            axes.plot(value.median * 1e3, place, marker, color=colour, mfc=face, markersize=6)
-            _label(axes, value.high * 1e3, place, _three_digits(value.median * 1e3), fontsize=8)
+    for load, marker, filled in zip(results.plan.paced, "oD", (False, True), strict=True):
+        for row, name in enumerate(results.contenders):
+            if found := results.figure(name, load, "p99") * 1e3:
+                low, high = min(found.values), max(found.values)
+                place, colour = row + (0.19 if filled else -0.19), _colour(name)
+                face = colour if filled else "white"
+                axes.plot([low, high], [place, place], color=colour)
+                axes.plot(found.median, place, marker, color=colour, mfc=face, markersize=6)
+                _label(axes, high, place, _three_digits(found.median), fontsize=8)
         label = f"{load.rate:,}/s in"
         axes.plot([], [], marker, color=_INK, mfc=_INK if filled else "white", label=label, ls="")
     axes.set_xscale("log")
@@ -97,40 +98,26 @@ def _dots(axes: "Axes", names: Sequence[str], results: Results, loads: Sequence[
     legend.get_frame().set_edgecolor(_FAINT)
 
 
-def _figures(results: Results, load: Load, field: str) -> dict[str, Figure]:
-    found = {name: results.figure(name, load, field) for name in results.contenders}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _scaled(value: Figure, factor: float) -> Figure:
-    return Figure(value.median * factor, value.low * factor, value.high * factor)
-
-
-def require() -> None:
-    """Raise SetupError when matplotlib is missing: rather before the measuring than after it."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise SetupError("no matplotlib for the chart: .venv/bin/pip install -e '.[bench]'")
-
-
-def draw(results: Results, plan: Plan, machine: dict[str, str], path: Path) -> None:
+def draw(results: Results, path: Path) -> None:
     """Write the chart to `path`."""
     import matplotlib as mpl  # noqa: PLC0415 - see the module's docstring
     from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
 
-    names = results.contenders
-    egress = _figures(results, plan.flood, "egress")
-    cost = _figures(results, plan.paced[0], "cpu_per_datagram")
+    plan, machine, names = results.plan, results.machine, results.contenders
     with mpl.rc_context(_STYLE):
         canvas = Canvas(figsize=(11.5, 4.2), facecolor="white")
         left, middle, right = canvas.subplots(1, 3, sharey=True)
         canvas.subplots_adjust(left=0.145, right=0.985, top=0.83, bottom=0.13, wspace=0.12)
         _frame(left, "Egress", "thousand datagrams/s, flooded; more is better", names)
-        _bars(left, names, {k: _scaled(v, 1e-3) for k, v in egress.items()}, "{:,.0f}")
+        egress = {name: results.figure(name, plan.flood, "egress") * 1e-3 for name in names}
+        _bars(left, egress, "{:,.0f}")
         _frame(middle, "One-way latency", "99th percentile, ms (log scale); less is better", names)
-        _dots(middle, names, results, plan.paced)
-        subtitle = f"µs per datagram sent, {plan.rates[0]:,}/s in; less is better"
+        _dots(middle, results)
+        lower = plan.paced[0]
+        subtitle = f"µs per datagram sent, {lower.rate:,}/s in; less is better"
         _frame(right, "CPU", subtitle, names)
-        _bars(right, names, {k: _scaled(v, 1e6) for k, v in cost.items()}, "{:.2f}")
+        cpu = {name: results.figure(name, lower, "cpu_per_datagram") * 1e6 for name in names}
+        _bars(right, cpu, "{:.2f}")
         footer = f"one stream to {plan.destinations:,} destinations, one core for each contender"
         footer = "; ".join([footer, machine["processor"], machine["kernel"]])
         canvas.text(0.145, 0.02, footer, fontsize=8, color=_QUIET)

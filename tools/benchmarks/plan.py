@@ -1,81 +1,92 @@
 """What is measured, how often and in which order.
 
-Repetitions are interleaved (A B C A B C, not A A B B C C): a machine that slows down for a while
-slows everyone down, and a ratio of two figures from the same round keeps its meaning.
+Rounds are interleaved (A B C A B C, not A A B B C C): a machine that slows down for a while slows
+everyone down, and a ratio of two figures from the same round keeps its meaning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tools.benchmarks.contenders import AUTO, MULTIUDPSINK, PROMPT, REFERENCE
-from tools.benchmarks.measures import Load
-from tools.benchmarks.source import FLOODED
 
-PROBES = 3
+FLOODED = 100_000
+"""Datagrams a second: several times what the fastest contender forwards to 100 destinations, and
+yet not so many that sending them disturbs the caches and locks of the core under test."""
 
-_SCALED = (AUTO, PROMPT, REFERENCE, MULTIUDPSINK)
-_HEAVY = (AUTO, REFERENCE)
+SCALED = (AUTO, PROMPT, REFERENCE, MULTIUDPSINK)
+HEAVY = (AUTO, REFERENCE)
+
+
+@dataclass(frozen=True)
+class Load:
+    """A stream of `rate` datagrams/s to `destinations`, of which `probes` measure latency.
+
+    A flood is more than anyone forwards, so that losing most of it is expected.
+    """
+
+    destinations: int
+    rate: int
+    probes: int = 0
+
+    @property
+    def flooded(self) -> bool:
+        return self.rate >= FLOODED
+
+    def __str__(self) -> str:
+        rate = "flooded" if self.flooded else f"{self.rate:,}/s"
+        return f"{rate} to {self.destinations:,}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes of one run of the benchmark; rates in datagrams/s, `seconds` for each window."""
+    """The sizes of one run; rates in datagrams/s, `seconds` for each window.
+
+    The lower rate goes to `fewer` and `more` destinations, too, and to `sessions` when memory is
+    measured. `heavy` are pairs of destinations and rate.
+    """
 
     name: str
     repetitions: int
     seconds: float
     destinations: int = 100
-    rates: tuple[int, int] = (500, 3_000)
+    rates: Sequence[int] = (500, 3_000)
     fewer: int = 10
     more: int = 1_000
-    heavy: tuple[Load, ...] = (Load(2_000, 475), Load(500, 1_900))
+    heavy: Sequence[Sequence[int]] = ((2_000, 475), (500, 1_900))
     sessions: int = 1_000
     starts: int = 5
 
     @property
     def flood(self) -> Load:
-        """More than anyone forwards, to the plan's destinations."""
         return Load(self.destinations, FLOODED)
 
     @property
-    def paced(self) -> tuple[Load, ...]:
-        """The plan's rates to its destinations, with probes."""
-        return tuple(Load(self.destinations, rate, PROBES) for rate in self.rates)
+    def paced(self) -> list[Load]:
+        return [Load(self.destinations, rate, probes=3) for rate in self.rates]
 
     @property
-    def scaled(self) -> tuple[Load, ...]:
-        """The lower rate to fewer, as many, and more destinations; the middle one is in `paced`."""
-        lowest = self.rates[0]
-        return (Load(self.fewer, lowest), self.paced[0], Load(self.more, lowest))
+    def scaled(self) -> list[Load]:
+        return [Load(self.fewer, self.rates[0]), self.paced[0], Load(self.more, self.rates[0])]
 
     @property
-    def memory(self) -> Load:
-        """The lower rate to as many sessions as memory is measured for."""
-        return Load(self.sessions, self.rates[0])
+    def heavy_loads(self) -> list[Load]:
+        return [Load(*pair) for pair in self.heavy]
 
-    def measurements(self, names: tuple[str, ...]) -> Iterator[tuple[str, Load]]:
+    def measurements(self, names: Sequence[str]) -> Iterator[tuple[str, Load]]:
         """Every (contender, load) to measure, in order, for the contenders in `names`."""
+        each = [(load, names) for load in (self.flood, *self.paced)]
+        each += [(load, SCALED) for load in (self.scaled[0], self.scaled[-1])]
+        each += [(load, HEAVY) for load in self.heavy_loads]
         for _ in range(self.repetitions):
-            for load in (self.flood, *self.paced):
-                yield from ((name, load) for name in names)
-            for load in (self.scaled[0], self.scaled[-1]):
-                yield from ((name, load) for name in names if name in _SCALED)
-            for load in self.heavy:
-                yield from ((name, load) for name in names if name in _HEAVY)
+            for load, those in each:
+                yield from ((name, load) for name in names if name in those)
 
 
-FULL = Plan("full", repetitions=3, seconds=2.5)
-QUICK = Plan("quick", repetitions=1, seconds=1.0, starts=3)
-SMOKE = Plan(
-    "smoke",
-    repetitions=1,
-    seconds=0.2,
-    destinations=4,
-    rates=(100, 200),
-    fewer=2,
-    more=8,
-    heavy=(Load(6, 150), Load(3, 300)),
-    sessions=8,
-    starts=1,
-)
-PLANS = {plan.name: plan for plan in (FULL, QUICK, SMOKE)}
+PLANS = {
+    "full": Plan("full", repetitions=3, seconds=2.5),
+    "quick": Plan("quick", repetitions=1, seconds=1.0, starts=3),
+    "smoke": Plan(
+        "smoke", 1, 0.2, destinations=4, rates=(100, 200), fewer=2, more=8,
+        heavy=((6, 150), (3, 300)), sessions=8, starts=1,
+    ),
+}  # fmt: skip

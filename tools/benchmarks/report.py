@@ -1,14 +1,15 @@
-"""The results in words: Markdown tables that also read well on a terminal, and JSON."""
+"""The results in words: Markdown tables that also read well on a terminal."""
 
-import dataclasses
+import os
+import platform
+import shutil
+import subprocess
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
-from tools.benchmarks.measures import Load
-from tools.benchmarks.plan import Plan
-from tools.benchmarks.results import Results, holds
-from tools.benchmarks.source import FLOODED, SIZE
-from tools.benchmarks.targets import verdicts
+from tools.benchmarks.measure import SIZE
+from tools.benchmarks.plan import FLOODED, Load
+from tools.benchmarks.results import Results, verdicts
 
 NOTES = f"""\
 Datagrams of {SIZE} bytes on the loopback. Medians of interleaved rounds, with their range. Every
@@ -18,50 +19,37 @@ loopback runs in the sender. Flooded means {FLOODED:,} datagrams/s offered. Late
 source's `send` to the kernel's receive time stamp, at the first, middle and last destination. Lost
 includes what a contender still had queued when nothing had come for 0.3 s, or after 3 s."""
 
+MET = {True: "met", False: "MISSED", None: "not measured"}
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
     """A Markdown table, padded: the first `words` columns to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
+    lines = [
+        [
             cell.ljust(width) if place < words else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        ":" + "-" * (width - 1) if place < words else "-" * (width - 1) + ":"
-        for place, width in enumerate(widths)
+        for cells in (header, *rows)
     ]
-    return "\n".join([line(header), f"| {' | '.join(rule)} |", *map(line, rows)])
+    dashes = ["-" * (width - 1) for width in widths]
+    lines.insert(1, [*(f":{each}" for each in dashes[:words]), *(f"{d}:" for d in dashes[words:])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _targets(results: Results, plan: Plan) -> str:
-    rows = [
-        (verdict.measure, verdict.target, verdict.value, verdict.word)
-        for verdict in verdicts(results, plan)
-    ]
-    return _table(("measure", "target", "measured", ""), rows, words=4)
+def _costs(results: Results, name: str, loads: Sequence[Load]) -> list[str]:
+    found = [results.figure(name, load, "cpu_per_datagram") for load in loads]
+    return [(cost * 1e9).text("{:,.0f}") for cost in found]
 
 
-def _cell(results: Results, contender: str, load: Load, name: str, scale: float = 1) -> str:
-    found = results.figure(contender, load, name)
-    if found is None:
-        return "-"
-    digits = 2 if name.startswith("latency.") else 0
-    return found.text(lambda value: f"{value * scale:,.{digits}f}")
-
-
-def _milliseconds(results: Results, contender: str, load: Load) -> str:
+def _milliseconds(results: Results, name: str, load: Load) -> str:
     """Median, 99th percentile and maximum, without ranges: three figures fill a cell."""
-    names = ("latency.p50", "latency.p99", "latency.max")
-    found = [results.figure(contender, load, name) for name in names]
-    values = [f"{figure.median * 1e3:,.2f}" for figure in found if figure is not None]
-    return " / ".join(values) if values else "-"
+    found = [results.figure(name, load, field) * 1e3 for field in ("p50", "p99", "max")]
+    return " / ".join(f"{each.median:,.2f}" for each in found if each) or "-"
 
 
-def _side_by_side(results: Results, plan: Plan) -> str:
+def _side_by_side(results: Results) -> str:
+    plan = results.plan
     header = [f"to {plan.destinations:,} destinations", "egress flooded, /s"]
     header += [f"CPU at {load.rate:,}/s, ns" for load in plan.paced]
     header += [f"p50 / p99 / max at {load.rate:,}/s, ms" for load in plan.paced]
@@ -69,65 +57,77 @@ def _side_by_side(results: Results, plan: Plan) -> str:
     rows = [
         [
             name,
-            _cell(results, name, plan.flood, "egress"),
-            *(_cell(results, name, load, "cpu_per_datagram", 1e9) for load in plan.paced),
+            results.figure(name, plan.flood, "egress").text("{:,.0f}"),
+            *_costs(results, name, plan.paced),
             *(_milliseconds(results, name, load) for load in plan.paced),
-            _cell(results, name, plan.paced[-1], "lost"),
+            results.figure(name, plan.paced[-1], "lost").text("{:,.0f}"),
         ]
         for name in results.contenders
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
-def _scaling(results: Results, plan: Plan) -> str:
-    header = [f"CPU per datagram at {plan.rates[0]:,}/s, ns"]
-    header += [f"n = {load.destinations:,}" for load in plan.scaled]
+def _scaling(results: Results) -> str:
+    loads = results.plan.scaled
+    header = [f"CPU per datagram at {loads[0].rate:,}/s, ns"]
+    header += [f"n = {load.destinations:,}" for load in loads]
+    names = [name for name in results.contenders if results.of(name, loads[0])]
+    return table(header, [[name, *_costs(results, name, loads)] for name in names])
+
+
+def _heavy(results: Results) -> str:
     rows = [
-        [name, *(_cell(results, name, load, "cpu_per_datagram", 1e9) for load in plan.scaled)]
+        [
+            f"{load}, {name}",
+            results.figure(name, load, "egress").text("{:,.0f}"),
+            results.figure(name, load, "cpu").text("{:.0%}"),
+            results.figure(name, load, "lost").text("{:,.0f}"),
+            f"{sum(sample.held() for sample in samples)} of {len(samples)}",
+        ]
+        for load in results.plan.heavy_loads
         for name in results.contenders
-        if results.of(name, plan.scaled[0])
+        if (samples := results.of(name, load))
     ]
-    return _table(header, rows)
+    return table(["heavy", "egress, /s", "of a core", "lost", "rounds held"], rows)
 
 
-def _heavy(results: Results, plan: Plan) -> str:
-    rows = []
-    for load in plan.heavy:
-        for name in results.contenders:
-            samples = results.of(name, load)
-            if samples:
-                core = results.figure(name, load, "cpu")
-                rows.append(
-                    [
-                        f"{load}, {name}",
-                        _cell(results, name, load, "egress"),
-                        core.text("{:.0%}".format) if core else "-",
-                        _cell(results, name, load, "lost"),
-                        f"{sum(map(holds, samples))} of {len(samples)}",
-                    ]
-                )
-    return _table(["heavy", "egress, /s", "of a core", "lost", "rounds held"], rows)
-
-
-def markdown(results: Results, plan: Plan, machine: dict[str, str]) -> str:
+def markdown(results: Results) -> str:
     """The whole report."""
+    targets = [(each.measure, each.target, each.value, MET[each.met]) for each in verdicts(results)]
     parts = [
-        "; ".join(f"{key} {value}" for key, value in machine.items() if value) + ".",
-        _targets(results, plan),
-        _side_by_side(results, plan),
-        _scaling(results, plan),
-        _heavy(results, plan),
+        "; ".join(f"{key} {value}" for key, value in results.machine.items() if value) + ".",
+        table(("measure", "target", "measured", ""), targets, words=4),
+        _side_by_side(results),
+        _scaling(results),
+        _heavy(results),
         *(f"Not measured: {name}: {reason}." for name, reason in results.failures.items()),
         NOTES,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def document(results: Results, plan: Plan, machine: dict[str, str]) -> dict[str, Any]:
-    """Everything, for JSON: seconds, bytes, datagrams and their quotients, without prefixes."""
+def _version(*words: str) -> str:
+    """The version in the first line of a program's answer; empty when it is not installed."""
+    if shutil.which(words[0]) is None:
+        return ""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    before_copyright = done.stdout.partition(" Copyright")[0].splitlines()[:1]
+    return before_copyright[0].split()[-1] if before_copyright else ""
+
+
+def describe_machine() -> dict[str, str]:
+    """The machine and the peers' versions, for whoever compares the figures; empty: not there."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    virtual = any(line.startswith("flags") and " hypervisor" in line for line in lines)
     return {
-        "machine": machine,
-        "plan": dataclasses.asdict(plan),
-        **dataclasses.asdict(results),
-        "targets": [dataclasses.asdict(verdict) for verdict in verdicts(results, plan)],
+        "processor": (names or [platform.machine()])[0] + ", virtual machine" * virtual,
+        "cores": str(os.cpu_count()),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "GStreamer": _version("gst-launch-1.0", "--version"),
+        "ffmpeg": _version("ffmpeg", "-version"),
+        "cc": _version("cc", "--version"),
+        "load average before": f"{os.getloadavg()[0]:.2f}",
+        "net.core.rmem_max": Path("/proc/sys/net/core/rmem_max").read_text().strip(),
     }

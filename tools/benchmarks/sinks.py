@@ -3,11 +3,10 @@
 A receiver that reads 1,900,000 datagrams a second would take the machine from the relay under test.
 So almost every destination is a bound UDP socket whose classic BPF filter (socket(7),
 SO_ATTACH_FILTER) rejects every datagram, and the kernel counts what it rejected (SO_MEMINFO, the
-field `drops`).  The filter runs per datagram, after segmentation, so the relay pays the whole
+field `drops`). The filter runs per datagram, after segmentation, so the relay pays the whole
 receive path of the loopback; and no process is ever woken.
 
-A probe is a destination without the filter.  The kernel stamps each datagram with the time when it
-arrived (SO_TIMESTAMPNS), so that reading it late, at leisure, does not look like latency.
+A probe is a destination without the filter, read at leisure: what it receives has been stamped.
 """
 
 import contextlib
@@ -15,73 +14,50 @@ import ctypes
 import socket
 import struct
 import time
-from types import TracebackType
-from typing import Self
 
 from relaylib.net.linux import dropped
+from tools.lab.sockets import udp_socket
+from tools.lab.stamps import receive, stamp
 
-# <asm-generic/socket.h>; Python's socket module does not name them all.
-_SO_ATTACH_FILTER = 26
-_SO_TIMESTAMPNS = 35
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>
 _REJECT_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, "accept 0 bytes"
 
-_TIMESPEC = struct.Struct("qq")
-_STAMP_AT = 4  # where source.c puts the time of sending
-_STAMP = struct.Struct("=q")
-_PROBE_BUFFER = 4 << 20
-"""Bytes, asked for: holds what arrives at 3,000/s between two drains, even when halved."""
+_STAMP = struct.Struct("=4xq")
+"""Where source.c puts the time of sending."""
 
 _DRAIN_INTERVAL = 0.02
+"""Seconds; a probe's buffer holds what arrives at 3,000/s meanwhile many times over."""
 
 
-def _reject_all(sock: socket.socket) -> None:
-    """Attach a filter that rejects every datagram, which the kernel then counts as a drop."""
-    program = ctypes.create_string_buffer(_REJECT_ALL)
-    sock.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
-    )
-
-
-def _probe_places(count: int, probes: int) -> set[int]:
-    """First, last, and evenly between: a relay serves its destinations in some order."""
-    if probes < 2:
-        return set(range(probes))
-    return {round(place * (count - 1) / (probes - 1)) for place in range(probes)}
-
-
-class Sinks:
+class Sinks(contextlib.ExitStack):
     """`count` destinations on 127.0.0.1, of which `probes` also measure one-way latency.
 
+    The probes are first, last, and evenly between: a relay serves its destinations in some order.
     Raises OSError when the process has no descriptors left.
     """
 
     def __init__(self, count: int, probes: int = 0) -> None:
-        self._resources = contextlib.ExitStack()
+        super().__init__()
+        places = {round(place * (count - 1) / max(1, probes - 1)) for place in range(probes)}
         self._sockets: list[socket.socket] = []
         self._probes: list[socket.socket] = []
         self._received = 0
         self._latencies: list[tuple[int, int]] = []
-        places = _probe_places(count, probes)
-        try:
+        with contextlib.ExitStack() as stack:
             for place in range(count):
-                self._open(probe=place in places)
-        except OSError:
-            self._resources.close()
-            raise
+                self._open(stack.enter_context(udp_socket()), probe=place in places)
+            self.push(stack.pop_all())
         self.ports: list[int] = [sock.getsockname()[1] for sock in self._sockets]
 
-    def _open(self, *, probe: bool) -> None:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._resources.enter_context(sock)
+    def _open(self, sock: socket.socket, *, probe: bool) -> None:
+        self._sockets.append(sock)
         if probe:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PROBE_BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            stamp(sock)
             self._probes.append(sock)
         else:
-            _reject_all(sock)
-        sock.bind(("127.0.0.1", 0))
-        self._sockets.append(sock)
+            program = ctypes.create_string_buffer(_REJECT_ALL)
+            pointer = struct.pack("HP", 1, ctypes.addressof(program))
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
     def delivered(self) -> int:
         """Datagrams that reached the destinations since they were opened."""
@@ -100,7 +76,7 @@ class Sinks:
             time.sleep(min(left, _DRAIN_INTERVAL))
             self._drain()
 
-    def update_counters(self, expected: int, patience: float) -> int:
+    def wait(self, expected: int, patience: float) -> int:
         """Wait until `expected` were delivered or nothing came for `patience` s; return how many.
 
         Gives up after ten times `patience`, for a relay that has queued minutes of stream.
@@ -117,19 +93,6 @@ class Sinks:
         for probe in self._probes:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    self._note(*probe.recvmsg(2048, socket.CMSG_SPACE(_TIMESPEC.size))[:2])
-
-    def _note(self, datagram: bytes, control: list[tuple[int, int, bytes]]) -> None:
-        self._received += 1
-        sent = _STAMP.unpack_from(datagram, _STAMP_AT)[0]
-        for _level, _kind, data in control:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            self._latencies.append((sent, seconds * 10**9 + nanoseconds))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._resources.close()
+                    datagram, came = receive(probe, _STAMP.size)
+                    self._latencies.append((_STAMP.unpack(datagram)[0], came))
+                    self._received += 1

@@ -1,6 +1,6 @@
 """Runs a program under tracemalloc; each byte on stdin is answered with the bytes of live objects.
 
-usage: traced.py PROGRAM [ARGUMENT]...
+usage: traced.py PYTHON PROGRAM [ARGUMENT]...    (PYTHON is not used: this is put before a command)
 """
 
 import gc
@@ -22,6 +22,6 @@ def _answer() -> None:
 if __name__ == "__main__":
     tracemalloc.start()
     threading.Thread(target=_answer, daemon=True).start()
-    sys.argv = sys.argv[1:]
+    sys.argv = sys.argv[2:]
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -6,10 +6,8 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-import pytest
-
 from relaylib.net.loop import Loop
-from tools.lab.process import PATIENCE
+from tools.lab.process import PATIENCE, LabError
 
 
 def unexpected(error: Exception) -> NoReturn:
@@ -18,7 +16,11 @@ def unexpected(error: Exception) -> NoReturn:
 
 
 def turn_until(loop: Loop, condition: Callable[[], object], what: str) -> None:
-    """Run the loop until `condition` is true; fail the test after `PATIENCE` seconds."""
+    """Run the loop until `condition` is true.
+
+    Raises:
+        LabError: it was not within `PATIENCE` seconds.
+    """
     deadline = loop.time() + PATIENCE
 
     def look() -> None:
@@ -30,7 +32,7 @@ def turn_until(loop: Loop, condition: Callable[[], object], what: str) -> None:
     loop.call_soon(look)
     loop.run()
     if not condition():
-        pytest.fail(f"timed out waiting for {what}")
+        raise LabError(f"timed out waiting for {what}")
 
 
 def turn_for(loop: Loop, seconds: float) -> None:

@@ -76,6 +76,14 @@ def judge(recording: Path, clip: Path) -> Verdict:
     return Verdict([place.get(frame) for frame in frames], errors, continuity_errors(packets))
 
 
+def assert_faultless(verdict: Verdict, at_least: int) -> None:
+    """Assert that a recording is so many first frames of the clip, or more, without a fault."""
+    assert verdict.decode_errors == []
+    assert verdict.continuity_errors == []
+    assert verdict.frames == list(range(len(verdict.frames)))
+    assert len(verdict.frames) >= at_least
+
+
 def _decode(path: Path) -> tuple[list[str], list[str]]:
     """Decode the video; return the hash of each frame, and what the decoder complained about."""
     words = ["-i", str(path), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]

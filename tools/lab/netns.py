@@ -1,7 +1,8 @@
 """A network made for a test: hosts in namespaces of their own, joined by a bridge or by wires.
 
 Everything is named after this process and is removed when the test ends, however it ends. It takes
-root: without it the tests are skipped, or fail where CI must have it.
+root. What runs on a host is a program that is told what to do by lines of its standard input, and
+answers each with a line of JSON: `netns_viewer`, `netns_source`, `netns_wire`.
 """
 
 import contextlib
@@ -10,32 +11,34 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-
-from tools.lab.process import PATIENCE, Program, need, wait_for
+from tools.lab.numbered import Stats
+from tools.lab.process import PATIENCE, LabError, NeedError, Program, need, wait_for
+from tools.lab.relay import Relay
 
 LAN = "10.77.0"
 LAN6 = "fd77"
 
 
-class CommandError(Exception):
+class CommandError(LabError):
     """A command that configures the network failed; `str()` says which and how."""
 
 
 def need_namespaces() -> None:
-    """Skip the test where namespaces cannot be made; under CI that is an error instead."""
+    """Go on if namespaces can be made.
+
+    Raises:
+        NeedError: they cannot.
+    """
     need("ip", "tc")
     probe = f"relay{os.getpid()}-probe"
-    done = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
-    if done.returncode == 0:
-        run("ip", "netns", "delete", probe)
-    elif os.environ.get("CI"):
-        pytest.fail(f"CI must be able to make network namespaces: {done.stderr.decode()}")
-    else:
-        pytest.skip("needs root, to make network namespaces")
+    try:
+        run("ip", "netns", "add", probe)
+    except CommandError as error:
+        raise NeedError(f"needs root, to make network namespaces: {error}") from error
+    run("ip", "netns", "delete", probe)
 
 
 def run(*words: str) -> str:
@@ -90,8 +93,8 @@ class Host:
 
     def wait_up(self, device: str) -> None:
         """Wait until the device has found the other end: before, the kernel has no route there."""
-        state = f"/sys/class/net/{device}/operstate"
-        wait_for(lambda: self.exec("cat", state) == "up\n", f"{device} of {self.name} to be up")
+        state = f"/sys/class/net/{device}/carrier"
+        wait_for(lambda: self.exec("cat", state) == "1\n", f"{device} of {self.name} to be up")
 
     def link_local(self, device: str = "eth0") -> str:
         """Return the link-local address of a device (RFC 4291, 2.5.6)."""
@@ -130,30 +133,30 @@ class Network:
         self._plug_in(host)
         return host
 
-    def far_host(self, name: str, delay_ms: int) -> tuple[Host, Callable[[float], object]]:
-        """Add a host whose cable delays what it carries, both ways.
+    def far_host(self, name: str) -> tuple[Host, Callable[[int, float], object]]:
+        """Add a host whose cable may delay what it carries and lose some, both ways.
 
-        Returns: the host, and a function that sets the share which the cable loses.
+        Returns: the host, and a function that sets the delay in ms and the share that is lost.
         """
         host = self.host(name)
 
-        def netem(loss: float, verb: str = "change") -> None:
+        def netem(delay_ms: int, loss: float, verb: str = "change") -> None:
             words = ("root", "netem", "delay", f"{delay_ms}ms", "loss", f"{loss:.0%}")
             for end, device in ((self.switch, name), (host, "eth0")):
                 end.exec("tc", "qdisc", verb, "dev", device, *words, "limit", "9999")
 
         try:
-            netem(0, "add")
+            netem(0, 0, "add")
         except CommandError as error:
             print(f"this kernel has no netem, a program takes its place ({error})")
-            wire = self._replace_cable(host, delay_ms)
-            return host, lambda loss: ask(wire, str(loss))
+            wire = self._replace_cable(host)
+            return host, lambda delay_ms, loss: ask(wire, f"{delay_ms} {loss}")
         return host, netem
 
-    def _replace_cable(self, host: Host, delay_ms: int) -> Program:
+    def _replace_cable(self, host: Host) -> Program:
         self.switch.ip("link", "delete", host.name)
-        wire = self.start(self.switch, "tools.lab.netns_wire", host.name, "eth0", str(delay_ms))
-        ask(wire, "0")  # the ends are there
+        wire = self.start(self.switch, "tools.lab.netns_wire", host.name, "eth0")
+        ask(wire, "0 0")  # the ends are there
         self.switch.ip("link", "set", "eth0", "netns", host.namespace)
         self._plug_in(host)
         return wire
@@ -161,6 +164,7 @@ class Network:
     def _plug_in(self, host: Host) -> None:
         self.switch.ip("link", "set", host.name, "master", "lan", "up")
         host.up("eth0", f"{host.address}/24", f"{host.address6}/64")
+        host.wait_up("eth0")
 
     def wire(self, one: Host, other: Host, number: int, mtu: int = 1500) -> tuple[str, str]:
         """Join two hosts by a wire of its own, eth1 at both ends; return their addresses on it."""
@@ -175,18 +179,123 @@ class Network:
         return addresses
 
     def start(self, host: Host, module: str, *words: str) -> Program:
-        """Run a module of the tests on a host until the end."""
+        """Run a module of the lab on a host until the end."""
         argv = (*host.prefix, sys.executable, "-m", module, *words)
         return self.stack.enter_context(Program(*argv, stdin=subprocess.PIPE))
 
 
 def ask(program: Program, line: str) -> dict[str, Any]:
-    """Say a line to a program on a host; return the JSON that it answers with."""
+    """Say a line to a program on a host; return the JSON that it answers with.
+
+    Raises:
+        LabError: it has ended, or does not answer.
+    """
     answers = len(program.stdout)
     assert program.process.stdin is not None
     program.process.stdin.write(f"{line}\n".encode())
     program.process.stdin.flush()
     wait_for(lambda: program.stdout[answers:] or program.process.poll() is not None, line)
-    assert program.stdout[answers:], f"the program ended: {''.join(program.stderr)}"
+    if not program.stdout[answers:]:
+        raise LabError(f"the program ended: {''.join(program.stderr)}")
     answer: dict[str, Any] = json.loads(program.stdout[answers])
     return answer
+
+
+# --- the relay, a source and viewers, each on a host of its own
+
+
+class Watcher:
+    """Viewers on a host: connections to the relay and a player; see `netns_viewer`."""
+
+    def __init__(self, host: Host, program: Program) -> None:
+        self.host = host
+        self.program = program
+
+    def do(self, name: str, *arguments: str | int) -> Any:
+        """Let it do something; return the answer, which has one value, or several."""
+        answer = ask(self.program, json.dumps([name, *arguments]))
+        return next(iter(answer.values())) if len(answer) == 1 else answer
+
+    def command(self, text: str) -> str:
+        """Give the relay a command on the first connection and return its reply."""
+        return str(self.do("command", text))
+
+    def open(self) -> float:
+        """Open the player's port; return when, in seconds on the monotonic clock."""
+        return float(self.do("open"))
+
+    def stats(self) -> dict[str, Any]:
+        """What it has received so far: the fields of `numbered.Stats`."""
+        return dict(self.do("stats"))
+
+    def subscribe(self) -> None:
+        """Ask for the stream."""
+        assert self.command("CONECTAR {port}") == "OK"
+
+    def count(self, key: str) -> int:
+        """Ask for one of the counters in ESTADO."""
+        return int(self.command("ESTADO").split(f"{key}=")[1].split()[0])
+
+    def wait_received(self, count: int = 1) -> dict[str, Any]:
+        """Wait until so many datagrams are here."""
+        what = f"{count} datagrams at {self.host.name}"
+        return wait_for(lambda: (found := self.stats())["received"] >= count and found, what)
+
+    def wait_last(self, sent: int) -> dict[str, Any]:
+        """Wait until the last of so many datagrams is here."""
+        what = f"the last datagram at {self.host.name}"
+        return wait_for(lambda: (found := self.stats())["last"] == sent - 1 and found, what)
+
+
+class Stage(Network):
+    """A network with a relay and a source on it."""
+
+    def __init__(self, stack: contextlib.ExitStack, *options: str) -> None:
+        super().__init__(stack)
+        self.watchers: list[Watcher] = []
+        self.relay_host = self.host("relay")
+        self.source_host = self.host("source")
+        self.relay = stack.enter_context(Relay(*options, host="::", prefix=self.relay_host.prefix))
+
+    def peer(self, host: Host, relay: str = "") -> Watcher:
+        """Put a viewer on a host that knows the relay's address on the LAN, or another one."""
+        words = (relay or self.relay_host.address, str(self.relay.port))
+        return Watcher(host, self.start(host, "tools.lab.netns_viewer", *words))
+
+    def watcher(self, host: Host, relay: str = "") -> Watcher:
+        """Connect a viewer to the relay."""
+        watcher = self.peer(host, relay)
+        assert watcher.do("connect", 1)[0].startswith("OK")
+        self.watchers.append(watcher)
+        return watcher
+
+    def watch(self, host: Host, relay: str = "") -> Watcher:
+        """Connect a viewer that wants the stream and has its player open."""
+        watcher = self.watcher(host, relay)
+        watcher.open()
+        watcher.subscribe()
+        return watcher
+
+    def stream(self) -> Program:
+        """Start the source."""
+        words = (self.relay_host.address, str(self.relay.ingest_port))
+        return self.start(self.source_host, "tools.lab.netns_source", *words)
+
+
+@contextlib.contextmanager
+def set_up(*options: str) -> Iterator[Stage]:
+    """Set the stage, for a relay with these options; clear it away even if that failed."""
+    with contextlib.ExitStack() as stack:
+        yield Stage(stack, *options)
+
+
+def finish(source: Program) -> int:
+    """End the source; return how many datagrams it has sent."""
+    return int(ask(source, "end")["sent"])
+
+
+def assert_got_everything(watchers: list[Watcher], sent: int) -> None:
+    """Assert that viewers who were there from the first datagram got each one, once, in order."""
+    for watcher in watchers:
+        name, stats = watcher.host.name, watcher.wait_last(sent)
+        assert Stats(**stats).whole(sent), (name, sent, stats)

@@ -1,70 +1,122 @@
-"""A viewer to run inside a network namespace: asks for the stream and keeps account of it.
+"""Viewers to run inside a network namespace: connections, and a player that keeps account.
 
-Usage: python -m tools.lab.netns_viewer HOST PORT. Its standard input takes `open` (the player's
-port, closed at first), `stats`, and any command of the relay's protocol, in which `{port}` stands
-for the player's port; each is answered with one JSON object.
+Usage: python -m tools.lab.netns_viewer HOST PORT. Each line of its standard input is a JSON list,
+the name of a method below and its arguments; each is answered with one JSON object.
 """
 
+import contextlib
 import json
 import selectors
 import socket
 import sys
 import time
+from collections import Counter
+from typing import Any
 
+from relaylib.net.linux import grow_receive_buffer
 from tools.lab.numbered import Stats
+from tools.lab.process import PATIENCE
+from tools.lab.sockets import SINK_BUFFER
 
-BUFFER = 4 << 20
+Answer = dict[str, Any]
 
 
-class NamespaceViewer:
-    """A control connection and a player that opens when told to."""
+class Viewers:
+    """Connections to the relay in the order in which they were made, and the player of the first.
+
+    The player's port is chosen with the first connection, and closed until `open`.
+    """
 
     def __init__(self, host: str, port: int) -> None:
-        self.control = socket.create_connection((host, port), 20)
-        self.replies = self.control.makefile("r", encoding="ascii")
-        self.stats = Stats()
+        self.relay = (host, port)
+        self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.connections: list[socket.socket] = []
+        self.player: tuple[Any, ...] = ()
+        self.stats_so_far = Stats()
         self.selector = selectors.DefaultSelector()
         self.selector.register(sys.stdin, selectors.EVENT_READ, self.obey)
-        self.address = self.control.getsockname()
-        self.player = self.bind(0)
-        self.port = self.player.getsockname()[1]
-        self.player.close()
+
+    # --- what it may be told
+
+    def connect(self, count: int, source: str = "") -> Answer:
+        """Connect so many times and ask ESTADO; the first line that each connection gets."""
+        for _ in range(count):
+            sock = socket.socket(self.family)
+            sock.settimeout(PATIENCE)
+            if source:
+                sock.bind((source, 0))
+            sock.connect(socket.getaddrinfo(*self.relay, self.family, socket.SOCK_STREAM)[0][4])
+            self.connections.append(sock)
+        if not self.player:
+            with self.bind(0) as free:
+                self.player = free.getsockname()
+        return {"lines": [first_line(sock) for sock in self.connections[-count:]]}
+
+    def command(self, text: str) -> Answer:
+        """Give the first connection a command, with `{port}` for the player's."""
+        self.connections[0].sendall(f"{text.format(port=self.player[1])}\n".encode())
+        return {"reply": read_line(self.connections[0])}
+
+    def say(self, index: int, times: int, text: str) -> Answer:
+        """Say something again and again on one connection; how often each reply came."""
+        sock = self.connections[index]
+        replies: Counter[str] = Counter()
+        for _ in range(times):
+            sock.sendall(f"{text}\n".encode())
+            replies[read_line(sock)] += 1
+        return {"replies": replies}
+
+    def ending(self, index: int) -> Answer:
+        """Wait for the end of a connection; what it said."""
+        with self.connections[index].makefile("rb") as lines:
+            return {"said": lines.read().decode()}
+
+    def close(self) -> Answer:
+        """Close every connection."""
+        while self.connections:
+            self.connections.pop().close()
+        return {}
+
+    def datagram(self, port: int, text: str) -> Answer:
+        """Send a datagram to the relay."""
+        with socket.socket(self.family, socket.SOCK_DGRAM) as sock:
+            sock.sendto(text.encode(), (self.relay[0], port))
+        return {}
+
+    def open(self) -> Answer:
+        """Open the player's port; when, in seconds on the monotonic clock."""
+        sock = self.bind(self.player[1])
+        self.selector.register(sock, selectors.EVENT_READ, lambda: self.receive(sock))
+        return {"opened_at": time.monotonic()}
+
+    def stats(self) -> Answer:
+        """What the player has received so far."""
+        return dict(self.stats_so_far.fields())
+
+    # --- how
 
     def bind(self, port: int) -> socket.socket:
-        """Open a player's socket at the control connection's address."""
-        sock = socket.socket(self.control.family, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        sock.bind((self.address[0], port, *self.address[2:]))
+        """Open a player's socket at the first connection's address."""
+        address = self.connections[0].getsockname()
+        sock = socket.socket(self.family, socket.SOCK_DGRAM)
+        grow_receive_buffer(sock, SINK_BUFFER)
+        sock.bind((address[0], port, *address[2:]))
         sock.setblocking(False)
         return sock
 
-    def receive(self) -> None:
+    def receive(self, sock: socket.socket) -> None:
         """Take what has arrived."""
-        while True:
-            try:
-                self.stats.add(self.player.recv(65536))
-            except BlockingIOError:
-                return
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.stats_so_far.add(sock.recv(65536))
 
     def obey(self) -> None:
         """Do what one line says and answer it."""
         line = sys.stdin.readline()
         if not line:
             raise SystemExit(0)
-        print(json.dumps(self.answer(line.strip().format(port=self.port))), flush=True)
-
-    def answer(self, command: str) -> dict[str, object]:
-        """Carry out a command."""
-        match command:
-            case "open":
-                self.player = self.bind(self.port)
-                self.selector.register(self.player, selectors.EVENT_READ, self.receive)
-                return {"opened_at": time.monotonic()}
-            case "stats":
-                return dict(self.stats.fields())
-            case _:
-                self.control.sendall(f"{command}\n".encode())
-                return {"reply": self.replies.readline().strip()}
+        name, *arguments = json.loads(line)
+        print(json.dumps(getattr(self, name)(*arguments)), flush=True)
 
     def run(self) -> None:
         """Serve until standard input ends."""
@@ -73,5 +125,20 @@ class NamespaceViewer:
                 key.data()
 
 
+def first_line(sock: socket.socket) -> str:
+    """Ask for the state; return the line that comes, which may be why it was turned away."""
+    with contextlib.suppress(OSError):
+        sock.sendall(b"ESTADO\n")
+    return read_line(sock)
+
+
+def read_line(sock: socket.socket) -> str:
+    """Read one line without its LF, and nothing after it; "" at the end."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := sock.recv(1)):
+        line += byte
+    return line.decode().rstrip("\n")
+
+
 if __name__ == "__main__":
-    NamespaceViewer(sys.argv[1], int(sys.argv[2])).run()
+    Viewers(sys.argv[1], int(sys.argv[2])).run()

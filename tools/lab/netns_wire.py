@@ -2,11 +2,12 @@
 
 What `tc netem` does, for kernels built without it. Two TAP devices (tuntap.rst in the kernel's
 documentation) appear in the namespace where this runs, to be moved to where the ends belong: a
-descriptor stays with its device wherever that goes. Usage: python -m tools.lab.netns_wire NAME NAME
-DELAY_MS. Each line of its standard input sets the share of frames to lose, 0 at first, and is
-answered with a JSON object; it ends with its input.
+descriptor stays with its device wherever that goes. Usage: python -m tools.lab.netns_wire NAME
+NAME. Each line of its standard input sets the delay in ms and the share of frames to lose, both 0
+at first, and is answered with a JSON object; it ends with its input.
 """
 
+import contextlib
 import fcntl
 import heapq
 import itertools
@@ -31,9 +32,8 @@ def open_tap(name: str) -> int:
 
 def main() -> None:
     """Carry frames from each end to the other, late, until standard input ends."""
-    *names, delay_ms = sys.argv[1:]
-    delay, lost, dice = float(delay_ms) / 1000, 0.0, random.Random(1)
-    ends = [open_tap(name) for name in names]
+    delay, lost, dice = 0.0, 0.0, random.Random(1)
+    ends = [open_tap(name) for name in sys.argv[1:]]
     other = dict(zip(ends, reversed(ends), strict=True))
     on_the_way: list[tuple[float, int, int, bytes]] = []
     stdin = sys.stdin.fileno()
@@ -46,8 +46,8 @@ def main() -> None:
             line = sys.stdin.readline()
             if not line:
                 return
-            lost = float(line)
-            print(json.dumps({"lost": lost}), flush=True)
+            delay, lost = float(line.split()[0]) / 1000, float(line.split()[1])
+            print(json.dumps({"delay": delay, "lost": lost}), flush=True)
         for fd in ready:
             frame = os.read(fd, LARGEST_FRAME)
             if dice.random() >= lost:
@@ -55,7 +55,8 @@ def main() -> None:
                 heapq.heappush(on_the_way, (due, next(number), other[fd], frame))
         while on_the_way and on_the_way[0][0] <= time.monotonic():
             _, _, fd, frame = heapq.heappop(on_the_way)
-            os.write(fd, frame)
+            with contextlib.suppress(OSError):  # EIO: that end is not up yet
+                os.write(fd, frame)
 
 
 if __name__ == "__main__":

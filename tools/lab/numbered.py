@@ -50,6 +50,11 @@ class Stats:
         self.damaged += not whole
         self.worst_delay = max(self.worst_delay, (now - sent_at) / 1e9)
 
+    def whole(self, sent: int) -> bool:
+        """Tell whether it is every datagram of so many, in order, once, undamaged."""
+        faults = self.missing + self.disordered + self.damaged
+        return self.received == sent and faults == 0 and self.first == 0
+
     def fields(self) -> dict[str, float]:
         """Everything, for JSON."""
         return asdict(self)

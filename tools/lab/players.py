@@ -1,36 +1,25 @@
-"""Players and wire taps for the interop tests, and the scene in which an encoder meets them."""
+"""Players that record, and a tap on the wire beside them."""
 
 import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from tools.lab.media import NOBODY, RATE, Verdict, judge, make_clip, studio
+from tools.lab.media import NOBODY
 from tools.lab.process import Program, need, wait_for
-from tools.lab.relay import Relay
-from tools.lab.sockets import udp_socket
+from tools.lab.sockets import is_bound
 from tools.lab.viewer import Viewer
-
-CLIP_SECONDS = 4
 
 VLC_KEEPS = 30
 """Frames at the end that a VLC may keep to itself when it is stopped: its buffers hold a second."""
 
 
-def free_port() -> int:
-    """A UDP port that was free a moment ago, for players that must be told one."""
-    with udp_socket() as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def is_bound(port: int) -> bool:
-    """Tell whether some process of this machine listens on the UDP port (proc(5))."""
-    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6"))
-    return f":{port:04X} " in tables
+SOUT = {
+    "rtp": "#rtp{{proto=udp,mux=ts,dst=127.0.0.1,port={port}}}",
+    "udp": "#std{{access=udp,mux=ts,dst=127.0.0.1:{port}}}",
+}
 
 
 class Vlc(Program):
@@ -57,6 +46,11 @@ class Vlc(Program):
         """A player that records `udp://@:PORT` byte for byte; listening already."""
         dump = ("--demux=dump", f"--demuxdump-file={to}")
         return cls(to.parent, f"udp://@:{port}", *dump)._listening(port)
+
+    @classmethod
+    def streaming(cls, scheme: str, clip: Path, port: int) -> Self:
+        """A source: `--sout-keep` lets it send what it holds when the clip ends."""
+        return cls(clip.parent, str(clip), "--sout-keep", "--sout", SOUT[scheme].format(port=port))
 
     def _listening(self, port: int) -> Self:
         try:
@@ -113,43 +107,3 @@ def sequence_gaps(datagrams: list[bytes]) -> int:
     """Count the places where RTP's sequence number is not the next one; 0 without RTP."""
     numbers = [int.from_bytes(each[2:4], "big") for each in datagrams if each[0] != 0x47]
     return sum((after - before) & 0xFFFF != 1 for before, after in itertools.pairwise(numbers))
-
-
-def check_end_to_end(scheme: str, encoder: Callable[[Path, int], Program], *, whole: bool) -> None:
-    """Send the clip through the relay to a recording VLC and a plain viewer; judge both.
-
-    Args:
-        scheme: `rtp` or `udp`, what the players are told to expect.
-        encoder: starts a source of the clip, given its path and the port of the ingest.
-        whole: the encoder sends the clip to its very end.
-    """
-    with studio() as room, Relay("--source-timeout", "1") as relay:
-        clip = make_clip(room, CLIP_SECONDS)
-        port = free_port()
-        with (
-            Viewer(relay.port) as plain,
-            Viewer(relay.port) as control,
-            Tap(plain.subscribe()) as tap,
-            Vlc.recording(scheme, port, room / "vlc.ts") as player,
-        ):
-            assert control.command(f"CONECTAR {port}") == "OK"
-            with encoder(clip, relay.ingest_port):
-                relay.wait_event("ingest_silent")
-            player.stop()
-            status = control.command("ESTADO")
-        assert sequence_gaps(tap.datagrams) == 0
-        assert f"enviados={len(tap.datagrams)} perdidos=0" in status
-        assert player.complaints() == []
-        sent = CLIP_SECONDS * RATE
-        assert_faultless(
-            judge(tap.save(room / "wire.ts"), clip), sent - 1 if whole else sent - RATE
-        )
-        assert_faultless(judge(room / "vlc.ts", clip), sent - VLC_KEEPS)
-
-
-def assert_faultless(verdict: Verdict, at_least: int) -> None:
-    """Assert that a recording is so many first frames of the clip, or more, without a fault."""
-    assert verdict.decode_errors == []
-    assert verdict.continuity_errors == []
-    assert verdict.frames == list(range(len(verdict.frames)))
-    assert len(verdict.frames) >= at_least

@@ -1,12 +1,13 @@
-"""Programs under test as real processes, and waiting for what they do.
+"""Programs under test as real processes, waiting for what they do, and what a machine must have.
 
-Nothing here sleeps for luck: every wait is for a condition, bounded by `PATIENCE`.
+Nothing here sleeps for luck: every wait is for a condition, bounded by `PATIENCE`. Nothing here
+knows pytest, because the tools use it, too: `tests/conftest.py` makes a skip of a `NeedError`.
 """
 
 import contextlib
-import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -14,47 +15,69 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import pytest
-
-from tools.lab.sockets import udp_socket
-
 T = TypeVar("T")
 
-
 ROOT = Path(__file__).resolve().parents[2]
-
 
 PATIENCE = 20.0
 """Seconds before a wait is a failure. Generous: only something broken ever uses it up."""
 
+# A shell starts what it puts in the background with SIGINT and SIGQUIT ignored, nohup(1) with
+# SIGHUP. What is ignored stays ignored in children (execve(2)), and programs under test could not
+# be interrupted; what has a handler is back at its default there. So the handler that ignores takes
+# the place of SIG_IGN: unlike a `preexec_fn` it is safe beside threads, and it serves every way of
+# starting a child.
+for _signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, lambda signum, frame: None)
+
+
+class LabError(Exception):
+    """What was waited for did not happen; `str()` says what."""
+
+
+class NeedError(LabError):
+    """This machine lacks what is needed; `str()` says what."""
+
 
 def wait_for(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
-    """Return the first true value of `condition`, polled; fail the test after `timeout` seconds."""
+    """Return the first true value of `condition`, polled.
+
+    Raises:
+        LabError: it was not true within `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            pytest.fail(f"timed out after {timeout:g} s waiting for {what}")
+            raise LabError(f"timed out after {timeout:g} s waiting for {what}")
         time.sleep(0.005)
     return value
 
 
 def need(*programs: str) -> None:
-    """Skip the test where a program is missing; under CI that is an error instead."""
+    """Go on if these programs are installed.
+
+    Raises:
+        NeedError: one is not.
+    """
     missing = [program for program in programs if shutil.which(program) is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"CI must have {', '.join(missing)}")
     if missing:
-        pytest.skip(f"needs {', '.join(missing)}")
+        raise NeedError(f"needs {', '.join(missing)}")
 
 
 def need_ipv6(*hosts: str) -> None:
-    """Skip the test if one of its hosts is an IPv6 address and this machine has no IPv6."""
+    """Go on if none of these hosts is an IPv6 address, or this machine has IPv6.
+
+    Raises:
+        NeedError: it has not.
+    """
     if not any(":" in host for host in hosts):
         return
     try:
-        udp_socket("::1").close()
-    except OSError:
-        pytest.skip("needs IPv6")
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError as error:
+        raise NeedError(f"needs IPv6 ({error})") from error
 
 
 class Program:

@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tools.lab.process import Program, wait_for
+from tools.lab.process import LabError, Program, wait_for
 
 
 class Relay(Program):
@@ -49,7 +47,7 @@ class Relay(Program):
         def found() -> list[dict[str, Any]]:
             if self.process.poll() is not None and not self.events(name, **fields):
                 self.wait()
-                pytest.fail(f"the relay ended: {''.join(self.stderr)}")
+                raise LabError(f"the relay ended: {''.join(self.stderr)}")
             events = self.events(name, **fields)
             return events if len(events) >= count else []
 

@@ -13,11 +13,11 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from relaylib.net.linux import grow_receive_buffer
 from relaylib.protocol.commands import HELP
-from tools.lab.process import PATIENCE
+from tools.lab.numbered import Stats, make
+from tools.lab.process import PATIENCE, LabError, wait_for
 from tools.lab.relay import Relay
-from tools.lab.sockets import SINK_BUFFER, source
+from tools.lab.sockets import source
 from tools.lab.viewer import Viewer
 
 RATE = 475
@@ -86,52 +86,50 @@ class Stream(Work):
         with source(*self._to) as sock:
             started = time.monotonic()
             while not self.stopped(max(0.0, started + self.sent / RATE - time.monotonic())):
-                sock.send(self.sent.to_bytes(8, "big").ljust(1316, b"\x00"))
+                sock.send(make(self.sent, 1316))
                 self.sent += 1
 
 
 class Audience(Work):
-    """Receives for many viewers; `numbers` are those of the datagrams that each of them got."""
+    """Receives for many viewers and keeps account of what each of them got."""
 
     def __init__(self, viewers: list[Viewer]) -> None:
         super().__init__()
-        self.numbers: dict[Viewer, list[int]] = {viewer: [] for viewer in viewers}
+        self.stats = {viewer: Stats() for viewer in viewers}
         self.longest_gap = 0.0
         self._selector = selectors.DefaultSelector()
         for viewer in viewers:
-            grow_receive_buffer(viewer.player, SINK_BUFFER)
             viewer.player.setblocking(False)
-            self._selector.register(viewer.player, selectors.EVENT_READ, self.numbers[viewer])
+            self._selector.register(viewer.player, selectors.EVENT_READ, self.stats[viewer])
 
     def run(self) -> None:
         """Receive; `longest_gap` is the longest time in seconds without anything for anybody."""
-        last = time.monotonic()
+        last = 0.0
         while not self.stopped():
             ready = self._selector.select(0.1)
             now = time.monotonic()
-            if ready and any(self.numbers.values()):
-                self.longest_gap, last = max(self.longest_gap, now - last), now
+            if ready:
+                self.longest_gap, last = max(self.longest_gap, now - (last or now)), now
             for key, _ in ready:
                 self._drain(key.fileobj, key.data)
 
     @staticmethod
-    def _drain(player: object, numbers: list[int]) -> None:
+    def _drain(player: object, stats: Stats) -> None:
         assert isinstance(player, socket.socket)
         with contextlib.suppress(BlockingIOError):
             while True:
-                numbers.append(int.from_bytes(player.recv(2048)[:8], "big"))
+                stats.add(player.recv(2048))
 
     def has(self, sent: int) -> bool:
         """Tell whether everyone has got so many."""
-        return all(len(numbers) >= sent for numbers in self.numbers.values())
+        return all(stats.received >= sent for stats in self.stats.values())
 
     def expect(self, sent: int) -> None:
         """Assert that everyone gets every datagram from the first to the last, in order, once."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.has(sent) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        for viewer, numbers in self.numbers.items():
-            assert numbers == list(range(sent)), viewer.port
+        with contextlib.suppress(LabError):  # what is missing is said below
+            wait_for(lambda: self.has(sent), "the stream")
+        for viewer, stats in self.stats.items():
+            assert stats.whole(sent), (viewer.port, sent, stats)
 
 
 # --- people who type
@@ -230,7 +228,7 @@ _WAITING = 16 << 10
 def stuff(relay: Relay, viewer: Viewer) -> int:
     """Ask for help until replies wait inside the relay; return how many replies are unread."""
     unread = calm = 0
-    with Viewer(relay.port) as clerk:
+    with Viewer(relay.port) as other:
         while calm < 10:  # the kernel may still find room
             if unread * len(HELP) - _in_kernel(relay, viewer) >= _WAITING:
                 calm += 1
@@ -238,7 +236,7 @@ def stuff(relay: Relay, viewer: Viewer) -> int:
                 continue
             viewer.send(b"AYUDA\n" * _BURST)
             unread, calm = unread + _BURST, 0
-            assert clerk.command("AYUDA") == AYUDA  # so the burst has been answered, too
+            assert other.command("AYUDA") == AYUDA  # so the burst has been answered, too
     return unread
 
 

@@ -4,6 +4,9 @@ import contextlib
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+
+from relaylib.net.linux import grow_receive_buffer
 
 SINK_BUFFER = 4 << 20
 """Receive buffer of a test's viewer, in bytes, so that a loaded machine does not drop for it."""
@@ -13,7 +16,7 @@ def udp_socket(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """A bound UDP socket with a large receive buffer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SINK_BUFFER)
+    grow_receive_buffer(sock, SINK_BUFFER)
     sock.bind((host, port))
     return sock
 
@@ -40,3 +43,9 @@ def source(port: int, host: str = "127.0.0.1") -> Iterator[socket.socket]:
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.connect((host, port))
         yield sock
+
+
+def is_bound(port: int) -> bool:
+    """Tell whether some process of this machine listens on the UDP port (proc(5))."""
+    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6"))
+    return f":{port:04X} " in tables

@@ -1,0 +1,214 @@
+"""Those who try to spoil the stream: each function is one way, and returns its counts.
+
+`python -m tools.attackers.hostile NAME PORT SECONDS` says `ready`, goes on for that long, and
+prints its counts as JSON. It steps back behind everybody else (nice), so that what it does to the
+relay is measured and not what it does to the machine.
+"""
+
+import contextlib
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from relaylib.net.descriptors import raise_descriptor_limit
+from relaylib.net.linux import set_segment
+from tools.attackers.guests import RESET
+from tools.attackers.stream import HOST, SIZE
+from tools.lab.sockets import unused_port
+
+Counts = Counter[str]
+
+
+def connect(port: int, *, room: int = 0) -> socket.socket:
+    """Begin to connect, without waiting; on the loopback that is as good as done.
+
+    `room` bytes of receive buffer, unless 0: what the kernel thinks best.
+    """
+    sock = socket.socket()
+    if room:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    sock.setblocking(False)
+    sock.connect_ex((HOST, port))
+    return sock
+
+
+def send(sock: socket.socket, data: bytes) -> bool:
+    """Send what the kernel takes; False when the connection is over."""
+    try:
+        sock.send(data)
+    except BlockingIOError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def ticks(seconds: float, rate: float) -> Iterator[int]:
+    """Count up at `rate` a second, for `seconds`; late ticks follow at once."""
+    began = time.monotonic()
+    for tick in range(int(seconds * rate)):
+        if (wait := began + tick / rate - time.monotonic()) > 0:
+            time.sleep(wait)
+        yield tick
+
+
+def busily(seconds: float) -> Iterator[int]:
+    """Count up as fast as possible, for `seconds`."""
+    end, turn = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        yield turn
+        turn += 1
+
+
+# --- connections
+
+
+def slowloris(port: int, seconds: float) -> Counts:
+    """Hold every place there is, sending a byte a second and never a whole line."""
+    counts: Counts = Counter(connections=1000)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(port)) for _ in range(1000)]
+        for tick in ticks(seconds, 20):
+            counts["bytes"] += sum(send(sock, b"A") for sock in socks[tick % 20 :: 20])
+    return counts
+
+
+def storm(port: int, seconds: float) -> Counts:
+    """Connect and leave at once, over and over."""
+    counts: Counts = Counter()
+    for _ in ticks(seconds, 1000):
+        with connect(port) as sock:
+            counts["connections"] += send(sock, b"ESTADO\n")
+    return counts
+
+
+def resets(port: int, seconds: float) -> Counts:
+    """Subscribe and reset the connection: before the reply, and in the middle of a line."""
+    counts: Counts = Counter()
+    player = unused_port()
+    for tick in ticks(seconds, 500):
+        with connect(port) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            counts["resets"] += send(sock, b"CONECTAR %d\nINTERRUM" % (player if tick % 2 else 9))
+    return counts
+
+
+def exhaust(port: int, seconds: float) -> Counts:
+    """Connect more often than there are descriptors, and ask for the stream, again and again."""
+    counts: Counts = Counter()
+    for _ in ticks(seconds, 2):
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(connect(port)) for _ in range(400)]
+            for player, sock in enumerate(socks, 20_000):
+                counts["connections"] += send(sock, b"CONECTAR %d\n" % player)
+            time.sleep(0.3)
+    return counts
+
+
+# --- commands
+
+
+def flood(port: int, turns: Iterable[int], payloads: list[bytes], *, room: int = 0) -> Counts:
+    """Send each payload over and over on a connection of its own, made anew when it is ended.
+
+    Replies are read, except where there is hardly `room` for them.
+    """
+    counts: Counts = Counter(connections=len(payloads))
+    socks = [connect(port, room=room) for _ in payloads]
+    for turn in turns:
+        place = turn % len(socks)
+        sock = socks[place]
+        try:
+            with contextlib.suppress(BlockingIOError):
+                counts["bytes"] += sock.send(payloads[place])
+            while not room and (data := sock.recv(1 << 16)):
+                counts["replies"] += data.count(b"\n")
+            over = not room
+        except BlockingIOError:
+            over = False
+        except OSError:
+            over = True
+        if over:
+            sock.close()
+            socks[place] = connect(port, room=room)
+            counts["connections"] += 1
+    for sock in socks:
+        sock.close()
+    return counts
+
+
+def commands(port: int, seconds: float) -> Counts:
+    """Ask, in well-formed commands, as fast as they are answered."""
+    words = [b"ESTADO\n", b"AYUDA\n", b"INTERRUMPIR\n", b"CONECTAR 80\n"]
+    return flood(port, busily(seconds), [word * 512 for word in words] * 5)
+
+
+def nonsense(port: int, seconds: float) -> Counts:
+    """Send what is cheapest to send and dearest to read."""
+    telnet = [b"\xff\xfb\x01" * 2048 + b"\n", b"\xff\xfa" + b"a" * 8192]
+    return flood(port, busily(seconds), [b"\n" * 8192, b"x\n" * 4096, *telnet] * 5)
+
+
+def moving(port: int, seconds: float) -> Counts:
+    """Move a stream to and fro between two ports."""
+    pairs = [(unused_port(), unused_port()) for _ in range(10)]
+    payloads = [b"CONECTAR %d\nCONECTAR %d\n" % pair * 64 for pair in pairs]
+    return flood(port, busily(seconds), payloads)
+
+
+def deaf(port: int, seconds: float) -> Counts:
+    """Ask and never read an answer."""
+    return flood(port, busily(seconds), [b"ESTADO\n" * 512] * 50, room=1)
+
+
+def endless(port: int, seconds: float) -> Counts:
+    """Send lines that never end.
+
+    At a rate, because a flood without end is the kernel's to carry, on whatever core it likes.
+    """
+    return flood(port, ticks(seconds, 1000), [b"A" * 4096] * 50)
+
+
+# --- datagrams
+
+
+def stranger(port: int, seconds: float) -> Counts:
+    """Send a stream of one's own to an ingest that belongs to somebody else, at full tilt."""
+    counts: Counts = Counter()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((HOST, port))
+        set_segment(sock, SIZE)
+        burst = bytes(40 * SIZE)
+        for _ in ticks(seconds, 2500):
+            with contextlib.suppress(ConnectionRefusedError):
+                counts["datagrams"] += sock.send(burst) // SIZE
+    return counts
+
+
+def garbage(port: int, seconds: float) -> Counts:
+    """Send datagrams of every size, the empty one included, from ever new ports."""
+    counts: Counts = Counter()
+    chance = random.Random(1)
+    noise = chance.randbytes(65507)
+    for _ in ticks(seconds, 500):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(20):
+                size = chance.choice((0, 1, 188, SIZE, chance.randrange(65507), 65507))
+                with contextlib.suppress(OSError):  # the send buffer has an end
+                    sock.sendto(noise[:size], (HOST, port))
+                    counts["datagrams"] += 1
+        counts["ports"] += 1
+    return counts
+
+
+if __name__ == "__main__":
+    name, port, seconds = sys.argv[1:]
+    os.nice(10)
+    raise_descriptor_limit()
+    print("ready", flush=True)
+    print(json.dumps(globals()[name](int(port), float(seconds))))

@@ -1,0 +1,202 @@
+"""One measurement of one contender: start it, feed it, count at the destinations, read its costs.
+
+Every measurement is the same procedure under another load, and gives every figure that the load
+allows. Counting is exact, so what is missing at the end was lost by the contender or is still
+queued in it; the source, the sinks and the probes are paid for by the other core.
+
+A relay may lock onto its first source, so the datagrams that find out whether a contender is ready
+and the stream itself come from one socket, which `tools/source.c` inherits as standard input.
+"""
+
+import contextlib
+import math
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from tools.benchmarks.contenders import AUTO, Running, missing, running
+from tools.benchmarks.plan import FLOODED, Load
+from tools.benchmarks.results import Results, Sample
+from tools.benchmarks.sinks import Sinks
+from tools.lab.machine import FAILURES, compile_c, cpu_seconds, memory
+from tools.lab.process import PATIENCE, Program, wait_for
+from tools.lab.sockets import source
+from tools.replay.program import Progress
+
+SIZE = 1316
+"""Bytes a datagram: seven MPEG-TS packets, what VLC, ffmpeg and OBS send."""
+
+SETTLE = 0.5
+"""Seconds (at most a window's) before it opens, for caches and adaptive batches to settle."""
+
+TAIL, QUIET = 0.1, 0.3
+HELLO = bytes.fromhex("471fff10").ljust(SIZE, b"\0")
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+TRACED = (sys.executable, "tools/benchmarks/traced.py")
+
+Core = Sequence[str]
+"""The prefix that puts a program on the contenders' core."""
+
+
+def greet(sock: socket.socket, sinks: Sinks, contender: Program) -> int:
+    """Send a datagram now and then until one reaches every sink; return how many came in all."""
+
+    def forwarded() -> bool:
+        assert contender.process.poll() is None, "the contender ended"
+        with contextlib.suppress(ConnectionRefusedError):
+            sock.send(HELLO)
+        sinks.watch(0.03)
+        return sinks.delivered() >= len(sinks.ports)
+
+    wait_for(forwarded, "every destination to be reached")
+    return sinks.wait(sys.maxsize, 0.1)
+
+
+@contextlib.contextmanager
+def streaming(sock: socket.socket, rate: int, seconds: float) -> Iterator[Callable[[], int]]:
+    """A stream of so many seconds, in bursts if it is a flood.
+
+    Yields what waits for its end, and returns how many datagrams were sent.
+    """
+    words = (str(rate), "16" if rate >= FLOODED else "1", str(seconds))
+    with Program(compile_c("source.c"), *words, stdin=sock.fileno()) as program:
+
+        def sent() -> int:
+            said = wait_for(lambda: program.stdout, "the source to end", seconds + PATIENCE)
+            return int(said[-1])
+
+        yield sent
+
+
+def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
+    """Measure over a window of `seconds`.
+
+    Raises:
+        FAILURES: the contender cannot serve this load at all, or there are not enough descriptors.
+    """
+    settle = min(SETTLE, seconds)
+    with (
+        Sinks(load.destinations, load.probes) as sinks,
+        running(name, sinks.ports, core) as contender,
+        source(contender.ingest_port) as sock,
+    ):
+
+        def reading() -> tuple[float, int, int, float]:
+            cpu = cpu_seconds(contender.program.pid)
+            return time.monotonic(), time.time_ns(), sinks.delivered(), cpu
+
+        expected = greet(sock, sinks, contender.program)
+        with streaming(sock, load.rate, settle + seconds + TAIL) as sent:
+            sinks.watch(settle)
+            began, first, before, cpu = reading()
+            sinks.watch(seconds)
+            ended, last, after, cpu_after = reading()
+            expected += sent() * load.destinations
+        missing = expected - sinks.delivered()
+        window, datagrams, cpu = ended - began, after - before, cpu_after - cpu
+        measured = Sample(
+            contender=name,
+            load=str(load),
+            egress=datagrams / window,
+            cpu_per_datagram=cpu / max(1, datagrams),
+            cpu=cpu / window,
+        )
+        if load.flooded:
+            return measured
+        lost = expected - sinks.wait(expected, QUIET)
+        measured = replace(measured, lost=lost, lag=missing / load.destinations / load.rate)
+        ordered = sinks.latencies(first, last)
+        if not ordered:
+            return measured
+        p50, p99 = quantile(ordered, 0.5), quantile(ordered, 0.99)
+        return replace(measured, p50=p50, p99=p99, max=ordered[-1])
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    """The smallest value that at least `share` of the sorted values do not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def held(load: Load, seconds: float, core: Core) -> float:
+    """The egress in datagrams/s under the heaviest share of a load that the relay holds, or 0."""
+    for share in SHARES:
+        less = replace(load, rate=max(1, round(load.rate * share)))
+        if (measured := sample(AUTO, less, seconds, core)).held():
+            return measured.egress
+    return 0.0
+
+
+def relay_memory(load: Load, seconds: float, core: Core) -> dict[str, int]:
+    """Measure the relay's memory after some seconds, with nobody and with the load's sessions."""
+
+    def after(sessions: int, read: Callable[[Running], int], *interpreter: str) -> int:
+        with (
+            Sinks(sessions) as sinks,
+            running(AUTO, sinks.ports, core, *interpreter) as relay,
+            source(relay.ingest_port) as sock,
+        ):
+            greet(sock, sinks, relay.program)
+            with streaming(sock, load.rate, seconds) as sent:
+                sent()
+            return read(relay)
+
+    return {
+        "sessions": load.destinations,
+        "rss_empty": after(0, _resident),
+        "rss_full": after(load.destinations, _resident),
+        "objects_empty": after(0, _traced, *TRACED),
+        "objects_full": after(load.destinations, _traced, *TRACED),
+    }
+
+
+def _resident(relay: Running) -> int:
+    return memory(relay.program.pid) << 10
+
+
+def _traced(relay: Running) -> int:
+    """Ask traced.py, which runs the relay, for the bytes of its live Python objects."""
+    stdin = relay.program.process.stdin
+    assert stdin is not None
+    stdin.write(b"\n")
+    stdin.flush()
+    return int(wait_for(lambda: relay.program.stdout, "an answer from tracemalloc")[-1])
+
+
+@contextlib.contextmanager
+def _noting(results: Results, key: str) -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as error:
+        results.failures[key] = " ".join(str(error).split())
+
+
+def carry_out(results: Results, names: Sequence[str], core: Core) -> None:
+    """Measure everything in the plan.
+
+    A contender that cannot serve a load is noted with its reason and not tried under it again; the
+    run goes on, because the other figures are worth having.
+    """
+    plan, progress = results.plan, Progress()
+    results.failures |= {name: reason for name in names if (reason := missing(name))}
+    todo = list(plan.measurements([name for name in names if name not in results.failures]))
+    for done, (name, load) in enumerate(todo):
+        key = f"{name}, {load}"
+        progress.update(partial(str, f"{done / len(todo):4.0%} {key}"))
+        if key not in results.failures:
+            with _noting(results, key):
+                results.samples.append(sample(name, load, plan.seconds, core))
+    if AUTO in names:
+        with _noting(results, f"{AUTO}, the share it holds"):
+            for load in plan.heavy_loads:
+                if not all(each.held() for each in results.of(AUTO, load)):
+                    results.held[str(load)] = held(load, plan.seconds, core)
+        with _noting(results, f"{AUTO}, start and memory"):
+            for _ in range(plan.starts):
+                with running(AUTO, [], core) as relay:
+                    results.starts.append(relay.start_seconds)
+            sessions = Load(plan.sessions, plan.rates[0])
+            results.memory = relay_memory(sessions, plan.seconds, core)
+    progress.clear()
