@@ -2,7 +2,8 @@
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
 travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `connection` reads bytes,
-`control` makes a request of them, `session` says what it does now, `viewer` does it and replies.
+`lines` and `commands` make a request of them, `session` says what it does now, `viewer` does it and
+replies.
 """
 
 import signal
@@ -10,10 +11,8 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 
-import contextlib
 import gc
 import os
-import socket
 import sys
 from typing import NoReturn
 
@@ -26,22 +25,21 @@ except ModuleNotFoundError:
 from relaylib import __version__
 from relaylib.config import Config, parse
 from relaylib.errors import SetupError
-from relaylib.lifecycle import handover, systemd
-from relaylib.lifecycle.restart import CHECKED, Restart, unblock_signals
-from relaylib.log import Throttle, occupy_standard_descriptors, setup
-from relaylib.net.address import Address, bind_pair, player_url, reachable_host, resolve_own, show
-from relaylib.net.descriptors import adopt, descriptor, raise_descriptor_limit
+from relaylib.lifecycle import check, handover, systemd
+from relaylib.lifecycle.restart import Restart
+from relaylib.lifecycle.shutdown import shut_down
+from relaylib.lifecycle.signals import Signals
+from relaylib.lifecycle.sockets import open_sockets
+from relaylib.log import Throttle, flush_throttles, setup
+from relaylib.net.address import Address, player_url, show
+from relaylib.net.descriptors import descriptor, occupy_standard_descriptors, raise_descriptor_limit
+from relaylib.net.lookup import reachable_host
 from relaylib.net.loop import Loop
 from relaylib.net.networks import PRIVATE, Network, contains
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
 from relaylib.viewers.server import Server
-
-GRACE = 0.5
-"""Seconds that the farewells may take to leave when the relay ends."""
-
-FAREWELL = "el relay se detiene"
 
 log = structlog.get_logger()
 
@@ -84,18 +82,17 @@ class Relay:
     """The parts, joined; new, or going on where a previous program stopped."""
 
     def __init__(self, config: Config, inherited: handover.State | None) -> None:
-        """Bind or inherit the ports and build everything; `run` does the rest.
+        """Open or inherit the ports and build everything; `run` does the rest.
 
         Raises:
-            SetupError: a port cannot be bound.
+            SetupError: a port cannot be opened.
         """
-        listener, ingest, shared = _sockets(config, inherited)
+        listener, ingest, shared = open_sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
         self._asked = asked = (config.host, config.port, config.ingest_port)
         self._allow = config.allow
-        self._terminals = [fd for fd in range(3) if os.isatty(fd)]
-        self._bug_log = Throttle()
         self.loop = Loop(self._log_bug)
+        self._bug_log = Throttle(self.loop.call_later)
         self.fanout = Fanout(segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
@@ -106,16 +103,14 @@ class Relay:
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
         self._restart = Restart(self.loop, self._export)
-        self._listen_to_signals()
-        if (period := systemd.watchdog_period()) is not None:
-            self.loop.call_every(period, lambda: systemd.notify("WATCHDOG=1"))
-
-    def _log_bug(self, error: Exception) -> None:
-        if (fields := self._bug_log.admit(self.loop.now)) is not None:
-            log.error("bug", exc_info=error, **fields)
+        Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
+        systemd.start_watchdog(self.loop)
 
     def _forward(self, runs: list[Run]) -> None:
         self.fanout.forward(runs, self.loop.now)
+
+    def _log_bug(self, error: Exception) -> None:
+        self._bug_log.log(log.error, "bug", exc_info=error)
 
     def run(self, *, restarted: bool) -> None:
         """Relay until a signal ends it."""
@@ -128,6 +123,8 @@ class Relay:
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self.loop.run()
+        self.loop.close()
+        flush_throttles()
         log.info(
             "stopped",
             accepted=self.server.accepted,
@@ -136,46 +133,10 @@ class Relay:
             rejected=self.ingest.lock.state.rejected,
             overflowed=self.ingest.buffer.drops.total,
         )
-        self.loop.close()
 
     def _guide(self) -> None:
         host = reachable_host(self._control_address[0])
         print(guide(self._control_address, host, self._ingest_address[1], self._allow), flush=True)
-
-    # --- signals
-
-    def _listen_to_signals(self) -> None:
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self.loop.on_signal(signum, self._shut_down)
-        if hasattr(signal, "SIGHUP"):
-            self.loop.on_signal(signal.SIGHUP, self._hang_up)
-            unblock_signals()
-
-    def _shut_down(self) -> None:
-        """End in order: no new clients, a farewell to the present ones; a second signal kills."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self.loop.default_signal(signum)
-        if hasattr(signal, "SIGHUP"):  # a terminal that is closed may send it twice
-            self.loop.on_signal(signal.SIGHUP, lambda: None)
-        self._restart.cancel()
-        log.info("shutting_down", clients=len(self.server.clients))
-        systemd.notify("STOPPING=1")
-        self.server.close(FAREWELL)
-        self.loop.call_later(GRACE, self.loop.stop)
-        self._stop_when_empty()
-
-    def _stop_when_empty(self) -> None:
-        if self.server.clients:
-            self.loop.call_later(0.01, self._stop_when_empty)
-        else:
-            self.loop.stop()
-
-    def _hang_up(self) -> None:
-        """Restart in place; but end if the signal means that our terminal was closed."""
-        if not all(os.isatty(fd) for fd in self._terminals):
-            self._shut_down()
-        else:
-            self._restart.begin()
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -187,37 +148,9 @@ class Relay:
             viewers=self.server.export(),
         )
 
-
-def _sockets(
-    config: Config, inherited: handover.State | None
-) -> tuple[socket.socket, socket.socket, bool]:
-    """Return the listener and the ingest: inherited, opened by systemd, or bound now.
-
-    And whether the ingest is shared with systemd.
-    """
-    if inherited is not None:
-        return adopt(inherited.listener), adopt(inherited.ingest.sockets.stream), False
-    given = systemd.take_listen_sockets()
-    listener, ingest = bind_pair(
-        config.host,
-        config.port,
-        config.ingest_port,
-        listener=given.get(socket.SOCK_STREAM),
-        ingest=given.get(socket.SOCK_DGRAM),
-    )
-    return listener, ingest, socket.SOCK_DGRAM in given
-
-
-def _confirm(config: Config) -> NoReturn:
-    """Say that the configuration is right, and end.
-
-    Raises:
-        SetupError: it is not.
-    """
-    resolve_own(config.host, config.port)
-    with contextlib.suppress(OSError):
-        os.write(1, f"{CHECKED}\n".encode())
-    raise SystemExit(0)
+    def _shut_down(self) -> None:
+        self._restart.cancel()
+        shut_down(self.loop, self.server)
 
 
 def main() -> NoReturn:
@@ -229,7 +162,7 @@ def main() -> NoReturn:
     try:
         inherited = handover.take()
         if config.check and (inherited is None or "--check" in sys.argv):
-            _confirm(config)  # but --check in a file of options must not end a restarted relay
+            check.confirm(config)  # but --check in a file of options must not end a restarted relay
         relay = Relay(config, inherited)
     except SetupError as error:
         print(f"relay.py: {error}", file=sys.stderr)

@@ -1,6 +1,9 @@
 """What every program here asks of argparse: errors of one line, files of options, checked numbers.
 
 Standard library only, because `client.py` and `tools/fake_vlc.py` run without any installation.
+
+argparse has files of options of its own (`fromfile_prefix_chars`); it has forgotten where a word
+came from when it finds something wrong with it.
 """
 
 import argparse
@@ -8,11 +11,12 @@ import contextlib
 import math
 import shlex
 import sys
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and whose @files may have comments."""
+    """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with status 2."""
@@ -20,17 +24,89 @@ class Parser(argparse.ArgumentParser):
             print(f"{self.prog}: {' '.join(message.split())} (--help shows how)", file=sys.stderr)
         raise SystemExit(2)
 
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        """Split a line of an @file into words, as a shell would.
+
+class _Word(NamedTuple):
+    """A word, and where it stands unless that is the command line: "relay.conf, line 3: "."""
+
+    text: str
+    place: str = ""
+
+
+class _WrongError(Exception):
+    """The words cannot be parsed."""
+
+
+class FileParser(Parser):
+    """A parser that puts the words of a file in the place of a word `@file`.
+
+    A file is UTF-8 text. It holds words as a shell would read them, comments, and perhaps the names
+    of further files; a quoted word ends on its line.
+    """
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse the words of the command line and of the files that they name.
 
         Raises:
-            UnicodeError: it is not text; newer Pythons smuggle such bytes in as surrogates.
+            SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
         """
-        arg_line.encode()
         try:
-            return shlex.split(arg_line.removeprefix("\ufeff"), comments=True)
-        except ValueError as error:
-            self.error(f"cannot read {arg_line!r}: {error}")
+            words = list(_expanded([_Word(text) for text in argv], ()))
+        except _WrongError as wrong:
+            super().error(str(wrong))
+        try:
+            return self._parse(words)
+        except _WrongError as wrong:
+            super().error(self._place(words, str(wrong)) + str(wrong))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found; `parse` finds out where."""
+        raise _WrongError(message)
+
+    def _parse(self, words: Sequence[_Word]) -> argparse.Namespace:
+        return self.parse_args([word.text for word in words])
+
+    def _place(self, words: Sequence[_Word], complaint: str) -> str:
+        """Find where the word stands that the complaint is about: the first that leads to it."""
+        for count, word in enumerate(words, 1):
+            try:
+                self._parse(words[:count])
+            except _WrongError as wrong:
+                if str(wrong) == complaint:
+                    return word.place
+        return ""
+
+
+def _expanded(words: Sequence[_Word], including: tuple[str, ...]) -> Iterator[_Word]:
+    for word in words:
+        if word.text.startswith("@"):
+            yield from _expanded(_read(word, including), (*including, word.text))
+        else:
+            yield word
+
+
+def _read(word: _Word, including: tuple[str, ...]) -> list[_Word]:
+    name = word.text[1:]
+    if word.text in including:
+        raise _WrongError(f"{word.place}{name} includes itself")
+    try:
+        with open(name, encoding="utf-8-sig") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise _WrongError(f"{word.place}cannot read {name}: {error.strerror}") from None
+    except ValueError:  # among them: a name with a null byte
+        raise _WrongError(f"{word.place}{name} is not text") from None
+    return [
+        _Word(text, f"{name}, line {number}: ")
+        for number, line in enumerate(lines, 1)
+        for text in _split(line, f"{name}, line {number}: ")
+    ]
+
+
+def _split(line: str, place: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError as error:
+        raise _WrongError(f"{place}cannot read {line!r}: {error}") from None
 
 
 def host(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 
 from relaylib import __version__
-from relaylib.cli import Parser, host, number, port
+from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
 from relaylib.net.networks import ANY, PRIVATE, Network
 from relaylib.viewers.access import Limits
@@ -56,9 +56,9 @@ class Config:
     max_clients_per_ip: int = 64
     """Connections at once from one address: a classroom behind NAT, but not the whole relay."""
     idle_timeout: float = 60.0
-    """Time a connection may take to ask for the stream: a person reading AYUDA, not a squatter."""
+    """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
     coalesce: float | None = None
-    """Longest time a datagram may wait for company; None: the relay finds out by itself."""
+    """Longest time for which datagrams may gather; None: the relay finds out by itself."""
     segmentation: bool = True
     """Use UDP_SEGMENT where the system has it."""
     source_timeout: float = 2.0
@@ -78,25 +78,20 @@ def parse(argv: Sequence[str]) -> Config:
     """Make the configuration from the words of the command line.
 
     Raises:
-        SystemExit: after --help or --version (0), or a wrong option (%(default)g).
+        SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
     """
-    parser = _parser()
-    try:
-        words = vars(parser.parse_args(argv))
-    except (UnicodeError, RecursionError):
-        parser.error("an @file is not text, or includes itself")
+    words = vars(_parser().parse(argv))
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
         words[name] = tuple(chain.from_iterable(words[name] or [default]))
     return Config(**words)
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _parser() -> FileParser:
+    parser = FileParser(
         prog="relay.py",
         description="Relay a live UDP stream to every viewer who asks for it over TCP.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        fromfile_prefix_chars="@",
     )
     _add_addresses(parser)
     _add_access(parser.add_argument_group("who may, and how much"))
@@ -144,7 +139,7 @@ def _add_stream(group: Group) -> None:
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
-        help="longest wait of a datagram for company, to save CPU "
+        help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip

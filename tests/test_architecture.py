@@ -31,6 +31,7 @@ PURE = {"protocol", "media"}
 
 PURE_MODULES = {
     "relaylib.errors",
+    "relaylib.net.address",
     "relaylib.net.networks",
     "relaylib.stream.batch",
     "relaylib.stream.coalescer",

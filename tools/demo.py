@@ -26,7 +26,8 @@ try:
 except ModuleNotFoundError:
     sys.exit("demo.py: needs the Python package structlog: make demo")
 
-from relaylib.net.address import player_url, reachable_host, resolve
+from relaylib.net.address import player_url
+from relaylib.net.lookup import reachable_host, resolve
 from tools.lab.sockets import unused_port
 
 ROOT = Path(__file__).resolve().parent.parent

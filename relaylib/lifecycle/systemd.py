@@ -10,6 +10,7 @@ import os
 import socket
 
 from relaylib.errors import SetupError
+from relaylib.net.loop import Loop
 
 _FIRST_FD = 3
 """SD_LISTEN_FDS_START: inherited sockets are numbered from here."""
@@ -37,6 +38,12 @@ def watchdog_period() -> float | None:
     """Return how often to send "WATCHDOG=1", in seconds: half of what the manager allows."""
     mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return _number("WATCHDOG_USEC") / 2e6 if mine and _number("WATCHDOG_USEC") else None
+
+
+def start_watchdog(loop: Loop) -> None:
+    """Let the manager know, from within the loop, that the loop still turns, if it wants to."""
+    if (period := watchdog_period()) is not None:
+        loop.call_every(period, lambda: notify("WATCHDOG=1"))
 
 
 def take_listen_sockets() -> dict[socket.SocketKind, socket.socket]:

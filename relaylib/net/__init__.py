@@ -1,1 +1,4 @@
-"""Sockets and time: the reactor, TCP connections, addresses, what Linux adds. Start with `loop`."""
+"""Sockets and time: TCP connections, ports to listen on, addresses, what Linux adds.
+
+Start with `loop`, the reactor that everything runs in.
+"""

@@ -1,21 +1,27 @@
-"""Addresses: how they are shown, resolved and bound. IPv4, IPv6 and both on one socket."""
+"""Addresses as values: what one is, and how people write it. Pure."""
 
-import contextlib
-import errno
+import functools
 import ipaddress
-import os
-import socket
-from typing import Any
+from typing import Annotated
 
-from relaylib.errors import SetupError
 
-Address = tuple[Any, ...]
+@functools.lru_cache(4096)
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+Host = Annotated[str, _is_ip]
+"""An IP address, IPv6 perhaps with its zone: fe80::1%eth0."""
+Port = Annotated[int, range(1 << 16).__contains__]
+_Number = Annotated[int, range(1 << 32).__contains__]
+
+Address = tuple[Host, Port] | tuple[Host, Port, _Number, _Number]
 """What `getsockname` returns: (host, port) or (host, port, flow info, scope ID)."""
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted: a second of the worst storm worth surviving."""
-
-_PORT_TRIES = 16
 _MAPPED = "::ffff:"
 
 
@@ -42,132 +48,6 @@ def unmapped(address: Address) -> Address:
     return address
 
 
-def family_of(address: Address) -> socket.AddressFamily:
-    """Tell AF_INET6 from AF_INET."""
-    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-
-
-def is_local(address: Address) -> bool:
-    """Tell whether an address is one of this machine's: only those can be bound."""
-    with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address[0], 0, *address[2:]))
-        except OSError:
-            return False
-    return True
-
-
-def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
-    """Look up a name, for a socket that is bound or connected.
-
-    Raises:
-        SetupError: the name has no address.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise SetupError(f"unknown host: {host}") from None
-    family, _, _, _, address = found[0]
-    return family, address
-
-
-def resolve_own(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
-    """Look up where to listen for connections.
-
-    Raises:
-        SetupError: the name has no address, or one that nobody can connect to.
-    """
-    family, address = resolve(host, port)
-    ip = ipaddress.ip_address(address[0].partition("%")[0])
-    if ip.is_multicast or address[0] == "255.255.255.255":
-        raise SetupError(f"nobody can connect to {host}: it is not one machine's address")
-    return family, address
-
-
-def bind_pair(
-    host: str,
-    port: int,
-    ingest_port: int | None,
-    *,
-    listener: socket.socket | None = None,
-    ingest: socket.socket | None = None,
-) -> tuple[socket.socket, socket.socket]:
-    """Bind the control listener (TCP) and the ingest (UDP), on one port unless told otherwise.
-
-    Port 0 lets the kernel choose a port that is free for both. A socket that somebody else has
-    bound already is used as it is, and the other one goes to its port.
-
-    Raises:
-        SetupError: the host is unknown or not ours, or a port is taken or not allowed.
-    """
-    if ingest is not None:
-        port = ingest.getsockname()[1] if ingest_port is None else port
-        return listener or bind(host, port, socket.SOCK_STREAM), ingest
-    for tries in range(_PORT_TRIES):
-        control = listener or bind(host, port, socket.SOCK_STREAM)
-        chosen = control.getsockname()[1] if ingest_port is None else ingest_port
-        try:
-            return control, bind(host, chosen, socket.SOCK_DGRAM)
-        except SetupError:
-            control.close()
-            if port or listener or ingest_port is not None or tries == _PORT_TRIES - 1:
-                raise
-    raise AssertionError("unreachable")
-
-
-def bind(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    """Bind one non-blocking socket; a TCP one listens.
-
-    Raises:
-        SetupError: as for `bind_pair`.
-    """
-    family, address = resolve_own(host, port)
-    try:
-        with contextlib.ExitStack() as undo:
-            sock = undo.enter_context(socket.socket(family, kind))
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
-            if kind == socket.SOCK_STREAM and os.name == "posix":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-            if kind == socket.SOCK_STREAM:
-                sock.listen(BACKLOG)
-            undo.pop_all()
-    except OSError as error:
-        raise SetupError(_why(error, show(address), kind)) from None
-    return sock
-
-
-def _why(error: OSError, where: str, kind: socket.SocketKind) -> str:
-    protocol = "TCP" if kind == socket.SOCK_STREAM else "UDP"
-    match error.errno:
-        case errno.EADDRINUSE:
-            return (
-                f"{protocol} port is already in use: {where} (another relay? choose another PORT)"
-            )
-        case errno.EACCES:
-            return f"not allowed to use {protocol} {where}: ports below 1024 need root"
-        case errno.EADDRNOTAVAIL:
-            return f"not an address of this machine: {where}"
-        case _:
-            return f"cannot listen on {protocol} {where}: {error.strerror}"
-
-
-def reachable_host(host: str) -> str:
-    """Name the address that a viewer would type for a relay bound to `host`.
-
-    A wildcard has no such address, so the kernel is asked which one it would use to leave this
-    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody, nor
-    does 2001:db8::1 (RFC 3849).
-    """
-    if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
-        return host
-    for nobody in ("192.0.2.1", "2001:db8::1") if ":" in host else ("192.0.2.1",):
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(family_of((nobody, 9)), socket.SOCK_DGRAM) as probe,
-        ):
-            probe.connect((nobody, 9))
-            return str(probe.getsockname()[0])
-    return "127.0.0.1"
+def with_port(address: Address, port: int) -> Address:
+    """Return another port of the same host."""
+    return (address[0], port) if len(address) == 2 else (address[0], port, *address[2:])

@@ -4,14 +4,14 @@ import contextlib
 import errno
 import os
 import socket
-from typing import NewType
+from typing import Annotated, NewType
 
 try:
     import resource
 except ImportError:  # not a Unix system
     resource = None  # type: ignore[assignment]
 
-Descriptor = NewType("Descriptor", int)
+Descriptor = NewType("Descriptor", Annotated[int, range(1 << 31).__contains__])
 """A file descriptor's number, told apart from other numbers: it has to survive a restart."""
 
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
@@ -38,3 +38,15 @@ def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def occupy_standard_descriptors() -> None:
+    """Open what the parent closed of stdin, stdout and stderr on nothing.
+
+    Otherwise the first socket would get the number 2, and the log would be sent to a viewer.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -1,9 +1,9 @@
 """The reactor: one thread, one selector, timers, signals and end-of-turn work.
 
 Hand-written so that the whole life of a datagram can be read in a sitting, and because the relay
-needs three things that general loops do not give: a socket that is looked at again and again while
-a crowd of others is being served (`urgent`), one place where a bug is caught and its socket closed,
-and a turn whose cost can be measured.
+needs three things that general loops do not give: a reader that is called again and again while a
+crowd of sockets is being served (the priority reader), one place where a bug is caught and its
+socket closed, and a turn whose cost can be measured.
 
 A turn: end-of-turn work of the last one, sleep until a socket or the nearest timer is ready,
 dispatch, timers. Handlers never block and bound their own work; what they close is only reaped at
@@ -26,16 +26,14 @@ BugHandler = Callable[[Exception], None]
 class Selectable(Protocol):
     """A socket, or anything else with a descriptor."""
 
-    def fileno(self) -> int:
-        """Return the descriptor."""
+    def fileno(self) -> int: ...
 
-    def close(self) -> None:
-        """Close it."""
+    def close(self) -> None: ...
 
 
 PRIORITY_EVERY = 0.0001
-"""Seconds of other work between two looks at the urgent socket. Counting callbacks would not do:
-the dearest costs a thousand times what the cheapest does, and an attacker chooses which."""
+"""Seconds of other work between two calls of the priority reader. Counting callbacks would not do:
+the slowest takes a thousand times what the quickest takes, and an attacker chooses which."""
 
 _COMPACT_AT = 512
 """Cancelled timers that may wait in the heap before it is rebuilt without them."""
@@ -54,7 +52,7 @@ class Watch:
 
 
 class Timer:
-    """A callback at a time; `cancel` may be called at any moment, also twice or too late."""
+    """A callback and its time; `cancel` may be called at any moment, also twice or too late."""
 
     __slots__ = ("_loop", "callback", "when")
 
@@ -102,6 +100,83 @@ class Loop:
     def time() -> float:
         """The clock itself; `now` is its value when this turn woke up."""
         return time.monotonic()
+
+    # --- turns
+
+    def run(self) -> None:
+        """Turn until `stop` is called."""
+        self._running = True
+        while self._running:
+            self._run_soon()
+            ready = self._selector.select(self._timeout())
+            self.now = self.time()
+            self._priority_at = self.now + PRIORITY_EVERY
+            for key, events in ready:
+                self._dispatch(key.data, events)
+                self.read_priority()
+            self._run_timers()
+
+    def stop(self) -> None:
+        """Let `run` return at the end of this turn."""
+        self._running = False
+
+    def _run_soon(self) -> None:
+        soon, self._soon = self._soon, []
+        for callback in soon:
+            self._call(callback)
+            self.read_priority()
+
+    def _timeout(self) -> float | None:
+        if self._soon or not self._running:
+            return 0
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+            self._cancelled -= 1
+        return max(0.0, self._timers[0].when - self.time()) if self._timers else None
+
+    def _dispatch(self, watch: Watch, events: int) -> None:
+        # An earlier handler of this turn may have unregistered this socket or changed its interest.
+        try:
+            if events & watch.events & selectors.EVENT_WRITE:
+                watch.writable()
+            if events & watch.events & selectors.EVENT_READ:
+                watch.readable()
+        except Exception as error:
+            self._on_bug(error)
+            self._call(partial(watch.broken, error))
+
+    def _run_timers(self) -> None:
+        # Only what was due when the turn woke: a timer that re-arms itself at once cannot starve.
+        due = self.now
+        while self._timers and self._timers[0].when <= due:
+            timer = heapq.heappop(self._timers)
+            callback, timer.callback = timer.callback, None
+            if callback is None:
+                self._cancelled -= 1
+            else:
+                self._call(callback)
+                self.read_priority()
+
+    def read_priority(self) -> None:
+        """Call the priority reader if it is time to; a handler with much to do calls this, too."""
+        if self._priority is not None and self.time() >= self._priority_at:
+            self._call(self._priority)
+            self._priority_at = self.time() + PRIORITY_EVERY
+
+    def _call(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self._on_bug(error)
+
+    def close(self) -> None:
+        """Run what the last turn left, then release the selector and the wakeup sockets."""
+        self._run_soon()
+        if self._wakeup is not None:
+            socket.socket(fileno=signal.set_wakeup_fd(-1)).close()
+            self.unwatch(self._wakeup)
+            self._wakeup.close()
+        self._selector.close()
 
     # --- sockets
 
@@ -151,8 +226,8 @@ class Loop:
         self.unwatch(sock)
         self.call_soon(sock.close)
 
-    def set_priority_reader(self, callback: Callback | None) -> None:
-        """Call this every `PRIORITY_EVERY` seconds of a crowded turn, between two callbacks."""
+    def set_priority_reader(self, callback: Callback) -> None:
+        """Call this every `PRIORITY_EVERY` seconds of a long turn, between two callbacks."""
         self._priority = callback
 
     # --- time
@@ -218,83 +293,3 @@ class Loop:
         assert self._wakeup is not None
         for signum in self._wakeup.recv(64):
             self._signals.get(signum, _nothing)()
-
-    # --- turns
-
-    def run(self) -> None:
-        """Turn until `stop` is called."""
-        self._running = True
-        while self._running:
-            self._turn()
-
-    def stop(self) -> None:
-        """Let `run` return at the end of this turn."""
-        self._running = False
-
-    def _turn(self) -> None:
-        self._run_soon()
-        ready = self._selector.select(self._timeout())
-        self.now = self.time()
-        self._priority_at = self.now + PRIORITY_EVERY
-        for key, events in ready:
-            self._dispatch(key.data, events)
-            self.read_priority()
-        self._run_timers()
-
-    def _dispatch(self, watch: Watch, events: int) -> None:
-        # An earlier handler of this turn may have unregistered this socket or changed its interest.
-        try:
-            if events & watch.events & selectors.EVENT_WRITE:
-                watch.writable()
-            if events & watch.events & selectors.EVENT_READ:
-                watch.readable()
-        except Exception as error:
-            self._on_bug(error)
-            self._call(partial(watch.broken, error))
-
-    def _timeout(self) -> float | None:
-        if self._soon or not self._running:
-            return 0
-        while self._timers and self._timers[0].callback is None:
-            heapq.heappop(self._timers)
-            self._cancelled -= 1
-        return max(0.0, self._timers[0].when - self.time()) if self._timers else None
-
-    def _run_timers(self) -> None:
-        # Only what was due when the turn woke: a timer that re-arms itself at once cannot starve.
-        due = self.now
-        while self._timers and self._timers[0].when <= due:
-            timer = heapq.heappop(self._timers)
-            callback, timer.callback = timer.callback, None
-            if callback is None:
-                self._cancelled -= 1
-            else:
-                self._call(callback)
-                self.read_priority()
-
-    def _run_soon(self) -> None:
-        soon, self._soon = self._soon, []
-        for callback in soon:
-            self._call(callback)
-            self.read_priority()
-
-    def read_priority(self) -> None:
-        """Look at the urgent socket if it is time to; also for a handler with much to do."""
-        if self._priority is not None and self.time() >= self._priority_at:
-            self._call(self._priority)
-            self._priority_at = self.time() + PRIORITY_EVERY
-
-    def _call(self, callback: Callback) -> None:
-        try:
-            callback()
-        except Exception as error:
-            self._on_bug(error)
-
-    def close(self) -> None:
-        """Run what the last turn left, then release the selector and the wakeup sockets."""
-        self._run_soon()
-        if self._wakeup is not None:
-            socket.socket(fileno=signal.set_wakeup_fd(-1)).close()
-            self.unwatch(self._wakeup)
-            self._wakeup.close()
-        self._selector.close()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from relaylib.net import linux
-from relaylib.net.address import Address, family_of
+from relaylib.net.address import Address, with_port
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.lookup import family_of
 from relaylib.stream.port_probe import PortProbe
 
 SEND_BUFFER = 256 << 10
@@ -102,7 +103,7 @@ def open_socket(destination: Address, local: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         linux.allow_fragments(sock)
-        sock.bind((local[0], 0, *local[2:]))
+        sock.bind(with_port(local, 0))
         sock.connect(destination)
     except OSError:
         sock.close()

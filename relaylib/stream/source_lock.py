@@ -13,12 +13,9 @@ only then says `fall_silent`.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
+from relaylib.net.address import Address
 from relaylib.net.networks import Network, contains
-
-Source = tuple[Any, ...]
-"""A sender's address, as `recvfrom` returns it: the host, the port, and for IPv6 two more."""
 
 
 class Verdict(Enum):
@@ -56,7 +53,7 @@ class LockState:
     the monotonic clock, which all processes share. `rejected` counts datagrams.
     """
 
-    active: Source | None = None
+    active: Address | None = None
     silent: bool = False
     last: float = 0.0
     rejected: int = 0
@@ -78,11 +75,11 @@ class SourceLock:
             saved.silent = False
 
     @property
-    def undisputed(self) -> Source | None:
+    def undisputed(self) -> Address | None:
         """The source whose datagrams need no offering: the active one, while it is not silent."""
         return None if self.state.silent else self.state.active
 
-    def offer(self, source: Source, size: int, now: float) -> Verdict:
+    def offer(self, source: Address, size: int, now: float) -> Verdict:
         """Decide about a datagram of `size` bytes, and lock to its source if it may have the lock.
 
         An empty datagram begins nothing and ends no silence; the active source's is let through.
@@ -99,7 +96,7 @@ class SourceLock:
         state.active, state.silent, state.last = source, False, now
         return Verdict.STARTED if first else Verdict.TAKEOVER
 
-    def accepts(self, source: Source, size: int) -> bool:
+    def accepts(self, source: Address, size: int) -> bool:
         """Tell whether `offer` would make a datagram with something in it part of the stream."""
         return size > 0 and (source == self.state.active or (self._free and self._allows(source)))
 
@@ -124,5 +121,5 @@ class SourceLock:
     def _free(self) -> bool:
         return self.state.active is None or self.state.silent
 
-    def _allows(self, source: Source) -> bool:
+    def _allows(self, source: Address) -> bool:
         return contains(self._allowed, source[0])

@@ -8,8 +8,9 @@ import errno
 from collections.abc import Callable
 
 from relaylib.errors import DeclinedError
-from relaylib.net.address import Address, is_local, show, unmapped
+from relaylib.net.address import Address, show, unmapped
 from relaylib.net.descriptors import NO_DESCRIPTOR
+from relaylib.net.lookup import is_local
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState, open_socket

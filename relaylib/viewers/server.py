@@ -17,9 +17,10 @@ import structlog
 from relaylib.config import Config
 from relaylib.errors import DeclinedError, LineTooLongError, PeerError
 from relaylib.log import Throttle
-from relaylib.net.address import Address, is_local, show, unmapped
+from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection, tune
 from relaylib.net.descriptors import NO_DESCRIPTOR
+from relaylib.net.lookup import is_local
 from relaylib.net.loop import Loop
 from relaylib.protocol import commands
 from relaylib.stream.fanout import Fanout
@@ -95,9 +96,9 @@ class Server:
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._leaving = 0
         self._closed = False
-        self._error_log = Throttle()
-        self._declined_log = Throttle()
-        self._accept_log = Throttle()
+        self._error_log = Throttle(loop.call_later)
+        self._declined_log = Throttle(loop.call_later)
+        self._accept_log = Throttle(loop.call_later)
         loop.watch(listener, self._accept, broken=lambda _error: None)
 
     # --- accepting
@@ -137,8 +138,9 @@ class Server:
 
     def _rest(self, error: OSError) -> None:
         """Let the listener rest: it stays readable, and the loop would spin on it."""
-        if (fields := self._accept_log.admit(self._loop.now)) is not None:
-            log.warning("accept_failed", reason=_name(error), detail=error.strerror, **fields)
+        self._accept_log.log(
+            log.warning, "accept_failed", reason=_name(error), detail=error.strerror
+        )
         self._loop.interest(self.listener, read=False)
         self._loop.call_later(REST, self._wake_listener)
 
@@ -225,17 +227,15 @@ class Server:
 
     def _log_declined(self, peer: Address, error: DeclinedError) -> None:
         self.declined[error.kind] += 1
-        if (fields := self._declined_log.admit(self._loop.now)) is not None:
-            log.warning("client_declined", client=show(peer), reason=error.kind, **fields)
+        self._declined_log.log(log.warning, "client_declined", client=show(peer), reason=error.kind)
 
     def _note_error(self, client: Viewer, error: PeerError) -> None:
         """Count what was declined, but no mere mistake; log it unless there was much of that."""
         if isinstance(error, DeclinedError | LineTooLongError):
             self.declined[error.kind] += 1
-        if (fields := self._error_log.admit(self._loop.now)) is not None:
-            event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
-            detail = {"detail": error.detail} if error.detail else {}
-            log.info(event, client=client.name, reason=error.kind, **detail, **fields)
+        event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
+        detail = {"detail": error.detail} if error.detail else {}
+        self._error_log.log(log.info, event, client=client.name, reason=error.kind, **detail)
 
 
 def _is_own(address: Address) -> bool:

@@ -7,13 +7,14 @@ program's commands, and into the way of the stream.
 
 import contextlib
 import socket
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from relaylib.net.connection import Connection
 from relaylib.net.loop import Loop
+from tools.lab.altered import Altered
 from tools.lab.inprocess import tcp_pair, turn_until
 from tools.lab.relay import Relay
 from tools.lab.sockets import source
@@ -87,37 +88,29 @@ def test_a_bug_in_the_wake_of_a_bug_is_survived() -> None:
 # --- the real program, with a bug put in before it starts
 
 FAULTS = {
-    "ESTADO": "viewer.Viewer._EFFECTS[commands.Verb.STATUS] = broken",
-    "stream": "fanout.Fanout._send_run = sometimes",
-}
-PROGRAM = """
-import os, runpy, signal, sys
+    "ESTADO": """
 from relaylib.protocol import commands
-from relaylib.stream import fanout
-from relaylib.viewers import viewer
-
-def broken(*_):
-    raise ZeroDivisionError("on purpose")
-
-send, count = fanout.Fanout._send_run, 0
-
-def sometimes(*words):
+parse = commands.parse
+def parse_with_a_bug(line):
+    return 1 / 0 if line == b"ESTADO" else parse(line)
+commands.parse = parse_with_a_bug
+""",
+    "stream": """
+from relaylib.stream.fanout import Fanout
+forward, count = Fanout.forward, 0
+def forward_with_a_bug(*words):
     global count
     count += 1
-    if count == 3:
-        broken()
-    send(*words)
-
-{fault}
-sys.argv = ["relay.py", *sys.argv[3:]]
-runpy.run_path("relay.py", run_name="__main__")
-"""
+    1 / (count - 3)
+    forward(*words)
+Fanout.forward = forward_with_a_bug
+""",
+}
 
 
-def faulty_relay(fault: str, *options: str) -> Relay:
+def faulty_relay(directory: Path, fault: str, *options: str) -> Relay:
     """Start a relay with a bug."""
-    program = (sys.executable, "-c", PROGRAM.format(fault=FAULTS[fault]))
-    return Relay(*options, prefix=program)
+    return Relay(*options, prefix=Altered(directory, FAULTS[fault]).prefix)
 
 
 def assert_one_traceback(relay: Relay) -> None:
@@ -125,13 +118,13 @@ def assert_one_traceback(relay: Relay) -> None:
     [event] = relay.events("bug")
     assert event["level"] == "error"
     assert event["exception"].startswith("Traceback (most recent call last)")
-    assert event["exception"].endswith("ZeroDivisionError: on purpose")
+    assert event["exception"].endswith("ZeroDivisionError: division by zero")
 
 
-def test_a_command_that_meets_a_bug() -> None:
+def test_a_command_that_meets_a_bug(tmp_path: Path) -> None:
     """Its connection ends and its stream stops; the others go on, and so does the stream."""
     with (
-        faulty_relay("ESTADO") as relay,
+        faulty_relay(tmp_path, "ESTADO") as relay,
         Viewer(relay.port) as victim,
         Viewer(relay.port) as other,
         source(relay.ingest_port) as sender,
@@ -150,10 +143,10 @@ def test_a_command_that_meets_a_bug() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", ["0", "50"])
-def test_a_bug_in_the_way_of_the_stream(milliseconds: str) -> None:
+def test_a_bug_in_the_way_of_the_stream(tmp_path: Path, milliseconds: str) -> None:
     """The datagrams that meet it are lost; those that follow are not, however they are read."""
     options = ("--coalesce", milliseconds, "--source-timeout", "60")
-    with faulty_relay("stream", *options) as relay, Viewer(relay.port) as viewer:
+    with faulty_relay(tmp_path, "stream", *options) as relay, Viewer(relay.port) as viewer:
         viewer.subscribe()
         with source(relay.ingest_port) as sender:
             for number in range(6):

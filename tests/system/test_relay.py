@@ -15,7 +15,7 @@ import pytest
 
 from relay import guide
 from relaylib import __version__
-from relaylib.net.address import reachable_host
+from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import ANY, PRIVATE, Network
 from tools.lab.client import Terminal
 from tools.lab.process import PATIENCE, ROOT, Program, need, need_ipv6, wait_for

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, children, copy_program, hang_up, restart
+from tools.lab.restarts import Audience, Stream, children, hang_up, restart
 from tools.lab.viewer import Viewer
 
 FAREWELL = "ERROR el relay se detiene"
@@ -25,19 +26,31 @@ def test_two_hang_ups_at_once(relay: Relay) -> None:
     assert len(relay.events("reload_started")) == len(relay.events("reloaded")) == 2
 
 
+WAIT = """
+import os, time
+from relaylib.lifecycle import check
+confirm = check.confirm
+def wait(config):
+    open({parsed!r}, "w").close()
+    while not os.path.exists({changed!r}):
+        time.sleep(0.01)
+    time.sleep(0.1)  # for the signal, which was sent before, to be taken
+    confirm(config)
+check.confirm = wait
+"""
+
+
 def test_what_is_tried_may_have_been_changed_since(tmp_path: Path) -> None:
     """A SIGHUP for options that were changed while the former ones are tried has these tried."""
-    prefix = copy_program(tmp_path)
-    program = tmp_path / "relay.py"
-    slow = "open('parsed', 'w').close(), __import__('time').sleep(1), _confirm(config)"
-    program.write_text(program.read_text().replace("_confirm(config)", slow))
-    conf = tmp_path / "relay.conf"
+    conf, parsed, changed = (tmp_path / name for name in ("relay.conf", "parsed", "changed"))
     conf.touch()
-    with Relay(f"@{conf}", prefix=prefix) as relay:
+    program = Altered(tmp_path, WAIT.format(parsed=str(parsed), changed=str(changed)))
+    with Relay(f"@{conf}", prefix=program.prefix) as relay:
         hang_up(relay)
-        wait_for((tmp_path / "parsed").exists, "the options to be read")
+        wait_for(parsed.exists, "the options to be read")
         conf.write_text("--nonsense")
         hang_up(relay)
+        changed.touch()
         assert "--nonsense" in relay.wait_event("reload_failed")["reason"]
         assert not relay.events("reloaded")
 
@@ -60,7 +73,7 @@ def test_a_storm_of_hang_ups(relay: Relay) -> None:
     assert not children(relay)
 
 
-@pytest.mark.parametrize("delay", [step * 0.03 for step in range(12)])
+@pytest.mark.parametrize("delay", [step * 0.06 for step in range(6)])
 def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(relay: Relay, delay: float) -> None:
     """SIGTERM before, during or after the exec ends the relay in order, with a farewell."""
     with Viewer(relay.port) as viewer:

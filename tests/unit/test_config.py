@@ -105,19 +105,45 @@ def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"--coalesce 'x\n", "--coalesce 'x"),
-        (b"\xff\xfe\x00", "not text"),
-        (b"@FILE\n", "includes itself"),
-        (b"--coalesce x\n", "'x'"),
+        (b"\n--coalesce 'x\n", 'FILE, line 2: cannot read "--coalesce \'x": No closing quotation'),
+        (b"# \xff\xfe\x00", "FILE is not text"),
+        (b"\n\n\n@FILE\n", "FILE, line 4: FILE includes itself"),
+        (b"@FILE2\n", "FILE, line 1: cannot read FILE2: No such file"),
+        (b"::\n--coalesce x\n", "FILE, line 2: argument --coalesce: not auto, nor"),
+        (b"--max-clients 5 --coalesce\nx --max-clients 6", "FILE, line 2: argument --coalesce: "),
+        (b"--allow any\n--idle-timeout\n", "FILE, line 2: argument --idle-timeout: expected one"),
+        (b"1 2 3\n--nonsense --allow any", "FILE, line 1: argument HOST: '1' looks like a port"),
+        (b"--allow any\n--nonsense\n\n", "FILE, line 2: unrecognized arguments: --nonsense"),
+        (b"--log-level info\n--log-level loud\n", "FILE, line 2: argument --log-level: invalid"),
     ],
 )
 def test_a_wrong_file_is_one_line(
     tmp_path: Path, content: bytes, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that cannot be read or understood is refused like a wrong word."""
+    """What is wrong in a file is told with the file's name and the line's number."""
     file = tmp_path / "relay.conf"
     file.write_bytes(content.replace(b"FILE", str(file).encode()))
-    assert named in assert_refused([f"@{file}"], capsys)
+    said = assert_refused(["--allow", "private", f"@{file}", "--allow", "any"], capsys)
+    assert said.startswith("relay.py: " + named.replace("FILE", str(file)))
+
+
+def test_a_wrong_word_beside_a_file_is_not_looked_for_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error on the command line names no file."""
+    file = tmp_path / "relay.conf"
+    file.write_text("--max-clients 5\n")
+    said = assert_refused([f"@{file}", "--max-clients", "none"], capsys)
+    assert said.startswith("relay.py: argument --max-clients: not a number")
+
+
+def test_a_file_may_name_another(tmp_path: Path) -> None:
+    """What stands in a file that a file names counts as if it stood there."""
+    (tmp_path / "more.conf").write_text("--coalesce 7\n")
+    file = tmp_path / "relay.conf"
+    file.write_text(f"--coalesce 5\n@{tmp_path}/more.conf\n--idle-timeout 9\n")
+    config = parse([f"@{file}"])
+    assert (config.coalesce, config.idle_timeout) == (0.007, 9.0)
 
 
 @given(

@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import selectors
-import shutil
 import signal
 import socket
 import threading
@@ -16,7 +15,7 @@ from typing import Self
 
 from relaylib.protocol.commands import HELP
 from tools.lab.numbered import Stats, make
-from tools.lab.process import PATIENCE, ROOT, LabError, wait_for
+from tools.lab.process import PATIENCE, LabError, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import source
 from tools.lab.viewer import Viewer
@@ -48,15 +47,6 @@ def descriptors(relay: Relay) -> int:
 def children(relay: Relay) -> str:
     """The process IDs of the relay's children, also of those that nobody has waited for."""
     return Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
-
-
-def copy_program(directory: Path) -> tuple[str, ...]:
-    """Copy the program, to be broken; return the prefix for a `Relay` that runs the copy."""
-    shutil.copy(ROOT / "relay.py", directory)
-    shutil.copytree(
-        ROOT / "relaylib", directory / "relaylib", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    return ("env", "-C", str(directory), "PYTHONDONTWRITEBYTECODE=1")
 
 
 class Work:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Self
 
 from relaylib.errors import SetupError
-from relaylib.net.address import resolve, show
+from relaylib.net.address import show
+from relaylib.net.lookup import resolve
 from tools.replay.program import Interruption, Progress, rate, say
 
 MAX_LAG_NS = 100_000_000

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import NamedTuple, Self
 
 from relaylib.errors import SetupError
-from relaylib.net.address import Address, resolve, show
+from relaylib.net.address import Address, show
+from relaylib.net.lookup import resolve
 from tools.replay.packets import Datagram, Flow
 
 RECEIVE_BUFFER = 8 << 20
@@ -142,7 +143,7 @@ def _ask_for_more(sock: socket.socket) -> None:
 def _join(sock: socket.socket, group: Address, interface: str) -> None:
     """Join a group: an IPv4 one where the interface has this address, else where its scope is."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a player may be there as well
-    if sock.family == socket.AF_INET6:
+    if len(group) == 4:
         member = _packed(group[0]) + struct.pack("@I", group[3])
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
     else:

@@ -1,5 +1,8 @@
 """What travels in a restart: nothing is lost in JSON, and what is not understood is refused."""
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.net.descriptors import Descriptor
 from relaylib.protocol import session
+from relaylib.protocol.lines import Telnet
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Counters, OutputState
@@ -18,9 +22,11 @@ from relaylib.viewers.viewer import ViewerState
 
 FDS = st.integers(0, 1 << 20).map(Descriptor)
 COUNTS = st.integers(0, 1 << 64)
+PORTS, NUMBERS = st.integers(0, 65535), st.integers(0, (1 << 32) - 1)
 ADDRESSES = st.one_of(
-    st.tuples(st.just("192.0.2.1"), st.integers(0, 65535)),
-    st.tuples(st.just("fe80::1"), st.integers(0, 65535), COUNTS, COUNTS),
+    st.tuples(st.ip_addresses(v=4).map(str), PORTS),
+    st.tuples(st.ip_addresses(v=6).map(str), PORTS, NUMBERS, NUMBERS),
+    st.tuples(st.just("fe80::1%eth0"), PORTS, NUMBERS, NUMBERS),
 )
 BYTES = st.binary(max_size=600)
 FLAGS = st.booleans()
@@ -31,8 +37,7 @@ OUTPUTS = st.builds(
 )
 VIEWERS = st.builds(
     ViewerState, FDS, ADDRESSES, st.sampled_from(session.State), BYTES,
-    st.integers(0, 4), BYTES, st.text(),
-    st.none() | OUTPUTS,
+    st.sampled_from(Telnet), BYTES, st.text(), st.none() | OUTPUTS,
 )  # fmt: skip
 INGESTS = st.builds(
     IngestState,
@@ -42,11 +47,16 @@ INGESTS = st.builds(
     COUNTS,
 )
 STATES = st.builds(
-    State, FDS, ASKED, INGESTS, COUNTS, st.dictionaries(st.text(), COUNTS), st.lists(VIEWERS)
+    State,
+    FDS,
+    ASKED,
+    INGESTS,
+    COUNTS,
+    st.dictionaries(st.text(), COUNTS),
+    st.lists(VIEWERS, max_size=3),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
-EMPTY = State(Descriptor(3), ("::", 0, None), SILENCE, 0, {}, [])
 
 
 @given(STATES)
@@ -64,23 +74,107 @@ def test_every_descriptor_survives(state: State) -> None:
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
 
+# --- what is refused
+
+WATCHING = ViewerState(
+    Descriptor(5), ("192.0.2.1", 40000), session.State.STREAMING, b"AYU", Telnet.TEXT, b"OK\n", "",
+    OutputState(Descriptor(6), ("fe80::1%eth0", 5004, 0, 2), False, False, Counters(9, 0, 0)),
+)  # fmt: skip
+FULL = State(Descriptor(3), ("::", 0, None), SILENCE, 7, {"full": 1}, [WATCHING])
+
+
+def damaged(path: str, value: object) -> bytes:
+    """A state that is right but for one value, or, if that is `...`, lacks it."""
+    raw: Any = json.loads(encode(FULL))
+    *parents, last = path.split()
+    place = raw
+    for name in parents:
+        place = place[int(name) if isinstance(place, list) else name]
+    if value is ...:
+        del place[last]
+    else:
+        place[int(last) if isinstance(place, list) else last] = value
+    return json.dumps(raw).encode()
+
+
+VIEWER = "state viewers 0"
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("path", "value"),
     [
-        b"",
-        b"[]",
-        b"{}",
-        b"null",
-        encode(EMPTY)[:-1],
-        encode(EMPTY).replace(b'"silent"', b'"unheard"'),
-        encode(EMPTY).replace(b'"accepted": 0, ', b""),
-        encode(EMPTY).replace(b'{"version": ', b'{"version": 1'),
+        ("state accepted", "7"),
+        ("state accepted", True),
+        ("state accepted", ...),
+        ("state unheard", 1),
+        ("state asked", ["::", 0]),
+        ("state declined full", None),
+        ("state declined", []),
+        ("state listener", -1),
+        ("state listener", 3.0),
+        ("state ingest", None),
+        ("state ingest lock last", "never"),
+        ("state ingest lock silent", 0),
+        ("state ingest sockets standby", -1),
+        ("state ingest lock active", []),
+        ("state ingest lock active", ["192.0.2.1"]),
+        ("state ingest lock active", ["192.0.2.1", 5004, 0]),
+        ("state ingest lock active", {}),
+        ("state viewers", None),
+        (f"{VIEWER} state", "nadando"),
+        (f"{VIEWER} state", "STREAMING"),
+        (f"{VIEWER} telnet", 5),
+        (f"{VIEWER} telnet", "TEXT"),
+        (f"{VIEWER} pending", "\u20ac"),
+        (f"{VIEWER} unsent", [79, 75]),
+        (f"{VIEWER} sock", None),
+        (f"{VIEWER} peer", None),
+        (f"{VIEWER} peer 0", "nowhere"),
+        (f"{VIEWER} peer 0", "192.0.2.256"),
+        (f"{VIEWER} peer 0", ""),
+        (f"{VIEWER} peer 1", 65536),
+        (f"{VIEWER} peer 1", "40000"),
+        (f"{VIEWER} output", []),
+        (f"{VIEWER} output sock", 1 << 31),
+        (f"{VIEWER} output destination 0", "fe80::1::2"),
+        (f"{VIEWER} output destination 2", -1),
+        (f"{VIEWER} output destination 3", 1 << 32),
+        (f"{VIEWER} output destination 3", "eth0"),
+        (f"{VIEWER} output counters offered", ...),
     ],
 )
-def test_what_is_not_understood_is_refused(data: bytes) -> None:
-    """A state cut short, of another shape or of another version is one clear error."""
+def test_every_value_is_checked(path: str, value: object) -> None:
+    """One value that this program does not know, however deep, and the whole state is refused."""
+    assert decode(encode(FULL)) == FULL
+    with pytest.raises(SetupError, match=r"cannot take over from the running relay: ."):
+        decode(damaged(path, value))
+
+
+def test_the_reason_names_the_value_and_its_place() -> None:
+    """Who reads the log learns what did not fit."""
+    with pytest.raises(SetupError, match=r"viewers: state: 'nadando' is not a valid State"):
+        decode(damaged(f"{VIEWER} state", "nadando"))
+    with pytest.raises(SetupError, match=r"viewers: peer: 65536 is out of range"):
+        decode(damaged(f"{VIEWER} peer 1", 65536))
+    with pytest.raises(SetupError, match=r"ViewerState does not fit: \['mood'\]"):
+        decode(damaged(f"{VIEWER} mood", "good"))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff", encode(FULL)[:-1]])
+def test_what_is_no_state_is_refused(data: bytes) -> None:
+    """What is cut short or something else altogether is one clear error."""
     with pytest.raises(SetupError, match=r"cannot take over from the running relay: ."):
         decode(data)
+
+
+@pytest.mark.parametrize("version", [2, 4])
+def test_another_version_is_refused(version: int) -> None:
+    """A state of another version is not even looked at: its fields may mean something else."""
+    reason = f"its state is of version {version}, not 3"
+    with pytest.raises(SetupError, match=reason):
+        decode(damaged("version", version))
+    with pytest.raises(SetupError, match=reason):
+        decode(json.dumps({"listener_fd": 3, "viewers": [], "version": version}).encode())
 
 
 def test_nothing_was_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,15 @@ def test_the_buffer_granted_is_reported() -> None:
         assert sink.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * granted
 
 
+def test_a_larger_buffer_is_left_alone() -> None:
+    """A receive buffer that the manager granted is never made smaller (ReceiveBuffer=)."""
+    with udp_socket() as ingest:
+        ingest.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        granted = ingest.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        linux.grow_receive_buffer(ingest, 10_000)
+        assert ingest.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == granted
+
+
 def test_datagrams_may_be_fragmented_on_their_way() -> None:
     """IPv4 datagrams leave without the don't-fragment flag (IP_MTU_DISCOVER is 10)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -120,8 +120,8 @@ def unexpected_call() -> None:
     raise AssertionError("must not be called")
 
 
-def test_the_urgent_socket_is_looked_at_in_a_crowd(loop: Loop, pairs: Callable[[], Pair]) -> None:
-    """In a turn with many ready sockets the urgent callback runs between dear handlers."""
+def test_the_priority_reader_is_called_in_a_crowd(loop: Loop, pairs: Callable[[], Pair]) -> None:
+    """In a turn with many ready sockets the priority reader is called between slow handlers."""
     calls: list[str] = []
 
     def watch(near: socket.socket) -> None:

@@ -7,19 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relaylib.net.address import Address
 from relaylib.net.networks import ANY, PRIVATE
-from relaylib.stream.source_lock import LockState, Source, SourceLock, Verdict
+from relaylib.stream.source_lock import LockState, SourceLock, Verdict
 
 TIMEOUT = 2.0
-ONE: Source = ("192.0.2.1", 1000)
-OTHER: Source = ("192.0.2.2", 1000)
-NEIGHBOUR: Source = ("192.0.2.1", 1001)
-MAPPED: Source = ("::ffff:192.0.2.1", 1000, 0, 0)
-FOREIGN: Source = ("198.51.100.1", 1000)
+ONE: Address = ("192.0.2.1", 1000)
+OTHER: Address = ("192.0.2.2", 1000)
+NEIGHBOUR: Address = ("192.0.2.1", 1001)
+MAPPED: Address = ("::ffff:192.0.2.1", 1000, 0, 0)
+FOREIGN: Address = ("198.51.100.1", 1000)
 ALLOWED = (ipaddress.ip_network("192.0.2.0/24"),)
 
 
-def lock(active: Source | None = None, *, silent: bool = False) -> SourceLock:
+def lock(active: Address | None = None, *, silent: bool = False) -> SourceLock:
     """Make a lock in this state, last heard at 10 s."""
     made = SourceLock(ALLOWED, TIMEOUT)
     made.restore(LockState(active, silent, 10.0))
@@ -49,7 +50,7 @@ def lock(active: Source | None = None, *, silent: bool = False) -> SourceLock:
     ],
 )
 def test_every_case(
-    active: Source | None, silent: bool, source: Source, size: int, verdict: Verdict
+    active: Address | None, silent: bool, source: Address, size: int, verdict: Verdict
 ) -> None:
     """What a datagram is follows from who is active, who sends it, and whether it is empty."""
     made = lock(active, silent=silent)
@@ -73,7 +74,7 @@ def test_every_case(
     ],
 )
 def test_silence_is_overdue_after_the_timeout(
-    active: Source | None, silent: bool, now: float, overdue: bool
+    active: Address | None, silent: bool, now: float, overdue: bool
 ) -> None:
     """An active source that was last heard `timeout` ago is due to be called silent, once."""
     assert lock(active, silent=silent).overdue(now) is overdue
@@ -103,10 +104,10 @@ EVENTS = st.tuples(st.sampled_from(["datagram", "heard", "checked"]), SOURCES, s
 
 
 @given(st.lists(st.tuples(EVENTS, st.floats(0, 3)), max_size=50))
-def test_streams_are_never_spliced(events: list[tuple[tuple[str, Source, int], float]]) -> None:
+def test_streams_are_never_spliced(events: list[tuple[tuple[str, Address, int], float]]) -> None:
     """In any order of datagrams and looks, sources only change across a silence of `timeout`."""
     made, now, rejected = SourceLock(ALLOWED, TIMEOUT), 0.0, 0
-    accepted: list[tuple[Source, float]] = []
+    accepted: list[tuple[Address, float]] = []
     for (event, source, size), pause in events:
         now += pause
         if event == "checked":

@@ -14,8 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
-from relaylib.net.address import bind_pair
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
 from relaylib.protocol.session import Session, State
 from relaylib.stream.fanout import Fanout

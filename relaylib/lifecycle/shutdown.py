@@ -1,0 +1,32 @@
+"""The end in order: nobody new is let in, everyone is told, and then the loop stops."""
+
+import structlog
+
+from relaylib.lifecycle import systemd
+from relaylib.net.loop import Loop
+from relaylib.viewers.server import Server
+
+FAREWELL = "el relay se detiene"
+
+GRACE = 0.5
+"""Seconds that the last replies may take to leave; who has not read them by then is cut off."""
+
+_LOOK_EVERY = 0.01
+
+log = structlog.get_logger()
+
+
+def shut_down(loop: Loop, server: Server) -> None:
+    """Send everyone a farewell; stop the loop when all have gone, or after `GRACE`."""
+    log.info("shutting_down", clients=len(server.clients))
+    systemd.notify("STOPPING=1")
+    server.close(FAREWELL)
+    loop.call_later(GRACE, loop.stop)
+
+    def stop_when_empty() -> None:
+        if server.clients:
+            loop.call_later(_LOOK_EVERY, stop_when_empty)
+        else:
+            loop.stop()
+
+    stop_when_empty()

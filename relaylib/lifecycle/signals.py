@@ -1,0 +1,55 @@
+"""What signals mean: SIGINT and SIGTERM the end, SIGHUP a restart in place.
+
+SIGHUP has two senses, a service manager's "reload" and the kernel's "your terminal is gone". If
+what was a terminal when the program started is none any more, the second one is meant.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+from relaylib.net.loop import Loop
+
+_END = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """Calls `end` at most once, and `restart` for every SIGHUP that comes before that."""
+
+    def __init__(self, loop: Loop, *, end: Callable[[], None], restart: Callable[[], None]) -> None:
+        self._loop = loop
+        self._end = end
+        self._restart = restart
+        self._terminals = [fd for fd in range(3) if os.isatty(fd)]
+        for signum in _END:
+            loop.on_signal(signum, self._end_once)
+        if hasattr(signal, "SIGHUP"):
+            loop.on_signal(signal.SIGHUP, self._hang_up)
+            unblock()
+
+    def _hang_up(self) -> None:
+        if all(os.isatty(fd) for fd in self._terminals):
+            self._restart()
+        else:
+            self._end_once()
+
+    def _end_once(self) -> None:
+        """End in order. From now on SIGINT and SIGTERM kill, and SIGHUP means nothing.
+
+        A terminal that is closed may send the latter twice.
+        """
+        for signum in _END:
+            self._loop.default_signal(signum)
+        if hasattr(signal, "SIGHUP"):
+            self._loop.on_signal(signal.SIGHUP, lambda: None)
+        self._end()
+
+
+def block() -> None:
+    """Keep signals away: until the next program has its handlers, they would kill it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_END, signal.SIGHUP))
+
+
+def unblock() -> None:
+    """Let in what `block` kept away, in this program or in the previous one."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_END, signal.SIGHUP))

@@ -1,0 +1,57 @@
+"""What the system knows of addresses: which a name has, which are its own, how others reach it."""
+
+import contextlib
+import ipaddress
+import socket
+from typing import cast
+
+from relaylib.errors import SetupError
+from relaylib.net.address import Address, with_port
+
+
+def family_of(address: Address) -> socket.AddressFamily:
+    """Tell AF_INET6 from AF_INET."""
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def is_local(address: Address) -> bool:
+    """Tell whether an address is one of this machine's: only those can be bound."""
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(with_port(address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
+    """Look up a name, for a socket that is bound or connected.
+
+    Raises:
+        SetupError: the name has no address.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SetupError(f"unknown host: {host}") from None
+    family, _, _, _, address = found[0]
+    return family, cast(Address, address)
+
+
+def reachable_host(host: str) -> str:
+    """Name the address that a viewer would type for a relay bound to `host`.
+
+    A wildcard has no such address, so the kernel is asked which one it would use to leave this
+    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody, nor
+    does 2001:db8::1 (RFC 3849).
+    """
+    if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        return host
+    for nobody in ("192.0.2.1", "2001:db8::1") if ":" in host else ("192.0.2.1",):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(family_of((nobody, 9)), socket.SOCK_DGRAM) as probe,
+        ):
+            probe.connect((nobody, 9))
+            return str(probe.getsockname()[0])
+    return "127.0.0.1"

@@ -1,0 +1,30 @@
+"""The relay, altered on purpose: a program of the test's own, which alters a part and starts it.
+
+A restart runs what was started once more, so whoever writes this program anew has made the new
+program that the relay is to become.
+"""
+
+from pathlib import Path
+
+from tools.lab.process import ROOT
+
+_PROGRAM = """\
+import sys
+sys.path.insert(0, {root!r})
+{alteration}
+import relay
+relay.main()
+"""
+
+
+class Altered:
+    """A program in a file; `prefix` makes a `Relay` run it."""
+
+    def __init__(self, directory: Path, alteration: str = "") -> None:
+        self.path = directory / "program.py"
+        self.prefix = ("sh", "-c", f'python=$1; shift 2; exec "$python" {self.path} "$@"', "sh")
+        self.become(alteration)
+
+    def become(self, alteration: str = "") -> None:
+        """Be a program that runs these lines of Python before it starts the relay."""
+        self.path.write_text(_PROGRAM.format(root=str(ROOT), alteration=alteration))
