@@ -1,8 +1,8 @@
-"""The relay under attack: twenty viewers watch a 5 Mb/s stream, somebody tries to spoil it for them.
+"""The relay under attack: twenty viewers watch 5 Mb/s, somebody tries to spoil it for them.
 
-Each test checks, in `attack_relay`, that no viewer lost a datagram or its controls, that the relay met
-no bug, took little memory and ended in order. How late datagrams were is for `tools/attacks.py` to
-measure: a loaded machine would fail such a test for no fault of the relay's.
+Each test checks, in `attack_relay`, that no viewer lost a datagram or its controls, that the relay
+met no bug, took little memory and ended in order. How late datagrams were is for
+`tools/attacks.py` to measure: a loaded machine would fail such a test for no fault of the relay's.
 """
 
 import pytest
