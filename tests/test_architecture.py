@@ -29,6 +29,7 @@ PURE = {"protocol", "media"}
 PURE_MODULES = {
     "relaylib.errors",
     "relaylib.net.networks",
+    "relaylib.net.source_filter",
     "relaylib.stream.batch",
     "relaylib.stream.coalescer",
     "relaylib.stream.source_lock",

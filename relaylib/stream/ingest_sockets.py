@@ -89,6 +89,15 @@ class IngestSockets:
             self.standby = adopt(saved.standby)
             self._bound = self.standby.getsockname()
             linux.set_filter(self.standby, self._program)
+        if not saved.connectable:
+            self.release()
+
+    def close(self) -> None:
+        """Close every socket."""
+        self.release()
+        for sock in (self.stream, self.standby):
+            if sock is not None:
+                sock.close()
 
     def reserve(self) -> None:
         """Have the next standby socket ready, if possible: when it is needed, viewers may have
@@ -97,6 +106,12 @@ class IngestSockets:
         if self._spare is None and self.state.connectable:
             with contextlib.suppress(OSError):
                 self._spare = self._make_standby()
+
+    def release(self) -> None:
+        """Have none ready any more."""
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def connect(self, source: Address) -> None:
         """Give the stream's socket to this source alone and open a standby socket, if possible.

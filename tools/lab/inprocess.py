@@ -1,6 +1,7 @@
 """What tests of single parts share: a loop that is run until something is true, and TCP pairs."""
 
 import contextlib
+import errno
 import selectors
 import socket
 from collections.abc import Callable, Iterator
@@ -59,3 +60,23 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         accepted.setblocking(False)
         peer.settimeout(PATIENCE)
         yield accepted, peer
+
+
+class Exhausted:
+    """Between `begin` and `end` this process has no descriptor for a new socket."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._real = socket.socket
+
+    def begin(self) -> None:
+        """Let every attempt fail."""
+
+        def fail(*_words: object, **_names: object) -> NoReturn:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self._monkeypatch.setattr(socket, "socket", fail)
+
+    def end(self) -> None:
+        """Let sockets be made again."""
+        self._monkeypatch.setattr(socket, "socket", self._real)

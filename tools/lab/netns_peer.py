@@ -64,11 +64,12 @@ class Peer:
             self.connections.pop().close()
         return {}
 
-    def datagram(self, port: int, text: str) -> Answer:
-        """Send a datagram to the relay."""
+    def datagram(self, port: int, text: str, times: int = 1) -> Answer:
+        """Send a datagram to the relay, so many times."""
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.sendto(text.encode(), (self.address[0], port))
+            for _ in range(times):
+                sock.sendto(text.encode(), (self.address[0], port))
         return {}
 
 
