@@ -66,9 +66,10 @@ def test_no_descriptors_left() -> None:
     assert "descriptors" in reasons
 
 
-def test_a_stranger_floods_the_ingest() -> None:
+@pytest.mark.parametrize("name", ["stranger", "uninvited"])
+def test_a_stranger_floods_the_ingest(name: str) -> None:
     """A hundred thousand datagrams a second of another sender are not relayed nor in the way."""
-    outcome = besiege("stranger", SECONDS)
+    outcome = besiege(name, SECONDS)
     [stopped] = [event for event in outcome.log if event["event"] == "stopped"]
     assert outcome.counts["datagrams"] > 10_000
     assert stopped["rejected"] >= 0.9 * outcome.counts["datagrams"]

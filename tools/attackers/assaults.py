@@ -218,7 +218,7 @@ ASSAULTS: dict[str, Assault] = {
     each.__name__: each
     for each in (
         slowloris, storm, resets, commands, nonsense, moving, deaf, endless, crowd,
-        datagrams.stranger, datagrams.garbage,
+        datagrams.stranger, datagrams.uninvited, datagrams.garbage,
     )
 }  # fmt: skip
 

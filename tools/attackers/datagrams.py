@@ -13,12 +13,13 @@ Counts = Counter[str]
 _SOL_UDP, _UDP_SEGMENT = 17, 103
 
 
-def stranger(port: int, seconds: float, rate: int = 100_000) -> Counts:
+def stranger(port: int, seconds: float, rate: int = 100_000, host: str = HOST) -> Counts:
     """Send a stream of one's own to an ingest that belongs to somebody else, at full tilt."""
     counts: Counts = Counter()
     segments, size = 40, 1316
     began = time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
         sock.connect((HOST, port))
         sock.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
         batch = bytes(segments * size)
@@ -29,6 +30,11 @@ def stranger(port: int, seconds: float, rate: int = 100_000) -> Counts:
             with contextlib.suppress(ConnectionRefusedError):
                 counts["datagrams"] += sock.send(batch) // size
     return counts
+
+
+def uninvited(port: int, seconds: float) -> Counts:
+    """Do the same from an address that may not send the stream."""
+    return stranger(port, seconds, host="127.0.0.2")
 
 
 def garbage(port: int, seconds: float, rate: int = 10_000) -> Counts:

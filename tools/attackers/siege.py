@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.attackers.audience import Audience
-from tools.attackers.relay import PATIENCE, BrokenError, Relay
+from tools.attackers.relay import HOST, PATIENCE, BrokenError, Relay
 from tools.attackers.stream import Source
 from tools.benchmarks.machine import ROOT, on_core
 
@@ -37,13 +37,15 @@ def _no_fault() -> contextlib.AbstractContextManager[dict[str, Any]]:
 class Siege:
     """What is tried: `what` in words, the name of an assault, and how the relay is started.
 
-    `fault` is a context whose value are more arguments for `Relay`.
+    `fault` is a context whose value are more arguments for `Relay`; `options` are words of its
+    command line.
     """
 
     what: str
     assault: str
     prefix: tuple[str, ...] = ()
     fault: Fault = _no_fault
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ SIEGES = {
         "64 descriptors, 400 connections twice a second", "crowd", ("prlimit", "--nofile=64")
     ),
     "stranger": Siege("100,000 datagrams/s into the locked ingest", "stranger"),
+    "uninvited": Siege(
+        "100,000 datagrams/s from outside of --allow-source",
+        "uninvited",
+        options=("--allow-source", HOST),
+    ),
     "garbage": Siege("10,000 datagrams/s of every size from ever new ports", "garbage"),
     "full-disk": Siege("the log on a full disk, with a storm", "storm", fault=full_disk),
     "stuck-log": Siege("the log in a pipe nobody reads, with a storm", "storm", fault=stuck_reader),
@@ -170,7 +177,9 @@ def lay(
     with contextlib.ExitStack() as stack:
         extra = stack.enter_context(siege.fault())
         with on_core(core) if core >= 0 else contextlib.nullcontext():
-            relay = stack.enter_context(Relay(*options, prefix=siege.prefix, **extra))
+            relay = stack.enter_context(
+                Relay(*siege.options, *options, prefix=siege.prefix, **extra)
+            )
         audience = stack.enter_context(Audience(relay.port, viewers))
         source = stack.enter_context(Source(relay.port, epoch=0))
         audience.wait_started()
