@@ -55,8 +55,8 @@ class IngestState:
 def _filter(allowed: tuple[Network, ...]) -> bytes:
     try:
         return assemble(allowed)
-    except ValueError as error:
-        log.warning("source_filter_missing", reason=str(error))
+    except ValueError:
+        log.warning("source_filter_missing", reason="too_many_networks")
         return b""
 
 
@@ -79,7 +79,10 @@ class Ingest:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
-        self.sockets = IngestSockets(sock, _filter(config.allow_source), shared=shared)
+        program = _filter(config.allow_source)
+        self.sockets = IngestSockets(sock, program, shared=shared)
+        if program and not self.sockets.filtered:
+            log.warning("source_filter_missing", reason="declined_by_system")
         self._loop = loop
         self._forward = forward
         self._coalescer = Coalescer(config.coalesce)
@@ -253,8 +256,8 @@ class Ingest:
         if self.sockets.state.pending and self.lock.state.active is not None:
             self._lock()
             if not self.sockets.state.pending:
-                log.info("ingest_locked", source=show(self.lock.state.active))
                 self._unlocked = False
+                log.info("ingest_locked", source=show(self.lock.state.active))
 
     def _log_resumed(self) -> None:
         assert self.lock.state.active is not None

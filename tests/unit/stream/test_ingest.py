@@ -22,6 +22,7 @@ from relaylib.stream.source_lock import SourceLock
 from tools.lab.inprocess import Exhausted, turn_until, unexpected
 from tools.lab.sockets import source, udp_socket
 
+LOCAL: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1"),)
 TIMEOUT = Config().source_timeout
 STREAM = [b"%d" % index * 100 for index in range(200)]
 """More than two batches."""
@@ -226,7 +227,7 @@ def test_a_source_that_may_not_send_is_rejected() -> None:
 def test_a_flood_from_outside_the_allow_list_is_dropped_by_the_kernel(locked: bool) -> None:
     """It is not queued, but counted as rejected, not as lost; one of the many is named."""
     with (
-        station("0.0.0.0", allow=(ipaddress.ip_network("127.0.0.1"),)) as here,
+        station("0.0.0.0", allow=LOCAL) as here,
         udp_socket("127.0.0.2") as stranger,
     ):
         active, sent = here.source(), 0
@@ -247,10 +248,23 @@ def test_a_flood_from_outside_the_allow_list_is_dropped_by_the_kernel(locked: bo
         here.rejects_without_loss(sent + 10_000)
 
 
+def test_without_a_filter_the_relay_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has none, or the list is too long for one, the list holds all the same."""
+    monkeypatch.setattr(linux, "set_filter", lambda _sock, _program: False)
+    for allow, reason in ((LOCAL, "declined_by_system"), (2000 * LOCAL, "too_many_networks")):
+        with station("0.0.0.0", allow=allow) as here, udp_socket("127.0.0.2") as stranger:
+            active = here.source()
+            stranger.sendto(b"splice", active.getpeername())
+            here.rejects(1)
+            active.send(b"stream")
+            here.expect(b"stream")
+            assert [each["reason"] for each in here.events("source_filter_missing")] == [reason]
+
+
 @pytest.mark.skipif(not linux.LINUX, reason="only Linux filters")
 def test_an_overflow_behind_a_filter_is_not_taken_for_strangers() -> None:
     """What found the buffer full on an open, filtered socket is lost, and logged as that."""
-    with station(shared=True, allow=(ipaddress.ip_network("127.0.0.1"),)) as here:
+    with station(shared=True, allow=LOCAL) as here:
         active, stream = here.source(), here.ingest.sockets.stream
         active.send(b"stream")
         here.expect(b"stream")
