@@ -33,6 +33,7 @@ PURE_MODULES = {
     "relaylib.errors",
     "relaylib.net.address",
     "relaylib.net.networks",
+    "relaylib.net.source_filter",
     "relaylib.stream.batch",
     "relaylib.stream.coalescer",
     "relaylib.stream.source_lock",

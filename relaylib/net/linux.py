@@ -9,6 +9,7 @@ import contextlib
 import socket
 import struct
 import sys
+from array import array
 
 LINUX = sys.platform == "linux"
 
@@ -17,6 +18,8 @@ _SO_RCVBUFFORCE = 33
 _SO_MEMINFO, _MEMINFO = 55, struct.Struct("9I")
 _DROPS = 8
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_SOCK_FILTER, _SOCK_FPROG = 8, struct.Struct("HP")
 
 
 def can_segment() -> bool:
@@ -78,3 +81,22 @@ def dropped(sock: socket.socket) -> int:
     except (OSError, struct.error):
         return 0
     return drops
+
+
+def set_filter(sock: socket.socket, program: bytes) -> bool:
+    """Drop what this classic BPF program rejects before it is queued; return whether it will be.
+
+    It takes the place of the one before; b"", or what the system cannot do: none. What is queued
+    already stays, and what is dropped shows in `dropped` (SO_ATTACH_FILTER, socket(7)).
+    """
+    if not LINUX:
+        return False
+    code = array("B", program)
+    with contextlib.suppress(OSError):
+        if program:
+            argument = _SOCK_FPROG.pack(len(code) // _SOCK_FILTER, code.buffer_info()[0])
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
+            return True
+    with contextlib.suppress(OSError):  # ENOENT: there was none
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    return False

@@ -17,7 +17,10 @@ import structlog
 
 from relaylib.config import Config
 from relaylib.net.address import Address, show
+from relaylib.net.descriptors import NO_DESCRIPTOR
 from relaylib.net.loop import Loop, Timer
+from relaylib.net.networks import Network
+from relaylib.net.source_filter import assemble
 from relaylib.stream.batch import MAX_DATAGRAMS, Batch, Run
 from relaylib.stream.coalescer import Coalescer
 from relaylib.stream.ingest_sockets import IngestSockets, SocketsState
@@ -29,6 +32,9 @@ STANDBY_PERIOD = 0.1
 
 REJECTED_PERIOD = 60.0
 """Seconds between two log lines about rejected sources."""
+
+RETRY_PERIOD = 1.0
+"""Seconds between two attempts to have the kernel lock the ingest, after one that failed."""
 
 _STANDBY_READS = 256
 """Strangers' datagrams counted in one look; the buffer holds about 60 of an MPEG-TS stream."""
@@ -44,6 +50,14 @@ class IngestState:
     lock: LockState
     overflow: DropCount
     received: int
+
+
+def _filter(allowed: tuple[Network, ...]) -> bytes:
+    try:
+        return assemble(allowed)
+    except ValueError:
+        log.warning("source_filter_missing", reason="too_many_networks")
+        return b""
 
 
 class Ingest:
@@ -65,7 +79,10 @@ class Ingest:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
-        self.sockets = IngestSockets(sock, shared=shared)
+        program = _filter(config.allow_source)
+        self.sockets = IngestSockets(sock, program, shared=shared)
+        if program and not self.sockets.filtered:
+            log.warning("source_filter_missing", reason="declined_by_system")
         self._loop = loop
         self._forward = forward
         self._coalescer = Coalescer(config.coalesce)
@@ -73,9 +90,13 @@ class Ingest:
         self._timer: Timer | None = None
         self._rejected: tuple[Address, Verdict] | None = None
         self._report_at = float("-inf")
+        self._unlocked = False
+        self._sample = False
+        self._crowded = False
         self._watch_stream()
         loop.set_priority_reader(self._read_between)
         loop.call_every(STANDBY_PERIOD, self._look_around)
+        loop.call_every(RETRY_PERIOD, self._retry)
 
     # --- restarting
 
@@ -89,8 +110,12 @@ class Ingest:
         self.lock.restore(saved.lock)
         self.buffer.drops = saved.overflow
         self.received = saved.received
-        if self.lock.state.active is None and self.sockets.standby is not None:
+        if self.sockets.standby is None:
+            return
+        if self.lock.state.active is None:
             self._use_standby()  # the configuration has changed: anybody else may begin
+        else:
+            self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
 
     # --- reading the stream
 
@@ -115,7 +140,11 @@ class Ingest:
         self._batch.clear()
         full = False
         try:
-            full = self._read_comparing(started) if self.sockets.state.compare else self._read()
+            if self.sockets.state.compare:
+                full = self._read_comparing(started)
+            else:
+                full = self._read_sample(started) if self._sample else self._read()
+            self._crowded |= full
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 self._forward(self._batch.finish())
@@ -153,6 +182,16 @@ class Ingest:
             return False
         return True
 
+    def _read_sample(self, now: float) -> bool:
+        """Fill the batch and see whether the kernel lets nobody but the active source in."""
+        self._sample = False
+        before = self.lock.state.rejected
+        full = self._read_comparing(now)
+        if self.lock.state.rejected != before:
+            self.sockets.distrust()
+            self._not_locked("strangers_get_in")
+        return full
+
     def _arrived(self, now: float, count: int) -> None:
         self.received += count
         if self.lock.heard(now) is Verdict.RESUMED:
@@ -189,10 +228,36 @@ class Ingest:
 
     def _locked(self, source: Address) -> None:
         log.info("source_locked", source=show(source))
+        self._unlocked = False
+        self._lock()
+
+    def _lock(self) -> None:
+        """Have the kernel lock the ingest to the active source."""
+        active = self.lock.state.active
+        assert active is not None
+        was_open = self.sockets.open
         try:
-            self.sockets.connect(source)
+            self.sockets.connect(active)
         except OSError as error:
-            log.debug("standby_socket_failed", reason=error.strerror)
+            reason = "no_descriptors" if error.errno in NO_DESCRIPTOR else "no_second_socket"
+            self._not_locked(reason, detail=error.strerror)
+        self._count_drops(was_open=was_open)
+
+    def _not_locked(self, reason: str, **details: str | None) -> None:
+        """Log it, once for each source."""
+        active = self.lock.state.active
+        assert active is not None
+        if not self._unlocked:
+            log.warning("ingest_not_locked", source=show(active), reason=reason, **details)
+        self._unlocked = True
+
+    def _retry(self) -> None:
+        self.sockets.reserve()
+        if self.sockets.state.pending and self.lock.state.active is not None:
+            self._lock()
+            if not self.sockets.state.pending:
+                self._unlocked = False
+                log.info("ingest_locked", source=show(self.lock.state.active))
 
     def _log_resumed(self) -> None:
         assert self.lock.state.active is not None
@@ -203,8 +268,10 @@ class Ingest:
     def _look_around(self) -> None:
         self._check_silence()
         self._read_standby()
+        self._count_drops(was_open=self.sockets.open)
         self._report_rejected()
-        self.buffer.look(self._loop.now)
+        self.buffer.report(self._loop.now)
+        self._sample = True
 
     def _check_silence(self) -> None:
         if self.lock.overdue(self._loop.time()):
@@ -236,6 +303,8 @@ class Ingest:
     def _begin_at_standby(self, source: Address, data: bytes) -> None:
         """Read the stream from the standby socket, on which this datagram of it has come in."""
         self._use_standby()
+        if source == self.lock.state.active:
+            self._not_locked("arrives_at_standby")
         now = self._loop.time()
         self._offer(source, len(data), now)
         self._arrived(now, 1)
@@ -244,8 +313,24 @@ class Ingest:
 
     def _use_standby(self) -> None:
         self.lock.state.rejected += self.sockets.take_standby_drops()
-        self._loop.discard(self.sockets.use_standby())
+        former = self.sockets.use_standby()
+        self._loop.unwatch(former)
         self._watch_stream()
+        former.close()  # at once: a viewer might take its descriptor
+        self.sockets.reserve()
+
+    def _count_drops(self, *, was_open: bool) -> None:
+        """Count what the kernel has dropped of the stream's socket, which was open to everybody.
+
+        Or was not. The kernel has one count for what the filter drops, which is rejected, and for
+        what found the buffer full; but that buffer is then read in full batches.
+        """
+        drops = self.buffer.take()
+        if was_open and self.sockets.filtered and not self._crowded:
+            self.lock.state.rejected += drops
+        else:
+            self.buffer.count(drops)
+        self._crowded = False
 
     def _report_rejected(self) -> None:
         """Log the latest rejected source: at once, then every minute while there are any.

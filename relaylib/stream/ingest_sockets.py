@@ -25,9 +25,16 @@ DRAINING is there because what strangers sent before the socket was connected is
 OPEN is where it stays if two sockets cannot share the port: there is no SO_REUSEPORT, somebody else
 holds the socket, too, or the source sends to another of our addresses (a broadcast, an alias) than
 the one that the kernel chose when it connected the socket, so that two sockets cannot part the
-traffic.
+traffic. If there was no room for a second socket it is `pending`: `connect` may be tried again.
+
+DRAINING is where it stays if the kernel lets strangers in all the same: it `leaks`. Linux 6.1 does
+if the socket of a specific IPv4 address was connected before the second one was bound, and not once
+more after that.
+
+A filter on both sockets (`source_filter`) drops what the configuration allows nobody to send.
 """
 
+import contextlib
 import socket
 from dataclasses import dataclass
 
@@ -45,6 +52,7 @@ class SocketsState:
 
     `connectable`: the stream's socket may be connected. `compare`: what is read from it may be
     anybody's. `standby_drops` is the kernel's count of drops on the standby socket when last asked.
+    `pending`: connecting it failed and is worth another try. `leaks`: it was not enough.
     """
 
     stream: Descriptor
@@ -52,20 +60,27 @@ class SocketsState:
     connectable: bool
     compare: bool = True
     standby_drops: int = 0
+    pending: bool = False
+    leaks: bool = False
 
 
 class IngestSockets:
     """The sockets, and the state they are in; see the drawing. It reads and watches nothing itself.
 
     A `shared` socket is held by somebody else, too, who will want it as it was: never connected.
+    `program` is the filter for both; `filtered` tells whether the system has it.
     """
 
-    def __init__(self, sock: socket.socket, *, shared: bool) -> None:
+    def __init__(self, sock: socket.socket, program: bytes = b"", *, shared: bool) -> None:
         self.stream = sock
         self.standby: socket.socket | None = None
         self._bound = sock.getsockname()  # once connected, it names the address of that route
         connectable = hasattr(socket, "SO_REUSEPORT") and not shared
         self.state = SocketsState(descriptor(sock), None, connectable)
+        self._program = program
+        self.filtered = linux.set_filter(sock, program)
+        self._spare: socket.socket | None = None
+        self.reserve()
 
     def restore(self, saved: SocketsState) -> None:
         """Go on with the standby socket of the previous program, too."""
@@ -73,6 +88,30 @@ class IngestSockets:
         if saved.standby is not None:
             self.standby = adopt(saved.standby)
             self._bound = self.standby.getsockname()
+            linux.set_filter(self.standby, self._program)
+        if not saved.connectable:
+            self.release()
+
+    def close(self) -> None:
+        """Close every socket."""
+        self.release()
+        for sock in (self.stream, self.standby):
+            if sock is not None:
+                sock.close()
+
+    def reserve(self) -> None:
+        """Have the next standby socket ready, if possible: when it is needed, viewers may have
+        taken the last descriptor.
+        """
+        if self._spare is None and self.state.connectable:
+            with contextlib.suppress(OSError):
+                self._spare = self._make_standby()
+
+    def release(self) -> None:
+        """Have none ready any more."""
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def connect(self, source: Address) -> None:
         """Give the stream's socket to this source alone and open a standby socket, if possible.
@@ -81,36 +120,56 @@ class IngestSockets:
         first one only now, after it was bound without: that way the port was ours alone when the
         program started, and later only this user's processes can join (SO_REUSEADDR would let
         anybody in, socket(7)). It is connected before the second one is bound, or both would get a
-        share.
+        share; and again after that, because Linux 6.1 only then knows of a group of sockets that
+        one of them is connected.
 
         Raises:
-            OSError: no descriptor is left, or there is no route back to the source. Nothing has
-                changed then, unless it was the standby socket that could not be bound: the stream's
-                socket stays connected.
+            OSError: no descriptor is left, there is no route back to the source, or the standby
+                socket cannot be bound. It is pending then: until it has been tried again the
+                stream's socket may be connected, and nobody else be heard.
         """
         if not self.state.connectable:
             return
-        if self.standby is not None:  # a takeover while draining: there is one already
+        self.state.pending = True
+        if self.standby is None:
+            self._hold(self.stream, self._part(source))
+        else:  # a takeover while draining: there is one already
             self.stream.connect(source)
-            return
-        standby = socket.socket(self.stream.family, socket.SOCK_DGRAM)
+            self.state.pending = self.state.leaks = False
+
+    def _part(self, source: Address) -> socket.socket:
+        standby, self._spare = self._spare or self._make_standby(), None
         try:
-            self._prepare(standby)
             for each in (self.stream, standby):
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self.stream.connect(source)
             standby.bind(self._bound)
+            self.stream.connect(source)
         except OSError:
             standby.close()
             raise
-        self._hold(self.stream, standby)
+        finally:
+            self.reserve()
+        return standby
+
+    @property
+    def open(self) -> bool:
+        """Whether the stream's socket takes datagrams from everybody, as far as is known."""
+        return self.standby is None
 
     def drained(self) -> None:
         """Note that the stream's queue was seen empty: what comes now is the active source's."""
-        self.state.compare = self.standby is None
+        self.state.compare = self.standby is None or self.state.leaks
+
+    def distrust(self) -> None:
+        """Note that the kernel lets strangers in, though the socket is connected."""
+        self.state.compare = self.state.leaks = True
 
     def use_standby(self) -> socket.socket:
-        """Read the stream from the standby socket from now on; return the former, to be closed."""
+        """Read the stream from the standby socket from now on; return the former.
+
+        It is to be closed; `reserve` then has its descriptor.
+        """
         assert self.standby is not None
         former = self.stream
         self._hold(self.standby, None)
@@ -123,12 +182,19 @@ class IngestSockets:
         before, self.state.standby_drops = self.state.standby_drops, linux.dropped(self.standby)
         return self.state.standby_drops - before
 
-    def _prepare(self, standby: socket.socket) -> None:
-        standby.setblocking(False)
-        standby.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STANDBY_BUFFER)
-        if standby.family == socket.AF_INET6:
-            only = self.stream.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            standby.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+    def _make_standby(self) -> socket.socket:
+        standby = socket.socket(self.stream.family, socket.SOCK_DGRAM)
+        try:
+            standby.setblocking(False)
+            standby.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STANDBY_BUFFER)
+            if standby.family == socket.AF_INET6:
+                only = self.stream.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                standby.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        except OSError:
+            standby.close()
+            raise
+        linux.set_filter(standby, self._program)
+        return standby
 
     def _hold(self, stream: socket.socket, standby: socket.socket | None) -> None:
         """Change the pair; whose datagrams are queued on the stream's socket is not known yet."""

@@ -41,14 +41,25 @@ class ReceiveBuffer:
 
     def use(self, sock: socket.socket) -> None:
         """Grow the buffer of this socket and watch it from now on."""
-        self._count()
+        self.count(self.take())
         self._sock = sock
         self._granted = linux.grow_receive_buffer(sock, RECEIVE_BUFFER)
         self.drops.seen = linux.dropped(sock)
 
-    def look(self, now: float) -> None:
-        """Count what was dropped since the last look, and log it: at once, then now and then."""
-        self._count()
+    def take(self) -> int:
+        """Return how many datagrams the kernel has dropped since it was asked last."""
+        if self._sock is None:
+            return 0
+        before, self.drops.seen = self.drops.seen, linux.dropped(self._sock)
+        return self.drops.seen - before
+
+    def count(self, drops: int) -> None:
+        """Count so many as lost because the buffer was full."""
+        self.drops.total += drops
+        self._unreported += drops
+
+    def report(self, now: float) -> None:
+        """Log what was lost: at once, then now and then."""
         if self._unreported and now >= self._report_at:
             log.warning(
                 "ingest_overflow",
@@ -60,10 +71,3 @@ class ReceiveBuffer:
             )
             self._unreported = 0
             self._report_at = now + REPORT_PERIOD
-
-    def _count(self) -> None:
-        if self._sock is not None:
-            drops = linux.dropped(self._sock)
-            self._unreported += drops - self.drops.seen
-            self.drops.total += drops - self.drops.seen
-            self.drops.seen = drops

@@ -1,10 +1,12 @@
 """What tests of single parts share: a loop that is run until something is true, and TCP pairs."""
 
 import contextlib
+import errno
 import selectors
 import socket
 from collections.abc import Callable, Iterator
 from typing import NoReturn
+from unittest import mock
 
 from relaylib.net.loop import Loop
 from tools.lab.process import PATIENCE, LabError
@@ -61,3 +63,9 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         accepted.setblocking(False)
         peer.settimeout(PATIENCE)
         yield accepted, peer
+
+
+def no_descriptors() -> contextlib.AbstractContextManager[object]:
+    """Inside this context the process has no descriptor for a new socket."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    return mock.patch.object(socket, "socket", side_effect=error)

@@ -77,10 +77,11 @@ class Viewers:
             self.connections.pop().close()
         return {}
 
-    def datagram(self, port: int, text: str) -> Answer:
-        """Send a datagram to the relay."""
+    def datagram(self, port: int, text: str, times: int = 1) -> Answer:
+        """Send a datagram to the relay, so many times."""
         with socket.socket(self.family, socket.SOCK_DGRAM) as sock:
-            sock.sendto(text.encode(), (self.relay[0], port))
+            for _ in range(times):
+                sock.sendto(text.encode(), (self.relay[0], port))
         return {}
 
     def open(self) -> Answer:

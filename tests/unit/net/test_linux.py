@@ -1,5 +1,6 @@
 """What the relay asks of the kernel, tried on real sockets."""
 
+import ipaddress
 import resource
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from relaylib.net import linux
+from relaylib.net.source_filter import assemble
 from tools.lab.process import ROOT, need_ipv6
 from tools.lab.sockets import source, udp_socket
 
@@ -93,3 +95,45 @@ def test_the_descriptor_limit_is_raised() -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)),
     )
     assert done.stdout.split() == [str(hard), str(hard)]
+
+
+@pytest.mark.parametrize(
+    ("bound", "sender", "network", "arrives"),
+    [
+        ("0.0.0.0", "127.0.0.2", "127.0.0.2/32", True),
+        ("0.0.0.0", "127.0.0.2", "127.0.0.4/30", False),
+        ("0.0.0.0", "127.0.0.2", "::/0", False),
+        ("::", "127.0.0.2", "127.0.0.0/30", True),
+        ("::", "127.0.0.2", "127.0.0.3/32", False),
+        ("::", "::1", "::1/128", True),
+        ("::", "::1", "0.0.0.0/0", False),
+        ("::", "::1", "::2/128", False),
+    ],
+)
+def test_senders_are_filtered(bound: str, sender: str, network: str, arrives: bool) -> None:
+    """What is not from the network is dropped, but for a small sample, and counted."""
+    need_ipv6(bound)
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sink, udp_socket(sender) as stranger:
+        if family == socket.AF_INET6:
+            sink.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        linux.grow_receive_buffer(sink, 1 << 20)
+        sink.bind((bound, 0))
+        assert linux.set_filter(sink, assemble((ipaddress.ip_network(network),)))
+        for _ in range(100):
+            stranger.sendto(b"datagram", (sender, sink.getsockname()[1]))
+        got = len(waiting(sink))
+        assert (got == 100) if arrives else (got < 20)
+        assert got + linux.dropped(sink) == 100
+
+
+def test_a_filter_can_be_replaced_and_removed() -> None:
+    """Each takes the place of the one before; none, or one that the kernel declines: none."""
+    nobody, local = assemble(()), assemble((ipaddress.ip_network("127.0.0.0/8"),))
+    with udp_socket() as sink, source(sink.getsockname()[1]) as sender:
+        for program, attached in ((nobody, True), (local, True), (nobody, True), (b"", False),
+                                  (nobody, True), (b"\xff" * 8, False), (b"", False)):  # fmt: skip
+            assert linux.set_filter(sink, program) is attached
+            for _ in range(100):
+                sender.send(b"datagram")
+            assert (len(waiting(sink)) < 20) is (program == nobody)

@@ -1,6 +1,7 @@
 """The ingest on real sockets, in a loop whose clock the test puts forward."""
 
 import contextlib
+import ipaddress
 import socket
 import time
 from collections.abc import Iterator
@@ -11,14 +12,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
+from relaylib.net import linux
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
+from relaylib.net.networks import ANY, Network
 from relaylib.stream.batch import Run
-from relaylib.stream.ingest import REJECTED_PERIOD, STANDBY_PERIOD, Ingest
+from relaylib.stream.ingest import REJECTED_PERIOD, RETRY_PERIOD, STANDBY_PERIOD, Ingest
 from relaylib.stream.source_lock import SourceLock
-from tools.lab.inprocess import turn_until, unexpected
+from tools.lab.inprocess import no_descriptors, turn_until, unexpected
 from tools.lab.sockets import source, udp_socket
 
+LOCAL: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1"),)
 TIMEOUT = Config().source_timeout
 STREAM = [b"%d" % index * 100 for index in range(200)]
 """More than two batches."""
@@ -60,6 +64,12 @@ class Station:
         turn_until(self.loop, lambda: self.ingest.lock.state.rejected >= total, "the rejection")
         assert (self.ingest.lock.state.rejected, self.forwarded) == (total, [])
 
+    def rejects_without_loss(self, total: int) -> None:
+        """Turn until so many have been rejected, none of them for a full buffer."""
+        self.rejects(total)
+        assert self.ingest.buffer.drops.total == 0
+        assert self.events("ingest_overflow") == []
+
     def pass_time(self, seconds: float) -> None:
         """Put the clock forward, and turn once: the ingest finds out what happened meanwhile."""
         self.loop.ahead += seconds
@@ -72,7 +82,9 @@ class Station:
 
 
 @contextlib.contextmanager
-def station(host: str = "127.0.0.1", *, shared: bool = False) -> Iterator[Station]:
+def station(
+    host: str = "127.0.0.1", *, shared: bool = False, allow: tuple[Network, ...] = ANY
+) -> Iterator[Station]:
     """Start an ingest that lets nothing gather; if it is shared, on one socket for everybody."""
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(contextlib.closing(FastClock(unexpected)))
@@ -84,11 +96,10 @@ def station(host: str = "127.0.0.1", *, shared: bool = False) -> Iterator[Statio
 
         sock = udp_socket(host)
         sock.setblocking(False)
-        ingest = Ingest(loop, sock, Config(coalesce=0.0), forward, shared=shared)
+        config = Config(coalesce=0.0, allow_source=allow)
+        ingest = Ingest(loop, sock, config, forward, shared=shared)
         yield Station(loop, ingest, forwarded, logs, stack)
-        ingest.sockets.stream.close()
-        if ingest.sockets.standby is not None:
-            ingest.sockets.standby.close()
+        ingest.sockets.close()
 
 
 @pytest.fixture(params=[False, True], ids=["two sockets", "one socket"])
@@ -211,6 +222,99 @@ def test_a_source_that_may_not_send_is_rejected() -> None:
         assert [each["reason"] for each in here.events("source_rejected")] == ["not_allowed"]
 
 
+@pytest.mark.skipif(not linux.LINUX, reason="only Linux filters")
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_flood_from_outside_the_allow_list_is_dropped_by_the_kernel(locked: bool) -> None:
+    """It is not queued, but counted as rejected, not as lost; one of the many is named."""
+    with (
+        station("0.0.0.0", allow=LOCAL) as here,
+        udp_socket("127.0.0.2") as stranger,
+    ):
+        active, sent = here.source(), 0
+        if locked:
+            active.send(b"stream")
+            here.expect(b"stream")
+        while not here.events("source_rejected"):
+            for _ in range(1000):
+                stranger.sendto(bytes(1316), active.getpeername())
+            sent += 1000
+            here.pass_time(STANDBY_PERIOD)
+        here.rejects(sent)
+        assert here.events("source_rejected")[0]["reason"] == "not_allowed"
+        for _ in range(10_000):  # more than either buffer has room for
+            stranger.sendto(bytes(1316), active.getpeername())
+        active.send(b"goes on")
+        here.expect(b"goes on")
+        here.rejects_without_loss(sent + 10_000)
+
+
+def test_without_a_filter_the_relay_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has none, or the list is too long for one, the list holds all the same."""
+    monkeypatch.setattr(linux, "set_filter", lambda _sock, _program: False)
+    for allow, reason in ((LOCAL, "declined_by_system"), (2000 * LOCAL, "too_many_networks")):
+        with station("0.0.0.0", allow=allow) as here, udp_socket("127.0.0.2") as stranger:
+            active = here.source()
+            stranger.sendto(b"splice", active.getpeername())
+            here.rejects(1)
+            active.send(b"stream")
+            here.expect(b"stream")
+            assert [each["reason"] for each in here.events("source_filter_missing")] == [reason]
+
+
+@pytest.mark.skipif(not linux.LINUX, reason="only Linux filters")
+def test_an_overflow_behind_a_filter_is_not_taken_for_strangers() -> None:
+    """What found the buffer full on an open, filtered socket is lost, and logged as that."""
+    with station(shared=True, allow=LOCAL) as here:
+        active, stream = here.source(), here.ingest.sockets.stream
+        active.send(b"stream")
+        here.expect(b"stream")
+        before = linux.dropped(stream)
+        while linux.dropped(stream) == before:
+            active.send(bytes(1316))
+        lost = linux.dropped(stream)
+        turn_until(here.loop, lambda: here.events("ingest_overflow"), "the report")
+        assert (here.ingest.buffer.drops.total, here.ingest.lock.state.rejected) == (lost, 0)
+
+
+# --- what the kernel does not lock
+
+
+def test_a_lock_that_failed_is_tried_again() -> None:
+    """Without a descriptor the relay compares senders, says so once, and retries until it can."""
+    with station() as here:
+        active, stranger = here.source(), here.source()
+        here.ingest.sockets.release()
+        with no_descriptors():
+            active.send(b"stream")
+            here.expect(b"stream")
+            here.pass_time(RETRY_PERIOD)  # fails again
+        active.send(b"stream")
+        here.expect(b"stream")
+        stranger.send(b"splice")
+        here.rejects(1)
+        [failed] = here.events("ingest_not_locked")
+        assert (failed["reason"], failed["source"]) == ("no_descriptors", name(active))
+        assert failed["log_level"] == "warning"
+        here.pass_time(RETRY_PERIOD)
+        assert [each["source"] for each in here.events("ingest_locked")] == [name(active)]
+        assert not here.ingest.sockets.open
+
+
+def test_strangers_on_the_connected_socket_are_noticed() -> None:
+    """A kernel that lets them in is found out by a sample; from then on senders are compared."""
+    with station() as here:
+        active, stranger = here.source(), here.source()
+        active.send(b"stream")
+        here.expect(b"stream")
+        here.pass_time(STANDBY_PERIOD)
+        here.ingest.sockets.stream.connect(stranger.getsockname())  # as if it were not connected
+        for count in (1, 2, 3):
+            stranger.send(b"splice")
+            here.rejects(count)
+        [found] = here.events("ingest_not_locked")
+        assert (found["reason"], found["source"]) == ("strangers_get_in", name(active))
+
+
 def test_an_empty_datagram_begins_nothing(here: Station) -> None:
     """Who sends nothing is not the active source, nor reported until somebody else is."""
     active, other = here.source(), here.source()
@@ -238,6 +342,9 @@ def test_the_active_source_may_send_to_another_of_our_addresses() -> None:
             stranger.send(b"splice")
         here.rejects(4)
         assert here.events("source_takeover", "ingest_silent") == []
+        assert [each["reason"] for each in here.events("ingest_not_locked")] == [
+            "arrives_at_standby"
+        ]
 
 
 def test_a_forged_icmp_error_stops_nothing() -> None:
@@ -281,3 +388,4 @@ def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> N
         assert successor.lock.state.rejected == 1 + sender
         if successor.sockets.standby is not None:
             successor.sockets.standby.detach()  # the predecessor's, which the station closes
+        successor.sockets.release()

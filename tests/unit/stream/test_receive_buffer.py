@@ -21,6 +21,12 @@ def overflow(sock: socket.socket) -> int:
     return linux.dropped(sock)
 
 
+def look(buffer: ReceiveBuffer, now: float) -> None:
+    """Count and report, as the ingest does now and then."""
+    buffer.count(buffer.take())
+    buffer.report(now)
+
+
 @pytest.mark.parametrize(
     ("granted", "remedy"),
     [
@@ -37,7 +43,7 @@ def test_the_remedy_is_what_is_short(
     with udp_socket() as sock, capture_logs() as logs:
         buffer.use(sock)
         drops = overflow(sock)
-        buffer.look(0.0)
+        look(buffer, 0.0)
     assert logs == [
         {
             "event": "ingest_overflow",
@@ -58,8 +64,8 @@ def test_drops_are_reported_now_and_then() -> None:
         buffer.use(sock)
         for now in (0.0, 1.0, REPORT_PERIOD - 1, REPORT_PERIOD):
             totals.append(overflow(sock))
-            buffer.look(now)
-        buffer.look(3 * REPORT_PERIOD)
+            look(buffer, now)
+        look(buffer, 3 * REPORT_PERIOD)
     first, last = totals[0], totals[-1]
     assert [(event["dropped"], event["total"]) for event in logs] == [
         (first, first),
