@@ -76,6 +76,7 @@ class Relay:
         self.loop = Loop(self._log_bug)
         self.fanout = Fanout(segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
+        self.ingest.on_source = self.fanout.forget_limits
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
         if inherited is not None:
             self.ingest.restore(inherited.ingest)

@@ -50,7 +50,7 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream.
+    datagrams of the stream. `on_source` is called when another source becomes the active one.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Ingest:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
+        self.on_source: Callable[[], None] = lambda: None
         self.sockets = IngestSockets(sock, shared=shared)
         self._loop = loop
         self._forward = forward
@@ -189,6 +190,7 @@ class Ingest:
 
     def _locked(self, source: Address) -> None:
         log.info("source_locked", source=show(source))
+        self.on_source()
         try:
             self.sockets.connect(source)
         except OSError as error:

@@ -23,6 +23,7 @@ class Peer:
     def __init__(self, host: str, port: int) -> None:
         self.address = (host, port)
         self.connections: list[socket.socket] = []
+        self.players: list[socket.socket] = []
 
     def connect(self, count: int, source: str = "") -> Answer:
         """Connect so many times and ask ESTADO; the first line that each connection gets."""
@@ -48,6 +49,17 @@ class Peer:
         replies: Counter[str] = Counter()
         for _ in range(times):
             sock.sendall(f"{text}\n".encode())
+            replies[_line(sock)] += 1
+        return {"replies": replies}
+
+    def sink(self, count: int) -> Answer:
+        """Ask for the stream so many times, on connections made before, at ports never read."""
+        replies: Counter[str] = Counter()
+        for sock in self.connections[:count]:
+            player = socket.socket(sock.family, socket.SOCK_DGRAM)
+            player.bind((sock.getsockname()[0], 0))
+            self.players.append(player)
+            sock.sendall(f"CONECTAR {player.getsockname()[1]}\n".encode())
             replies[_line(sock)] += 1
         return {"replies": replies}
 
