@@ -38,10 +38,10 @@ class Bench:
         player.setblocking(False)
         return player
 
-    def output(self, port: int) -> Output:
-        """Add an output for this port."""
-        destination = ("127.0.0.1", port)
-        sock = self.stack.enter_context(open_socket(destination, LOCAL))
+    def output(self, port: int, host: str = LOCAL[0], sock: socket.socket | None = None) -> Output:
+        """Add an output for this port, with a socket of its own or a given one."""
+        destination = (host, port)
+        sock = self.stack.enter_context(sock or open_socket(destination, LOCAL))
         output = Output(destination, sock, lambda: self.given_up.append(output))
         self.fanout.resume(output)
         return output
