@@ -233,7 +233,7 @@ class Fanout:
             self._send_again(output, error, run, now)
         while self._errors:
             output, missed = self._errors.pop()
-            output.counters.unreachable += missed
+            output.counters.unreachable += missed or 1  # the datagram that the error is about
             if output.port.unreachable(now) if missed else output.port.error(self._turn, now):
                 self._test_port(output)
 

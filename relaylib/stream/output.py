@@ -25,7 +25,8 @@ class Counters:
 
     `offered` came in while it was not paused. Of those `dropped` found its send buffer full, or the
     queue of the link where the kernel says so (or were too large for any packet), and `unreachable`
-    its port closed (or no way there).
+    its port closed (or no way there): those that an ICMP error came for, which may be forged, and
+    those that were not sent because of it.
     """
 
     offered: int = 0

@@ -203,7 +203,7 @@ def test_an_error_of_what_was_sent_before_costs_nothing(bench: Bench) -> None:
         player.setblocking(False)
         bench.send(*PAIR)
         assert received(player) == list(PAIR)
-    assert bench.counters(output) == (3, 0, 0)
+    assert bench.counters(output) == (2, 0, 1)
 
 
 @pytest.mark.parametrize("step", [0.01, 0.05])
@@ -224,7 +224,7 @@ def test_forged_errors_cost_little_and_end_in_no_pause(
         got += len(received(player))
     assert got >= 0.9 * len(bench.offered)
     assert bench.given_up == []
-    assert bench.counters(output)[0] == pytest.approx(got, rel=0.001)
+    assert 0 <= got - bench.counters(output)[0] <= forged
 
 
 def test_a_closed_port_is_found_out_after_forged_errors(bench: Bench) -> None:
