@@ -233,8 +233,15 @@ class Fanout:
             self._send_again(output, error, run, now)
         while self._errors:
             output, missed = self._errors.pop()
-            output.counters.unreachable += missed or 1  # the datagram that the error is about
-            if output.port.unreachable(now) if missed else output.port.error(self._turn, now):
+            port, counters = output.port, output.counters
+            if port.distrusts(now):
+                counters.unreachable += missed
+                continue
+            counters.unreachable += missed or 1  # the datagram that the error is about
+            if missed:
+                port.unreachable(now)
+                self._test_port(output)
+            elif port.error(self._turn, now):
                 self._test_port(output)
 
     def _send_again(self, output: Output, error: OSError, run: Run, now: float) -> None:

@@ -95,10 +95,12 @@ class PortProbe:
 
     # --- while the stream goes on
 
+    def distrusts(self, now: float) -> bool:
+        """Tell whether errors mean nothing at present, since one was forged."""
+        return now < self._distrust_until
+
     def error(self, turn: int, now: float) -> bool:
         """Weigh an error that a send of this turn has met; return whether to begin the test."""
-        if now < self._distrust_until:
-            return False
         if turn != self._turn:
             self._turns = self._turns + 1 if turn == self._turn + 1 else 1
             self._turn = turn
@@ -111,13 +113,10 @@ class PortProbe:
             return False
         return True
 
-    def unreachable(self, now: float) -> bool:
-        """Note that no send leaves at all; return whether to begin the test."""
-        if now < self._distrust_until:  # so many are forged that each send has met one
-            return False
+    def unreachable(self, now: float) -> None:
+        """Begin the test: no send leaves at all."""
         self._note(now)
         self._begin(PROBE_PERIOD, now)
-        return True
 
     def _note(self, now: float) -> None:
         if now - self._error_at > CLOSED_ENDS:
