@@ -23,6 +23,7 @@ SO_NO_CHECK = 11
 """A socket that sends no checksums cannot send segments either: EINVAL, as some devices do."""
 
 SOL_UDP, UDP_GRO = 17, 104
+IP_RECVERR = 11
 
 needs_no_check = pytest.mark.skipif(sys.platform != "linux", reason="needs SO_NO_CHECK")
 
@@ -229,6 +230,17 @@ def test_a_refusal_is_forgotten(segments: Bench, way: str) -> None:
     segments.send(*numbered(10, 1480), after=61 if way == "time" else 0)
     segments.send(*numbered(10, 1480))
     assert received(player) == [b"".join(numbered(10, 1480))] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs IP_RECVERR")
+def test_an_older_programs_output_counts_what_the_link_drops(bench: Bench) -> None:
+    """The kernel is asked to tell of drops for an output that is handed over without that, too."""
+    output, _ = bench.pair()
+    output.sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 0)
+    saved = bench.fanout.export(output)
+    saved.sock = Descriptor(os.dup(saved.sock))
+    restored = bench.stack.enter_context(bench.fanout.restore(saved, lambda: None).sock)
+    assert restored.getsockopt(socket.IPPROTO_IP, IP_RECVERR)
 
 
 def test_a_segment_larger_than_the_mtu_falls_back(segments: Bench) -> None:
