@@ -93,8 +93,9 @@ class Relay:
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
-        self.fanout = Fanout(segmentation=config.segmentation)
+        self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
+        self.ingest.on_source = self.fanout.forget_limits
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
         if inherited is not None:
             self.ingest.restore(inherited.ingest)

@@ -153,6 +153,10 @@ def _prioritise(_logger: WrappedLogger, name: str, text: str) -> str:
 # --- limiting
 
 
+CallLater = Callable[[float, Callable[[], None]], object]
+"""`Loop.call_later`: run a callback once, so many seconds from now."""
+
+
 class Throttle:
     """Lets `limit` events pass in each period of `period` seconds, and counts the others.
 
@@ -165,7 +169,7 @@ class Throttle:
 
     def __init__(
         self,
-        call_later: Callable[[float, Callable[[], None]], object],
+        call_later: CallLater,
         limit: int = 5,
         period: float = 10.0,
     ) -> None:

@@ -20,6 +20,7 @@ _DROPS = 8
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SOCK_FILTER, _SOCK_FPROG = 8, struct.Struct("HP")
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
 
 
 def can_segment() -> bool:
@@ -35,6 +36,27 @@ def can_segment() -> bool:
 def set_segment(sock: socket.socket, size: int) -> None:
     """Cut every later send into datagrams of `size` bytes; 0: do not."""
     sock.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
+
+
+def segments(size: int) -> list[tuple[int, int, bytes]]:
+    """Return the ancillary data with which `sendmsg` cuts this one send, as `set_segment` all."""
+    return [(_SOL_UDP, _UDP_SEGMENT, struct.pack("H", size))]
+
+
+def report_drops(sock: socket.socket) -> None:
+    """Let a send fail with ENOBUFS when the device's queue drops it (IP_RECVERR, ip(7)).
+
+    Otherwise the kernel says that all is well. Some queues drop later, or a part of a send, and
+    never say so: fq_codel, which most systems use; tbf, when the send is larger than its burst.
+    The price: ICMP errors that are otherwise ignored, as when nobody answers ARP, fail a send, too.
+    They are also queued for `MSG_ERRQUEUE`, within the receive buffer; nobody has to read them.
+    """
+    if not LINUX:
+        return
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
 
 
 def allow_fragments(sock: socket.socket) -> None:

@@ -2,7 +2,8 @@
 
 In: `ingest` reads, `source_lock` decides who may send, `ingest_sockets` has the kernel keep others
 away, `receive_buffer` counts what came too fast, `coalescer` says how long datagrams may gather.
-Between: `batch`. Out: `fanout` sends to every `output`, `port_probe` tries those that are closed.
+Between: `batch`. Out: `fanout` sends to every `output`, in the order of a `lane`; `port_probe`
+weighs ICMP errors, and tries the ports that seem closed.
 
 A new kind of destination is another way to make an `Output`, a new way in is another socket for
 `Ingest`. The room knows no viewers: whoever adds an output says whom to call when its port stays

@@ -12,31 +12,49 @@ Python does not have, and which still costs the kernel's work for each datagram.
 Nothing is queued and nothing is sent twice: what the kernel does not take now is dropped and
 counted, because in a live stream late is as good as never.
 
-An output is in one list at a time, by how it is sent to:
+An output is in one lane at a time, by how it is sent to:
 
 - `_segmented`: gets whole runs;
-- `_unsegmented`: gets one datagram a call, since its path took no run (a segment larger than its
-  MTU) or since the system cannot segment;
-- `_closed`: its port is closed, it only gets a probe now and then; see `port_probe`.
+- `_unsegmented`: gets one datagram a call, since the system cannot segment, or since its path has
+  refused such a run (a segment larger than its MTU). Runs of smaller datagrams it gets whole, and
+  after `LIMIT_FORGOTTEN` it is tried anew, so that a few large datagrams cost nobody for long;
+- `_closed`: its port seems to be closed, it only gets a probe now and then; see `port_probe`.
 
-Paused outputs are in none, and cost nothing.
+Paused outputs are in none, and cost nothing. In which order a lane is sent to says `lane`.
+
+A send can fail for what was sent before: an ICMP error waits at the socket, the next send reports
+it and sends nothing, and then it is gone (ip(7)). So what failed is sent again at once, and whoever
+forges such errors costs the viewer nothing.
 """
 
 import contextlib
 import errno
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
+from relaylib.log import CallLater, Throttle
 from relaylib.net import linux
 from relaylib.net.address import show
 from relaylib.net.descriptors import adopt, descriptor
-from relaylib.stream.batch import MAX_BYTES, Run
-from relaylib.stream.output import Output, OutputList, OutputState
+from relaylib.stream.batch import Run
+from relaylib.stream.lane import Lane
+from relaylib.stream.output import NO_LIMIT, Output, OutputState
 from relaylib.stream.port_probe import Port
+
+LIMIT_FORGOTTEN = 60.0
+"""Seconds after which runs of every size are tried again: at most one send more an output."""
 
 _UNSEGMENTABLE = {errno.EMSGSIZE, errno.EINVAL, errno.EIO}
 """What udp(7) answers to a segment that the route, or the device, cannot take."""
+
+_FULL = {errno.EAGAIN, errno.ENOBUFS}
+"""The send buffer, or the link's queue, is full: what was sent is lost."""
+
+_REPEATED = 3
+"""Times that a send is repeated which has met an error: by then it is its own."""
 
 log = structlog.get_logger()
 
@@ -47,20 +65,26 @@ class Fanout:
     Times are the loop's, in seconds.
     """
 
-    def __init__(self, *, segmentation: bool) -> None:
+    def __init__(self, call_later: CallLater, *, segmentation: bool) -> None:
         self.forwarded = 0
         self._segmentation = segmentation and linux.can_segment()
-        self._segmented: OutputList = []
-        self._unsegmented: OutputList = []
-        self._closed: OutputList = []
+        self._segmented: Lane[Output] = Lane()
+        self._unsegmented: Lane[Output] = Lane()
+        self._closed: Lane[Output] = Lane()
         self._segment = 0
-        self._failed: list[tuple[Output, OSError, int]] = []
+        self._forget_limits_at = float("inf")
+        self._turn = 0  # calls of `forward`
+        self._failed: list[tuple[Output, OSError]] = []  # sends of a run
+        self._errors: list[tuple[Output, int]] = []  # that were met, and the datagrams they cost
+        self._limit_log = Throttle(call_later)
+        self._forged_log = Throttle(call_later)
 
     # --- outputs
 
     def resume(self, output: Output) -> None:
         """Send to this output from the next datagram on; also how a new one is added."""
-        if self._takes_runs(output):
+        output.segment_limit = NO_LIMIT
+        if self._segmentation:
             linux.set_segment(output.sock, self._segment)
             self._move(output, self._segmented)
         else:
@@ -88,6 +112,7 @@ class Fanout:
         output.counters = saved.counters
         with contextlib.suppress(OSError):  # a system that cannot segment
             linux.set_segment(output.sock, 0)
+        linux.report_drops(output.sock)  # an older program has not asked for it
         if not saved.paused:
             self.resume(output)
         return output
@@ -105,115 +130,195 @@ class Fanout:
                 output.counters.unreachable += offered
         output.counted_to = self.forwarded
 
-    def _takes_runs(self, output: Output) -> bool:
-        """The one place that decides in which of the first two lists an output belongs."""
-        return self._segmentation and not output.unsegmentable
+    def forget_limits(self) -> None:
+        """Send runs of every size again, whatever was refused: the source may be another one."""
+        self._forget_limits_at = float("inf")
+        if self._segmentation:
+            for output in list(self._unsegmented):
+                self.resume(output)
 
-    def _move(self, output: Output, to: OutputList | None) -> None:
+    def _move(self, output: Output, to: Lane[Output] | None) -> None:
         self.update_counters(output)
         if output.member_of is not None:
             output.member_of.remove(output)
         if to is not None:
-            to.append(output)
+            to.add(output)
         output.member_of = to
 
     # --- sending
 
     def forward(self, runs: list[Run], now: float) -> None:
         """Send the runs, in order, to everyone."""
-        if self._closed:
+        self._turn += 1
+        if self._closed.first:
             self._probe_closed(runs[0], now)
+        if now >= self._forget_limits_at:
+            self.forget_limits()
         for run in runs:
             self.forwarded += run.count
-            if self._segmented:
-                self._send_run(run)
-            if self._unsegmented:
-                self._send_datagrams(run)
-            if self._failed:
+            self._send(run)
+            if self._failed or self._errors:
                 self._handle_failures(run, now)
 
-    def _send_run(self, run: Run) -> None:
+    def _send(self, run: Run) -> None:
+        segmented, unsegmented = self._segmented, self._unsegmented
+        if segmented.first:
+            if self._segment != run.size:
+                self._fit_segment(run)
+            segmented.rotate()
+            self._send_run(segmented.first, run)
+        if unsegmented.first:
+            unsegmented.rotate()
+            self._send_parts(unsegmented.first, run)
+        if segmented.rest:
+            self._send_run(segmented.rest, run)
+        if unsegmented.rest:
+            self._send_parts(unsegmented.rest, run)
+
+    def _send_run(self, outputs: deque[Output], run: Run) -> None:
         """The loop that everything else exists for: one system call an output."""
-        if self._segment != run.size and (run.count > 1 or 0 < self._segment < run.size):
-            self._set_segment(run.size if run.count > 1 else 0)
         view = run.view
-        for output in self._segmented:
+        for output in outputs:
             try:
                 output.send(view)
-            except BlockingIOError:
-                output.counters.dropped += run.count
             except OSError as error:
-                self._failed.append((output, error, run.count))
+                if error.errno in _FULL:
+                    output.counters.dropped += run.count
+                else:
+                    self._failed.append((output, error))
 
-    def _set_segment(self, size: int) -> None:
+    def _fit_segment(self, run: Run) -> None:
         """Change the segment size, on all sockets at once: it changes when the stream does."""
-        self._segment = size
+        if run.count == 1 and not 0 < self._segment < run.size:
+            return  # a datagram that is no larger needs no change
+        self._segment = run.size if run.count > 1 else 0
         for output in self._segmented:
-            linux.set_segment(output.sock, size)
+            linux.set_segment(output.sock, self._segment)
 
-    def _send_datagrams(self, run: Run) -> None:
+    def _send_parts(self, outputs: deque[Output], run: Run) -> None:
+        whole = run.count > 1 and self._segmentation
         datagrams = run.datagrams()
-        for output in self._unsegmented:
-            self._send_each(output, datagrams)
+        for output in outputs:
+            if whole and run.size < output.segment_limit:
+                try:
+                    _send_segments(output, run)
+                except OSError as error:
+                    self._failed.append((output, error))
+            else:
+                self._send_each(output, datagrams)
 
     def _send_each(self, output: Output, datagrams: list[memoryview]) -> None:
+        met_error = False
         for index, datagram in enumerate(datagrams):
             try:
                 output.send(datagram)
-            except BlockingIOError:
-                output.counters.dropped += 1
             except OSError as error:
-                if error.errno != errno.EMSGSIZE:  # too large for any UDP packet of this family
-                    self._failed.append((output, error, len(datagrams) - index))
+                left = self._repeat(output, partial(output.send, datagram), error)
+                if left is None:
+                    met_error = True
+                elif left.errno in _FULL or left.errno == errno.EMSGSIZE:
+                    output.counters.dropped += 1  # the latter: too large for any UDP packet
+                else:
+                    self._errors.append((output, len(datagrams) - index))
                     return
-                output.counters.dropped += 1
+        if met_error:
+            self._errors.append((output, 0))
+
+    # --- failures
 
     def _handle_failures(self, run: Run, now: float) -> None:
         """Deal with sends that failed for a reason of the output's own."""
         while self._failed:
-            output, error, missed = self._failed.pop()
-            output.last_error = str(error.strerror)
-            # An IPv6 source can send what no IPv4 packet holds.
-            too_large = error.errno == errno.EMSGSIZE and run.size > MAX_BYTES
-            if too_large or error.errno == errno.ENOBUFS:
-                output.counters.dropped += missed
-            elif error.errno in _UNSEGMENTABLE and output.member_of is self._segmented:
-                self._stop_segmenting(output, run)
-            else:
-                self._port_closed(output, missed, now)
+            output, error = self._failed.pop()
+            self._send_again(output, error, run, now)
+        while self._errors:
+            output, missed = self._errors.pop()
+            port, counters = output.port, output.counters
+            if port.distrusts(now):
+                counters.unreachable += missed
+                continue
+            counters.unreachable += missed or 1  # the datagram that the error is about
+            if missed:
+                port.unreachable(now)
+                self._test_port(output)
+            elif port.error(self._turn, now):
+                self._test_port(output)
 
-    def _stop_segmenting(self, output: Output, run: Run) -> None:
-        """Move an output whose path does not take runs, and send it this one again."""
-        log.info(
-            "path_unsegmentable",
-            destination=show(output.destination),
-            reason=output.last_error,
-            segment=run.size,
-        )
+    def _send_again(self, output: Output, error: OSError, run: Run, now: float) -> None:
+        """Send a run again; the output is in one of the first two lanes."""
+        segmented = output.member_of is self._segmented
+        send = partial(output.send, run.view) if segmented else partial(_send_segments, output, run)
+        left = self._repeat(output, send, error)
+        segment = self._segment if segmented else run.size
+        if left is None:
+            self._errors.append((output, 0))
+        elif left.errno in _UNSEGMENTABLE and segment:
+            self._limit(output, segment, now)
+            self._send_each(output, run.datagrams())
+        elif left.errno in _FULL or left.errno == errno.EMSGSIZE:
+            output.counters.dropped += run.count  # the latter: an IPv6 source's, too large for IPv4
+        else:
+            self._errors.append((output, run.count))
+
+    @staticmethod
+    def _repeat(output: Output, send: Callable[[], object], error: OSError) -> OSError | None:
+        """Repeat a send that has failed; return what it fails with itself, None: it was sent."""
+        for _ in range(_REPEATED):
+            if error.errno in _FULL:
+                break
+            output.last_error = str(error.strerror)
+            try:
+                send()
+            except OSError as another:
+                error = another
+            else:
+                return None
+        return error
+
+    def _limit(self, output: Output, segment: int, now: float) -> None:
+        """Send an output no more segments of this size, or larger ones, for a while."""
+        if not output.unsegmentable:
+            self._limit_log.log(
+                log.info,
+                "path_unsegmentable",
+                destination=show(output.destination),
+                reason=output.last_error,
+                segment=segment,
+            )
         output.unsegmentable = True
+        output.segment_limit = segment
         linux.set_segment(output.sock, 0)
         self._move(output, self._unsegmented)
-        self._send_each(output, run.datagrams())
+        self._forget_limits_at = min(self._forget_limits_at, now + LIMIT_FORGOTTEN)
 
     # --- closed ports
 
-    def _port_closed(self, output: Output, missed: int, now: float) -> None:
-        """Only probe an output from now on whose port is closed, or to which there is no way."""
-        output.counters.unreachable += missed
+    def _test_port(self, output: Output) -> None:
+        """Only probe an output from now on whose port seems closed, or to which there is no way."""
         if self._segmentation:
             linux.set_segment(output.sock, 0)
         self._move(output, self._closed)
-        self._judge(output, output.port.closed(now))
 
     def _probe_closed(self, run: Run, now: float) -> None:
         datagram = run.view[: run.size]
         for output in [each for each in self._closed if each.port.due <= now]:
-            self._judge(output, output.port.step(output.send, datagram, now))
+            self._judge(output, output.port.step(output.send, datagram, now), now)
 
-    def _judge(self, output: Output, port: Port) -> None:
-        if port is Port.OPEN:
-            self.resume(output)
-            output.counters.unreachable -= 1  # the probe, which was counted with all the others
-        elif port is Port.GIVEN_UP:
-            self.pause(output)
-            output.on_port_closed()
+    def _judge(self, output: Output, port: Port, now: float) -> None:
+        match port:
+            case Port.OPEN:
+                self.resume(output)
+                output.counters.unreachable -= 1  # the probe, which was counted with all the others
+            case Port.FORGED:
+                self.resume(output)
+                self._forged_log.log(
+                    log.warning, "icmp_forged", destination=show(output.destination)
+                )
+            case Port.GIVEN_UP:
+                self.pause(output)
+                output.on_port_closed()
+
+
+def _send_segments(output: Output, run: Run) -> None:
+    """Send a run whole, whatever the socket's own segment size."""
+    output.sock.sendmsg((run.view,), linux.segments(run.size))

@@ -64,7 +64,7 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream.
+    datagrams of the stream. `on_source` is called when another source becomes the active one.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Ingest:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
+        self.on_source: Callable[[], None] = lambda: None
         program = _filter(config.allow_source)
         self.sockets = IngestSockets(sock, program, shared=shared)
         if program and not self.sockets.filtered:
@@ -228,6 +229,7 @@ class Ingest:
 
     def _locked(self, source: Address) -> None:
         log.info("source_locked", source=show(source))
+        self.on_source()
         self._unlocked = False
         self._lock()
 

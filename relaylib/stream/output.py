@@ -3,12 +3,12 @@
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from relaylib.net import linux
 from relaylib.net.address import Address, with_port
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.lookup import family_of
+from relaylib.stream.lane import Lane
 from relaylib.stream.port_probe import PortProbe
 
 SEND_BUFFER = 256 << 10
@@ -24,8 +24,10 @@ pile up in the kernel."""
 class Counters:
     """Datagrams, since the output was added. Current after `Fanout.update_counters`.
 
-    `offered` came in while it was not paused. Of those `dropped` found its send buffer full (or
-    were too large for any packet) and `unreachable` its port closed (or no way there).
+    `offered` came in while it was not paused. Of those `dropped` found its send buffer full, or the
+    queue of the link where the kernel says so (or were too large for any packet), and `unreachable`
+    its port closed (or no way there): those that an ICMP error came for, which may be forged, and
+    those that were not sent because of it.
     """
 
     offered: int = 0
@@ -45,7 +47,10 @@ class Counters:
 
 @dataclass(slots=True)
 class OutputState:
-    """What a restart hands over of an output."""
+    """What a restart hands over of an output.
+
+    Not the size of segments that its path has refused: the next program tries again.
+    """
 
     sock: Descriptor
     destination: Address
@@ -54,21 +59,22 @@ class OutputState:
     counters: Counters = field(default_factory=Counters)
 
 
-OutputList: TypeAlias = list["Output"]
-"""Outputs that are sent to in the same way; see `fanout`."""
+NO_LIMIT = 1 << 16
+"""A segment size that no datagram reaches."""
 
 
 class Output:
     """A destination of the stream and what became of it.
 
     `on_port_closed` is called once it is sent nothing any more, since its port stayed closed.
-    `unsegmentable`: its path takes no runs. `member_of` is the list that it is in, None while
-    paused; `counted_to` is how much of the stream its counters include.
+    `segment_limit` is the smallest size of segments that its path has refused lately, and
+    `unsegmentable` whether it ever has. `member_of` is the lane that it is in, None while paused;
+    `counted_to` is how much of the stream its counters include.
     """
 
     __slots__ = (
         "counted_to", "counters", "destination", "last_error", "member_of", "on_port_closed",
-        "port", "send", "sock", "unsegmentable",
+        "port", "segment_limit", "send", "sock", "unsegmentable",
     )  # fmt: skip
 
     def __init__(
@@ -80,10 +86,17 @@ class Output:
         self.on_port_closed = on_port_closed
         self.counters = Counters()
         self.counted_to = 0
-        self.member_of: OutputList | None = None
+        self.member_of: Lane[Output] | None = None
+        self.segment_limit = NO_LIMIT
         self.unsegmentable = False
         self.port = PortProbe(sock)
         self.last_error = ""
+
+    @property
+    def host(self) -> str:
+        """The address that it shares with others of the same host."""
+        host: str = self.destination[0]
+        return host
 
     @property
     def paused(self) -> bool:
@@ -103,6 +116,7 @@ def open_socket(destination: Address, local: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         linux.allow_fragments(sock)
+        linux.report_drops(sock)
         sock.bind(with_port(local, 0))
         sock.connect(destination)
     except OSError:

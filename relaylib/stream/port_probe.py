@@ -1,24 +1,44 @@
-"""Probing a closed port: is somebody listening there by now?
+"""Is an output's port closed? What its ICMP errors say, and what they are worth.
 
-A player that is not open yet, or not any more, answers each datagram with an ICMP error. Sending it
-the whole stream would cost a send a datagram for nothing. So a closed port gets one datagram every
-`PROBE_PERIOD`, and the whole stream again as soon as one was not answered by an error.
+A player that is not open, or not any more, answers each datagram with an ICMP error. Sending it the
+whole stream would cost a send a datagram for nothing. But anybody can forge such an error, so it
+proves nothing: the stream goes on, and errors are only weighed. Once they look like a closed port
+(`ANSWERED_TURNS` turns in a row, or for `CLOSED_LIMIT`), the port is put to a test of cause and
+effect: a closed port answers what it is sent, and says nothing while it is sent nothing.
 
-A host limits how often it says so (Linux: once a second after the first six), so a probe without
-an answer may still have met a closed port. The stream then comes back too early, which is harmless:
-it costs what a healthy output costs, until the next error. Rejected: waiting until several probes
-went without an answer, because everybody who opens a player would have to wait for them, too.
+So the stream stops, and answers that were still on their way may come in. Then there is quiet: an
+error in it was forged, the stream goes on at once, and errors mean nothing for a while. Without
+one, a datagram is sent, the probe. While probes are answered the port is closed, and gets nothing
+but one every `PROBE_PERIOD`; when one is not answered, the stream is back.
+
+Most hosts limit how often they answer (Linux: once a second after the first six). There a probe
+without an answer may still have met a closed port, and the stream comes back too early, which is
+harmless: it costs what a healthy output costs. But before such an output is given up, its host gets
+a quiet long enough to be allowed an answer again.
+
+Rejected: counting errors alone, since forged ones can be as many as the sends; and comparing what
+the errors quote with what was sent (`MSG_ERRQUEUE`, ip(7)), since every viewer knows the stream.
 """
 
+import errno
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
 
+ANSWERED_TURNS = 8
+"""Turns of the stream in a row, each with an error: more than a host answers that limits them."""
+
 PROBE_PERIOD = 0.250
 """Seconds between probes of a closed port: a player that opens waits this long at most."""
 
-PROBE_ANSWER = 0.025
-"""Seconds that an ICMP error may take to come back: more than any LAN's round trip."""
+PATIENT_PERIOD = 1.250
+"""The same for a host that may have to wait a second before it answers again."""
+
+PROBE_ANSWER = 0.1
+"""Share of the period that an ICMP error may take to come back: 25 ms, more than a LAN needs."""
+
+QUIET = 0.5
+"""Share of the period after which no answer is on its way any more, only forged errors come."""
 
 CLOSED_LIMIT = 60.0
 """Seconds after which nobody is expected to open the player any more."""
@@ -26,63 +46,131 @@ CLOSED_LIMIT = 60.0
 CLOSED_ENDS = 5.0
 """Seconds without an error after which the next one begins a new count of `CLOSED_LIMIT`."""
 
+CONFIRMED = 3
+"""Probes in a row that must have been answered before a port is given up: an error that is forged
+now and then may happen to follow one."""
+
+DISTRUST = 10.0
+"""Seconds for which errors mean nothing, since one was forged. A test costs the viewer a part of
+`PROBE_PERIOD`, so what forged errors cost is a fortieth of the stream."""
+
 _NEVER = float("-inf")
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
 class Port(Enum):
-    """What is known of a port."""
+    """What is known of a port that is put to the test."""
 
     OPEN = auto()
     """A probe was not answered by an error."""
+    FORGED = auto()
+    """There was an error that answered nothing."""
     CLOSED = auto()
-    """It is closed, or the answer to a probe may still come."""
+    """It is closed, or the test goes on."""
     GIVEN_UP = auto()
     """It has been closed for `CLOSED_LIMIT`."""
 
 
 class PortProbe:
-    """One output's port: since when it is closed, and when to take the next step.
+    """One output's port: how its errors weigh, and the test, whose next step is `due` then.
 
-    `due` is that time. All times are the loop's, in seconds. While the source is silent nothing is
-    sent, so no port can answer: that time does not count.
+    All times are the loop's, in seconds. While the source is silent nothing is sent, so no port can
+    answer: that time does not count.
     """
 
-    __slots__ = ("_closed_at", "_closed_since", "_sock", "_waiting", "due")
+    __slots__ = (
+        "_answered", "_distrust_until", "_error_at", "_errors_since", "_period", "_probe_at",
+        "_quiet", "_sock", "_turn", "_turns", "_waiting", "due",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._waiting = False  # for an answer
-        self.due = self._closed_at = self._closed_since = _NEVER
+        self._turn = self._turns = 0  # the last one with an error, and how many in a row
+        self._error_at = self._errors_since = self._distrust_until = _NEVER
+        self._period = PROBE_PERIOD
+        self._waiting = False  # for the answer to a probe
+        self._quiet = False
+        self._answered = 0  # probes in a row
+        self.due = self._probe_at = _NEVER
 
-    def closed(self, now: float) -> Port:
-        """Begin: a send of the stream was answered by an error. The first probe is due at once."""
-        self._waiting = False
-        return self._still_closed(now, due=now)
+    # --- while the stream goes on
+
+    def distrusts(self, now: float) -> bool:
+        """Tell whether errors mean nothing at present, since one was forged."""
+        return now < self._distrust_until
+
+    def error(self, turn: int, now: float) -> bool:
+        """Weigh an error that a send of this turn has met; return whether to begin the test."""
+        if turn != self._turn:
+            self._turns = self._turns + 1 if turn == self._turn + 1 else 1
+            self._turn = turn
+        self._note(now)
+        if self._turns >= ANSWERED_TURNS:
+            self._begin(PROBE_PERIOD, now)
+        elif now - self._errors_since >= CLOSED_LIMIT:
+            self._begin(PATIENT_PERIOD, now)
+        else:
+            return False
+        return True
+
+    def unreachable(self, now: float) -> None:
+        """Begin the test: no send leaves at all."""
+        self._note(now)
+        self._begin(PROBE_PERIOD, now)
+
+    def _note(self, now: float) -> None:
+        if now - self._error_at > CLOSED_ENDS:
+            self._errors_since = now
+        self._error_at = now
+
+    # --- the test
+
+    def _begin(self, period: float, now: float) -> None:
+        self._period = period
+        self._turns = self._answered = 0
+        self._wait(now, period)
+
+    def _wait(self, now: float, until_probe: float) -> None:
+        self._waiting = self._quiet = False
+        self._probe_at = now + until_probe
+        self.due = now + self._period * QUIET
 
     def step(self, send: Callable[[memoryview], int], datagram: memoryview, now: float) -> Port:
-        """Judge the probe that is out, or send one; a step is to be taken when it is `due`."""
+        """Look for errors, or send a probe; a step is to be taken when it is `due`."""
+        error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._waiting:
-            self._waiting = False
-            if not self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                return Port.OPEN
-            return self._still_closed(now, due=now + PROBE_PERIOD - PROBE_ANSWER)
-        try:
-            send(datagram)
-        except BlockingIOError:
-            self.due = now + PROBE_ANSWER
-        except OSError:  # the answer to an older probe, or no way there at all
-            return self._still_closed(now, due=now + PROBE_PERIOD)
-        else:
-            self._waiting = True
-            self.due = now + PROBE_ANSWER
+            return self._still_closed(now) if error else self._open()
+        if error and self._quiet:
+            self._distrust_until = now + DISTRUST
+            self._error_at = _NEVER
+            return Port.FORGED
+        if self._quiet:
+            return self._probe(send, datagram, now)
+        self._quiet = True  # from now on: what has come until now may be an answer
+        self.due = self._probe_at
         return Port.CLOSED
 
-    def _still_closed(self, now: float, due: float) -> Port:
-        self.due = due
-        if now - self._closed_at > CLOSED_ENDS:
-            self._closed_since = now
-        self._closed_at = now
-        if now - self._closed_since < CLOSED_LIMIT:
-            return Port.CLOSED
-        self._closed_at = _NEVER
-        return Port.GIVEN_UP
+    def _probe(self, send: Callable[[memoryview], int], datagram: memoryview, now: float) -> Port:
+        try:
+            send(datagram)
+        except OSError as error:
+            if error.errno not in _FULL:  # no way there at all
+                return self._still_closed(now)
+        else:
+            self._waiting = True
+        self.due = now + self._period * PROBE_ANSWER
+        return Port.CLOSED
+
+    def _still_closed(self, now: float) -> Port:
+        self._note(now)
+        self._answered += 1
+        if self._answered >= CONFIRMED and now - self._errors_since >= CLOSED_LIMIT:
+            self._error_at = _NEVER
+            return Port.GIVEN_UP
+        self._wait(now, self._period * (1 - PROBE_ANSWER))
+        return Port.CLOSED
+
+    def _open(self) -> Port:
+        if self._period == PATIENT_PERIOD:
+            self._error_at = _NEVER
+        return Port.OPEN

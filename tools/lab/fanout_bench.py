@@ -22,6 +22,11 @@ def runs_of(datagrams: Iterable[bytes]) -> list[Run]:
     return batch.finish()
 
 
+def make_fanout(*, segmentation: bool) -> Fanout:
+    """A fan-out without a loop: nothing that it would log later is logged."""
+    return Fanout(lambda _delay, _callback: None, segmentation=segmentation)
+
+
 @dataclass
 class Bench:
     """A fan-out, its players, what they were offered, and the outputs whose port stayed closed."""
@@ -38,10 +43,10 @@ class Bench:
         player.setblocking(False)
         return player
 
-    def output(self, port: int) -> Output:
-        """Add an output for this port."""
-        destination = ("127.0.0.1", port)
-        sock = self.stack.enter_context(open_socket(destination, LOCAL))
+    def output(self, port: int, host: str = LOCAL[0], sock: socket.socket | None = None) -> Output:
+        """Add an output for this port, with a socket of its own or a given one."""
+        destination = (host, port)
+        sock = self.stack.enter_context(sock or open_socket(destination, LOCAL))
         output = Output(destination, sock, lambda: self.given_up.append(output))
         self.fanout.resume(output)
         return output

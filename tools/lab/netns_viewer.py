@@ -31,6 +31,7 @@ class Viewers:
         self.relay = (host, port)
         self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.connections: list[socket.socket] = []
+        self.unread: list[socket.socket] = []
         self.player: tuple[Any, ...] = ()
         self.stats_so_far = Stats()
         self.selector = selectors.DefaultSelector()
@@ -63,6 +64,17 @@ class Viewers:
         replies: Counter[str] = Counter()
         for _ in range(times):
             sock.sendall(f"{text}\n".encode())
+            replies[read_line(sock)] += 1
+        return {"replies": replies}
+
+    def sink(self, count: int) -> Answer:
+        """Ask for the stream so many times, on connections made before, at ports never read."""
+        replies: Counter[str] = Counter()
+        for sock in self.connections[:count]:
+            port = socket.socket(self.family, socket.SOCK_DGRAM)
+            port.bind((sock.getsockname()[0], 0))
+            self.unread.append(port)
+            sock.sendall(f"CONECTAR {port.getsockname()[1]}\n".encode())
             replies[read_line(sock)] += 1
         return {"replies": replies}
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from relaylib.net import linux
-from relaylib.stream.fanout import Fanout
+from relaylib.net.descriptors import Descriptor
 from relaylib.stream.output import Output
-from tools.lab.fanout_bench import Bench, numbered, received
+from tools.lab.fanout_bench import Bench, make_fanout, numbered, received
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 SO_NO_CHECK = 11
 """A socket that sends no checksums cannot send segments either: EINVAL, as some devices do."""
 
+SOL_UDP, UDP_GRO = 17, 104
+IP_RECVERR = 11
+
+needs_no_check = pytest.mark.skipif(sys.platform != "linux", reason="needs SO_NO_CHECK")
+
 
 @pytest.fixture(params=[True, False], ids=["segments", "plain"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A bench on each of the two paths."""
     with contextlib.ExitStack() as stack:
-        yield Bench(Fanout(segmentation=request.param), stack)
+        yield Bench(make_fanout(segmentation=request.param), stack)
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def segments() -> Iterator[Bench]:
     if not linux.can_segment():
         pytest.skip("needs UDP_SEGMENT")
     with contextlib.ExitStack() as stack:
-        yield Bench(Fanout(segmentation=True), stack)
+        yield Bench(make_fanout(segmentation=True), stack)
 
 
 # --- everyone gets everything
@@ -112,7 +117,7 @@ def test_a_full_send_buffer_drops_for_that_one_alone(segments: Bench, error: int
 def test_a_full_send_buffer_drops_datagram_by_datagram_on_plain_sends() -> None:
     """Without segments each datagram is tried, and each that does not fit is counted."""
     with contextlib.ExitStack() as stack:
-        bench = Bench(Fanout(segmentation=False), stack)
+        bench = Bench(make_fanout(segmentation=False), stack)
         output, _ = bench.pair()
         output.send = blocked = Blocked()
         bench.send(*numbered(20))
@@ -120,29 +125,125 @@ def test_a_full_send_buffer_drops_datagram_by_datagram_on_plain_sends() -> None:
         assert bench.counters(output) == (0, 20, 0)
 
 
+class Link:
+    """A link that takes so many sends of a turn, whoever they are for; its queue drops the rest."""
+
+    def __init__(self, room: int) -> None:
+        self.room = self.left = room
+
+    def attach(self, output: Output) -> None:
+        """Let an output send through here, to nowhere."""
+
+        def through(data: "ReadableBuffer", _flags: int = 0) -> int:
+            if not self.left:
+                raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+            self.left -= 1
+            return memoryview(data).nbytes
+
+        output.send = through
+
+
+def test_no_host_starves_another_on_a_full_link(bench: Bench) -> None:
+    """However many outputs a host had first, another's gets all of it; they share what is left."""
+    link = Link(11)
+    greedy = [bench.output(bench.player().getsockname()[1]) for _ in range(64)]
+    late = bench.output(bench.player().getsockname()[1], host="127.0.0.2")
+    for output in (*greedy, late):
+        link.attach(output)
+    for _ in range(630):
+        link.left = link.room
+        bench.send(b"x" * 1316)
+    assert bench.counters(late) == (630, 0, 0)
+    sent = sorted(bench.counters(output)[0] for output in greedy)
+    assert sent[-1] == 630  # the first one of the host
+    assert sent[0] >= sent[-2] - 1 >= 80
+    assert sum(sent) == 630 * 10
+
+
 # --- one whose path takes no segments
 
 
-def refuse_segments(output: Output) -> None:
-    """Let the kernel refuse this socket's segments from now on."""
-    output.sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+def refuse_segments(output: Output, *, refuse: bool = True) -> None:
+    """Let the kernel refuse this socket's segments from now on, or take them."""
+    output.sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, refuse)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs SO_NO_CHECK")
+def receive_runs(player: socket.socket) -> None:
+    """Let a player receive runs as they were sent: whole, if they were."""
+    player.setsockopt(SOL_UDP, UDP_GRO, 1)
+
+
+def refuse_large(bench: Bench) -> tuple[Output, socket.socket]:
+    """Return a pair whose path has refused a run of 1480s, and takes every run from now on."""
+    output, player = bench.pair()
+    refuse_segments(output)
+    bench.send(*numbered(20, 1480))
+    assert received(player) == numbered(20, 1480)
+    refuse_segments(output, refuse=False)
+    receive_runs(player)
+    return output, player
+
+
+@needs_no_check
 def test_a_path_without_segments_falls_back_and_loses_nothing(segments: Bench) -> None:
     """EINVAL puts that one on plain sends, this run included; the others keep their batches."""
     (plain, plain_player), (well, player) = segments.pair(), segments.pair()
     refuse_segments(plain)
     segments.send(*numbered(20), b"tail")
     segments.send(*numbered(20))
+    segments.send(*numbered(20, 400))
     assert (plain.unsegmentable, well.unsegmentable) == (True, False)
     for output, sock in ((plain, plain_player), (well, player)):
         assert received(sock) == segments.offered
-        assert segments.counters(output) == (41, 0, 0)
+        assert segments.counters(output) == (61, 0, 0)
+
+
+@needs_no_check
+def test_a_few_large_datagrams_cost_the_others_no_batches(segments: Bench) -> None:
+    """Only runs as large as the one that was refused are sent one by one."""
+    output, player = refuse_large(segments)
+    for _ in range(2):
+        segments.send(*numbered(10))
+        assert received(player) == [b"".join(numbered(10))]
+        segments.send(*numbered(10, 1480))
+        assert received(player) == numbered(10, 1480)
+    assert segments.counters(output) == (60, 0, 0)
+
+
+@needs_no_check
+@pytest.mark.parametrize("way", ["time", "source", "pause", "restart"])
+def test_a_refusal_is_forgotten(segments: Bench, way: str) -> None:
+    """After a minute, with another source, a pause or a restart, runs of that size are tried."""
+    output, player = refuse_large(segments)
+    if way == "source":
+        segments.fanout.forget_limits()
+    elif way == "pause":
+        segments.fanout.pause(output)
+        segments.fanout.resume(output)
+    elif way == "restart":
+        saved = segments.fanout.export(output)
+        saved.sock = Descriptor(os.dup(saved.sock))
+        successor = make_fanout(segmentation=True)
+        segments.stack.enter_context(successor.restore(saved, lambda: None).sock)
+        segments.fanout = successor
+    segments.send(*numbered(10, 1480), after=61 if way == "time" else 0)
+    segments.send(*numbered(10, 1480))
+    assert received(player) == [b"".join(numbered(10, 1480))] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs IP_RECVERR")
+def test_an_older_programs_output_counts_what_the_link_drops(bench: Bench) -> None:
+    """The kernel is asked to tell of drops for an output that is handed over without that, too."""
+    output, _ = bench.pair()
+    output.sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 0)
+    saved = bench.fanout.export(output)
+    saved.sock = Descriptor(os.dup(saved.sock))
+    restored = bench.stack.enter_context(bench.fanout.restore(saved, lambda: None).sock)
+    assert restored.getsockopt(socket.IPPROTO_IP, IP_RECVERR)
 
 
 def test_a_segment_larger_than_the_mtu_falls_back(segments: Bench) -> None:
-    """EMSGSIZE does the same, and pausing does not bring the segments back."""
+    """EMSGSIZE does the same, and pausing loses nothing either."""
     output, player = segments.pair()
     send = output.send
 

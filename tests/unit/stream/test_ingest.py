@@ -141,6 +141,8 @@ def test_a_stranger_is_never_forwarded(here: Station) -> None:
 def test_a_standby_takes_over_after_silence(here: Station) -> None:
     """When the active source has been silent for the time-out, the next one becomes the stream."""
     first, second = here.source(), here.source()
+    told: list[Any] = []
+    here.ingest.on_source = lambda: told.append(here.ingest.lock.state.active)
     first.send(b"first")
     here.expect(b"first")
     here.pass_time(TIMEOUT - 0.5)
@@ -154,6 +156,7 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     here.expect(*STREAM[:50])
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
+    assert told == [first.getsockname(), second.getsockname()]
     here.pass_time(0)  # the first one's socket is closed at the end of the turn
     first.send(b"too late")
     here.rejects(2)

@@ -1,15 +1,21 @@
 """Closed ports: probes, coming back, giving up. Real sockets, and a clock that the test moves."""
 
 import contextlib
+import errno
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output
-from tools.lab.fanout_bench import Bench, received
+from relaylib.stream.port_probe import ANSWERED_TURNS
+from tools.lab.fanout_bench import Bench, make_fanout, received
 from tools.lab.sockets import udp_socket, unused_port
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 STEP = 0.01
 MINUTE = 60.0
@@ -20,13 +26,46 @@ PAIR = (b"x" * 1316, b"y" * 1316)
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A bench on each of the two paths."""
     with contextlib.ExitStack() as stack:
-        yield Bench(Fanout(segmentation=request.param), stack)
+        yield Bench(make_fanout(segmentation=request.param), stack)
 
 
 def stream(bench: Bench, seconds: float, step: float = STEP) -> None:
     """Forward two datagrams every `step` seconds for a while."""
     for _ in range(round(seconds / step)):
         bench.send(*PAIR, after=step)
+
+
+class Path(socket.socket):
+    """A socket whose ICMP errors are the test's: `pending` fails the next send, as in the kernel.
+
+    `answer` is asked of each datagram that leaves whether it is answered by one.
+    """
+
+    def __init__(self, player: socket.socket) -> None:
+        super().__init__(player.family, player.type)
+        self.setblocking(False)
+        self.connect(player.getsockname())
+        self.pending = False
+        self.answer: Callable[[], bool] = lambda: False
+
+    def take_error(self) -> int:
+        """Return the error that is pending, and clear it."""
+        error, self.pending = self.pending * errno.ECONNREFUSED, False
+        return error
+
+    def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
+        """Report the error that is pending, or send."""
+        if error := self.take_error():
+            raise OSError(error, os.strerror(error))
+        sent = super().send(data, flags)
+        self.pending = self.answer()
+        return sent
+
+    def getsockopt(self, level: int, option: int, *size: int) -> int:  # type: ignore[override]
+        """Report and clear the error with SO_ERROR."""
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            return self.take_error()
+        return super().getsockopt(level, option, *size)
 
 
 def count_sends(output: Output) -> list[int]:
@@ -54,8 +93,8 @@ def test_a_closed_port_is_only_probed(bench: Bench) -> None:
     assert bench.counters(well) == (len(bench.offered), 0, 0)
     sent, dropped, unreachable = bench.counters(closed)
     assert (dropped, closed.last_error) == (0, "Connection refused")
-    assert sent <= 4
-    assert unreachable >= len(bench.offered) - 4
+    assert sent <= (ANSWERED_TURNS + 1) * len(PAIR)
+    assert unreachable == len(bench.offered) - sent
 
 
 @pytest.mark.parametrize("closed", [1, 1.05, 1.1, 1.15, 1.2, 10])
@@ -132,12 +171,78 @@ def test_a_revived_output_has_another_minute(bench: Bench) -> None:
 
 def test_a_host_that_seldom_says_so_is_given_up_too(bench: Bench) -> None:
     """An error every second, which is all that a host may send, adds up to a minute as well."""
-    output = bench.output(unused_port())
-    for turn in range(50 * (round(MINUTE) + 2)):
-        bench.send(b"x" * 1316, after=0.02)
-        if turn % 50:
-            output.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # no answer came
+    player = bench.player()
+    path = Path(player)
+    output = bench.output(player.getsockname()[1], sock=path)
+    answered = bench.now
+
+    def once_a_second() -> bool:
+        nonlocal answered
+        if bench.now - answered < 1:
+            return False
+        answered = bench.now
+        return True
+
+    path.answer = once_a_second
+    stream(bench, MINUTE, step=0.02)
+    assert bench.given_up == []
+    stream(bench, 6, step=0.02)
     assert bench.given_up == [output]
+
+
+# --- errors that are forged
+
+
+def test_an_error_of_what_was_sent_before_costs_nothing(bench: Bench) -> None:
+    """An ICMP error that is pending fails a send before it leaves: it is sent once more."""
+    port = unused_port()
+    output = bench.output(port)
+    bench.send(b"met a closed port")
+    with udp_socket(port=port) as player:
+        player.setblocking(False)
+        bench.send(*PAIR)
+        assert received(player) == list(PAIR)
+    assert bench.counters(output) == (2, 0, 1)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.05])
+@pytest.mark.parametrize("rate", [0.3, 1, 10, 40, 200])
+def test_forged_errors_cost_little_and_end_in_no_pause(
+    bench: Bench, rate: float, step: float
+) -> None:
+    """Minutes of forged errors, more than there are sends, cost less than a tenth of the stream."""
+    player = bench.player()
+    path = Path(player)
+    output = bench.output(player.getsockname()[1], sock=path)
+    got, forged = 0, 0
+    while bench.now < 1000 + 3 * MINUTE:
+        if (bench.now - 1000) * rate >= forged:
+            forged += 1
+            path.pending = True
+        bench.send(*PAIR, after=step)
+        got += len(received(player))
+    assert got >= 0.9 * len(bench.offered)
+    assert bench.given_up == []
+    assert 0 <= got - bench.counters(output)[0] <= forged
+
+
+def test_a_closed_port_is_found_out_after_forged_errors(bench: Bench) -> None:
+    """Forged errors are believed again some seconds after the last one was caught."""
+    player = bench.player()
+    path = Path(player)
+    output = bench.output(player.getsockname()[1], sock=path)
+    for _ in range(100):
+        path.pending = True
+        bench.send(*PAIR, after=STEP)
+    assert len(received(player)) > 100
+    path.answer = lambda: True
+    stream(bench, 15)
+    sends = count_sends(output)
+    stream(bench, 5)
+    assert len(sends) <= 20
+
+
+# --- while nothing is sent
 
 
 @pytest.mark.parametrize("probing", [True, False])

@@ -34,7 +34,7 @@ class ControlSide:
     def __init__(self, config: Config | None = None) -> None:
         self.bugs: list[Exception] = []
         self.loop = Loop(self.bugs.append)
-        self.fanout = Fanout(segmentation=True)
+        self.fanout = Fanout(self.loop.call_later, segmentation=True)
         self.listener, self.ingest = bind_pair("127.0.0.1", 0, None)
         name = self.ingest.getsockname()
         self.server = Server(self.loop, self.listener, self.fanout, name, config or Config())
