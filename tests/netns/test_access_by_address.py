@@ -145,7 +145,8 @@ def test_only_allowed_sources() -> None:
         stranger = stage.host("stranger")
         for relay in (stage.relay_host.address, stage.relay_host.address6):
             stage.peer(stranger, relay).do("datagram", stage.relay.ingest_port, "splice")
-        rejected = stage.relay.wait_event("source_rejected")
+        stage.relay.wait_event("source_rejected")
+        rejected = stage.relay.events("source_rejected")[0]
         assert rejected["source"].startswith(f"{stranger.address}:")
         source = stage.stream()
         viewer.wait_received()
