@@ -97,13 +97,13 @@ def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
 
 def test_the_watchdog_never_waits_too_long(tmp_path: Path) -> None:
     """It beats at half the period allowed, and none is missed for a restart."""
-    allowed = 2.0
+    allowed = 4.0
     beats: list[float] = []
     with (
         contextlib.closing(Manager(str(tmp_path / "notify"))) as manager,
         managed(manager, WATCHDOG_USEC=f"{allowed * 1e6:.0f}") as relay,
     ):
-        while len(beats) < 5:
+        while len(beats) < 4:
             if manager.told().get("WATCHDOG") != "1":
                 continue
             beats.append(time.monotonic())
