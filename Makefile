@@ -55,8 +55,8 @@ reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or 
 	  { echo "no relay of make run $(if $(PID),in process $(PID),on port $(PORT))" >&2; exit 1; }; \
 	  kill -HUP "$$pid" && echo "relay $$pid: restart asked for; its log tells how it went"
 
-# Most tests wait most of their time, so there may be more of them at once than there are cores. The
-# next test is handed out as a process gets free: the longest stand first (tests/conftest.py).
+# Most tests wait most of their time, so there may be more of them at once than there are cores. Each
+# process is handed its next test when it gets free, or the long ones would gather at one.
 test: $(DEV) ## run the tests: ARGS='-k control'
 	@$(PY) -m pytest -n 6 --maxschedchunk 1 $(ARGS)
 

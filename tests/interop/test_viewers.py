@@ -7,14 +7,17 @@ import subprocess
 from contextlib import ExitStack
 
 from tools.lab.media import GOP, RATE, assert_faultless, judge, make_clip, studio
-from tools.lab.players import VLC_KEEPS, Vlc
+from tools.lab.players import Vlc
 from tools.lab.process import Program, need, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import Viewer
 
-SECONDS = 10
-"""Of video: half of it is enough on a machine that has nothing else to do."""
+SECONDS = 40
+"""Of video: the source is ended when all has been seen, on a busy machine some time later."""
+
+ENOUGH = 500
+"""Datagrams: five seconds of it."""
 
 
 class Netcat(Program):
@@ -64,7 +67,7 @@ def test_what_one_viewer_does_it_alone_feels() -> None:
         orphan = stack.enter_context(Viewer(relay.port))
         client = stack.enter_context(Netcat(relay))
         client.subscribe(orphan.port)
-        stack.enter_context(Vlc.streaming("udp", clip, relay.ingest_port))
+        encoder = stack.enter_context(Vlc.streaming("udp", clip, relay.ingest_port))
         wait_for(lambda: controls[pausing].count("enviados") > 100, "a second of the stream")
         assert controls[killed].count("perdidos") == 0
 
@@ -88,13 +91,15 @@ def test_what_one_viewer_does_it_alone_feels() -> None:
         plain.receive()
         wait_for(lambda: controls[killed].count("enviados") > before + 50, "the stream to be back")
 
+        wait_for(lambda: controls[at_ease].count("enviados") > ENOUGH, "enough to judge")
+        encoder.stop()
         relay.wait_event("ingest_silent")
         for player in (players[at_ease], players[pausing], again):
             player.stop()
         assert players[at_ease].complaints() == []
         assert controls[pausing].count("perdidos") == 0
         assert len(relay.events("client_gone")) == 1
-        assert_faultless(judge(room / "at_ease.ts", clip), SECONDS * RATE - VLC_KEEPS)
+        assert_faultless(judge(room / "at_ease.ts", clip), 3 * RATE)
         assert_one_hole(judge(room / "pausing.ts", clip).frames)
         assert_unbroken_from_keyframe(judge(room / "again.ts", clip).frames)
 

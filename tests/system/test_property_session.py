@@ -262,7 +262,7 @@ def test_sessions_do_what_the_model_says() -> None:
     run_state_machine_as_test(
         Sessions,
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=50,
             phases=[Phase.generate],  # a fault is waited for: to find the shortest takes minutes
         ),

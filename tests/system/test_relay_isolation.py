@@ -36,21 +36,21 @@ def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(relay: R
         early.player.close()
         other.subscribe()
         assert early.command(f"CONECTAR {early.port}") == "OK"
-        exchange(sender, [other], STREAM)
-        exchange(sender, [other], STREAM)
-        before = fields(early.command("ESTADO"))
-        began = time.monotonic()
-        while time.monotonic() - began < 1.5:
+
+        def lost() -> int:
             exchange(sender, [other], STREAM)
+            return int(fields(early.command("ESTADO"))["perdidos"])
+
+        wait_for(lambda: lost() > len(STREAM), "the closed port to be found out")
+        before, offered = fields(early.command("ESTADO")), 0
+        while offered < 10 * len(STREAM):
+            exchange(sender, [other], STREAM)
+            offered += len(STREAM)
         after = fields(early.command("ESTADO"))
-        probes = int(after["enviados"]) - int(before["enviados"])
-        assert probes <= 6 * (time.monotonic() - began)
-        assert int(after["perdidos"]) > int(before["perdidos"])
+        assert int(after["enviados"]) - int(before["enviados"]) < offered / 10
         early.player = udp_socket(port=early.port)
-        opened = time.monotonic()
         while early.nothing_arrives(0.001):
             exchange(sender, [other], STREAM)
-        assert time.monotonic() - opened < 2
         while not early.nothing_arrives(0.1):
             pass
         exchange(sender, [other, early], STREAM)

@@ -33,6 +33,7 @@ def undisturbed(relay: Relay) -> Iterator[Viewer]:
         viewer.subscribe()
         with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
             relay.wait_event("ingest_started")
+            assert viewer.command("ESTADO").startswith("OK")  # so the standby socket is open, too
             before = descriptors(relay)
             viewer.send(b"ESTA")
             yield viewer

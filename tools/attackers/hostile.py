@@ -162,8 +162,8 @@ def moving(port: int, seconds: float) -> Counts:
 
 
 def deaf(port: int, seconds: float) -> Counts:
-    """Ask and never read an answer."""
-    return flood(port, busily(seconds), [b"ESTADO\n" * 512] * 50, room=1)
+    """Ask for much, and never read an answer."""
+    return flood(port, busily(seconds), [b"AYUDA\n" * 1024] * 50, room=1)
 
 
 def endless(port: int, seconds: float) -> Counts:

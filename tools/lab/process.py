@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 """Seconds before a wait is a failure. Generous: only something broken ever uses it up."""
 
 # A shell starts what it puts in the background with SIGINT and SIGQUIT ignored, nohup(1) with

@@ -36,7 +36,7 @@ def test_the_ingest_may_be_elsewhere() -> None:
 
 def test_sockets_that_are_bound_already_are_used() -> None:
     """A socket that a service manager opened is taken as it is; the other joins its port."""
-    with udp_socket() as given:
+    with udp_socket(port=unused_port()) as given:
         listener, ingest = listen.bind_pair("127.0.0.1", 0, None, ingest=given)
         with listener:
             assert ingest is given
