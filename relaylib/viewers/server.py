@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from relaylib.config import Config
-from relaylib.errors import DeclinedError, LineTooLongError, PeerError
+from relaylib.errors import DeclinedError, FatalPeerError, PeerError
 from relaylib.log import Throttle
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection, tune
@@ -231,7 +231,7 @@ class Server:
 
     def _note_error(self, client: Viewer, error: PeerError) -> None:
         """Count what was declined, but no mere mistake; log it unless there was much of that."""
-        if isinstance(error, DeclinedError | LineTooLongError):
+        if isinstance(error, DeclinedError | FatalPeerError):
             self.declined[error.kind] += 1
         event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
         detail = {"detail": error.detail} if error.detail else {}

@@ -144,7 +144,7 @@ class Viewer:
             reply = self._carry_out(item)
         except PeerError as error:
             self._relay.on_error(self, error)
-            reply = commands.error(str(error))
+            reply = commands.reply_to(error)
         self.connection.write(reply)
         if self.session.state is State.CLOSED:
             self.end(item.kind if isinstance(item, PeerError) else "disconnected")
