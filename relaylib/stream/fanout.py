@@ -42,13 +42,16 @@ log = structlog.get_logger()
 
 
 class Fanout:
-    """Sends every run to every output that is not paused. `forwarded` counts the datagrams in.
+    """Sends every run to every output that is not paused.
+
+    `forwarded` counts the datagrams that came in, `octets` the bytes in them.
 
     Times are the loop's, in seconds.
     """
 
     def __init__(self, *, segmentation: bool) -> None:
         self.forwarded = 0
+        self.octets = 0
         self._segmentation = segmentation and linux.can_segment()
         self._segmented: OutputList = []
         self._unsegmented: OutputList = []
@@ -57,6 +60,11 @@ class Fanout:
         self._failed: list[tuple[Output, OSError, int]] = []
 
     # --- outputs
+
+    @property
+    def active(self) -> int:
+        """How many outputs are not paused."""
+        return len(self._segmented) + len(self._unsegmented) + len(self._closed)
 
     def resume(self, output: Output) -> None:
         """Send to this output from the next datagram on; also how a new one is added."""
@@ -125,6 +133,7 @@ class Fanout:
             self._probe_closed(runs[0], now)
         for run in runs:
             self.forwarded += run.count
+            self.octets += len(run.view)
             if self._segmented:
                 self._send_run(run)
             if self._unsegmented:
