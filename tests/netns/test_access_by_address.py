@@ -47,9 +47,13 @@ def test_all_connections() -> None:
     """The relay takes so many connections in all, the loopback's included, and no more."""
     with set_up("--max-clients", "4") as stage:
         full = "ERROR relay lleno (4 conexiones)"
-        assert loopback(stage).do("connect", 3) == [STATUS] * 3
-        assert stage.peer(stage.host("one")).do("connect", 3) == [STATUS, full, full]
-        assert loopback(stage).do("connect", 1) == [full]
+        local, other = loopback(stage), stage.peer(stage.host("one"))
+        for peer, count in ((local, 3), (other, 1)):
+            assert peer.do("connect", count) == [STATUS] * count
+            for index in range(count):
+                assert peer.do("say", index, 1, f"CONECTAR {5004 + index}") == {"OK": 1}
+        assert other.do("connect", 2) == [full, full]
+        assert local.do("connect", 1) == [full]
 
 
 def test_how_often_one_address_may_connect() -> None:
