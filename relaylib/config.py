@@ -30,6 +30,7 @@ examples:
                                         viewers from there, too
   relay.py --allow any --max-clients 200
                                         viewers from anywhere, 200 at most
+  relay.py --max-egress 900M            no more viewers than a gigabit link carries
   relay.py --allow-source 192.168.1.20  only this encoder may send the stream
   relay.py --coalesce 0                 forward every datagram at once, at any cost
   relay.py --log-format json --log-level debug 2>relay.log
@@ -53,8 +54,11 @@ class Config:
     """Where the stream may come from. Open, because the first source locks the ingest anyway."""
     max_clients: int = 1000
     """Connections at once. 1,000 viewers of a 5 Mb/s stream are 5 Gb/s: more than most links."""
-    max_clients_per_ip: int = 64
-    """Connections at once from one address: a classroom behind NAT, but not the whole relay."""
+    max_clients_per_ip: int = 32
+    """Connections at once from one address: a class of thirty at the terminals of one server. It
+    takes 32 such addresses to fill the relay, and 5 Mb/s to each are 160 Mb/s: not a whole link."""
+    max_egress: float | None = None
+    """Bits a second that viewers may be sent in all; None: as much as they ask for."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
     coalesce: float | None = None
@@ -129,6 +133,9 @@ def _add_access(group: Group) -> None:
     add("--max-clients", metavar="N", type=_count, help="connections at once (%(default)s)")
     add("--max-clients-per-ip", metavar="N", type=_count,
         help="the same from one address other than loopback (%(default)s)")  # fmt: skip
+    add("--max-egress", metavar="RATE", type=_rate,
+        help="decline viewers for whom the way out has no room left: bits a second in all, "
+        "headers included, e.g. 900M (no limit)")  # fmt: skip
     add("--idle-timeout", metavar="S", type=_seconds,
         help="seconds a connection may take to ask for the stream (%(default)g)")  # fmt: skip
 
@@ -162,6 +169,15 @@ def _count(text: str) -> int:
 
 def _seconds(text: str) -> float:
     return number(text, 0.1, 86_400, "seconds from 0.1 to 86400")
+
+
+def _rate(text: str) -> float:
+    unit = _UNITS.get(text[-1:], 1)
+    digits = text if unit == 1 else text[:-1]
+    return unit * number(digits, 1e3 / unit, 1e12 / unit, "bits a second, 1k to 1000G")
+
+
+_UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def _coalesce(text: str) -> float | None:

@@ -40,8 +40,16 @@ class OutOfOrderError(PeerError):
     """A well-formed command that the session's present state does not allow."""
 
 
-class LineTooLongError(PeerError):
-    """A line over the limit. The stream of commands cannot be trusted any more: close."""
+class FatalPeerError(PeerError):
+    """A line after which nothing can be trusted to be a command. The connection is closed."""
+
+
+class LineTooLongError(FatalPeerError):
+    """A line over the limit."""
+
+
+class OtherProtocolError(FatalPeerError):
+    """A peer that speaks another protocol; `kind` names it."""
 
 
 class DeclinedError(PeerError):

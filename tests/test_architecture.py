@@ -38,6 +38,7 @@ PURE_MODULES = {
     "relaylib.stream.coalescer",
     "relaylib.stream.source_lock",
     "relaylib.viewers.access",
+    "relaylib.viewers.egress",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",
 }

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from relaylib.errors import BadCommandError
+from relaylib.errors import BadCommandError, OtherProtocolError, PeerError
 
 MIN_PORT, MAX_PORT = 1024, 65535
 """A lower port would let a viewer aim the stream at a system service."""
@@ -51,7 +51,9 @@ def parse(line: bytes) -> Request | None:
 
     Raises:
         BadCommandError: the line is no command, or its argument is missing, wrong or one too many.
+        OtherProtocolError: it is how another protocol begins.
     """
+    _check_protocol(line)
     if not line.isascii():
         raise BadCommandError(f"solo se admite ASCII: {shown(line)}", "not_ascii", shown(line))
     words = line.split()
@@ -66,6 +68,30 @@ def parse(line: bytes) -> Request | None:
     text = shown(line.strip())
     message = f"comando desconocido: {text} (AYUDA los enumera)"
     raise BadCommandError(message, "unknown_command", text)
+
+
+_HTTP = re.compile(rb"\S+ \S.* HTTP/\d\S*", re.DOTALL)
+"""A request line (RFC 9112, 3), or HTTP/2's preface (RFC 9113, 3.4)."""
+
+_TLS = b"\x16\x03"
+"""A handshake record of any version (RFC 8446, 5.1)."""
+
+_INSTEAD = "use client.py, nc o telnet (AYUDA enumera los comandos)"
+
+
+def _check_protocol(line: bytes) -> None:
+    """Make sure that a browser is not made to give commands.
+
+    Any web page can have its visitor's browser send a body of its choice to the relay, as the text
+    of a form or inside a TLS session ticket: from an address that the relay serves.
+
+    Raises:
+        OtherProtocolError: HTTP or TLS begins here.
+    """
+    if b" HTTP/" in line and _HTTP.fullmatch(line.strip()):
+        raise OtherProtocolError("esto no es un servidor HTTP: " + _INSTEAD, "http")
+    if line.startswith(_TLS):
+        raise OtherProtocolError("esto no es un servidor TLS: " + _INSTEAD, "tls")
 
 
 def _port(words: list[bytes]) -> int:
@@ -97,6 +123,22 @@ def ok(text: str = "") -> bytes:
 def error(reason: str) -> bytes:
     """Encode a negative reply or a farewell."""
     return f"ERROR {reason}\n".encode("ascii", "backslashreplace")
+
+
+def reply_to(wrong: PeerError) -> bytes:
+    """Encode the reply to a line with which something is wrong.
+
+    A browser gets it as a page (RFC 9112, 4), so that whoever typed the relay's address there can
+    read it. Without leave to read it for other pages, as any reply has none (CORS).
+    """
+    line = error(str(wrong))
+    return _PAGE % (len(line), line) if wrong.kind == "http" else line
+
+
+_PAGE = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=us-ascii\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
+)
 
 
 def shown(value: str | bytes) -> str:

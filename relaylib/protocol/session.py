@@ -7,7 +7,7 @@ stands where the command is out of order.
 
 from enum import Enum
 
-from relaylib.errors import LineTooLongError, OutOfOrderError, PeerError
+from relaylib.errors import FatalPeerError, OutOfOrderError, PeerError
 from relaylib.protocol.commands import Request, Verb, parse
 from relaylib.protocol.lines import LineReader
 
@@ -78,15 +78,15 @@ class Session:
     def next_item(self) -> Request | PeerError | None:
         """Return the next request, or what is wrong with the next line; None: feed more.
 
-        Each item deserves one reply. A line that is too long closes the session, and a closed
-        session has no more items.
+        Each item deserves one reply. A line that is too long, or of another protocol, closes the
+        session, and a closed session has no more items.
         """
         try:
             while self.state is not State.CLOSED and (line := self.lines.next_line()) is not None:
                 if (request := parse(line)) is not None:
                     step(self.state, request.verb)
                     return request
-        except LineTooLongError as error:
+        except FatalPeerError as error:
             self.close()
             return error
         except PeerError as error:

@@ -60,13 +60,16 @@ log = structlog.get_logger()
 
 
 class Fanout:
-    """Sends every run to every output that is not paused. `forwarded` counts the datagrams in.
+    """Sends every run to every output that is not paused.
+
+    `forwarded` counts the datagrams that came in, `octets` the bytes in them.
 
     Times are the loop's, in seconds.
     """
 
     def __init__(self, call_later: CallLater, *, segmentation: bool) -> None:
         self.forwarded = 0
+        self.octets = 0
         self._segmentation = segmentation and linux.can_segment()
         self._segmented: Lane[Output] = Lane()
         self._unsegmented: Lane[Output] = Lane()
@@ -80,6 +83,11 @@ class Fanout:
         self._forged_log = Throttle(call_later)
 
     # --- outputs
+
+    @property
+    def active(self) -> int:
+        """How many outputs are not paused."""
+        return len(self._segmented) + len(self._unsegmented) + len(self._closed)
 
     def resume(self, output: Output) -> None:
         """Send to this output from the next datagram on; also how a new one is added."""
@@ -156,6 +164,7 @@ class Fanout:
             self.forget_limits()
         for run in runs:
             self.forwarded += run.count
+            self.octets += len(run.view)
             self._send(run)
             if self._failed or self._errors:
                 self._handle_failures(run, now)

@@ -34,6 +34,9 @@ class Lane(Generic[T]):
         yield from self.first
         yield from self.rest
 
+    def __len__(self) -> int:
+        return len(self.first) + len(self.rest)
+
     def rotate(self) -> None:
         """Let the next run begin with others."""
         self.first.rotate(-1)

@@ -31,7 +31,10 @@ CONNECTIONS = Rate(per_second=10, burst=64)
 """A classroom that arrives at once behind one address, then no more than a retry loop."""
 
 COMMANDS = Rate(per_second=50, burst=500)
-"""Every viewer of such an address may type as fast as a person can."""
+"""What an address may ask beyond `OWN_COMMANDS`: somebody's script, once in a while."""
+
+OWN_COMMANDS = Rate(per_second=2, burst=20)
+"""What each connection may ask, whatever others do on its address: as fast as a person types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,30 @@ class Limits:
 
     allow: tuple[Network, ...] = PRIVATE
     max_clients: int = 1000
-    max_clients_per_ip: int = 64
+    max_clients_per_ip: int = 32
     connections: Rate = CONNECTIONS
     commands: Rate = COMMANDS
+    own_commands: Rate = OWN_COMMANDS
+
+
+class Bucket:
+    """A token bucket, full at first."""
+
+    __slots__ = ("_level", "_rate", "_since")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate = rate
+        self._level = rate.burst
+        self._since = now
+
+    def take(self, now: float) -> bool:
+        """Take a token, or return False if there is none."""
+        gained = (now - self._since) * self._rate.per_second
+        self._level, self._since = min(self._rate.burst, self._level + gained), now
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
 
 
 class Buckets:
@@ -50,17 +74,15 @@ class Buckets:
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._levels: dict[str, tuple[float, float]] = {}
+        self._buckets: dict[str, Bucket] = {}
 
     def take(self, key: str, now: float) -> bool:
         """Take a token, or return False if there is none."""
-        level, since = self._levels.pop(key, (self._rate.burst, now))
-        level = min(self._rate.burst, level + (now - since) * self._rate.per_second)
-        taken = level >= 1
-        if len(self._levels) >= _TRACKED:
-            del self._levels[next(iter(self._levels))]  # unused for longest: as good as full
-        self._levels[key] = (level - taken, now)
-        return taken
+        bucket = self._buckets.pop(key, None) or Bucket(self._rate, now)
+        if len(self._buckets) >= _TRACKED:
+            del self._buckets[next(iter(self._buckets))]  # unused for longest: as good as full
+        self._buckets[key] = bucket
+        return bucket.take(now)
 
 
 class Access:
@@ -73,22 +95,27 @@ class Access:
         self._connections = Buckets(limits.connections)
         self._commands = Buckets(limits.commands)
 
-    def admit(self, ip: str, now: float, is_own: Callable[[], bool]) -> None:
+    def admit(
+        self, ip: str, now: float, is_own: Callable[[], bool], make_room: Callable[[], bool]
+    ) -> None:
         """Make sure that a new connection from `ip` may stay; if it does, `arrived` must follow.
+
+        If there is no place, `make_room` has somebody give way (and calls `left`), or returns
+        False. It comes last: nobody has to go for a newcomer who may not stay anyway.
 
         Raises:
             DeclinedError: it may not.
         """
         limits = self._limits
         self.check_allowed(ip, is_own)
-        if self._present >= limits.max_clients:
-            raise DeclinedError(f"relay lleno ({limits.max_clients} conexiones)", "full")
         if not _exempt(ip):
             if self._clients[ip] >= limits.max_clients_per_ip:
                 raise DeclinedError(f"demasiadas conexiones desde {ip}", "per_ip")
             if not self._connections.take(ip, now):
                 reason = f"demasiadas conexiones por segundo desde {ip}"
                 raise DeclinedError(reason, "connection_rate")
+        if self._present >= limits.max_clients and not make_room():
+            raise DeclinedError(f"relay lleno ({limits.max_clients} conexiones)", "full")
 
     def check_allowed(self, ip: str, is_own: Callable[[], bool]) -> None:
         """Make sure that peers from this address may use the relay at all.
@@ -114,13 +141,20 @@ class Access:
         if not self._clients[ip]:
             del self._clients[ip]
 
-    def command(self, ip: str, now: float) -> None:
-        """Admit a command.
+    def own_commands(self, now: float) -> Bucket:
+        """Return what a connection may ask whatever others do, for `command`."""
+        return Bucket(self._limits.own_commands, now)
+
+    def command(self, ip: str, own: Bucket, now: float) -> None:
+        """Admit a command of a connection that has this bucket of its own.
+
+        The connection's bucket comes first: a neighbour on the same address can empty only the
+        other one.
 
         Raises:
-            DeclinedError: too many from this address lately.
+            DeclinedError: too many from this connection and its address lately.
         """
-        if not _exempt(ip) and not self._commands.take(ip, now):
+        if not _exempt(ip) and not own.take(now) and not self._commands.take(ip, now):
             raise DeclinedError(f"demasiados comandos por segundo desde {ip}", "command_rate")
 
 

@@ -15,18 +15,22 @@ from functools import partial
 import structlog
 
 from relaylib.config import Config
-from relaylib.errors import DeclinedError, LineTooLongError, PeerError
+from relaylib.errors import DeclinedError, FatalPeerError, PeerError
 from relaylib.log import Throttle
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection, tune
-from relaylib.net.descriptors import NO_DESCRIPTOR
+from relaylib.net.descriptors import NO_DESCRIPTOR, adopt, descriptor
 from relaylib.net.lookup import is_local
 from relaylib.net.loop import Loop
 from relaylib.protocol import commands
+from relaylib.protocol.lines import Telnet
+from relaylib.protocol.session import State
 from relaylib.stream.fanout import Fanout
 from relaylib.viewers.access import Access
 from relaylib.viewers.destinations import Destinations
+from relaylib.viewers.egress import SAMPLE_PERIOD, Egress
 from relaylib.viewers.viewer import Services, Viewer, ViewerState
+from relaylib.viewers.viewer_log import ViewerLog
 
 ACCEPTS = 16
 """Connections accepted in one turn: a storm of them shares the loop with everything else."""
@@ -39,6 +43,8 @@ LEAVING = 64
 
 NO_ROOM = "el relay no admite mas conexiones"
 
+GIVE_WAY = "relay lleno: deja su sitio quien mas lleva sin CONECTAR"
+
 _LEFT = {errno.ECONNABORTED, errno.EPROTO}
 """What accept(2) says of a connection that ended while it waited: the next one may be well. Any
 other error would come again at once."""
@@ -49,8 +55,32 @@ log = structlog.get_logger()
 class _Leaving:
     """Owns a connection that was turned away: nothing it says matters any more."""
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(
+        self, server: "Server", sock: socket.socket, peer: Address, unsent: bytes, reason: str
+    ) -> None:
+        """Write `unsent` and close.
+
+        Raises:
+            OSError: the system cannot watch the socket.
+        """
         self._server = server
+        self._peer = peer
+        self._connection = Connection(server._loop, sock, self, unsent)
+        self._connection.close(reason)
+
+    def export(self) -> ViewerState:
+        """Return what the next program needs to go on closing."""
+        return ViewerState(
+            sock=descriptor(self._connection.sock),
+            peer=self._peer,
+            state=State.CLOSED,
+            pending=b"",
+            telnet=Telnet.TEXT,
+            unsent=bytes(self._connection.unsent),
+            closing=self._connection.reason,
+            output=None,
+            declined=True,
+        )
 
     def received(self, data: bytes) -> None:
         """Ignore what it sends."""
@@ -60,7 +90,7 @@ class _Leaving:
 
     def gone(self, _reason: str) -> None:
         """Let another one linger."""
-        self._server._leaving -= 1
+        self._server._leaving.discard(self)
 
 
 class Server:
@@ -78,28 +108,39 @@ class Server:
         config: Config,
     ) -> None:
         self.listener = listener
-        self.clients: set[Viewer] = set()
+        self.clients: dict[Viewer, None] = {}  # in the order in which they came
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self._loop = loop
+        self._fanout = fanout
+        self._events = ViewerLog(loop)
         self._access = Access(config.limits())
         self._services = Services(
             loop=loop,
             fanout=fanout,
             destinations=Destinations(loop, fanout, ingest),
             access=self._access,
+            egress=Egress(config.max_egress),
+            events=self._events,
             idle_timeout=config.idle_timeout,
             declined=self.declined,
             on_error=self._note_error,
             on_gone=self._remove,
         )
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
-        self._leaving = 0
+        self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `clients`
+        self._leaving: set[_Leaving | Viewer] = set()
         self._closed = False
         self._error_log = Throttle(loop.call_later)
         self._declined_log = Throttle(loop.call_later)
         self._accept_log = Throttle(loop.call_later)
         loop.watch(listener, self._accept, broken=lambda _error: None)
+        if config.max_egress is not None:
+            loop.call_every(SAMPLE_PERIOD, self._measure)
+
+    def _measure(self) -> None:
+        fanout = self._fanout
+        self._services.egress.measure(self._loop.now, fanout.forwarded, fanout.octets)
 
     # --- accepting
 
@@ -152,7 +193,8 @@ class Server:
         address = unmapped(peer)
         sock.setblocking(False)
         try:
-            self._access.admit(address[0], self._loop.now, partial(_is_own, address))
+            is_own = partial(_is_own, address)
+            self._access.admit(address[0], self._loop.now, is_own, self._make_room)
             tune(sock)
             client = Viewer(self._services, sock, peer)
         except DeclinedError as error:
@@ -162,23 +204,52 @@ class Server:
         else:
             self._add(client)
             self.accepted += 1
-            log.info("client_connected", client=client.name, clients=len(self.clients))
+            self._events.log(
+                log.info,
+                "client_connected",
+                address[0],
+                client=client.name,
+                clients=len(self.clients),
+            )
 
     # --- turning away
 
+    def _make_room(self) -> bool:
+        """Let the viewer who has been without the stream for longest give way, if there is one.
+
+        Not who has said nothing for longest: to say something now and then costs a squatter less
+        than to come again, which has limits.
+        """
+        while self._without_stream:
+            client = next(iter(self._without_stream))
+            del self._without_stream[client]
+            if client.session.state is State.IDLE:
+                self._give_way(client)
+                return True
+        return False
+
+    def _give_way(self, client: Viewer) -> None:
+        """Take a viewer's place, and let its connection linger like those of the turned away."""
+        self._vacate(client)
+        client.dismiss(DeclinedError(GIVE_WAY, "gave_way"))
+        if len(self._leaving) < LEAVING:
+            self._leaving.add(client)
+        else:
+            with contextlib.suppress(OSError):
+                client.connection.sock.send(client.connection.unsent)
+            client.connection.abort("gave_way")
+
     def _decline(self, sock: socket.socket, peer: Address, error: DeclinedError) -> None:
         """Say why and close, in order while few are leaving."""
-        if self._leaving >= LEAVING:
+        if len(self._leaving) >= LEAVING:
             self._decline_at_once(sock, peer, error)
             return
         try:
-            connection = Connection(self._loop, sock, _Leaving(self))
+            leaving = _Leaving(self, sock, peer, commands.error(str(error)), error.kind)
         except OSError:  # as in `_welcome`
             self._decline_at_once(sock, peer, error)
             return
-        self._leaving += 1
-        connection.write(commands.error(str(error)))
-        connection.close(error.kind)
+        self._leaving.add(leaving)
         self._log_declined(peer, error)
 
     def _decline_at_once(self, sock: socket.socket, peer: Address, error: DeclinedError) -> None:
@@ -190,13 +261,26 @@ class Server:
     # --- the viewers
 
     def _add(self, client: Viewer) -> None:
-        self.clients.add(client)
+        self.clients[client] = self._without_stream[client] = None
         self._access.arrived(client.peer[0])
 
-    def _remove(self, client: Viewer, reason: str) -> None:
-        self.clients.remove(client)
+    def _vacate(self, client: Viewer) -> None:
+        del self.clients[client]
+        self._without_stream.pop(client, None)
         self._access.left(client.peer[0])
-        log.info("client_gone", client=client.name, reason=reason, clients=len(self.clients))
+
+    def _remove(self, client: Viewer, reason: str) -> None:
+        if client in self.clients:
+            self._vacate(client)
+        self._leaving.discard(client)
+        self._events.log(
+            log.info,
+            "client_gone",
+            client.peer[0],
+            client=client.name,
+            reason=reason,
+            clients=len(self.clients),
+        )
 
     def close(self, farewell: str) -> None:
         """Accept nobody any more, and send everyone away with one line."""
@@ -208,14 +292,18 @@ class Server:
     # --- restarting
 
     def export(self) -> list[ViewerState]:
-        """Return what the next program needs to go on with every viewer, leaving ones included."""
-        return [each.export() for each in self.clients]
+        """Return what the next program needs to go on with everyone, leaving ones included."""
+        return [each.export() for each in (*self.clients, *self._leaving)]
 
     def restore(self, viewers: list[ViewerState], accepted: int, declined: dict[str, int]) -> None:
         """Go on with the viewers and the counters of the previous program."""
         self.accepted = accepted
         self.declined.update(declined)
         for saved in viewers:
+            if saved.declined:
+                sock = adopt(saved.sock)
+                self._leaving.add(_Leaving(self, sock, saved.peer, saved.unsent, saved.closing))
+                continue
             viewer = Viewer.restore(self._services, saved)
             self._add(viewer)
             try:
@@ -231,7 +319,7 @@ class Server:
 
     def _note_error(self, client: Viewer, error: PeerError) -> None:
         """Count what was declined, but no mere mistake; log it unless there was much of that."""
-        if isinstance(error, DeclinedError | LineTooLongError):
+        if isinstance(error, DeclinedError | FatalPeerError):
             self.declined[error.kind] += 1
         event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
         detail = {"detail": error.detail} if error.detail else {}

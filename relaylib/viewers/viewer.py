@@ -25,6 +25,8 @@ from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState
 from relaylib.viewers.access import Access
 from relaylib.viewers.destinations import Destinations
+from relaylib.viewers.egress import Egress
+from relaylib.viewers.viewer_log import ViewerLog
 
 log = structlog.get_logger()
 
@@ -41,6 +43,8 @@ class Services:
     fanout: Fanout
     destinations: Destinations
     access: Access
+    egress: Egress
+    events: ViewerLog
     idle_timeout: float
     declined: Counter[str]
     on_error: Callable[["Viewer", PeerError], None]
@@ -49,7 +53,11 @@ class Services:
 
 @dataclass(slots=True)
 class ViewerState:
-    """What a restart hands over of a viewer; `closing`: why its connection is being closed."""
+    """What a restart hands over of a viewer.
+
+    `closing`: why its connection is being closed. `silent_for`: seconds since it last sent a byte.
+    `declined`: it is none, but was turned away and is being told so.
+    """
 
     sock: Descriptor
     peer: Address
@@ -59,12 +67,24 @@ class ViewerState:
     unsent: bytes
     closing: str
     output: OutputState | None
+    silent_for: float = 0.0
+    declined: bool = False
 
 
 class Viewer:
     """One viewer. `output` is where the stream goes, or would go if it were not paused."""
 
-    __slots__ = ("_heard", "_idle", "_relay", "connection", "name", "output", "peer", "session")
+    __slots__ = (
+        "_commands",
+        "_heard",
+        "_idle",
+        "_relay",
+        "connection",
+        "name",
+        "output",
+        "peer",
+        "session",
+    )
 
     def __init__(
         self,
@@ -73,8 +93,10 @@ class Viewer:
         peer: Address,
         session: Session | None = None,
         unsent: bytes = b"",
+        *,
+        silent_for: float = 0.0,
     ) -> None:
-        """Serve a connection from now on.
+        """Serve a connection from now on; its peer has been silent for so many seconds.
 
         Raises:
             OSError: the system cannot watch the socket.
@@ -85,8 +107,9 @@ class Viewer:
         self.session = session or Session()
         self.output: Output | None = None
         self.connection = Connection(relay.loop, sock, self, unsent)
-        self._heard = relay.loop.now
-        self._idle = relay.loop.call_later(relay.idle_timeout, self._check_idle)
+        self._commands = relay.access.own_commands(relay.loop.now)
+        self._heard = relay.loop.now - silent_for
+        self._idle = relay.loop.call_later(relay.idle_timeout - silent_for, self._check_idle)
 
     # --- restarting
 
@@ -102,13 +125,16 @@ class Viewer:
             unsent=bytes(self.connection.unsent),
             closing=self.connection.reason,
             output=None if output is None else self._relay.fanout.export(output),
+            silent_for=self._relay.loop.now - self._heard,
         )
 
     @classmethod
     def restore(cls, relay: Services, saved: ViewerState) -> "Viewer":
         """Make the viewer that `export` described."""
         session = Session(saved.state, LineReader(saved.pending, saved.telnet))
-        viewer = cls(relay, adopt(saved.sock), saved.peer, session, saved.unsent)
+        sock = adopt(saved.sock)
+        silent = saved.silent_for
+        viewer = cls(relay, sock, saved.peer, session, saved.unsent, silent_for=silent)
         if saved.output is not None:
             viewer.output = relay.destinations.restore(saved.output, viewer._port_closed)
         if saved.closing:
@@ -140,11 +166,11 @@ class Viewer:
     def _answer(self, item: Request | PeerError) -> None:
         """Write the one reply that a line gets, and end if the session is over."""
         try:
-            self._relay.access.command(self.peer[0], self._relay.loop.now)
+            self._relay.access.command(self.peer[0], self._commands, self._relay.loop.now)
             reply = self._carry_out(item)
         except PeerError as error:
             self._relay.on_error(self, error)
-            reply = commands.error(str(error))
+            reply = commands.reply_to(error)
         self.connection.write(reply)
         if self.session.state is State.CLOSED:
             self.end(item.kind if isinstance(item, PeerError) else "disconnected")
@@ -187,29 +213,60 @@ class Viewer:
         return reply
 
     def _connect(self, request: Request) -> bytes:
+        self._check_egress()
         destination: Address = (self.peer[0], request.port, *self.peer[2:])
         if self.output is None or self.output.destination != destination:
             local = unmapped(self.connection.sock.getsockname())
             opened = self._relay.destinations.open(destination, local, self._port_closed)
             self._close_output()
             self.output = opened
-            log.info("output_added", client=self.name, destination=show(destination))
+            self._relay.events.log(
+                log.info,
+                "output_added",
+                self.peer[0],
+                client=self.name,
+                destination=show(destination),
+            )
         elif self.session.state is not State.STREAMING:
-            log.info("resumed", client=self.name, destination=show(destination))
+            self._relay.events.log(
+                log.info, "resumed", self.peer[0], client=self.name, destination=show(destination)
+            )
         self._relay.fanout.resume(self.output)
         return commands.ok()
 
     def _interrupt(self, _request: Request) -> bytes:
         assert self.output is not None
         self._relay.fanout.pause(self.output)
-        log.info("paused", client=self.name, destination=show(self.output.destination))
+        self._relay.events.log(
+            log.info,
+            "paused",
+            self.peer[0],
+            client=self.name,
+            destination=show(self.output.destination),
+        )
         return commands.ok()
 
     def _continue(self, _request: Request) -> bytes:
         assert self.output is not None
+        self._check_egress()
         self._relay.fanout.resume(self.output)
-        log.info("resumed", client=self.name, destination=show(self.output.destination))
+        self._relay.events.log(
+            log.info,
+            "resumed",
+            self.peer[0],
+            client=self.name,
+            destination=show(self.output.destination),
+        )
         return commands.ok()
+
+    def _check_egress(self) -> None:
+        """Make sure that the way out has room for this viewer, or that it is being sent to.
+
+        Raises:
+            DeclinedError: there is no room.
+        """
+        if self.output is None or self.output.paused:
+            self._relay.egress.admit(self._relay.fanout.active)
 
     def _continue_deferred(self, _request: Request) -> bytes:
         message = "CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria"
@@ -246,8 +303,10 @@ class Viewer:
         """Pause, as if the viewer had said so: nobody opens the player any more."""
         self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
-        log.warning(
+        self._relay.events.log(
+            log.warning,
             "paused",
+            self.peer[0],
             client=self.name,
             destination=show(self.output.destination),
             reason="port_closed",
@@ -259,8 +318,10 @@ class Viewer:
         if output is None:
             return
         self._relay.destinations.close(output)
-        log.info(
+        self._relay.events.log(
+            log.info,
             "output_removed",
+            self.peer[0],
             client=self.name,
             destination=show(output.destination),
             sent=output.counters.sent,

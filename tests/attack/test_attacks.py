@@ -5,6 +5,8 @@ met no bug, took little memory and ended in order. How late datagrams were is fo
 `tools/attacks.py` to measure: a loaded machine would fail such a test for no fault of the relay's.
 """
 
+from collections import Counter
+
 import pytest
 
 from tools.lab.attacks import attack_relay
@@ -13,12 +15,13 @@ SECONDS = 1.0
 
 
 def test_slowloris() -> None:
-    """A thousand connections that send a byte a second take the free places and nothing else."""
+    """A thousand connections that send a byte a second make room for whoever else comes."""
     outcome = attack_relay("slowloris", 1.5)
     assert outcome.counts["connections"] == 1000
     assert outcome.counts["bytes"] >= 900
-    reasons = {event["reason"] for event in outcome.log if event["event"] == "client_declined"}
-    assert reasons == {"full"}
+    [stopped] = [event for event in outcome.log if event["event"] == "stopped"]
+    assert stopped["declined"]["gave_way"] >= 20
+    assert "full" not in stopped["declined"]
 
 
 def test_a_storm_of_connections() -> None:
@@ -33,8 +36,10 @@ def test_resets_in_the_middle_of_a_line() -> None:
     """Sessions that are reset while they type give back their destination, every time."""
     outcome = attack_relay("resets", SECONDS)
     assert outcome.counts["resets"] == 500
-    events = [event["event"] for event in outcome.log]
-    assert events.count("output_added") - 20 == events.count("output_removed") - 20 > 0
+    counts: Counter[str] = Counter()
+    for event in outcome.log:
+        counts[event["event"]] += event.get("suppressed", 1)
+    assert counts["output_added"] == counts["output_removed"] > 20
 
 
 @pytest.mark.parametrize("name", ["commands", "nonsense", "moving"])

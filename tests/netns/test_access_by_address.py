@@ -48,9 +48,13 @@ def test_all_connections() -> None:
     """The relay takes so many connections in all, the loopback's included, and no more."""
     with set_up("--max-clients", "4") as stage:
         full = "ERROR relay lleno (4 conexiones)"
-        assert loopback(stage).do("connect", 3) == [STATUS] * 3
-        assert stage.peer(stage.host("one")).do("connect", 3) == [STATUS, full, full]
-        assert loopback(stage).do("connect", 1) == [full]
+        local, other = loopback(stage), stage.peer(stage.host("one"))
+        for peer, count in ((local, 3), (other, 1)):
+            assert peer.do("connect", count) == [STATUS] * count
+            for index in range(count):
+                assert peer.do("say", index, 1, f"CONECTAR {5004 + index}") == {"OK": 1}
+        assert other.do("connect", 2) == [full, full]
+        assert local.do("connect", 1) == [full]
 
 
 def test_how_often_one_address_may_connect() -> None:
@@ -71,16 +75,17 @@ def test_how_often_one_address_may_connect() -> None:
 
 
 def test_how_often_one_address_may_ask() -> None:
-    """After a burst of 500 commands more are answered with ERROR; the connection stays."""
+    """Whoever floods is answered with ERROR after 520 commands; a neighbour's are not."""
     with set_up() as stage:
         one = stage.host("one")
         eager = stage.peer(one)
         refused = f"ERROR demasiados comandos por segundo desde {one.address}"
-        assert eager.do("connect", 2) == [STATUS] * 2
+        assert eager.do("connect", 3) == [STATUS] * 3
         replies = eager.do("say", 0, 900, "ESTADO")
         assert set(replies) == {STATUS, refused}
-        assert replies[STATUS] >= 498
-        assert refused in eager.do("say", 1, 50, "ESTADO")
+        assert replies[STATUS] >= 517
+        assert refused in eager.do("say", 1, 100, "ESTADO")
+        assert eager.do("say", 2, 15, "ESTADO") == {STATUS: 15}
         assert stage.peer(stage.host("other")).do("connect", 1) == [STATUS]
         local = loopback(stage)
         assert local.do("connect", 1) == [STATUS]

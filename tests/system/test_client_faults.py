@@ -16,6 +16,7 @@ import pytest
 from tools.lab.client import Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT, wait_for
 from tools.lab.relay import Relay
+from tools.lab.viewer import Viewer
 
 ENDED = "client.py: the relay ended the session\n"
 CLOSED = "client.py: the relay closed the connection and did not say why\n"
@@ -64,8 +65,8 @@ def test_a_reset_is_said_at_once(fake: FakeRelay) -> None:
 @pytest.mark.parametrize("text", ["", "CONECTAR\n", "CONECTAR\nESTADO\n"])
 def test_being_turned_away_is_no_success(text: str) -> None:
     """Where the relay does not let the viewer in the status is 1, however little was asked."""
-    with Relay("--max-clients", "1") as relay, socket.create_connection((relay.host, relay.port)):
-        relay.wait_event("client_connected")
+    with Relay("--max-clients", "1") as relay, Viewer(relay.port) as watching:
+        watching.subscribe()
         with Client(relay.port, text=text, last=True) as client:
             assert client.wait() == 1
     assert client.stdout == ["ERROR relay lleno (1 conexiones)\n"]

@@ -3,6 +3,8 @@
 Which command is valid when is proved in `tests/unit/protocol`, and by the model beside this file.
 """
 
+import http.client
+
 import pytest
 
 from relaylib.protocol import commands
@@ -133,3 +135,20 @@ def test_every_refusal_is_counted() -> None:
         assert relay.events("stopped")[0]["declined"] == {
             "idle_timeout": 1, "destination_taken": 1, "destination_loop": 1, "line_too_long": 1,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_browser_is_told_once_and_gives_no_commands(shared_relay: Relay, method: str) -> None:
+    """HTTP gets one answer that a browser can show; what a page has it send is not obeyed."""
+    body = "\r\nCONECTAR 5004\r\nESTADO\r\n"
+    head = f"{method} / HTTP/1.1\r\nHost: relay\r\nContent-Length: {len(body)}\r\n\r\n"
+    with Viewer(shared_relay.port) as browser:
+        browser.send(f"{head}{body}".encode())
+        answer = http.client.HTTPResponse(browser.control, method=method)
+        answer.begin()
+        assert (answer.status, answer.getheader("Connection")) == (400, "close")
+        assert answer.read().startswith(b"ERROR esto no es un servidor HTTP: ")
+        assert browser.control.recv(1) == b""
+        client = "{}:{}".format(*browser.control.getsockname())
+    shared_relay.wait_event("client_gone", client=client, reason="http")
+    assert not shared_relay.events("output_added", client=client)

@@ -69,8 +69,10 @@ def test_a_broken_configuration_changes_nothing(tmp_path: Path) -> None:
             assert "relay.conf: No such file or directory" in fails(relay)
         conf.write_text("--max-clients 1\n")
         restart(relay)
-        with Viewer(relay.port), Viewer(relay.port) as second:
-            assert second.reply() == "ERROR relay lleno (1 conexiones)"
+        with Viewer(relay.port) as first:
+            first.subscribe()
+            with Viewer(relay.port) as second:
+                assert second.reply() == "ERROR relay lleno (1 conexiones)"
 
 
 # --- the program

@@ -37,7 +37,7 @@ OUTPUTS = st.builds(
 )
 VIEWERS = st.builds(
     ViewerState, FDS, ADDRESSES, st.sampled_from(session.State), BYTES,
-    st.sampled_from(Telnet), BYTES, st.text(), st.none() | OUTPUTS,
+    st.sampled_from(Telnet), BYTES, st.text(), st.none() | OUTPUTS, st.floats(0, 1e9), FLAGS,
 )  # fmt: skip
 INGESTS = st.builds(
     IngestState,
@@ -140,7 +140,7 @@ VIEWER = "state viewers 0"
         (f"{VIEWER} output destination 2", -1),
         (f"{VIEWER} output destination 3", 1 << 32),
         (f"{VIEWER} output destination 3", "eth0"),
-        (f"{VIEWER} output counters offered", ...),
+        (f"{VIEWER} output destination", ...),
     ],
 )
 def test_every_value_is_checked(path: str, value: object) -> None:
@@ -148,6 +148,12 @@ def test_every_value_is_checked(path: str, value: object) -> None:
     assert decode(encode(FULL)) == FULL
     with pytest.raises(SetupError, match=r"cannot take over from the running relay: ."):
         decode(damaged(path, value))
+
+
+@pytest.mark.parametrize("field", [f"{VIEWER} silent_for", f"{VIEWER} declined"])
+def test_what_an_older_program_does_not_know_has_a_default(field: str) -> None:
+    """A state of the previous release is taken over: what it lacks is as if it had never been."""
+    assert decode(damaged(field, ...)) == FULL
 
 
 def test_the_reason_names_the_value_and_its_place() -> None:

@@ -90,6 +90,12 @@ def converse(pieces: Iterable[bytes], failing: frozenset[Verb] = frozenset()) ->
         (b"CONECTAR 80\nESTADO\n", ["bad_port", "STATUS", "IDLE"]),
         (b"DESCONECTAR\nESTADO\nhola\n", ["DISCONNECT", "CLOSED"]),
         (b"ESTADO\n" + b"x" * 513 + b"\nESTADO\n", ["STATUS", "line_too_long", "CLOSED"]),
+        (b"POST / HTTP/1.1\r\n\r\nCONECTAR 5004\n", ["http", "CLOSED"]),
+        (b"\nGET /a?b=c HTTP/1.0\r\nESTADO\n", ["http", "CLOSED"]),
+        (b"CONECTAR 5004 HTTP/1.1\nCONECTAR 5004\n", ["http", "CLOSED"]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ["http", "CLOSED"]),
+        (b"\x16\x03\x01\x02\x00\x01\x00\nCONECTAR 5004\n", ["tls", "CLOSED"]),
+        (b"HTTP/1.1\nhola HTTP/\nESTADO\n", ["unknown_command"] * 2 + ["STATUS", "IDLE"]),
     ],
 )  # fmt: skip
 def test_each_line_is_one_item(data: bytes, items: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Who may, and how much: networks, limits and token buckets, with a clock made of numbers."""
 
+import contextlib
 import ipaddress
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from relaylib.errors import DeclinedError
 from relaylib.net.networks import ANY, PRIVATE, contains
-from relaylib.viewers.access import Access, Buckets, Limits, Rate
+from relaylib.viewers.access import Access, Bucket, Buckets, Limits, Rate
 
 HOST, OTHER = "192.168.1.7", "192.168.1.8"
 
@@ -16,7 +17,7 @@ HOST, OTHER = "192.168.1.7", "192.168.1.8"
 def declined(access: Access, ip: str, now: float = 0.0, *, own: bool = False) -> str:
     """Let a connection arrive; return why it is declined, "" if it is not."""
     try:
-        access.admit(ip, now, lambda: own)
+        access.admit(ip, now, lambda: own, lambda: False)
     except DeclinedError as error:
         return str(error)
     access.arrived(ip)
@@ -116,8 +117,8 @@ def test_those_who_were_there_before_count() -> None:
 
 
 def test_a_declined_connection_takes_no_place() -> None:
-    """Being declined neither fills the relay nor costs a token."""
-    access = Access(Limits(max_clients=1, connections=Rate(per_second=1, burst=1)))
+    """Being declined does not fill the relay, and who is not allowed costs nobody a token."""
+    access = Access(Limits(max_clients=1))
     for _ in range(5):
         assert declined(access, "8.8.8.8") != ""
     assert declined(access, HOST) == ""
@@ -125,6 +126,38 @@ def test_a_declined_connection_takes_no_place() -> None:
         assert declined(access, OTHER) == "relay lleno (1 conexiones)"
     access.left(HOST)
     assert declined(access, OTHER) == ""
+
+
+def test_room_is_made_for_whoever_may_stay_and_for_nobody_else() -> None:
+    """In a full relay somebody gives way, but not for a newcomer whom another limit declines."""
+    access = Access(
+        Limits(max_clients=2, max_clients_per_ip=2, connections=Rate(per_second=1, burst=2))
+    )
+    asked = list[str]()
+
+    def make_room() -> bool:
+        asked.append("made")
+        access.left(OTHER)
+        return True
+
+    for ip in (OTHER, HOST):
+        access.admit(ip, 0.0, lambda: False, make_room)
+        access.arrived(ip)
+    assert asked == []
+    access.admit(HOST, 0.0, lambda: False, make_room)
+    access.arrived(HOST)
+    assert asked == ["made"]
+    for ip, kind in ((HOST, "per_ip"), ("8.8.8.8", "not_allowed")):
+        with pytest.raises(DeclinedError) as declined:
+            access.admit(ip, 9.0, lambda: False, make_room)
+        assert declined.value.kind == kind
+    access.left(HOST)
+    access.arrived(OTHER)
+    for _ in range(2):
+        with pytest.raises(DeclinedError) as declined:
+            access.admit(HOST, 0.0, lambda: False, make_room)
+        assert declined.value.kind == "connection_rate"
+    assert asked == ["made"]
 
 
 # --- how often
@@ -141,17 +174,41 @@ def test_connections_come_in_a_burst_and_then_at_a_rate() -> None:
     assert [declined(access, HOST, now=200.0) for _ in range(4)][2:] == ["", reasons[-1]]
 
 
-def test_commands_have_a_rate_of_their_own() -> None:
-    """Commands are limited for each address, whatever its connections; never on the loopback."""
-    access = Access(Limits(commands=Rate(per_second=1, burst=2)))
-    for _ in range(2):
-        access.command(HOST, 0.0)
+def commands(access: Access, ip: str, own: Bucket, count: int, now: float = 0.0) -> int:
+    """Ask so many times; return how many commands are admitted."""
+    admitted = 0
+    for _ in range(count):
+        with contextlib.suppress(DeclinedError):
+            access.command(ip, own, now)
+            admitted += 1
+    return admitted
+
+
+COMMANDS = Limits(commands=Rate(per_second=1, burst=5), own_commands=Rate(per_second=2, burst=3))
+
+
+def test_commands_are_limited_for_each_connection_and_then_its_address() -> None:
+    """Beyond a connection's own commands its address has some; loopback peers are not limited."""
+    access = Access(COMMANDS)
+    first, second = access.own_commands(0.0), access.own_commands(0.0)
+    assert commands(access, HOST, first, 99) == 3 + 5
+    assert commands(access, HOST, second, 99) == 3
+    assert commands(access, OTHER, access.own_commands(0.0), 99) == 3 + 5
+    assert commands(access, HOST, first, 99, now=1.0) == 2 + 1
     with pytest.raises(DeclinedError, match=f"demasiados comandos por segundo desde {HOST}"):
-        access.command(HOST, 0.5)
-    access.command(OTHER, 0.5)
-    access.command(HOST, 1.1)
-    for _ in range(1000):
-        access.command("127.0.0.1", 0.0)
+        access.command(HOST, first, 1.0)
+    assert commands(access, "127.0.0.1", access.own_commands(0.0), 999) == 999
+
+
+def test_a_neighbour_cannot_make_my_commands_fail() -> None:
+    """However much others of an address ask, a connection that asks little is never declined."""
+    access = Access(COMMANDS)
+    mine = access.own_commands(0.0)
+    for second in range(20):
+        now = float(second)
+        for flooding in [access.own_commands(now) for _ in range(9)]:
+            commands(access, HOST, flooding, 99, now)
+        assert commands(access, HOST, mine, 2, now) == 2
 
 
 @given(
@@ -179,7 +236,7 @@ def test_a_crowd_of_addresses_costs_bounded_memory_and_time() -> None:
     now = 100.0
     for number in range(100_000):
         assert buckets.take(f"10.{number}", now)
-    assert len(buckets._levels) <= 4096
+    assert len(buckets._buckets) <= 4096
     assert [buckets.take(HOST, now) for _ in range(3)] == [True, True, False]
     for number in range(10_000):
         buckets.take(f"10.{number}", now)

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
+from relaylib.log import flush_throttles
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
@@ -21,8 +22,9 @@ from relaylib.protocol.session import Session, State
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
-from relaylib.viewers.server import LEAVING, REST, Server
-from relaylib.viewers.viewer import Viewer
+from relaylib.viewers.server import GIVE_WAY, LEAVING, REST, Server
+from relaylib.viewers.viewer import Viewer, ViewerState
+from relaylib.viewers.viewer_log import SHARE
 from tools.lab.fanout_bench import runs_of
 from tools.lab.process import PATIENCE
 from tools.lab.sockets import unused_port
@@ -242,6 +244,31 @@ def test_whoever_watches_is_not_idle() -> None:
             assert control.ask(peer, "INTERRUMPIR") == "OK\n"
 
 
+def handed_over(saved: ViewerState) -> ViewerState:
+    """What the next program gets, with descriptors of its own."""
+    output = saved.output
+    if output is not None:
+        output = dataclasses.replace(output, sock=Descriptor(os.dup(output.sock)))
+    return dataclasses.replace(saved, sock=Descriptor(os.dup(saved.sock)), output=output)
+
+
+def test_a_restart_is_no_excuse_for_idling() -> None:
+    """The idle timeout goes on where the previous program's stopped; a newer one may be shorter."""
+    with control_side(Config(idle_timeout=60.0)) as before:
+        before.connect()
+        before.client._heard -= 50.0
+        [saved] = before.server.export()
+        assert saved.silent_for >= 50.0
+        for timeout, passed, dismissed in ((60.0, 9.0, 0), (60.0, 10.0, 1), (45.0, 0.0, 1)):
+            with control_side(Config(idle_timeout=timeout)) as after:
+                clock = mock.Mock(return_value=after.loop.now)
+                with mock.patch.object(after.loop, "time", clock):
+                    after.server.restore([handed_over(saved)], 1, {})
+                    clock.return_value += passed
+                    after.turn(3)
+                assert after.server.declined["idle_timeout"] == dismissed
+
+
 # --- coming and going
 
 
@@ -269,7 +296,7 @@ def test_turning_away_in_order_survives_what_cannot_be_watched() -> None:
     """However many could not linger, whoever is turned away next is told without a reset."""
     full = "ERROR relay lleno (1 conexiones)\n"
     with control_side(Config(max_clients=1)) as control:
-        control.connect()
+        control.ask(control.connect(), f"CONECTAR {unused_port()}")
         with mock.patch.object(control.loop, "watch", side_effect=failure(errno.ENOSPC)):
             for _ in range(LEAVING):
                 assert control.reply(control.knock()) == full
@@ -326,13 +353,8 @@ def test_whom_a_restart_excludes_has_to_go() -> None:
         before.ask(peer, f"CONECTAR {unused_port()}")
         [saved] = before.server.export()
         assert saved.output is not None
-        saved = dataclasses.replace(
-            saved,
-            sock=Descriptor(os.dup(saved.sock)),
-            output=dataclasses.replace(saved.output, sock=Descriptor(os.dup(saved.output.sock))),
-        )
         with mock.patch.object(server, "is_local", return_value=False):
-            after.server.restore([saved], 1, {})
+            after.server.restore([handed_over(saved)], 1, {})
         after.turn()
         assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1\n"
         assert after.server.declined == {"not_allowed": 1}
@@ -341,3 +363,123 @@ def test_whom_a_restart_excludes_has_to_go() -> None:
         after.turn_until(lambda: not after.server.clients, "the end")
     [gone, *_] = [log["reason"] for log in logs if log["event"] == "client_gone"]
     assert gone == "not_allowed"
+
+
+FULL = "ERROR relay lleno (3 conexiones)\n"
+
+
+def test_in_a_full_relay_the_longest_without_the_stream_gives_way() -> None:
+    """A newcomer gets the place of whoever has been there longest without asking, with a farewell.
+
+    Bytes do not make a connection younger, and who has asked for the stream never has to go.
+    """
+    with control_side(Config(max_clients=3)) as control, capture_logs() as logs:
+        watching, older, newer = (control.connect() for _ in range(3))
+        control.ask(watching, f"CONECTAR {unused_port()}")
+        control.ask(watching, "INTERRUMPIR")
+        assert control.ask(older, "AYUDA").startswith("OK")
+        for gone in (older, newer):
+            newcomer = control.knock()
+            assert control.reply(gone) == f"ERROR {GIVE_WAY}\n"
+            assert control.reply(gone) == ""
+            assert control.ask(newcomer, f"CONECTAR {unused_port()}") == "OK\n"
+            assert len(control.server.clients) == 3
+        assert control.reply(control.knock()) == FULL
+        assert control.ask(watching, "ESTADO").startswith("OK estado=pausado")
+        assert control.server.declined == {"gave_way": 2, "full": 1}
+        for gone in (older, newer):
+            gone.close()
+        control.turn_until(lambda: len(control.server._leaving) <= 1, "their end")
+        control.turn()
+    reasons = [log["reason"] for log in logs if log["event"] == "client_gone"]
+    assert reasons[:2] == ["gave_way", "gave_way"]
+
+
+def test_giving_way_takes_a_bounded_number_of_descriptors() -> None:
+    """However many give way and do not leave, all of them are told; so many linger, no more."""
+    with control_side(Config(max_clients=3)) as control:
+        idle = [control.connect() for _ in range(3)]
+        for number in range(LEAVING + 10):
+            idle.append(control.knock())
+            assert control.reply(idle[number]) == f"ERROR {GIVE_WAY}\n"
+        assert len(control.server.clients) == 3
+        assert len(control.server._leaving) == LEAVING
+        assert all(control.ask(peer, "AYUDA").startswith("OK") for peer in idle[-3:])
+
+
+def test_who_is_being_turned_away_is_not_reset_by_a_restart() -> None:
+    """The next program goes on closing in order what the previous one turned away."""
+    with control_side(Config(max_clients=1)) as before, control_side() as after:
+        before.ask(before.connect(), f"CONECTAR {unused_port()}")
+        peer = before.knock()
+        before.turn_until(lambda: before.server._leaving, "the newcomer")
+        before.turn()
+        [_, saved] = before.server.export()
+        after.server.restore([handed_over(saved)], 1, before.server.declined)
+        assert (len(after.server.clients), len(after.server._leaving)) == (0, 1)
+        before.server._leaving.clear()
+        for watched in [sock for sock in before.loop._watches if sock.fileno() == saved.sock]:
+            before.loop.discard(watched)  # as the exec does
+        before.turn()
+        peer.send(b"unread, this makes a reset of an end that is not in order")
+        after.turn()
+        assert after.reply(peer) == "ERROR relay lleno (1 conexiones)\n"
+        assert after.reply(peer) == ""
+        peer.send(b"and so would this")
+        after.turn()
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        peer.close()
+        after.turn_until(lambda: not after.server._leaving, "the end")
+
+
+# --- the way out
+
+
+def flow(control: ControlSide, seconds: int) -> None:
+    """Let 1 Mb/s of stream flow: 100 datagrams of 1250 bytes, less the headers, a second."""
+    for _ in range(seconds):
+        control.fanout.forward(runs_of([b"x" * (1250 - 42)] * 50), control.loop.now)
+        control.fanout.forward(runs_of([b"x" * (1250 - 42)] * 50), control.loop.now)
+        control.loop.now += 1.0
+        control.server._measure()
+
+
+def test_newcomers_are_declined_when_the_way_out_is_full() -> None:
+    """With --max-egress CONECTAR and CONTINUAR fail when there is no room for one more stream."""
+    with control_side(Config(max_egress=2.5e6)) as control:
+        first, second, third = (control.connect() for _ in range(3))
+        connect = [f"CONECTAR {unused_port()}" for _ in range(4)]
+        assert control.ask(first, connect[0]) == "OK\n"
+        flow(control, 3)
+        assert control.ask(second, connect[1]) == "OK\n"
+        declined = "ERROR salida llena: se envian 2.0 de 2.5 Mb/s y hacen falta 1.0 mas\n"
+        assert control.ask(third, connect[2]) == declined
+        assert control.ask(third, "ESTADO").startswith("OK estado=inactivo destino=- ")
+        assert control.ask(second, connect[3]) == "OK\n", "one who is sent the stream may move"
+        assert control.ask(second, "INTERRUMPIR") == "OK\n"
+        assert control.ask(third, connect[2]) == "OK\n"
+        assert control.ask(second, "CONTINUAR") == declined
+        assert control.ask(second, connect[3]) == declined
+        assert control.ask(second, "ESTADO").startswith("OK estado=pausado ")
+        control.ask(first, "DESCONECTAR")
+        assert control.ask(second, "CONTINUAR") == "OK\n"
+        assert control.server.declined == {"egress": 3}
+
+
+# --- the log
+
+
+def test_what_a_viewer_repeats_is_logged_so_often_and_then_counted() -> None:
+    """A viewer who does the same all day fills no disk; a neighbour's events are logged in full."""
+    flush_throttles()  # those of other tests
+    with capture_logs() as logs, control_side() as control:
+        busy = control.connect()
+        control.ask(busy, f"CONECTAR {unused_port()}")
+        for _ in range(SHARE):
+            control.ask(busy, "INTERRUMPIR")
+            control.ask(busy, "CONTINUAR")
+        assert len(logs) == SHARE + 2  # and the first of each kind beyond its share
+        control.server._events.log(server.log.info, "paused", "192.0.2.1", client="other")
+        assert logs[-1]["client"] == "other"
+        flush_throttles()
+        assert sum(log.get("suppressed", 1) for log in logs) == 2 + 2 * SHARE + 1
