@@ -12,7 +12,7 @@ LINK = ("rate", "200mbit", "burst", "64kb", "limit", "200kb")
 
 def test_whoever_came_later_gets_the_stream_through_a_full_link() -> None:
     """Sessions of one address that came first leave the others theirs; what is lost is counted."""
-    with set_up() as stage:
+    with set_up("--max-clients-per-ip", str(SESSIONS)) as stage:
         stage.relay_host.exec("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *LINK)
         greedy = stage.peer(stage.host("greedy"))
         greedy.do("connect", SESSIONS)
