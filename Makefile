@@ -68,10 +68,10 @@ check: $(DEV) ## lint, format and types
 bench: $(DEV) ## measure beside other relays, six minutes: ARGS='--plan quick'
 	$(PY) tools/bench.py $(ARGS)
 
-soak: $(DEV) ## a long life in a few minutes: SOAK=seconds
+soak: $(DEV) ## viewers, sources and restarts for ten minutes: SOAK=seconds
 	$(PY) tools/soak.py $(SOAK) $(ARGS)
 
-attacks: $(DEV) ## attack the relay and count what its viewers feel
+attacks: $(DEV) ## attack the relay and measure what its viewers lose
 	$(PY) tools/attacks.py $(ARGS)
 
 sample: ## make the sample stream again (needs ffmpeg)

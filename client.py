@@ -1,7 +1,7 @@
 """The console client: commands from a terminal or a pipe, the relay's replies as they come.
 
 This file reads the arguments, connects and runs the loop; the rest is in `relaylib/client`, `app`
-first. It runs in the relay's own reactor, here over `select`: epoll refuses regular files, and
+first. It runs in the relay's own reactor, here over `select`: epoll takes no regular files, and
 `client.py ... < commands.txt` must work. The client needs nothing but the standard library.
 """
 
@@ -39,9 +39,10 @@ examples:
   python3 client.py 192.168.1.5 9000 5004 --vlc=rtp   better, if you know that the source sends RTP
   printf 'CONECTAR\\nESTADO\\n' | python3 client.py 192.168.1.5 9000 5004
 
-DESCONECTAR, Ctrl-D (or the end of the input) and Ctrl-C leave politely, a second Ctrl-C at once.
-exit status: 0 left politely and the relay agreed; 1 turned away, connection lost or none, and
-without a terminal any command with ERROR, without answer, or not sent; 2 bad argument; 130 left at
+Ctrl-D (or the end of the input) and Ctrl-C send DESCONECTAR and wait for the reply; a second Ctrl-C
+leaves at once.
+exit status: 0 DESCONECTAR was confirmed; 1 the connection was declined, lost or never made, or,
+without a terminal, a command got ERROR or no answer, or was not sent; 2 bad argument; 130 left at
 once
 """
 

@@ -1,8 +1,10 @@
-"""The relay's rooms. A datagram goes `net`, `stream`; a command `net`, `protocol`, `viewers`.
+"""The relay's rooms (packages). A datagram goes `net`, `stream`; a command `net`, `protocol`,
+`viewers`. `media` knows what is inside a datagram, `lifecycle` starts and restarts the program,
+`client` is the console client.
 
-What everyone uses lies here: `config`, `cli` (the command line), `errors`, `log`. `media` knows
-what is inside a datagram, `lifecycle` starts and restarts the program, `client` is the console
-client.
+What every room uses lies here: `config` (the relay's options), `cli` (what all programs ask of
+argparse), `errors`, `log`. `relay.py` builds the parts and joins them: a new part is added there,
+and in `lifecycle/handover.py` if it has to survive a restart.
 
 A new way to watch (HTTP, say) is a room of its own beside `viewers`: both use `stream`, never each
 other. `tests/test_architecture.py` holds the table of which room may know which.

@@ -2,8 +2,8 @@
 
 Standard library only, because `client.py` and `tools/fake_vlc.py` run without any installation.
 
-argparse has files of options of its own (`fromfile_prefix_chars`); it has forgotten where a word
-came from when it finds something wrong with it.
+Rejected: argparse's own files of options (`fromfile_prefix_chars`), because its errors cannot say
+in which file and line the wrong word stands.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class FileParser(Parser):
         return self.parse_args([word.text for word in words])
 
     def _place(self, words: Sequence[_Word], complaint: str) -> str:
-        """Find where the word stands that the complaint is about: the first that leads to it."""
+        """Find where the wrong word stands: parsing as far as it gives the same complaint."""
         for count, word in enumerate(words, 1):
             try:
                 self._parse(words[:count])

@@ -15,7 +15,7 @@ from relaylib.viewers.access import Limits
 Group = argparse._ArgumentGroup
 
 COALESCE_MAX_MS = 100.0
-"""A viewer notices more: players buffer a few hundred milliseconds, people feel a zap's delay."""
+"""Viewers would notice more: players buffer no more than a few hundred milliseconds."""
 
 MAX_CLIENTS = 1_000_000
 """More than a machine has descriptors for."""
@@ -66,8 +66,8 @@ class Config:
     segmentation: bool = True
     """Use UDP_SEGMENT where the system has it."""
     source_timeout: float = 2.0
-    """Silence after which the ingest is up for another source: longer than any encoder's pause
-    between two frames, short enough for a viewer to wait for the standby."""
+    """Silence after which another source may take over: longer than any encoder's pause between two
+    frames, short enough for a viewer to wait for the standby."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False
@@ -112,7 +112,7 @@ def _add_addresses(parser: Parser) -> None:
         nargs="?",
         metavar="HOST",
         type=host,
-        help="address to listen on (%(default)s; :: for both IPs)",
+        help="address to listen on (%(default)s; :: for IPv4 and IPv6)",
     )
     parser.add_argument(
         "port",
@@ -142,7 +142,7 @@ def _add_access(group: Group) -> None:
 
 def _add_stream(group: Group) -> None:
     add = group.add_argument
-    add("--ingest-port", metavar="N", type=port, help="UDP port for the stream, if another")
+    add("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,

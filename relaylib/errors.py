@@ -22,8 +22,8 @@ class SetupError(RelayError):
 class PeerError(RelayError):
     """A peer did wrong, or asked for what it cannot have.
 
-    `str()` is the reason for the wire: Spanish, ASCII, no newline. For the log, `kind` is the same
-    in an English snake_case word, and `detail` what it is about, if that is not clear from it.
+    `str()` is the reason for the wire: Spanish, ASCII, no newline. For the log, `kind` names it in
+    one English snake_case word, and `detail` adds to that if need be.
     """
 
     def __init__(self, message: str, kind: str, detail: str = "") -> None:

@@ -1,10 +1,10 @@
-"""Attacks the relay in every way that SECURITY.md speaks of, and counts what the viewers feel.
+"""Attacks the relay in every way that SECURITY.md speaks of, and measures what the viewers lose.
 
 Prints a table: what was tried, what twenty healthy viewers lost, their latency before and during
 the attack, and how much memory the relay took. The relay has a core to itself, where there are two.
 
-Twenty viewers on purpose: they cost too little for the relay to hold datagrams back by itself, up
-to 10 ms, which would hide what an attack adds. On a slower machine, say `-- --coalesce 0`.
+There are only twenty because for many viewers the relay holds datagrams back, by up to 10 ms, which
+would hide the delay that an attack adds. On a slower machine add `-- --coalesce 0`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tools.lab.machine import FAILURES, claim_core, require_linux
 from tools.replay.program import positive, run, say, whole
 
 LIMIT = 3.0
-"""Times the quiet p99 that the p99 under attack may reach."""
+"""A p99 under attack above so many times the quiet one is marked; it is no failure."""
 
 EXAMPLES = """\
 examples:
@@ -45,7 +45,7 @@ def _names(text: str) -> list[str]:
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="attacks.py",
-        description="Attack a relay on the loopback and count what its viewers feel.",
+        description="Attack a relay on the loopback and measure what its viewers lose.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,7 +81,7 @@ def _row(what: str, outcome: Outcome) -> str:
 
 
 def troubles(outcome: Outcome) -> str:
-    """What must not be: loss, viewers whose control died, bugs, a relay that did not end well."""
+    """What must not happen: loss, viewers without answers, bugs, a relay that did not end well."""
     found = {
         "datagrams lost": outcome.lost,
         "viewers not answered": outcome.silent,
@@ -92,7 +92,7 @@ def troubles(outcome: Outcome) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Attack; return the exit status, 1 when a healthy viewer felt more than a delay.
+    """Attack; return the exit status, 1 if there were `troubles`.
 
     Raises SetupError when there is no Linux or no relay.
     """

@@ -59,12 +59,12 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add("--only", type=_names, metavar="NAME,...", default=NAMES, help=f"of {', '.join(NAMES)}")
     add("--output", type=Path, metavar="DIR", default=ROOT / "build" / "bench",
         help="where to (build/bench)")  # fmt: skip
-    add("--publish", action="store_true", help="show what came of it in README.md, too")
+    add("--publish", action="store_true", help="put the results into README.md, too")
     return parser.parse_args(words)
 
 
 def write(results: Results, output: Path) -> str:
-    """Write what came of a run; return the tables. JSON is in seconds, bytes and datagrams."""
+    """Write the results; return the tables. JSON is in seconds, bytes and datagrams."""
     text = markdown(results)
     document = asdict(results) | {"targets": [asdict(each) for each in verdicts(results)]}
     (output / "bench.md").write_text(text)

@@ -1,9 +1,9 @@
 """Records what arrives at a UDP port, or for a multicast group, to a capture file.
 
-The other half of fake_vlc, which replays the file byte for byte with the same gaps. A socket, not
-the network card, is listened to: no privilege is needed, fragments arrive joined, and what another
+The other half of fake_vlc, which replays the file byte for byte with the same gaps. It listens at a
+socket, not at the network card: no privilege is needed, fragments arrive joined, and what another
 program sends in one piece for the kernel to cut up arrives as the datagrams that a player would
-get. IP headers are made again from what the socket tells: both addresses, and the time at which the
+get. IP headers are rebuilt from what the socket tells: both addresses, and the time at which the
 kernel received the datagram, which does not depend on when this program was scheduled.
 """
 
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     library()  # if it is missing, better now than when the file is open, and empty
     progress = Progress()
-    if given.file.is_fifo():  # opening it would wait for a reader, deaf to every signal
+    if given.file.is_fifo():  # opening it would wait for a reader, and no signal would end that
         raise SetupError(f"cannot record to {given.file}: a named pipe")
     with Tap(given.host, given.port, given.group) as tap, Interruption() as interruption:
         try:

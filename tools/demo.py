@@ -1,11 +1,11 @@
 """A relay with a stream of its own: `make demo`, for whoever has nothing at hand to send.
 
-The relay is a child that has the terminal, but for standard output: its guide begins with sending a
-stream, and here the sample already holds the ingest, so the demo prints a guide of its own.
-fake_vlc starts once this relay, and not another one on the same port, says that it listens: it says
-so as to systemd (sd_notify(3)). Ctrl-C goes from the terminal to all three of them; other signals
-may come to this program alone, by way of make, so they are passed on. When either child ends, so
-does the other.
+The relay is a child whose standard output is thrown away: its guide begins with sending a stream,
+which the sample already does here, so the demo prints a guide of its own. fake_vlc starts when the
+relay says that it listens. It says so as to systemd (sd_notify(3)), so that another relay on the
+same port is not taken for it. Ctrl-C goes from the terminal to all three of them; other signals may
+come to this program alone, by way of make, so they are passed on. When either child ends, so does
+the other.
 """
 
 import contextlib
@@ -89,7 +89,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _guide(config: Config) -> str:
-    """Tell a person at a terminal what to type next; a port that was chosen is in the log."""
+    """Tell a person at a terminal what to type next; for port 0 the log says which it is."""
     host = reachable_host(resolve(config.host, config.port)[1][0])
     url = player_url("rtp", 5004, ipv6=":" in host)
     return GUIDE.format(host=host, port=config.port or "PORT", url=url)

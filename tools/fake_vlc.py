@@ -58,8 +58,6 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line."""
-
     host: str
     port: int
     file: Path
@@ -198,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _send(Replay(file, options), sender)
     except ReplayError as error:
         raise SetupError(f"{options.file}: {error}") from None
-    except OSError as error:  # a failing disk: the sender answers for its socket itself
+    except OSError as error:  # of the file; `Sender` reports those of its socket itself
         raise SetupError(f"cannot read {options.file}: {error.strerror}") from None
 
 

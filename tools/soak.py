@@ -1,9 +1,10 @@
-"""A long life in a few minutes: `make soak`, SOAK=seconds.
+"""Viewers, sources and restarts around one relay for ten minutes: `make soak`, SOAK=seconds.
 
 Steady viewers watch while others come, pause, resume and vanish, sources replace one another and
-the relay is restarted in place. It is restarted at first and at last; in between it lives for most
-of the time, because a restart would hide a leak. Ends by itself, with status 1 if a steady viewer
-lost anything, a descriptor or memory leaked, or a command got no answer.
+the relay is restarted in place. The restarts come at the start and at the end; in between the relay
+runs undisturbed for most of the time, because a restart would hide a leak. Ends by itself, with
+status 1 if a steady viewer lost anything, a descriptor or memory leaked, or a command got no
+answer.
 """
 
 import contextlib
@@ -36,8 +37,8 @@ WARM, COOL = 0.3, 0.92
 """When the relay is restarted, and when its memory is watched, as shares of the whole."""
 
 NOISE = 768.0
-"""KiB that a healthy relay's memory wanders: CPython takes it from the kernel 256 KiB at a time, 1
-MiB from 3.12 on, and keeps what a passing peak of sessions has needed."""
+"""KiB by which a healthy relay's memory varies: CPython takes it from the kernel 256 KiB at a time,
+1 MiB from 3.12 on, and keeps what a passing peak of sessions has needed."""
 
 Samples = list[tuple[float, float]]
 """Times in seconds, and what the memory was then, in KiB."""
@@ -66,7 +67,7 @@ class Soak:
         self.viewers.wait_started()
         self.relay.wait_event("source_locked")
         self.descriptors = descriptors(self.relay)
-        self._guests, self._victims = self._start("guests", 1), self._start("guests", 2)
+        self._guests, self._vanishing = self._start("guests", 1), self._start("guests", 2)
         self._began = time.monotonic()
         self._due: dict[Callable[[], None], float] = {}
         self._restarts = [share * seconds for share in RESTARTS]
@@ -109,10 +110,10 @@ class Soak:
 
     def kill(self) -> None:
         """Kill guests, so that their sessions vanish, and let others come."""
-        self._victims.process.kill()
-        self._victims.wait()
+        self._vanishing.process.kill()
+        self._vanishing.wait()
         self.done["killed"] += 1
-        self._victims = self._start("guests", 2 + self.done["killed"])
+        self._vanishing = self._start("guests", 2 + self.done["killed"])
 
     def replace_source(self) -> None:
         """End the source; another one, which has been sending for a while, takes over."""
@@ -130,7 +131,7 @@ class Soak:
         self.viewers.end(epoch, sent)
 
     def watch(self) -> None:
-        """Look at the memory while the relay lives undisturbed."""
+        """Sample the memory while no restart disturbs it."""
         if WARM * self.seconds <= self.elapsed <= COOL * self.seconds:
             self.memory.append((time.monotonic(), memory(self.relay.pid)))
 
@@ -144,8 +145,8 @@ class Soak:
         )
 
     def end(self) -> None:
-        """Let the guests leave, end the stream, and look at what is left."""
-        self._victims.process.kill()
+        """Let the guests leave, end the stream, and count what is left."""
+        self._vanishing.process.kill()
         self.done.update(self._guests.finish())
         self.done["lost by guests"] = self.done.pop("lost", 0)
         self.end_source()
@@ -184,7 +185,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     Raises SetupError when there is no Linux or the relay ends.
     """
-    parser = Parser(prog="soak.py", description="Live a long life in a few minutes.")
+    parser = Parser(prog="soak.py", description="Put a relay under viewers and restarts.")
     parser.add_argument("seconds", nargs="?", type=positive, default=600.0, help="how long (600)")
     seconds = parser.parse_args(words).seconds
     require_linux()

@@ -1,7 +1,7 @@
 /* The benchmark's stream: datagrams of seven MPEG-TS packets, each stamped with the time it was sent.
  *
- * Standard input is a UDP socket, connected to the relay under test by whoever starts this program:
- * the same source address that made the first contact keeps sending, and there is no address to parse.
+ * Standard input is a UDP socket that the benchmark has connected to the relay under test and has sent
+ * its first datagrams on: so these and the stream have one source, and there is no address to parse.
  * Written in C so that a thousand wake-ups a second leave the machine to the relay.
  *
  * Each datagram holds 7 packets of PID 256 with running continuity counters; in the first packet's

@@ -2,8 +2,8 @@
 
 One command is sent at a time and its reply awaited before the next, so that each is judged by what
 the relay said and not by a guess; what is typed, pasted or piped meanwhile waits in a queue. Relays
-of the original design answer nothing to a command that they do not accept: the wait is bounded,
-after `PATIENCE` the client says so and goes on.
+of the original design answer nothing to a command that they do not accept: so after `PATIENCE` the
+client says that there was no answer and goes on.
 """
 
 import signal
@@ -32,9 +32,9 @@ _LOST = {"reset": "the relay reset it", "vanished": "the relay's host does not a
 class App:
     """Joins the console, the connection and what is known of the session; stops the loop to end.
 
-    `status` is the exit status then. It is 0 if the relay agreed to our leaving: it says OK to
-    DESCONECTAR, or, as old relays do, hears that and closes. Where nobody watches, it takes more: a
-    command that was answered with ERROR or not at all, or was not sent, makes it 1.
+    `status` is then the exit status. It is 0 if the relay answered DESCONECTAR with OK or, as old
+    relays do, by closing. Without a person at the console, a command that was answered with ERROR
+    or not at all, or was not sent, makes it 1.
     """
 
     def __init__(self, loop: Loop, sock: socket.socket, port: int) -> None:
@@ -62,11 +62,11 @@ class App:
 
     def greet(self, text: str) -> None:
         """Tell a person where they are; a script needs no greeting."""
-        if self._console.attended:
+        if self._console.interactive:
             self._console.note(text)
 
     def interrupt(self) -> None:
-        """Leave politely; the second time, at once."""
+        """Send DESCONECTAR and wait for the reply; the second time, end at once."""
         if self._leaving:
             self.status = 130
             self._end()
@@ -74,7 +74,7 @@ class App:
             self.leave()
 
     def leave(self) -> None:
-        """Leave politely, ahead of what waits; said twice it is the same."""
+        """Send DESCONECTAR ahead of the commands that wait; a second call changes nothing."""
         if not self._leaving:
             self._console.echo(Verb.DISCONNECT.value)
             self._disconnect()
@@ -99,7 +99,7 @@ class App:
         self._advance()
 
     def failed(self, reason: str) -> None:
-        """Leave politely, but not with success."""
+        """Leave as `leave` does, with exit status 1."""
         self.status = 1
         self._console.note(f"client.py: {reason}")
         self.leave()
@@ -108,7 +108,7 @@ class App:
         while self._commands and not self._dialogue.unanswered:
             line = self._commands.popleft()
             self._console.echo(line.decode("ascii", "replace"))
-            if not self._leaving:  # as it is if the echo could not be written
+            if not self._leaving:  # a failed `echo` makes us leave
                 self._obey(line)
         if self._input_over and not self._commands and not self._dialogue.unanswered:
             self.leave()
@@ -125,7 +125,7 @@ class App:
         if request.verb is Verb.HELP:
             self._console.reply(HELP.format(port=self._port))
         elif request.verb is Verb.DISCONNECT:
-            self._commands.clear()  # as behind `exit` in a script
+            self._commands.clear()  # ignored, as what follows `exit` in a script
             self._disconnect()
         elif self._dialogue.allows(request.verb):
             self._send(request)
@@ -148,7 +148,7 @@ class App:
         self._count_failure()
 
     def _count_failure(self) -> None:
-        if not self._console.attended:
+        if not self._console.interactive:
             self.status = 1
 
     # --- the relay
@@ -175,7 +175,7 @@ class App:
 
     def _patience_over(self) -> None:
         self._stop_waiting()
-        self._end_line()  # some relays never do
+        self._end_line()  # some relays never end it
         if self._over or not self._dialogue.unanswered or self._timer is not None:
             return  # that was the answer
         if self._leaving:
@@ -191,7 +191,6 @@ class App:
         self._advance()
 
     def received(self, data: bytes) -> None:
-        """Take bytes from the relay."""
         self._replies.feed(data)
         try:
             while not self._over and (line := self._replies.next_line()) is not None:
@@ -200,7 +199,7 @@ class App:
             self._lost("what answers sends lines that are too long: it is not a relay")
 
     def _end_line(self) -> None:
-        """Take what has come of a line as the whole of it."""
+        """Take an unfinished line as complete."""
         if self._replies.pending:
             self.received(b"\n")
 

@@ -1,15 +1,15 @@
-"""The client's side of the person: lines in, replies and notes out, on a terminal or not.
+"""The person's side of the client: lines in, replies and notes out, on a terminal or not.
 
-Two kinds behind one face. `Console` reads lines from a pipe or a file and prints without ornament:
-replies on standard output, everything the client says itself on standard error, so that a script
-sees the relay's words alone. `Terminal` adds a prompt, history and completion. It takes the keys
-one by one (the terminal's own line editing is switched off, see termios(3)) and gives them to a
-`LineEditor`, so that reading never blocks the loop; what has to be printed while a line is half
-typed goes above it: erase the row, print, draw the row again. The prompt says nothing of the
-session: a relay may pause it at any time, and cannot tell before it is asked.
+There are two kinds with the same methods. `Console` reads lines from a pipe or a file and prints
+without ornament: replies on standard output, everything the client says itself on standard error,
+so that a script sees the relay's words alone. `Terminal` adds a prompt, history and completion. It
+takes the keys one by one (the terminal's own line editing is switched off, see termios(3)) and
+gives them to a `LineEditor`, so that reading never blocks the loop; what has to be printed while a
+line is half typed goes above it: erase the row, print, draw the row again. The prompt does not show
+the session's state: a relay may pause it at any time, and tells only when it is asked.
 
-A line that was entered is not shown before it is obeyed (`echo`), so that of lines pasted together
-each stands above its own reply.
+An entered line is shown when it is carried out (`echo`), so that of lines pasted together each
+stands above its own reply.
 
 Standard input is never made non-blocking: that would be a change to the open file description,
 which the shell and other programs share. A read after the selector said "readable" does not block.
@@ -47,10 +47,10 @@ class Owner(Protocol):
 
 
 class Console:
-    """Plain lines in, plain lines out. `attended`: a person types them."""
+    """Plain lines in, plain lines out. `interactive`: a person types them."""
 
     def __init__(self, loop: Loop, owner: Owner, stdin: TextIO, stdout: TextIO) -> None:
-        self.attended = stdin.isatty()
+        self.interactive = stdin.isatty()
         self._loop = loop
         self._owner = owner
         self._stdin = stdin
@@ -60,7 +60,7 @@ class Console:
         loop.watch(stdin, self._readable, broken=_raise)
 
     def listen(self, wanted: bool) -> None:
-        """Read on, or leave the input where it is until what was read has been dealt with."""
+        """Go on reading, or stop until the commands read so far have been dealt with."""
         if self._open:
             self._loop.interest(self._stdin, read=wanted)
 
@@ -227,7 +227,7 @@ def open_console(loop: Loop, owner: Owner, words: tuple[str, ...]) -> Console:
 
 
 def _silence(stream: TextIO) -> None:
-    """Send a broken stream to nowhere, so that it is not an error again, not even at exit."""
+    """Redirect a broken stream to the null device: no more errors, not even at exit."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
 

@@ -1,9 +1,9 @@
 """The client's side of the control protocol: what was typed, what was sent, what came back. Pure.
 
 The client says that a command is out of order instead of sending it, because relays of the original
-design answer nothing to such a command. What it knows of its session is the last that the relay
-told, and that grows old: a relay pauses by itself a session whose player's port stays closed. So
-nothing is held back on old knowledge: before that the relay is asked again (`app` sends ESTADO).
+design answer nothing to such a command. What it knows of its session is what the relay told last,
+and may be out of date: a relay pauses a session by itself when the player's port stays closed. So
+before a command is held back the relay is asked again (`app` sends ESTADO).
 """
 
 import re
@@ -68,10 +68,10 @@ def printable(line: bytes) -> str:
 
 
 class Dialogue:
-    """The commands without a reply, and the session's state as the relay last told it.
+    """The commands that still wait for a reply, and the session's state as the relay told it last.
 
-    `state` is None where nothing is known. `declined` tells that the last reply was an ERROR, as a
-    farewell is; `explicit` that the relay answers more than OK, so it is no old one.
+    `state` is None where nothing is known. `declined`: the last reply was an ERROR, as a farewell
+    is. `explicit`: the relay has answered more than OK, so it is not of the original design.
     """
 
     def __init__(self) -> None:

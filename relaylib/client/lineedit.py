@@ -74,8 +74,8 @@ class LineEditor:
         """Draw one row of less than `width` columns; return it and the cursor's column in it.
 
         Of a long line it shows a window with the cursor. The row ends in a blank, so that there is
-        a character under the cursor: where terminals leave it otherwise when the row just fits
-        into a new width differs.
+        a character under the cursor: without one, terminals differ in where they leave it when the
+        row just fits into a new width.
         """
         prompt = prompt[: max(0, width - 3)]
         room = max(1, width - len(prompt) - 2)

@@ -25,7 +25,7 @@ def find_player() -> str:
 
 
 class Player:
-    """A running player, in a session of its own: the terminal's Ctrl-C is for the client alone."""
+    """A running player, out of reach of the terminal's Ctrl-C, which is for the client alone."""
 
     def __init__(self, path: str, url: str) -> None:
         """Start it.
@@ -37,8 +37,8 @@ class Player:
         try:
             self._process = subprocess.Popen(
                 [path, url],
-                # Never written to, open as long as we live: without a display VLC takes commands
-                # here and leaves at its end, which would be at once on the null device.
+                # Never written to, and open as long as the client runs: without a display VLC reads
+                # commands here and ends where they end, on the null device at once.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

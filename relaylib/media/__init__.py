@@ -1,4 +1,4 @@
-"""What is inside a datagram, pure: bytes in, values out. The relay and the tools use it.
+"""What is inside a datagram, pure: bytes in, values out. So far only the tools use it.
 
 Start with `rtp` (the header around a payload), then `mpegts` (the packets inside).
 """

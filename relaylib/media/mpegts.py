@@ -3,7 +3,7 @@
 A reader takes one packet and returns one field. There is no class with all of them: who walks a
 live stream needs two or three, and building an object for each packet would cost more than the
 reading. All readers take exactly one packet, PACKET_SIZE bytes, as `packets` and `Framer` give
-them; within these no content makes them fail.
+them, and then never fail, whatever is in it.
 """
 
 from collections.abc import Iterator
@@ -129,7 +129,7 @@ class Framer:
     """Sync bytes in a row that make a stream: one in 10^12 places of random bytes has them."""
 
     WINDOW = (CONFIRM + 1) * max(STRIDES)
-    """Bytes ahead of a place that are enough to judge it: as many are held back."""
+    """Bytes that must have come after a place before it is judged: as many are held back."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -169,7 +169,7 @@ class Framer:
         self.searched += count
 
     def _search(self, start: int, final: bool) -> tuple[int, int]:
-        """Find where packets follow each other: offset and spacing, 0 if not in what is judged."""
+        """Find where packets follow each other: offset and spacing, 0 if nowhere so far."""
         data = self._data
         end = len(data) if final else len(data) - self.WINDOW + 1
         at = data.find(SYNC_BYTE, start, end)
@@ -185,5 +185,5 @@ class Framer:
         places = range(at, len(data), stride)[: self.CONFIRM]
         if any(data[place] != SYNC_BYTE for place in places):
             return False
-        # At the end fewer will do, but they must fill it to the last byte.
+        # At the end of the data fewer are enough, if they reach exactly to its last byte.
         return len(places) == self.CONFIRM or (len(data) - at) % stride in (0, PACKET_SIZE)

@@ -1,8 +1,8 @@
 """The RTP header (RFC 3550, 5.1): read from a datagram, and built for one.
 
-`parse` answers None for what is no RTP, because the form of a stream is found out by trying. A
-header cannot be told for certain from other bytes: version 2 is two bits. Who must decide looks at
-the payload, too, and at several datagrams.
+`parse` answers None for what is no RTP, because whether a stream is RTP is found out by trying.
+That it returns a packet is no proof: what tells a header from other bytes is two bits, version 2.
+To be sure, look at the payload, too, and at several datagrams.
 """
 
 import struct

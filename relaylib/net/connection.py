@@ -1,8 +1,8 @@
 """A non-blocking TCP connection with a capped unsent buffer and an orderly end.
 
-Output is collected during a turn and written once at its end: all that a turn answers costs one
-system call. What the kernel does not take waits here, up to
-`UNSENT_CAP`; a peer that lets more pile up does not read and is closed.
+Output is collected during a turn and written once at its end, so that all replies of a turn cost
+one system call. What the kernel does not take waits here, up to `UNSENT_CAP`; a peer that lets more
+pile up does not read, and is closed.
 
 The end has an order because TCP destroys data otherwise: closing a socket whose receive buffer is
 not empty sends a reset, and a reset makes the peer throw away replies that it has not read yet. So
@@ -18,15 +18,15 @@ from typing import Protocol
 from relaylib.net.loop import Loop, Timer
 
 READ_SIZE = 64
-"""Bytes read in one turn: a few commands. The stream waits for them, and the dearest, CONECTAR,
-costs 0.2 ms; whoever sends more at once is answered in the next turns."""
+"""Bytes read in one turn: a few commands. The stream waits while they are carried out, and the most
+expensive, CONECTAR, takes 0.2 ms. What a peer sends beyond that is read in the next turns."""
 
 DISCARD_SIZE = 8 * 1024
-"""Bytes thrown away in one turn while closing: little work, and the peer's end comes after them."""
+"""Bytes thrown away in one turn while closing: little work; the peer's FIN is behind them."""
 
 KERNEL_BUFFER = 16 * 1024
-"""Bytes asked of the kernel, which doubles them, each way: left alone it would grow to megabytes
-for whoever floods the relay or never reads."""
+"""Bytes asked of the kernel, which doubles them, each way: otherwise its buffers for a peer that
+floods the relay or never reads would grow to megabytes."""
 
 UNSENT_CAP = 64 * 1024
 """Bytes of replies kept for a peer beyond the kernel's buffers: over 1,000 unread replies."""
@@ -58,7 +58,7 @@ class Owner(Protocol):
 
 
 def tune(sock: socket.socket) -> None:
-    """Ask the kernel to miss a peer that vanished within 15 s, to be prompt, and to be frugal."""
+    """Set the options: notice a vanished peer within 15 s, send at once, keep buffers small."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BUFFER)
@@ -137,7 +137,7 @@ class Connection:
         elif not self._closing and self._owner is not None:
             self._owner.received(data)
             if len(self.unsent) > UNSENT_CAP:
-                self._flush()  # a socket that is never writable again would never get there
+                self._flush()  # or the cap is not looked at while the socket is not writable
 
     def _end_of_input(self) -> None:
         self._eof = True

@@ -15,7 +15,7 @@ Descriptor = NewType("Descriptor", Annotated[int, range(1 << 31).__contains__])
 """A file descriptor's number, told apart from other numbers: it has to survive a restart."""
 
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
-"""What a call answers when the process, or the machine, has no descriptor left."""
+"""How a call fails when the process, or the machine, has no descriptor left."""
 
 
 def adopt(fd: Descriptor) -> socket.socket:
@@ -27,7 +27,6 @@ def adopt(fd: Descriptor) -> socket.socket:
 
 
 def descriptor(sock: socket.socket) -> Descriptor:
-    """Return a socket's number."""
     return Descriptor(sock.fileno())
 
 
@@ -41,7 +40,7 @@ def raise_descriptor_limit() -> None:
 
 
 def occupy_standard_descriptors() -> None:
-    """Open what the parent closed of stdin, stdout and stderr on nothing.
+    """Open stdin, stdout and stderr on the null device where the parent has closed them.
 
     Otherwise the first socket would get the number 2, and the log would be sent to a viewer.
     """

@@ -1,8 +1,8 @@
 """What the Linux kernel offers beyond the portable socket API, and how to do without it.
 
 Python 3.11 names few of these options, so their numbers stand here, from <linux/udp.h> and
-<asm-generic/socket.h>. Everything fails softly: on another system a function answers what a system
-without the feature would.
+<asm-generic/socket.h>. On another system a function returns what a system without the feature
+would; `set_segment` raises OSError.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ def _receive_buffer(sock: socket.socket) -> int:
 
 
 def dropped(sock: socket.socket) -> int:
-    """Return how many datagrams this socket's full buffer has cost so far (SO_MEMINFO)."""
+    """Return how many datagrams were dropped because this socket's buffer was full (SO_MEMINFO)."""
     if not LINUX:
         return 0
     try:

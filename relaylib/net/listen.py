@@ -11,7 +11,7 @@ from relaylib.net.address import Address, show
 from relaylib.net.lookup import resolve
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted: a second of the worst storm worth surviving."""
+"""Connections that may wait to be accepted: those of a second, at 1,000 a second."""
 
 _PORT_TRIES = 16
 
@@ -39,8 +39,8 @@ def bind_pair(
 ) -> tuple[socket.socket, socket.socket]:
     """Bind the control listener (TCP) and the ingest (UDP), on one port unless told otherwise.
 
-    Port 0 lets the kernel choose a port that is free for both. A socket that somebody else has
-    bound already is used as it is, and the other one goes to its port.
+    Port 0 lets the kernel choose a port that is free for both. A socket that is given, bound by
+    systemd, is used as it is, and the other one is bound to its port.
 
     Raises:
         SetupError: the host is unknown or not ours, or a port is taken or not allowed.

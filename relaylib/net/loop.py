@@ -1,13 +1,13 @@
 """The reactor: one thread, one selector, timers, signals and end-of-turn work.
 
 Hand-written so that the whole life of a datagram can be read in a sitting, and because the relay
-needs three things that general loops do not give: a reader that is called again and again while a
-crowd of sockets is being served (the priority reader), one place where a bug is caught and its
+needs three things that general loops do not give: a reader that is called again and again while
+many other sockets are being served (the priority reader), one place where a bug is caught and its
 socket closed, and a turn whose cost can be measured.
 
 A turn: end-of-turn work of the last one, sleep until a socket or the nearest timer is ready,
 dispatch, timers. Handlers never block and bound their own work; what they close is only reaped at
-the end of the turn, so that its number cannot be used again while its old owner's events wait.
+the end of the turn, so that its number is not used again while events for the old socket wait.
 """
 
 import heapq
@@ -243,7 +243,7 @@ class Loop:
         return timer
 
     def call_every(self, period: float, callback: Callback) -> None:
-        """Run again and again, `period` seconds after the last time, while the loop lives."""
+        """Run again and again, `period` seconds after the last time, as long as the loop runs."""
 
         def again() -> None:
             self.call_later(period, again)

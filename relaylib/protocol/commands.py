@@ -116,7 +116,7 @@ def _extra(words: list[bytes], command: str) -> BadCommandError:
 
 
 def ok(text: str = "") -> bytes:
-    """Encode a positive reply; the original four commands answer it bare."""
+    """Encode a positive reply; the original four commands get a plain OK."""
     return f"OK {text}\n".encode("ascii") if text else b"OK\n"
 
 

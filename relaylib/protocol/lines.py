@@ -30,7 +30,7 @@ class Telnet(IntEnum):
 class LineReader:
     """Puts lines together from segments of any size.
 
-    `pending` and `telnet` are all that it remembers, and begin where another reader stopped.
+    `pending` and `telnet` are all that it remembers: with another reader's, it goes on from there.
     """
 
     __slots__ = ("_buffer", "telnet")

@@ -1,4 +1,4 @@
-"""A session: what is valid when, as one table; and its protocol without I/O, after the way of h11.
+"""A session: what is valid when, as one table; and its protocol without I/O, in the manner of h11.
 
 Everything a session can do is visible in the table at once, instead of being spread over handlers
 full of flags. Effects are one to one with verbs, so the table says only which state follows; None
@@ -78,7 +78,7 @@ class Session:
     def next_item(self) -> Request | PeerError | None:
         """Return the next request, or what is wrong with the next line; None: feed more.
 
-        Each item deserves one reply. A line that is too long, or of another protocol, closes the
+        Each item gets one reply. A line that is too long, or of another protocol, closes the
         session, and a closed session has no more items.
         """
         try:

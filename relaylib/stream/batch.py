@@ -2,7 +2,7 @@
 
 A run is what `UDP_SEGMENT` can send with one system call: datagrams of one size, of which the last
 may be shorter. The receiver writes straight to where the next datagram belongs, so that a whole run
-is one slice of memory, copied by nobody; and because a view of that memory is kept for every place
+is one slice of memory and never copied; and because a view of that memory is kept for every place
 where a datagram has ever begun, a steady stream allocates nothing for each datagram.
 
 Rejected: an object for each datagram, as `recv` returns it. To send a run, they would have to be

@@ -26,8 +26,9 @@ class Coalescer:
 
     CAP = 0.010
     """Longest added delay, in seconds: a datagram that comes just after a read waits for the rest
-    of that turn, for the gathering, and, in the middle of the audience, for half of the turn that
-    sends it. Keeping the whole turn free was measured, too: a little less delay, more CPU."""
+    of that turn, then while others gather, then, on its way to the middle one of the outputs, for
+    half of the turn that sends it. Allowing for the whole of that turn was measured, too: a little
+    less delay, more CPU."""
 
     _FACTOR = 10
     _WEIGHT = 1 / 16  # of the newest turn in the averages

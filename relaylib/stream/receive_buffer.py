@@ -30,7 +30,7 @@ class DropCount:
 
 
 class ReceiveBuffer:
-    """Asks for the buffer, counts what it cost that there was no more, and says what helps."""
+    """Asks for the buffer, counts the datagrams dropped when it was full, and says what helps."""
 
     def __init__(self) -> None:
         self.drops = DropCount()
@@ -59,7 +59,7 @@ class ReceiveBuffer:
         self._unreported += drops
 
     def report(self, now: float) -> None:
-        """Log what was lost: at once, then now and then."""
+        """Log what was lost: at once, then once a `REPORT_PERIOD`."""
         if self._unreported and now >= self._report_at:
             log.warning(
                 "ingest_overflow",

@@ -34,7 +34,7 @@ class Verdict(Enum):
     NOT_ALLOWED = "not_allowed"
     """Rejected: its sender may never send the stream."""
     EMPTY = "empty"
-    """Rejected: with nothing in it, it begins no stream. Not worth a word."""
+    """Rejected: with nothing in it, it begins no stream. Not logged."""
 
     @property
     def accepted(self) -> bool:
@@ -60,7 +60,7 @@ class LockState:
 
 
 class SourceLock:
-    """Decides datagram by datagram. Times are seconds, `timeout` is how long silence takes."""
+    """Decides datagram by datagram. Times are seconds; `timeout` without a datagram is silence."""
 
     def __init__(self, allowed: tuple[Network, ...], timeout: float) -> None:
         self.state = LockState()
@@ -76,7 +76,7 @@ class SourceLock:
 
     @property
     def undisputed(self) -> Address | None:
-        """The source whose datagrams need no offering: the active one, while it is not silent."""
+        """The source whose datagrams need not be offered: the active one, unless it is silent."""
         return None if self.state.silent else self.state.active
 
     def offer(self, source: Address, size: int, now: float) -> Verdict:

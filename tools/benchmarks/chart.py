@@ -99,7 +99,6 @@ def _dots(axes: "Axes", results: Results) -> None:
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the chart to `path`."""
     import matplotlib as mpl  # noqa: PLC0415 - see the module's docstring
     from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
 

@@ -29,7 +29,7 @@ INLINE = "inline sendto"
 THREADS = "threads and a queue"
 NAMES = (AUTO, PROMPT, REFERENCE, MULTIUDPSINK, TEE, INLINE, THREADS)
 PROGRAMS = {MULTIUDPSINK: "gst-launch-1.0", TEE: "ffmpeg"}
-"""What must be installed for it."""
+"""What must be installed for a contender."""
 
 
 @dataclass
@@ -91,11 +91,11 @@ def running(
         start_seconds = time.monotonic() - began
         stack.enter_context(relay)
         for port in ports:
-            stack.enter_context(_subscribe(relay.port, port))
+            stack.enter_context(_ask_for_stream(relay.port, port))
         yield Running(relay, relay.ingest_port, start_seconds)
 
 
-def _subscribe(control_port: int, port: int) -> socket.socket:
+def _ask_for_stream(control_port: int, port: int) -> socket.socket:
     """A control connection that asked for the stream at `port` and was told `OK`."""
     sock = socket.create_connection(("127.0.0.1", control_port), PATIENCE)
     sock.sendall(b"CONECTAR %d\n" % port)

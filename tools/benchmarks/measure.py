@@ -2,7 +2,7 @@
 
 Every measurement is the same procedure under another load, and gives every figure that the load
 allows. Counting is exact, so what is missing at the end was lost by the contender or is still
-queued in it; the source, the sinks and the probes are paid for by the other core.
+queued in it; the source, the sinks and the probes use the other cores.
 
 A relay may lock onto its first source, so the datagrams that find out whether a contender is ready
 and the stream itself come from one socket, which `tools/source.c` inherits as standard input.
@@ -30,7 +30,7 @@ SIZE = 1316
 """Bytes a datagram: seven MPEG-TS packets, what VLC, ffmpeg and OBS send."""
 
 SETTLE = 0.5
-"""Seconds (at most a window's) before it opens, for caches and adaptive batches to settle."""
+"""Seconds before the measured window, at most as long as it, for caches and batches to settle."""
 
 TAIL, QUIET = 0.1, 0.3
 HELLO = bytes.fromhex("471fff10").ljust(SIZE, b"\0")

@@ -92,7 +92,6 @@ def _heavy(results: Results) -> str:
 
 
 def markdown(results: Results) -> str:
-    """The whole report."""
     targets = [(each.measure, each.target, each.value, MET[each.met]) for each in verdicts(results)]
     parts = [
         "; ".join(f"{key} {value}" for key, value in results.machine.items() if value) + ".",

@@ -18,7 +18,7 @@ NOISE = 1.1
 
 @dataclass(frozen=True)
 class Sample:
-    """What one measurement gave. Egress in datagrams/s, CPU in seconds a datagram and a second.
+    """What one measurement gave. Egress in datagrams/s, CPU in seconds per datagram and second.
 
     `lost` is what never arrived, `lag` the seconds of stream still to come when the source ended;
     both are None under a flood, where they say nothing. One-way latencies are in seconds.

@@ -1,4 +1,4 @@
-"""Destinations that cost their owner nothing and count truthfully, and a few that tell the time.
+"""Destinations that count exactly and cost no CPU time of ours, and a few that measure latency.
 
 A receiver that reads 1,900,000 datagrams a second would take the machine from the relay under test.
 So almost every destination is a bound UDP socket whose classic BPF filter (socket(7),

@@ -1,4 +1,4 @@
-"""Runs a program under tracemalloc; each byte on stdin is answered with the bytes of live objects.
+"""Runs a program under tracemalloc; for each byte on stdin prints how many bytes its objects take.
 
 usage: traced.py PYTHON PROGRAM [ARGUMENT]...    (PYTHON is not used: this is put before a command)
 """

@@ -1,7 +1,6 @@
-"""The relay, altered on purpose: a program of the test's own, which alters a part and starts it.
+"""A relay with a part replaced: a program in a file, which replaces the part and starts the relay.
 
-A restart runs what was started once more, so whoever writes this program anew has made the new
-program that the relay is to become.
+A restart runs the same file again, so a test that rewrites the file decides what the relay becomes.
 """
 
 from pathlib import Path

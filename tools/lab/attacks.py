@@ -1,4 +1,4 @@
-"""What the tests of hostile input share: attacks that nobody may feel, and forged ICMP errors.
+"""What the tests of hostile input share: attacks that no viewer may notice, and forged ICMP errors.
 
 The attacks themselves, with the healthy viewers and the stream, are those of `tools/attacks.py`.
 """
@@ -21,7 +21,7 @@ MEMORY_LIMIT = 60 * 1024
 
 
 def attack_relay(name: str, seconds: float, *options: str) -> Outcome:
-    """Attack, and check that no healthy viewer felt it and that the relay is well after it."""
+    """Attack, and check that no healthy viewer lost anything and that the relay still works."""
     need("cc", "bash")
     raise_descriptor_limit()
     outcome = attack(ATTACKS[name], seconds, *options, viewers=VIEWERS)
@@ -52,7 +52,7 @@ def unreachable(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
 
 
 def leave_descriptors(relay: Relay, count: int) -> None:
-    """Let the relay open so many descriptors more."""
+    """Lower the relay's limit: it can open so many descriptors more."""
     numbers = [int(fd) for fd in os.listdir(f"/proc/{relay.pid}/fd")]
     limit = max(numbers) + 1 + count
     _, hard = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
@@ -61,7 +61,7 @@ def leave_descriptors(relay: Relay, count: int) -> None:
 
 @contextlib.contextmanager
 def raw_icmp() -> Iterator[socket.socket]:
-    """A socket that sends what nobody should.
+    """A raw socket, to send forged ICMP errors.
 
     Raises:
         NeedError: it takes root.

@@ -17,7 +17,7 @@ VLCPORT = 5004
 
 
 class Client(Program):
-    """A client process on pipes. `text` is piped in at once, and no more if `last`."""
+    """A client process on pipes. `text` is piped in at once; `last` then closes the pipe."""
 
     def __init__(
         self, port: int, *options: str, host: str = "127.0.0.1", text: str = "", last: bool = False
@@ -99,7 +99,7 @@ class Screen:
     """The few things of a VT100 that the client may use; anything else is an error.
 
     As newer terminals do, it keeps whole lines and wraps them anew when `columns` changes. The
-    cursor is behind so many characters of a line, and stays there.
+    cursor then stays behind the same character of its line.
     """
 
     def __init__(self, columns: int = 80) -> None:

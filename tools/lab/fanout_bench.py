@@ -38,7 +38,6 @@ class Bench:
     given_up: list[Output] = field(default_factory=list)
 
     def player(self) -> socket.socket:
-        """Open a player."""
         player = self.stack.enter_context(udp_socket())
         player.setblocking(False)
         return player

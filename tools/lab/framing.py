@@ -6,7 +6,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 TRAILING = b"resto"
-"""The begin of a line that never ends."""
+"""The beginning of a line that never ends."""
 
 
 def in_every_framing(read: Callable[[Iterable[bytes]], Sequence[T]], data: bytes) -> Sequence[T]:

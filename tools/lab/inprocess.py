@@ -38,7 +38,6 @@ def turn_until(loop: Loop, condition: Callable[[], object], what: str) -> None:
 
 
 def turn_for(loop: Loop, seconds: float) -> None:
-    """Run the loop for a while."""
     loop.call_later(seconds, loop.stop)
     loop.run()
 

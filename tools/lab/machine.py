@@ -1,8 +1,9 @@
 """What tools that measure ask of the machine: a core for the relay alone, a C compiler, costs.
 
 The relay gets one core to itself and everybody else (source, viewers, this program) the others, so
-that they cannot take from it and the scheduler cannot deal luck. The core is given by a prefix of
-the command line, taskset(1), because a thread that this process starts meanwhile stays as it was.
+that they take no time from it, and the figures do not depend on the scheduler. The core is given by
+a prefix of the command line, taskset(1), because a thread that this process starts meanwhile stays
+as it was.
 """
 
 import contextlib
@@ -45,10 +46,10 @@ def on_core(core: int) -> tuple[str, ...]:
 
 
 def compile_c(source: str, *options: str) -> Path:
-    """Compile a file of `tools/` into `build/`, unless it is there; return what came of it.
+    """Compile a file of `tools/` into `build/`, unless it is there; return the program.
 
     Raises:
-        SetupError: there is no compiler, or it declined.
+        SetupError: there is no compiler, or it fails.
     """
     path, program = ROOT / "tools" / source, ROOT / "build" / Path(source).stem
     if program.exists() and program.stat().st_mtime > path.stat().st_mtime:

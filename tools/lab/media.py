@@ -1,12 +1,12 @@
-"""Real video for the tests: a clip, players that record it, and a judge of the recordings.
+"""Real video for the tests: a clip, players that record it, and a check of the recordings.
 
-The judge is stricter than a decoder's silence. Everything is sent without transcoding, so each
-frame decoded from a recording must be bit for bit a frame of the clip: their hashes tell which
-frames arrived, in which order, and where a hole is.
+The check asks for more than a decoder without complaints. Everything is sent without transcoding,
+so each frame decoded from a recording must be bit for bit a frame of the clip: their hashes tell
+which frames arrived, in which order, and where a hole is.
 
 A recording of a live stream ends where it was stopped, in the middle of a frame. What is cut there
-is nobody's fault, so the last access unit of every elementary stream is left out (`whole_units`);
-its beginning is whole, because every viewer here is listening before the source starts.
+is no error, so the last access unit of every elementary stream is left out (`whole_units`); its
+beginning is whole, because every viewer here is listening before the source starts.
 """
 
 import contextlib

@@ -103,7 +103,7 @@ class Host:
         return str(next(info["local"] for info in infos if info["scope"] == "link"))
 
     def packets_received(self, device: str = "eth0") -> int:
-        """How many packets a device handed over; one that arrives unsegmented counts once."""
+        """How many packets a device handed over; a batch not cut up yet counts once."""
         return int(self.exec("cat", f"/sys/class/net/{device}/statistics/rx_packets"))
 
 
@@ -284,7 +284,7 @@ class Stage(Network):
 
 @contextlib.contextmanager
 def set_up(*options: str) -> Iterator[Stage]:
-    """Set the stage, for a relay with these options; clear it away even if that failed."""
+    """Make the network, for a relay with these options; remove it even if that failed."""
     with contextlib.ExitStack() as stack:
         yield Stage(stack, *options)
 

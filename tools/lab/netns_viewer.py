@@ -1,4 +1,4 @@
-"""Viewers to run inside a network namespace: connections, and a player that keeps account.
+"""Viewers to run inside a network namespace: connections, and a player that counts what comes.
 
 Usage: python -m tools.lab.netns_viewer HOST PORT. Each line of its standard input is a JSON list,
 the name of a method below and its arguments; each is answered with one JSON object.
@@ -37,7 +37,7 @@ class Viewers:
         self.selector = selectors.DefaultSelector()
         self.selector.register(sys.stdin, selectors.EVENT_READ, self.obey)
 
-    # --- what it may be told
+    # --- what it can be told
 
     def connect(self, count: int, source: str = "") -> Answer:
         """Connect so many times and ask ESTADO; the first line that each connection gets."""
@@ -106,7 +106,7 @@ class Viewers:
         """What the player has received so far."""
         return dict(self.stats_so_far.fields())
 
-    # --- how
+    # --- helpers
 
     def bind(self, port: int) -> socket.socket:
         """Open a player's socket at the first connection's address."""

@@ -37,7 +37,6 @@ class Stats:
     worst_delay: float = 0.0
 
     def add(self, datagram: bytes) -> None:
-        """Take note of a datagram."""
         now = time.monotonic_ns()
         number, sent_at, size = HEADER.unpack_from(datagram)
         if not self.received:
@@ -51,7 +50,7 @@ class Stats:
         self.worst_delay = max(self.worst_delay, (now - sent_at) / 1e9)
 
     def whole(self, sent: int) -> bool:
-        """Tell whether it is every datagram of so many, in order, once, undamaged."""
+        """Tell whether all of `sent` datagrams came, in order, once, undamaged."""
         faults = self.missing + self.disordered + self.damaged
         return self.received == sent and faults == 0 and self.first == 0
 

@@ -1,7 +1,7 @@
 """Programs under test as real processes, waiting for what they do, and what a machine must have.
 
-Nothing here sleeps for luck: every wait is for a condition, bounded by `PATIENCE`. Nothing here
-knows pytest, because the tools use it, too: `tests/conftest.py` makes a skip of a `NeedError`.
+No wait here is a fixed time: each is for a condition, bounded by `PATIENCE`. Nothing here knows
+pytest, because the tools use it, too: `tests/conftest.py` makes a skip of a `NeedError`.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ PATIENCE = 30.0
 
 # A shell starts what it puts in the background with SIGINT and SIGQUIT ignored, nohup(1) with
 # SIGHUP. What is ignored stays ignored in children (execve(2)), and programs under test could not
-# be interrupted; what has a handler is back at its default there. So the handler that ignores takes
-# the place of SIG_IGN: unlike a `preexec_fn` it is safe beside threads, and it serves every way of
-# starting a child.
+# be interrupted; what has a handler is back at its default there. So a handler that does nothing
+# takes the place of SIG_IGN: unlike a `preexec_fn` it is safe beside threads, and it serves every
+# way of starting a child.
 for _signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_signum) is signal.SIG_IGN:
         signal.signal(_signum, lambda signum, frame: None)
@@ -81,7 +81,7 @@ def need_ipv6(*hosts: str) -> None:
 
 
 class Program:
-    """A child process whose output is collected by threads, ended by pid at the latest on exit."""
+    """A child process; threads collect its output, leaving the `with` block kills it."""
 
     def __init__(self, *argv: str | Path, **options: Any) -> None:
         self.process = subprocess.Popen(
@@ -108,7 +108,6 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The process ID."""
         return self.process.pid
 
     def wait(self, timeout: float = PATIENCE) -> int:

@@ -45,7 +45,7 @@ def descriptors(relay: Relay) -> int:
 
 
 def children(relay: Relay) -> str:
-    """The process IDs of the relay's children, also of those that nobody has waited for."""
+    """The process IDs of the relay's children, zombies included."""
     return Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
 
 
@@ -210,7 +210,7 @@ class Typing(Work):
         self._typists = typists
 
     def run(self) -> None:
-        """Type: each of them some 400 bytes in 50 pieces a second."""
+        """Let each of them type some 400 bytes a second, in 50 pieces."""
         while not self.stopped(0.02):
             for typist in self._typists:
                 typist.type()

@@ -61,11 +61,9 @@ class Flood(Program):
 
     @property
     def running(self) -> bool:
-        """Whether it is still at it."""
         return self.process.poll() is None
 
     def total(self) -> int:
-        """Return what it counted."""
         assert self.wait() == 0, self.stderr
         return int(self.stdout[-1])
 
@@ -92,7 +90,6 @@ def numbered(sizes: Iterable[int]) -> list[bytes]:
 
 
 def windows(datagrams: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Cut datagrams into windows."""
     begin = size = 0
     for index, each in enumerate(datagrams):
         size += len(each)

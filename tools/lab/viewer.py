@@ -9,8 +9,6 @@ from tools.lab.sockets import udp_socket
 
 
 class Viewer:
-    """A control connection and the UDP port where its player would listen."""
-
     def __init__(self, port: int, host: str = "127.0.0.1", address: str | None = None) -> None:
         self.control = socket.create_connection(
             (host, port), PATIENCE, (address, 0) if address else None
@@ -39,12 +37,10 @@ class Viewer:
         return self
 
     def receive(self, timeout: float = PATIENCE) -> bytes:
-        """Receive one datagram."""
         self.player.settimeout(timeout)
         return self.player.recv(65536)
 
     def receive_all(self, count: int) -> list[bytes]:
-        """Receive exactly `count` datagrams."""
         return [self.receive() for _ in range(count)]
 
     def nothing_arrives(self, seconds: float = 0.3) -> bool:

@@ -2,7 +2,7 @@
 
 dpkt does the formats. Its own pcapng.Reader knows one interface per file, so a capture made on two
 would be read with the wrong link type and clock; here the blocks are walked, and dpkt decodes them.
-The option of an interface that moves its clock is left out: only the gaps are of interest. Lengths
+The option if_tsoffset, which moves an interface's clock, is ignored: only the gaps matter. Lengths
 are checked before anything is read: a broken file may claim a record of 4 GiB.
 
 The formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
@@ -25,7 +25,7 @@ SNAPLEN = 262_144
 """What tcpdump declares, so that no reader takes a record for cut short."""
 
 MAX_TIME = 1 << 63
-"""Nanoseconds since 1970, until 2262: what is not below is no time but damage."""
+"""Nanoseconds since 1970, until 2262: a later time means that the file is damaged."""
 
 _PCAP_MAGICS = tuple(
     struct.pack(order + "I", magic)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tools.replay.pacing import Timed
 
 MAX_HELD = 16
-"""Datagrams that wait for one that is not reordered, before the next one has to be that."""
+"""Most datagrams held back in a row: the next one is not reordered, and they follow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ def inject(
     """Drop, duplicate, swap and delay datagrams.
 
     A reordered datagram is sent right behind the next one that is not. Jitter alone never reorders:
-    a datagram that is delayed delays those behind it. None comes in the place of what is dropped or
-    held back: that takes its time, too, or a loop that drops everything would spin.
+    a datagram that is delayed delays those behind it. In the place of what is dropped or held back
+    comes None, which takes its time, too: a loop that drops everything would spin otherwise.
     """
     held = list[bytes]()
     latest = 0

@@ -1,8 +1,8 @@
 """The flows of a capture: which there are, which one is meant, and its datagrams.
 
 A capture is read twice: once to know its flows and what is wrong with it, so that all there is to
-say is said before the first datagram leaves, and then once per replay. It is never rewritten, also
-not at the seam of a loop: byte for byte is its purpose.
+say is said before the first datagram leaves, and then once per replay. It is never rewritten, not
+even where a loop begins again: it is there to be sent byte for byte.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ _LINK_HINT = "capture on one interface, not on 'any'"
 
 @dataclass(slots=True)
 class Tally:
-    """What there is of a flow. Times in nanoseconds since 1970."""
+    """The size of a flow and its times, in nanoseconds since 1970."""
 
     first: int
     last: int

@@ -55,8 +55,6 @@ class Flow(NamedTuple):
 
 
 class Datagram(NamedTuple):
-    """A UDP datagram."""
-
     flow: Flow
     payload: bytes
 
@@ -203,7 +201,7 @@ def encode(message: Datagram) -> bytes:
         return bytes(dpkt.ip.IP(p=_UDP, df=1, **ends))
     packet = dpkt.ip6.IP6(nxt=_UDP, hlim=64, plen=udp.ulen, **ends)
     data = bytes(packet)
-    if not udp.sum:  # dpkt forgets that over IPv6, too, 0 would mean no checksum
+    if not udp.sum:  # dpkt forgets that over IPv6, where 0 means no checksum as well
         udp.sum = 0xFFFF
         data = bytes(packet)
     return data

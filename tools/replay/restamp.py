@@ -14,8 +14,8 @@ from relaylib.media.mpegts import PTS_WRAP
 _PCR_PER_PTS = mpegts.PCR_HZ // mpegts.PTS_HZ
 
 _MAX_PAUSE = 90_000
-"""Ticks by which the pictures may outlast the clock of the file; more means that one of them jumped
-and the clock alone is believed."""
+"""Ticks by which the pictures may outlast the clock of the file. More means that one of the two
+jumped; then only the clock is used."""
 
 
 class _Track:
@@ -51,7 +51,7 @@ class Restamper:
         self._offsets: dict[int, int] = {}  # PID -> what this pass adds to its counters
 
     def rewind(self) -> None:
-        """The file starts again: choose what to add so that all goes on."""
+        """Note that the file starts again: its clocks and counters go on from where they were."""
         if not self._passes:
             self._period = self._measure()
         self._passes += 1

@@ -1,8 +1,8 @@
 """Sends datagrams when they are due: the only part of a replay that knows the clock.
 
-It keeps to absolute deadlines, so that errors of sleeping do not add up. When the machine stalls it
-catches up over what a player's buffer forgives; beyond that the rest of the replay moves back, for
-a burst would be a fault that nobody asked for.
+It keeps to absolute deadlines, so that errors of sleeping do not add up. After a stall that a
+player's buffer covers it sends faster until it has caught up. After a longer one all the rest is
+sent later, because a burst would be a fault that was not asked for.
 """
 
 import errno

@@ -8,8 +8,8 @@ from tools.replay.program import ReplayError
 from tools.replay.restamp import Restamper
 
 MAX_GARBAGE = 16 << 20
-"""Bytes in a row without a packet that are searched: what is longer is no damage but another file,
-or one without end."""
+"""Most bytes searched without finding a packet: more is not damage but another kind of file, or one
+without end."""
 
 _CHUNK = 1 << 16
 

@@ -1,1 +1,1 @@
-"""The two ways to write a relay that everybody writes first, each a program of its own."""
+"""The two designs of a relay that come to mind first, each a program of its own."""
