@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from relay import guide
 from relaylib import __version__
+from relaylib.lifecycle.guide import guide
 from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import ANY, PRIVATE, Network
 from tools.lab.client import Terminal

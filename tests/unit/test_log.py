@@ -90,7 +90,7 @@ def test_a_closed_pipe_and_a_full_disk_are_survived() -> None:
 def logged(code: str, form: str = "json", **env: str) -> list[str]:
     """Run code that logs, `log` being the logger; return the lines, read from a pipe."""
     script = "import os, structlog; from relaylib.log import setup; log = structlog.get_logger()\n"
-    script += f"setup({form!r}, 'debug')\n{code}"
+    script += f"setup({form!r}, 'debug', lambda: 0.0)\n{code}"
     with pipe() as (reader, writer):
         status = os.fstat(writer)
         words = {name: value.format(status) for name, value in env.items()}
