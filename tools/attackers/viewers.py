@@ -122,6 +122,12 @@ class Viewers:
             f"source {epoch} to reach every viewer",
         )
 
+    def restart(self) -> None:
+        """Forget what has been: for everybody the stream begins now."""
+        for viewer in self.all:
+            viewer.ledger = Ledger()
+            viewer.ledger.restart()
+
     def end(self, epoch: int, sent: int) -> None:
         """Wait for the rest of a source that ended, then count what is missing."""
         deadline = time.monotonic() + PATIENCE
