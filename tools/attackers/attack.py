@@ -220,7 +220,7 @@ def attack(
         sent = source.finish()
         watchers.end(epoch, sent)
         peak, silent = memory(relay.pid, "VmHWM"), watchers.unanswered()
-        status = relay.stop()
+        status = _end(relay)
         if "SIGHUPs" in counts:
             counts["reloads"] = len(relay.events("reloaded"))
         return Outcome(
@@ -238,3 +238,12 @@ def attack(
             attacked=attacked,
             log=relay.log,
         )
+
+
+def _end(relay: Relay) -> int:
+    """End the relay; return its exit status, that of SIGKILL if it does not mind SIGTERM."""
+    try:
+        return relay.stop()
+    except subprocess.TimeoutExpired:
+        relay.process.kill()
+        return relay.wait()
