@@ -26,56 +26,26 @@ from relaylib import __version__
 from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import check, handover, systemd
+from relaylib.lifecycle.guide import show_guide
 from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
 from relaylib.log import Throttle, flush_throttles, setup
-from relaylib.net.address import Address, player_url, show
-from relaylib.net.descriptors import descriptor, occupy_standard_descriptors, raise_descriptor_limit
-from relaylib.net.lookup import reachable_host
+from relaylib.net.descriptors import (
+    descriptor,
+    enough_descriptors,
+    occupy_standard_descriptors,
+    raise_descriptor_limit,
+)
 from relaylib.net.loop import Loop
-from relaylib.net.networks import PRIVATE, Network, contains
+from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
 from relaylib.viewers.server import Server
 
 log = structlog.get_logger()
-
-GUIDE = """\
-Relay listening on {listening}
-
-  1. Send a stream here, from VLC on any machine:
-       vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={host},port={ingest}}}' --sout-keep
-     or the sample that comes with the relay:
-       python3 tools/fake_vlc.py {host} {ingest} --rtp --loop
-  2. Ask for it, on the viewer's machine:
-       python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
-  3. Watch it: --vlc opened the player; by hand, open this address in VLC:
-       {udp}      ({rtp} is better for a source that sends RTP)
-{others}
-  Ctrl-C ends the relay.
-"""
-
-OTHERS = """
-  {host} is a public address that --allow does not cover: viewers on other machines are declined
-  until it names their network, for example --allow private --allow 203.0.113.0/24
-"""
-
-
-def guide(listening: Address, host: str, ingest: int, allow: tuple[Network, ...]) -> str:
-    """Tell a person at a terminal what to type next; `host` is where others reach the relay."""
-    udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
-    return GUIDE.format(
-        listening=show(listening),
-        host=host,
-        port=listening[1],
-        ingest=ingest,
-        udp=udp,
-        rtp=rtp,
-        others="" if contains((*PRIVATE, *allow), host) else OTHERS.format(host=host),
-    )
 
 
 class Relay:
@@ -120,7 +90,7 @@ class Relay:
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
-            self._guide()
+            show_guide(self._control_address, self._ingest_address[1], self._allow)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self.loop.run()
@@ -134,10 +104,6 @@ class Relay:
             rejected=self.ingest.lock.state.rejected,
             overflowed=self.ingest.buffer.drops.total,
         )
-
-    def _guide(self) -> None:
-        host = reachable_host(self._control_address[0])
-        print(guide(self._control_address, host, self._ingest_address[1], self._allow), flush=True)
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -158,15 +124,16 @@ def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
     occupy_standard_descriptors()
     config = parse(sys.argv[1:])
-    setup(config.log_format, config.log_level)
+    setup(config.log_format, config.log_level, Loop.time)
     raise_descriptor_limit()
     try:
         inherited = handover.take()
         if config.check and (inherited is None or "--check" in sys.argv):
             check.confirm(config)  # but --check in a file of options must not end a restarted relay
-        relay = Relay(config, inherited)
+        with enough_descriptors():
+            relay = Relay(config, inherited)
     except SetupError as error:
-        print(f"relay.py: {error}", file=sys.stderr)
+        say(f"relay.py: {error}\n", 2)
         raise SystemExit(error.status) from None
     relay.run(restarted=inherited is not None)
     raise SystemExit(0)

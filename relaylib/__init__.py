@@ -3,8 +3,8 @@
 `client` is the console client.
 
 What every room uses lies here: `config` (the relay's options), `cli` (what all programs ask of
-argparse), `errors`, `log`. `relay.py` builds the parts and joins them: a new part is added there,
-and in `lifecycle/handover.py` if it has to survive a restart.
+argparse), `errors`, `log`, `stdio` (writing without waiting). `relay.py` builds the parts and joins
+them: a new part is added there, and in `lifecycle/handover.py` if it has to survive a restart.
 
 A new way to watch (HTTP, say) is a room of its own beside `viewers`: both use `stream`, never each
 other. `tests/test_architecture.py` holds the table of which room may know which.

@@ -9,7 +9,7 @@ import pytest
 
 from tools.lab.process import ROOT
 
-EVERYONE = {"relaylib", "config", "cli", "errors", "log"}
+EVERYONE = {"relaylib", "config", "cli", "errors", "log", "stdio"}
 """What lies beside the rooms, for all of them."""
 
 PURE_PARTS = {"relaylib.net.networks", "relaylib.viewers.access"}

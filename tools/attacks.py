@@ -1,7 +1,8 @@
 """Attacks the relay in every way that SECURITY.md speaks of, and measures what the viewers lose.
 
 Prints a table: what was tried, what twenty healthy viewers lost, their latency before and during
-the attack, and how much memory the relay took. The relay has a core to itself, where there are two.
+the attack, how much memory the relay took, and how much CPU time and log during the attack. The
+relay has a core to itself, where there are two.
 
 There are only twenty because for many viewers the relay holds datagrams back, by up to 10 ms, which
 would hide the delay that an attack adds. On a slower machine add `-- --coalesce 0`.
@@ -21,6 +22,7 @@ from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
 from tools.attackers.attack import ATTACKS, Outcome, attack
 from tools.lab.machine import FAILURES, claim_core, require_linux
+from tools.lab.process import NeedError
 from tools.replay.program import positive, run, say, whole
 
 LIMIT = 3.0
@@ -28,7 +30,7 @@ LIMIT = 3.0
 
 EXAMPLES = """\
 examples:
-  attacks.py                              all of them, about two minutes
+  attacks.py                              all of them, about three minutes
   attacks.py --only storm,commands        two of them
   attacks.py -- --coalesce 0              a relay with other options
 """
@@ -58,8 +60,8 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-ROW = "| {:56} | {:35} | {:>10} | {:>10} | {:>10} | {:>6} | {:>8} |"
-TITLES = ("attack", "tried", "lost", "p99 quiet", "p99", "ratio", "peak RSS")
+ROW = "| {:58} | {:35} | {:>10} | {:>9} | {:>9} | {:>6} | {:>8} | {:>5} | {:>10} |"
+TITLES = ("attack", "tried", "lost", "p99 quiet", "p99", "ratio", "peak RSS", "CPU", "log")
 
 
 def p99(values: list[float]) -> float:
@@ -77,6 +79,8 @@ def _row(what: str, outcome: Outcome) -> str:
         f"{attacked * 1e3:.2f} ms",
         f"{attacked / quiet:.1f}x" + ("!" if attacked > LIMIT * quiet else ""),
         f"{outcome.memory / 1024:.1f} MiB",
+        f"{outcome.cpu:.0%}",
+        f"{outcome.logged / 1024:.1f} KiB/s",
     )
 
 
@@ -108,6 +112,9 @@ def main(words: Sequence[str] | None = None) -> int:
                 ATTACKS[name], options.seconds, *options.relay,
                 viewers=options.viewers, quiet=options.quiet, core=core,
             )  # fmt: skip
+        except NeedError as error:
+            say(f"attacks.py: {name}: left out, {error}")
+            continue
         except FAILURES as error:
             raise SetupError(f"{name}: {str(error).strip()}") from None
         print(_row(ATTACKS[name].what, outcome), flush=True)

@@ -15,6 +15,12 @@ from relaylib.net.loop import Loop
 _FIRST_FD = 3
 """SD_LISTEN_FDS_START: inherited sockets are numbered from here."""
 
+_INFINITY = (1 << 64) - 1
+"""USEC_INFINITY: what systemd writes for a time without an end."""
+
+_SHORTEST_PERIOD, _LONGEST_PERIOD = 0.01, 3600.0
+"""Seconds between two beats: a hundred a second cost nothing yet, and a timer has an end."""
+
 
 def notify(state: str) -> None:
     """Tell the service manager, if there is one, e.g. "READY=1"; errors are its problem."""
@@ -35,9 +41,15 @@ def _notifier() -> socket.socket:
 
 
 def watchdog_period() -> float | None:
-    """Return how often to send "WATCHDOG=1", in seconds: half of what the manager allows."""
+    """Return how often to send "WATCHDOG=1", in seconds: half of what the manager allows.
+
+    No more often than `_SHORTEST_PERIOD`, and once in `_LONGEST_PERIOD` at least.
+    """
     mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    return _number("WATCHDOG_USEC") / 2e6 if mine and _number("WATCHDOG_USEC") else None
+    allowed = _number("WATCHDOG_USEC") if mine else 0
+    if allowed in (0, _INFINITY):
+        return None
+    return min(max(_SHORTEST_PERIOD, allowed / 2e6), _LONGEST_PERIOD)
 
 
 def start_watchdog(loop: Loop) -> None:
@@ -72,17 +84,24 @@ def _given(fd: int) -> socket.socket:
         sock = socket.socket(fileno=fd)
     except OSError as error:
         raise SetupError(f"no socket from the service manager: {error.strerror}") from None
-    listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or listening != (
-        sock.type == socket.SOCK_STREAM
-    ):
-        raise SetupError("not a listening TCP socket nor a UDP one from the service manager")
+    if not _serves(sock):
+        raise SetupError("not a listening TCP socket nor a bound UDP one from the service manager")
     os.set_inheritable(fd, False)
     sock.setblocking(False)
     return sock
 
 
+def _serves(sock: socket.socket) -> bool:
+    """Tell whether it is a TCP socket that listens, or a UDP socket that has a port."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    if sock.type == socket.SOCK_STREAM:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    return sock.type == socket.SOCK_DGRAM and bool(sock.getsockname()[1])
+
+
 def _number(name: str) -> int:
-    """Return a number from the environment; 0 if it is not there, or none."""
+    """Return a number of 64 bits from the environment; 0 if it is not there, or none."""
     text = os.environ.get(name, "")
-    return int(text) if text.isdecimal() else 0
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else 0
+    return value if value <= _INFINITY else 0

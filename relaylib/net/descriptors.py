@@ -4,7 +4,10 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 from typing import Annotated, NewType
+
+from relaylib.errors import SetupError
 
 try:
     import resource
@@ -16,6 +19,22 @@ Descriptor = NewType("Descriptor", Annotated[int, range(1 << 31).__contains__])
 
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 """How a call fails when the process, or the machine, has no descriptor left."""
+
+
+@contextlib.contextmanager
+def enough_descriptors() -> Iterator[None]:
+    """Make one line of it when a program that starts gets no descriptor.
+
+    Raises:
+        SetupError: so it was.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_DESCRIPTOR:
+            raise
+        reason = f"{error.strerror}: raise the limit (ulimit -n); each viewer takes two"
+        raise SetupError(reason) from None
 
 
 def adopt(fd: Descriptor) -> socket.socket:

@@ -88,9 +88,12 @@ def test_garbage_from_ever_new_ports() -> None:
     assert len(rejected) == 1
 
 
-@pytest.mark.parametrize("name", ["full-disk", "stuck-log", "closed-log"])
+@pytest.mark.parametrize("name", ["terminal", "full-disk", "stuck-log", "closed-log"])
 def test_a_log_that_cannot_be_written(name: str) -> None:
-    """A full disk, a reader that hangs or one that has gone cost log lines and nothing else."""
+    """A full disk, a reader that hangs or one that has gone cost log lines and nothing else.
+
+    So does a terminal whose window hangs.
+    """
     outcome = attack_relay(name, SECONDS)
     assert outcome.counts["connections"] == 1000
     assert outcome.log == []

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tools.lab.attacks import raw_icmp, unreachable
+from tools.lab.icmp import raw_icmp, unreachable
 from tools.lab.relay import Relay
 from tools.lab.sockets import source
 from tools.lab.viewer import Viewer

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from relay import guide
 from relaylib import __version__
+from relaylib.lifecycle.guide import guide
 from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import ANY, PRIVATE, Network
 from tools.lab.client import Terminal
@@ -153,6 +153,15 @@ def test_a_low_port_needs_privilege() -> None:
     status, out, err = run("127.0.0.1", "80", prefix=prefix)
     assert (status, out) == (1, "")
     assert_one_line(err, "127.0.0.1:80", "need root")
+
+
+@pytest.mark.parametrize("limit", range(5, 9))
+def test_too_few_descriptors_are_one_line(limit: int) -> None:
+    """A limit under which there is not even a listener is one line and exit status 1."""
+    limited = ("sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh")
+    status, out, err = run("127.0.0.1", "0", prefix=limited)
+    assert (status, out) == (1, "")
+    assert_one_line(err, "Too many open files")
 
 
 def test_the_ingest_may_have_a_port_of_its_own() -> None:

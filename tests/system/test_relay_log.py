@@ -3,10 +3,14 @@
 import contextlib
 import fcntl
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import pytest
+
+from tools.lab.client import Terminal
 from tools.lab.process import PATIENCE, ROOT, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
@@ -28,13 +32,13 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def relay_logging_to(stderr: int | None) -> Iterator[int]:
+def relay_logging_to(stderr: int | None, stdout: int = subprocess.DEVNULL) -> Iterator[int]:
     """A relay with this stderr, or none at all, that must end well; yields its port."""
     port = unused_port()  # it cannot say which one it got
     words = [sys.executable, "relay.py", "127.0.0.1", str(port)]
     if stderr is None:
         words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=stdout, stderr=stderr)
     try:
         wait_for(lambda: listens(port), "the relay to listen")
         yield port
@@ -99,6 +103,51 @@ def test_a_blocked_log_pipe_does_not_stop_the_relay() -> None:
             with Viewer(port) as viewer:
                 make_events(viewer)
             assert b'"log_lines_lost": ' in os.read(reader, 1 << 20)
+
+
+def fill(terminal: int) -> None:
+    """Write on a terminal until there is no room at all."""
+    os.set_blocking(terminal, False)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(terminal, b"x" * size)
+    os.set_blocking(terminal, True)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_terminal_that_nobody_reads_does_not_stop_the_relay(full: bool) -> None:
+    """A window that hangs costs the guide and the log: 300 clients come and go, the stream goes on.
+
+    Whoever shares the terminal finds it as it was.
+    """
+    master, slave = pty.openpty()
+    with os.fdopen(master, "rb"), os.fdopen(slave, "wb"):
+        if full:
+            fill(slave)
+        with (
+            relay_logging_to(slave, slave) as port,
+            source(port) as sender,
+            Viewer(port) as viewer,
+        ):
+            viewer.subscribe()
+            for _ in range(300):
+                with Viewer(port) as guest:
+                    assert guest.command("ESTADO").startswith("OK")
+            exchange(sender, [viewer], numbered([1316] * 100))
+            assert os.get_blocking(slave)
+
+
+def test_a_relay_in_the_background_is_not_stopped_by_its_log() -> None:
+    """Where `stty tostop` stops who writes on the terminal of somebody else, the relay goes on."""
+    port = unused_port()
+    script = 'set -m; stty tostop; "$@" & read -r _; kill %1; wait %1; echo "status $?"'
+    words = ("bash", "-c", script, "bash", sys.executable, "relay.py", "127.0.0.1", str(port))
+    with Terminal(*words) as terminal:
+        wait_for(lambda: listens(port), "the relay to listen")
+        assert_relays(port)
+        terminal.type("\n")
+        terminal.contains("status 0")
 
 
 # --- what peers repeat

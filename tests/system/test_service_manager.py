@@ -211,17 +211,26 @@ def test_sockets_for_another_process(listener: socket.socket) -> None:
         assert relay.port != listener.getsockname()[1]
 
 
+@pytest.mark.parametrize("count", ["-1", "0", "two", "\u0662", "9" * 5000])
+def test_a_number_of_sockets_that_is_none(count: str) -> None:
+    """A LISTEN_FDS that is no number of sockets stands for none."""
+    words = ("sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS="$0" exec "$@"', count)
+    with Relay(prefix=words) as relay:
+        assert relay.stop() == 0
+
+
 def test_wrong_sockets(listener: socket.socket, tmp_path: Path) -> None:
     """Anything but one TCP and one UDP socket is one line and exit status 1."""
     with (
         socket.create_server(("127.0.0.1", 0)) as second,
         socket.socket(socket.AF_UNIX) as local,
         socket.socket() as deaf,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unbound,
         (tmp_path / "file").open("w") as file,
     ):
         local.bind(str(tmp_path / "local"))
         local.listen()
-        for sockets in ((listener, second), (local,), (deaf,), (file,)):
+        for sockets in ((listener, second), (local,), (deaf,), (unbound,), (file,)):
             options = launched(*sockets)
             words = (*options["prefix"], sys.executable, "relay.py", "127.0.0.1", "0")
             with Program(*words, pass_fds=options["pass_fds"]) as program:

@@ -6,6 +6,7 @@ descriptors, a clock that jumps. Those come with people too, or nothing would be
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.attackers import hostile
+from tools.attackers.stream import RATE
 from tools.attackers.viewers import watching
-from tools.lab.machine import compile_c, memory
-from tools.lab.process import PATIENCE, Program, wait_for
+from tools.lab.machine import compile_c, cpu_seconds, memory
+from tools.lab.process import PATIENCE, NeedError, Program, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import Viewer
@@ -42,7 +44,12 @@ class Attack:
     """What is tried: `what` in words, by whom, and what is odd about the relay's surroundings.
 
     `limit` and `log` are words for bash: what to do before the relay starts, where its log goes.
-    `preload` is a C file whose functions come before those of the C library (ld.so(8)).
+    `preload` is a C file whose functions come before those of the C library (ld.so(8)), `terminal`
+    has the log on a terminal that nobody reads.
+
+    `first` is done before the stream begins, which has `rate` datagrams a second; with `takeover`,
+    another source follows while the attack goes on. What is lost then of its beginning counts, too.
+    Some attacks are for `root` alone.
     """
 
     what: str
@@ -50,6 +57,12 @@ class Attack:
     limit: str = ""
     log: str = ""
     preload: str = ""
+    terminal: bool = False
+    options: tuple[str, ...] = ()
+    first: Callable[[int], None] = lambda _port: None
+    rate: int = RATE
+    takeover: bool = False
+    root: bool = False
 
     def prefix(self) -> tuple[str, ...]:
         """The words that go before the relay's own.
@@ -58,6 +71,8 @@ class Attack:
             SetupError: there is no C compiler.
         """
         shell = ("bash", "-c", f'{self.limit} exec "$@" {self.log}', "bash")
+        if self.terminal:
+            return (*shell, sys.executable, "-m", "tools.attackers.unread")
         if not self.preload:
             return shell
         return (*shell, "env", f"LD_PRELOAD={compile_c(self.preload, '-shared', '-fPIC')}")
@@ -69,7 +84,8 @@ class Outcome:
 
     `lost` are datagrams that a healthy viewer missed, `silent` the viewers whose control connection
     does not answer any more, `bugs` the exceptions that the relay logged, `status` its exit status
-    after SIGTERM, `memory` its peak in KiB. Latencies are in seconds, sorted.
+    after SIGTERM, `memory` its peak in KiB, `cpu` its share of a core during the attack, `logged`
+    how many bytes a second it logged then. Latencies are in seconds, sorted.
     """
 
     counts: dict[str, int]
@@ -80,6 +96,8 @@ class Outcome:
     bugs: int
     status: int
     memory: int
+    cpu: float
+    logged: float
     quiet: list[float]
     attacked: list[float]
     log: list[dict[str, Any]]
@@ -96,11 +114,29 @@ ATTACKS = {
     "moving": Attack("10 connections, CONECTAR to and fro", hostile.moving),
     "deaf": Attack("50 clients that never read a reply", hostile.deaf),
     "endless": Attack("50 clients whose lines never end, 1,000 x 4 KiB a second", hostile.endless),
+    "idlers": Attack("1,000 connections that want nothing, 5 newcomers a second", hostile.idlers),
+    "pausing": Attack("20 connections, INTERRUMPIR and CONTINUAR", hostile.pausing),
+    "posts": Attack("CONECTAR in the body of an HTTP POST, 100/s", hostile.posts),
     "descriptors": Attack(
         "64 descriptors, 400 connections twice a second", hostile.exhaust, limit="ulimit -n 64;"
     ),
     "stranger": Attack("100,000 datagrams/s into the locked ingest", hostile.stranger),
     "garbage": Attack("10,000 datagrams/s of every size from ever new ports", hostile.garbage),
+    "outsider": Attack(
+        "100,000 datagrams/s of a source not allowed, at a takeover", hostile.outsider,
+        options=("--allow-source", "127.0.0.1"), takeover=True,
+    ),
+    "oversize": Attack(
+        "20 datagrams of 1,480 bytes before 25 Mb/s", hostile.nobody,
+        first=hostile.oversize, rate=5 * RATE, options=("--coalesce", "5"),
+    ),
+    "forgers": Attack(
+        "ICMP errors forged, 40/s for each viewer", hostile.forgers, root=True
+    ),
+    "hangups": Attack("SIGHUP, 10/s", hostile.hangups),
+    "terminal": Attack(
+        "the log on a terminal nobody reads, with a storm", hostile.storm, terminal=True
+    ),
     "full-disk": Attack("the log on a full disk, with a storm", hostile.storm, log="2>/dev/full"),
     "stuck-log": Attack(
         "the log in a pipe nobody reads, with a storm", hostile.storm,
@@ -148,26 +184,45 @@ def attack(
     Raises:
         FAILURES: the relay ended, or did not serve its viewers.
     """
+    if each.root and os.geteuid():
+        raise NeedError("needs root")
     with contextlib.ExitStack() as stack:
-        start = MuteRelay if each.log else Relay
-        relay = stack.enter_context(start(*options, prefix=(*core, *each.prefix())))
+        start = MuteRelay if each.log or each.terminal else Relay
+        words = (*each.options, *options)
+        relay = stack.enter_context(start(*words, prefix=(*core, *each.prefix())))
         watchers = stack.enter_context(watching(relay.port, viewers))
-        source = stack.enter_context(Worker("stream", relay.port, 0))
-        watchers.wait_started()
+        each.first(relay.port)
+        epoch = int(each.first is not Attack.first)
+        source = stack.enter_context(Worker("stream", relay.port, epoch, each.rate))
+        watchers.wait_started(epoch)
         time.sleep(0.5 if quiet else 0.0)
+        if epoch:  # what a takeover costs at this rate is no part of the attack
+            watchers.restart()
         watchers.latencies()
         time.sleep(quiet)
         calm = watchers.latencies()
         by = each.by.__name__
-        attacker = stack.enter_context(Worker("hostile", by, relay.port, seconds))
+        attacker = stack.enter_context(Worker("hostile", by, relay.port, seconds, relay.pid))
         wait_for(lambda: attacker.stdout, "the attacker to begin")
         watchers.latencies()
-        counts = attacker.finish(seconds + PATIENCE)
+        began, spent, lines = time.monotonic(), cpu_seconds(relay.pid), len(relay.stderr)
+        late: dict[str, int] = {}
+        if each.takeover:
+            source.finish()
+            epoch, ended = epoch + 1, time.monotonic()
+            source = stack.enter_context(Worker("stream", relay.port, epoch, each.rate))
+            watchers.wait_started(epoch)
+            late = {"ms takeover": round((time.monotonic() - ended) * 1e3)}
+        counts = attacker.finish(seconds + PATIENCE) | late
+        cpu, took = cpu_seconds(relay.pid) - spent, time.monotonic() - began
+        logged = sum(map(len, relay.stderr[lines:]))
         attacked = watchers.latencies()
         sent = source.finish()
-        watchers.end(0, sent)
+        watchers.end(epoch, sent)
         peak, silent = memory(relay.pid, "VmHWM"), watchers.unanswered()
-        status = relay.stop()
+        status = _end(relay)
+        if "SIGHUPs" in counts:
+            counts["reloads"] = len(relay.events("reloaded"))
         return Outcome(
             counts=counts,
             sent=sent,
@@ -177,7 +232,18 @@ def attack(
             bugs=len(relay.events("bug")),
             status=status,
             memory=peak,
+            cpu=cpu / took,
+            logged=logged / took,
             quiet=calm,
             attacked=attacked,
             log=relay.log,
         )
+
+
+def _end(relay: Relay) -> int:
+    """End the relay; return its exit status, that of SIGKILL if it does not mind SIGTERM."""
+    try:
+        return relay.stop()
+    except subprocess.TimeoutExpired:
+        relay.process.kill()
+        return relay.wait()

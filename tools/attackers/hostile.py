@@ -1,24 +1,29 @@
 """Those who try to spoil the stream: each function is one way, and returns its counts.
 
-`python -m tools.attackers.hostile NAME PORT SECONDS` says `ready`, goes on for that long, and
-prints its counts as JSON. It steps back behind everybody else (nice), so that what it does to the
-relay is measured and not what it does to the machine.
+`python -m tools.attackers.hostile NAME PORT SECONDS PID` says `ready`, goes on for that long, and
+prints its counts as JSON; process PID is the relay. It steps back behind everybody else (nice), so
+that what it does to the relay is measured and not what it does to the machine.
 """
 
 import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from relaylib.net.descriptors import raise_descriptor_limit
 from relaylib.net.linux import set_segment
 from tools.attackers.guests import RESET
 from tools.attackers.stream import HOST, SIZE
+from tools.lab.icmp import raw_icmp, unreachable
+from tools.lab.numbered import make
+from tools.lab.process import PATIENCE
 from tools.lab.sockets import unused_port
 
 Counts = Counter[str]
@@ -110,6 +115,29 @@ def exhaust(port: int, seconds: float) -> Counts:
     return counts
 
 
+def idlers(port: int, seconds: float) -> Counts:
+    """Hold every place and take each that gets free, while others come who would watch."""
+    counts: Counts = Counter()
+    with contextlib.ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(connect(port))
+        for _ in ticks(seconds, 5):
+            counts["newcomers"] += 1
+            counts["served"] += ask(port, b"CONECTAR %d\n" % unused_port()) == b"OK\n"
+            stack.enter_context(connect(port))
+    return counts
+
+
+def ask(port: int, data: bytes) -> bytes:
+    """Send all one has to say on a connection, and return all that is answered."""
+    with socket.create_connection((HOST, port), PATIENCE) as sock, contextlib.suppress(OSError):
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        with sock.makefile("rb") as replies:
+            return replies.read()
+    return b""
+
+
 # --- commands
 
 
@@ -161,6 +189,24 @@ def moving(port: int, seconds: float) -> Counts:
     return flood(port, busily(seconds), payloads)
 
 
+def pausing(port: int, seconds: float) -> Counts:
+    """Pause and resume, over and over: each time there is something to log."""
+    pairs = b"INTERRUMPIR\nCONTINUAR\n" * 256
+    payloads = [b"CONECTAR %d\n" % unused_port() + pairs for _ in range(20)]
+    return flood(port, busily(seconds), payloads)
+
+
+def posts(port: int, seconds: float) -> Counts:
+    """Have a browser send commands: any web page can, in the body of a form."""
+    counts: Counts = Counter()
+    head = b"POST / HTTP/1.1\r\nHost: relay\r\nContent-Type: text/plain\r\n\r\n"
+    for _ in ticks(seconds, 100):
+        counts["posts"] += 1
+        reply = ask(port, head + b"CONECTAR %d\r\n" % unused_port())
+        counts["obeyed"] += b"OK" in reply.split(b"\n")
+    return counts
+
+
 def deaf(port: int, seconds: float) -> Counts:
     """Ask for much, and never read an answer."""
     return flood(port, busily(seconds), [b"AYUDA\n" * 1024] * 50, room=1)
@@ -179,8 +225,18 @@ def endless(port: int, seconds: float) -> Counts:
 
 def stranger(port: int, seconds: float) -> Counts:
     """Send a stream of one's own to an ingest that belongs to somebody else, at full tilt."""
+    return _stream(port, seconds, HOST)
+
+
+def outsider(port: int, seconds: float) -> Counts:
+    """Do so from an address that may not send the stream."""
+    return _stream(port, seconds, "127.0.0.2")
+
+
+def _stream(port: int, seconds: float, address: str) -> Counts:
     counts: Counts = Counter()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, 0))
         sock.connect((HOST, port))
         set_segment(sock, SIZE)
         burst = bytes(40 * SIZE)
@@ -206,8 +262,58 @@ def garbage(port: int, seconds: float) -> Counts:
     return counts
 
 
+def oversize(port: int) -> None:
+    """Be the source, before anybody else is, for 20 datagrams that some paths do not carry."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for number in range(20):
+            sock.sendto(make(number, 1480), (HOST, port))
+
+
+def forgers(_port: int, seconds: float) -> Counts:
+    """Tell the relay 40 times a second of each of its outputs that the player's port is closed."""
+    counts: Counts = Counter()
+    outputs = list(_connected(_relay()))
+    with raw_icmp() as sock:
+        for _ in ticks(seconds, 40):
+            for output, player in outputs:
+                sock.sendto(unreachable((HOST, output), (HOST, player)), (HOST, 0))
+                counts["errors"] += 1
+    return counts
+
+
+def _connected(pid: int) -> Iterator[tuple[int, int]]:
+    """Yield the ports of a process's connected UDP sockets, own and peer's (proc_net_udp(5))."""
+    own = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        _, local, peer, *_, inode = line.split()[:10]
+        if f"socket:[{inode}]" in own and not peer.endswith(":0000"):
+            yield int(local.split(":")[1], 16), int(peer.split(":")[1], 16)
+
+
+# --- others
+
+
+def hangups(_port: int, seconds: float) -> Counts:
+    """Ask for a reload ten times a second."""
+    counts: Counts = Counter()
+    for _ in ticks(seconds, 10):
+        os.kill(_relay(), signal.SIGHUP)
+        counts["SIGHUPs"] += 1
+    return counts
+
+
+def nobody(_port: int, seconds: float) -> Counts:
+    """Do nothing: the harm is done."""
+    time.sleep(seconds)
+    return Counter()
+
+
+def _relay() -> int:
+    return int(sys.argv[4])
+
+
 if __name__ == "__main__":
-    name, port, seconds = sys.argv[1:]
+    name, port, seconds, _ = sys.argv[1:]
     os.nice(10)
     raise_descriptor_limit()
     print("ready", flush=True)

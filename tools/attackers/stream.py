@@ -3,8 +3,8 @@
 Each datagram has a number, and in the number's upper half the source's `epoch`: whoever receives
 them can tell what is missing, and of whom, without knowing what was sent meanwhile.
 
-`python -m tools.attackers.stream PORT EPOCH` sends until its standard input ends, and then prints
-how many datagrams it sent.
+`python -m tools.attackers.stream PORT EPOCH [RATE]` sends until its standard input ends, and then
+prints how many datagrams it sent.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ EPOCH = 32
 """Bits of a datagram's number below its epoch."""
 
 
-def send(port: int, epoch: int) -> int:
+def send(port: int, epoch: int, rate: int = RATE) -> int:
     """Send evenly, late ones at once, until standard input ends; return how many left."""
     sent, began = 0, time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((HOST, port))
-        while not stopped(began + sent / RATE - time.monotonic()):
+        while not stopped(began + sent / rate - time.monotonic()):
             with contextlib.suppress(ConnectionRefusedError):  # nobody is there yet, or any more
                 sock.send(make(epoch << EPOCH | sent, SIZE))
                 sent += 1

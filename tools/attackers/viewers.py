@@ -111,8 +111,12 @@ class Viewers:
         return sum(viewer.ledger.faults for viewer in self.all)
 
     def unanswered(self) -> int:
-        """How many of them get no answer any more."""
-        return sum(not viewer.answered() for viewer in self.all)
+        """How many of them get no answer any more; the first of those is waited for longest."""
+        silent = 0
+        for viewer in self.all:
+            viewer.control.settimeout(1.0 if silent else PATIENCE)
+            silent += not viewer.answered()
+        return silent
 
     def wait_started(self, epoch: int = 0) -> None:
         """Wait until everybody has received something of this source."""
@@ -121,6 +125,12 @@ class Viewers:
             lambda: all(each.received and each.epoch >= epoch for each in ledgers),
             f"source {epoch} to reach every viewer",
         )
+
+    def restart(self) -> None:
+        """Forget what has been: for everybody the stream begins now."""
+        for viewer in self.all:
+            viewer.ledger = Ledger()
+            viewer.ledger.restart()
 
     def end(self, epoch: int, sent: int) -> None:
         """Wait for the rest of a source that ended, then count what is missing."""

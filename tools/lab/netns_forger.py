@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from tools.lab.attacks import unreachable
+from tools.lab.icmp import unreachable
 
 
 def main() -> None:

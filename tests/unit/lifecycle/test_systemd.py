@@ -13,6 +13,13 @@ from relaylib.lifecycle import systemd
         ({}, None),
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "\u0663"}, None),
+        ({"WATCHDOG_USEC": "9" * 400}, None),
+        ({"WATCHDOG_USEC": "9" * 5000}, None),
+        ({"WATCHDOG_USEC": "9" * 20}, None),
+        ({"WATCHDOG_USEC": str(2**64 - 1)}, None),  # USEC_INFINITY
+        ({"WATCHDOG_USEC": str(2**64 - 2)}, 3600),
+        ({"WATCHDOG_USEC": "1"}, 0.01),
         ({"WATCHDOG_USEC": "3000000"}, 1.5),
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),

@@ -1,0 +1,45 @@
+"""What a person at a terminal is told when the relay has started: what to type next."""
+
+from relaylib.net.address import Address, player_url, show
+from relaylib.net.lookup import reachable_host
+from relaylib.net.networks import PRIVATE, Network, contains
+from relaylib.stdio import say
+
+GUIDE = """\
+Relay listening on {listening}
+
+  1. Send a stream here, from VLC on any machine:
+       vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={host},port={ingest}}}' --sout-keep
+     or the sample that comes with the relay:
+       python3 tools/fake_vlc.py {host} {ingest} --rtp --loop
+  2. Ask for it, on the viewer's machine:
+       python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
+  3. Watch it: --vlc opened the player; by hand, open this address in VLC:
+       {udp}      ({rtp} is better for a source that sends RTP)
+{others}
+  Ctrl-C ends the relay.
+"""
+
+OTHERS = """
+  {host} is a public address that --allow does not cover: viewers on other machines are declined
+  until it names their network, for example --allow private --allow 203.0.113.0/24
+"""
+
+
+def guide(listening: Address, host: str, ingest: int, allow: tuple[Network, ...]) -> str:
+    """Tell a person at a terminal what to type next; `host` is where others reach the relay."""
+    udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
+    return GUIDE.format(
+        listening=show(listening),
+        host=host,
+        port=listening[1],
+        ingest=ingest,
+        udp=udp,
+        rtp=rtp,
+        others="" if contains((*PRIVATE, *allow), host) else OTHERS.format(host=host),
+    )
+
+
+def show_guide(listening: Address, ingest: int, allow: tuple[Network, ...]) -> None:
+    """Write the guide on stdout, as much of it as there is room for."""
+    say(guide(listening, reachable_host(listening[0]), ingest, allow) + "\n")
