@@ -117,6 +117,8 @@ class Ingest:
             self._use_standby()  # the configuration has changed: anybody else may begin
         else:
             self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
+            if self.lock.state.silent:
+                self._watch_standby()
 
     # --- reading the stream
 
@@ -196,7 +198,7 @@ class Ingest:
     def _arrived(self, now: float, count: int) -> None:
         self.received += count
         if self.lock.heard(now) is Verdict.RESUMED:
-            self._log_resumed()
+            self._resumed()
 
     def _schedule_read(self, started: float, count: int) -> None:
         """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
@@ -222,7 +224,7 @@ class Ingest:
                 log.info("source_takeover", source=show(source), previous=show(previous))
                 self._locked(source)
             case Verdict.RESUMED:
-                self._log_resumed()
+                self._resumed()
             case Verdict.LOCKED | Verdict.NOT_ALLOWED:
                 self._rejected = source, verdict
         return verdict.accepted
@@ -261,11 +263,12 @@ class Ingest:
                 self._unlocked = False
                 log.info("ingest_locked", source=show(self.lock.state.active))
 
-    def _log_resumed(self) -> None:
+    def _resumed(self) -> None:
+        self._unwatch_standby()
         assert self.lock.state.active is not None
         log.info("ingest_resumed", source=show(self.lock.state.active))
 
-    # --- ten times a second
+    # --- ten times a second, and the standby socket
 
     def _look_around(self) -> None:
         self._check_silence()
@@ -278,12 +281,24 @@ class Ingest:
     def _check_silence(self) -> None:
         if self.lock.overdue(self._loop.time()):
             self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
+        if self.lock.overdue(self._loop.time()):
+            self._read_standby()  # to its end, where a standby source's stream is to begin
         now = self._loop.time()
         if self.lock.overdue(now):
             self.lock.fall_silent()
+            self._watch_standby()
             active, last = self.lock.state.active, self.lock.state.last
             assert active is not None
             log.warning("ingest_silent", source=show(active), seconds=round(now - last, 1))
+
+    def _watch_standby(self) -> None:
+        """While the active source is silent, let the next one begin with its first datagram."""
+        if self.sockets.standby is not None:
+            self._loop.watch(self.sockets.standby, self._read_standby, broken=self._broken)
+
+    def _unwatch_standby(self) -> None:
+        if self.sockets.standby is not None:
+            self._loop.unwatch(self.sockets.standby)
 
     def _read_standby(self) -> None:
         """Count what strangers sent, unless one of them is to be the next active source."""
@@ -315,6 +330,7 @@ class Ingest:
 
     def _use_standby(self) -> None:
         self.lock.state.rejected += self.sockets.take_standby_drops()
+        self._unwatch_standby()
         former = self.sockets.use_standby()
         self._loop.unwatch(former)
         self._watch_stream()

@@ -92,4 +92,5 @@ def test_a_takeover_amid_a_flood_from_outside_the_allow_list() -> None:
             for each in STREAM:
                 second.send(each)
         assert viewer.receive_all(len(STREAM)) == STREAM
+        relay.wait_event("source_takeover")
         assert len(relay.events("source_takeover")) == 1

@@ -166,6 +166,22 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     assert len(here.events("ingest_started")) == 1
 
 
+def test_a_standby_source_begins_with_what_is_new() -> None:
+    """What a second source sent before, of which most found no room, is no part of the stream."""
+    with station() as here:
+        first, second = here.source(), here.source()
+        first.send(b"first")
+        here.expect(b"first")
+        for _ in range(500):
+            second.send(bytes(1316))
+        here.pass_time(TIMEOUT)
+        here.pass_time(STANDBY_PERIOD)
+        assert len(here.events("ingest_silent")) == 1
+        assert here.forwarded == []
+        second.send(b"new")
+        here.expect(b"new")
+
+
 def test_a_source_that_resumes_keeps_its_stream(here: Station) -> None:
     """A pause of the source is logged at both ends, once, and changes nothing else."""
     active, standby = here.source(), here.source()
