@@ -30,6 +30,7 @@ from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
+from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.address import Address, player_url, show
 from relaylib.net.descriptors import descriptor, occupy_standard_descriptors, raise_descriptor_limit
@@ -39,6 +40,7 @@ from relaylib.net.networks import PRIVATE, Network, contains
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
+from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
 
 log = structlog.get_logger()
@@ -102,7 +104,9 @@ class Relay:
             self._asked = inherited.asked
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
-        self._restart = Restart(self.loop, self._export)
+        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs)
+        self._relieving = None if inherited is None else inherited.stand_in
+        self._restart = Restart(self.loop, self._export, self._stand_in)
         Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
         systemd.start_watchdog(self.loop)
 
@@ -114,6 +118,8 @@ class Relay:
 
     def run(self, *, restarted: bool) -> None:
         """Relay until a signal ends it."""
+        gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
+        self._stand_in.relieve(self._relieving)
         host, port = self._control_address[:2]
         log.info("listening", host=host, port=port, ingest_port=self._ingest_address[1])
         if restarted:
@@ -121,7 +127,6 @@ class Relay:
         elif os.isatty(1):
             self._guide()
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
-        gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self.loop.run()
         self.loop.close()
         flush_throttles()
@@ -137,6 +142,9 @@ class Relay:
     def _guide(self) -> None:
         host = reachable_host(self._control_address[0])
         print(guide(self._control_address, host, self._ingest_address[1], self._allow), flush=True)
+
+    def _outputs(self) -> list[Output]:
+        return [each.output for each in self.server.clients if each.output is not None]
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -156,13 +164,15 @@ class Relay:
 def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
     occupy_standard_descriptors()
-    config = parse(sys.argv[1:])
-    setup(config.log_format, config.log_level)
-    raise_descriptor_limit()
     try:
         inherited = handover.take()
+        argv = sys.argv if inherited is None else inherited.argv or sys.argv
+        config = parse(argv[1:])
+        setup(config.log_format, config.log_level)
+        raise_descriptor_limit()
         if config.check and (inherited is None or "--check" in sys.argv):
-            check.confirm(config)  # but --check in a file of options must not end a restarted relay
+            # but --check in a file of options must not end a restarted relay
+            check.confirm(config, restarting=inherited is not None)
         relay = Relay(config, inherited)
     except SetupError as error:
         print(f"relay.py: {error}", file=sys.stderr)

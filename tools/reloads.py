@@ -6,8 +6,8 @@ how long nobody forwarded; beside it stands that of the same stream before the f
 lost is counted at every viewer.
 
 `--unprivileged` runs the relay without capabilities, and with the receive buffer that Linux grants
-as it comes (net.core.rmem_max 212,992). Nothing is pinned to a core: the programs of a reload share the machine
-with the source, as they would elsewhere.
+as it comes (net.core.rmem_max 212,992). Nothing is pinned to a core: the programs of a reload share
+the machine with the source, as they would elsewhere.
 """
 
 import argparse
@@ -74,7 +74,9 @@ def measure(viewers: int, rate: int, reloads: int, prefix: tuple[str, ...]) -> O
         for port in sinks.ports:
             enter(subscribe(relay.port, port))
         sock = enter(source(relay.ingest_port))
-        expected = greet(sock, sinks, relay)
+        greet(sock, sinks, relay)
+        sinks.watch(0.3)
+        expected = sinks.delivered()
         sent = enter(streaming(sock, rate, PERIOD * (1 + reloads)))
         sinks.watch(0.3)
         began = time.time_ns()

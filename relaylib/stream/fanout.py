@@ -17,7 +17,9 @@ An output is in one list at a time, by how it is sent to:
 - `_segmented`: gets whole runs;
 - `_unsegmented`: gets one datagram a call, since its path took no run (a segment larger than its
   MTU) or since the system cannot segment;
-- `_closed`: its port is closed, it only gets a probe now and then; see `port_probe`.
+- `_closed`: its port is closed, it only gets a probe now and then; see `port_probe`;
+- `_restored`: another program may still be sending to it. Its socket is left alone until `go_on`,
+  for the segment size belongs to the socket: who changed it would cut what the other one sends.
 
 Paused outputs are in none, and cost nothing.
 """
@@ -53,6 +55,7 @@ class Fanout:
         self._segmented: OutputList = []
         self._unsegmented: OutputList = []
         self._closed: OutputList = []
+        self._restored: OutputList = []
         self._segment = 0
         self._failed: list[tuple[Output, OSError, int]] = []
 
@@ -64,6 +67,8 @@ class Fanout:
             linux.set_segment(output.sock, self._segment)
             self._move(output, self._segmented)
         else:
+            with contextlib.suppress(OSError):  # a system that cannot segment
+                linux.set_segment(output.sock, 0)
             self._move(output, self._unsegmented)
 
     def pause(self, output: Output) -> None:
@@ -82,15 +87,21 @@ class Fanout:
         )
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
-        """Make the output that `export` described, and send to it unless it is paused."""
+        """Make the output that `export` described; unless it is paused, `go_on` will send to it."""
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
         output.counters = saved.counters
-        with contextlib.suppress(OSError):  # a system that cannot segment
-            linux.set_segment(output.sock, 0)
         if not saved.paused:
-            self.resume(output)
+            self._move(output, self._restored)
         return output
+
+    def go_on(self) -> None:
+        """Send to every output that is not paused: nobody else, who did meanwhile, does any more.
+
+        Whoever did may have been another program or a copy of this one.
+        """
+        for output in [*self._restored, *self._segmented, *self._unsegmented, *self._closed]:
+            self.resume(output)
 
     def update_counters(self, output: Output) -> None:
         """Bring its counters up to date.
