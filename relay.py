@@ -31,6 +31,7 @@ from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
+from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.descriptors import (
     descriptor,
@@ -43,6 +44,7 @@ from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
+from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
 
 log = structlog.get_logger()
@@ -73,7 +75,9 @@ class Relay:
             self._asked = inherited.asked
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
-        self._restart = Restart(self.loop, self._export)
+        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs)
+        self._relieving = None if inherited is None else inherited.stand_in
+        self._restart = Restart(self.loop, self._export, self._stand_in)
         Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
         systemd.start_watchdog(self.loop)
 
@@ -85,6 +89,8 @@ class Relay:
 
     def run(self, *, restarted: bool) -> None:
         """Relay until a signal ends it."""
+        gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
+        self._stand_in.relieve(self._relieving)
         host, port = self._control_address[:2]
         log.info("listening", host=host, port=port, ingest_port=self._ingest_address[1])
         if restarted:
@@ -92,7 +98,6 @@ class Relay:
         elif os.isatty(1):
             show_guide(self._control_address, self._ingest_address[1], self._allow)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
-        gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self.loop.run()
         self.loop.close()
         flush_throttles()
@@ -104,6 +109,9 @@ class Relay:
             rejected=self.ingest.lock.state.rejected,
             overflowed=self.ingest.buffer.drops.total,
         )
+
+    def _outputs(self) -> list[Output]:
+        return [each.output for each in self.server.clients if each.output is not None]
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -123,13 +131,15 @@ class Relay:
 def main() -> NoReturn:
     """Run the program; exit 0 after a signal, 1 if a port cannot be had, 2 for a wrong option."""
     occupy_standard_descriptors()
-    config = parse(sys.argv[1:])
-    setup(config.log_format, config.log_level, Loop.time)
-    raise_descriptor_limit()
     try:
         inherited = handover.take()
+        argv = sys.argv if inherited is None else inherited.argv or sys.argv
+        config = parse(argv[1:])
+        setup(config.log_format, config.log_level, Loop.time)
+        raise_descriptor_limit()
         if config.check and (inherited is None or "--check" in sys.argv):
-            check.confirm(config)  # but --check in a file of options must not end a restarted relay
+            # but --check in a file of options must not end a restarted relay
+            check.confirm(config, restarting=inherited is not None)
         with enough_descriptors():
             relay = Relay(config, inherited)
     except SetupError as error:

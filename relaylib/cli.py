@@ -40,8 +40,10 @@ class FileParser(Parser):
     """A parser that puts the words of a file in the place of a word `@file`.
 
     A file is UTF-8 text. It holds words as a shell would read them, comments, and perhaps the names
-    of further files; a quoted word ends on its line.
+    of further files; a quoted word ends on its line. `words` are those that were parsed last.
     """
+
+    words: tuple[str, ...] = ()
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse the words of the command line and of the files that they name.
@@ -53,6 +55,7 @@ class FileParser(Parser):
             words = list(_expanded([_Word(text) for text in argv], ()))
         except _WrongError as wrong:
             super().error(str(wrong))
+        self.words = tuple(word.text for word in words)
         try:
             return self._parse(words)
         except _WrongError as wrong:

@@ -3,7 +3,7 @@
 import argparse
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import chain
 
 from relaylib import __version__
@@ -72,6 +72,8 @@ class Config:
     log_level: str = "info"
     check: bool = False
     """Only say whether the configuration is right."""
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What it was made of, with the words of files in the place of their names."""
 
     def limits(self) -> Limits:
         """Return the part that `Access` enforces."""
@@ -84,10 +86,12 @@ def parse(argv: Sequence[str]) -> Config:
     Raises:
         SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
     """
-    words = vars(_parser().parse(argv))
+    parser = _parser()
+    options = vars(parser.parse(argv))
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
-        words[name] = tuple(chain.from_iterable(words[name] or [default]))
-    return Config(**words)
+        options[name] = tuple(chain.from_iterable(options[name] or [default]))
+    options["words"] = parser.words
+    return Config(**options)
 
 
 def _parser() -> FileParser:

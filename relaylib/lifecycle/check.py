@@ -1,13 +1,19 @@
 """Trying the new program in a child before becoming it: `relay.py --check` and a copy of the state.
 
 The child must start, accept its configuration, and understand to the last value the state that it
-would take over. It then says so and ends; anything else is a reason to stay the old program.
+would take over. It then says so and ends; anything else is a reason to stay the old program. It
+also says what its files of options held: the words that were checked are those to run with.
+
+The child begins as a fork, which takes the copy of the state and encodes it: with a thousand
+viewers the stream would notice if the loop did.
 """
 
 import contextlib
+import json
 import os
 import re
-import subprocess
+import signal
+import traceback
 from collections.abc import Callable
 from typing import IO, NoReturn
 
@@ -22,33 +28,41 @@ TIMEOUT = 10.0
 RIGHT = "the configuration is right"
 """What the child says at its end: a --help or --version in a file of options ends well, too."""
 
-_OUTPUT_KEPT = 4096
-"""Bytes of the child's output that are kept: the reason why it failed is at its end."""
+_OUTPUT_KEPT = 1 << 20
+"""Bytes of the child's output that are kept: the reason why it failed is at its end, and so are the
+words of its command line."""
 
 _PLACE = re.compile(r'  File "(.*)", line (\d+)')
 """A line of a traceback; an error in the syntax has one, too."""
 
 
-def confirm(config: Config) -> NoReturn:
+def confirm(config: Config, *, restarting: bool) -> NoReturn:
     """Be the child, or do as much for a person: say that the configuration is right, and end.
 
     Raises:
         SetupError: it is not.
     """
     resolve_own(config.host, config.port)
-    with contextlib.suppress(OSError):
-        os.write(1, f"{RIGHT}\n".encode())
+    said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
+    with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
+        output.writelines(f"{line}\n" for line in said)
     raise SystemExit(0)
 
 
 class Check:
-    """Tries the new program; calls `done` with what was wrong, "" if nothing was.
+    """Tries the new program, with the state that `export` returns.
 
-    The loop goes on meanwhile.
+    Calls `done` with what was wrong, "" if nothing was, and with the words of the command line that
+    were checked, None if they are not known. The loop goes on meanwhile.
     """
 
-    def __init__(self, loop: Loop, state: IO[bytes], done: Callable[[str], None]) -> None:
-        """Start the child with the state in this file, which may be closed then.
+    def __init__(
+        self,
+        loop: Loop,
+        export: Callable[[], handover.State],
+        done: Callable[[str, list[str] | None], None],
+    ) -> None:
+        """Start the child.
 
         Raises:
             OSError: it could not be started.
@@ -56,37 +70,42 @@ class Check:
         self._loop = loop
         self._done = done
         self._output = b""
-        command, environment = handover.next_program(state, "--check")
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=[state.fileno()],
-        )
-        assert self._child.stdout is not None
-        self._pipe: IO[bytes] = self._child.stdout
-        os.set_blocking(self._pipe.fileno(), False)
+        reading, writing = os.pipe()
+        self._pipe: IO[bytes] = open(reading, "rb", buffering=0)  # noqa: SIM115 - the loop closes it
+        try:
+            self._pid = os.fork()
+            if not self._pid:
+                _become_child(export, writing)
+        except OSError:
+            self._pipe.close()
+            raise
+        finally:
+            os.close(writing)
+        os.set_blocking(reading, False)
         self._timer = loop.call_later(TIMEOUT, self._time_out)
         loop.watch(self._pipe, self._readable, broken=self._broken)
 
     def cancel(self) -> None:
         """End the child; `done` will not be called."""
-        self._done = lambda _reason: None
-        self._child.kill()
+        self._done = lambda _reason, _words: None
+        self._kill()
 
     def _time_out(self) -> None:
         done = self._done
-        self._done = lambda _reason: done(f"no answer within {TIMEOUT:g} s")
-        self._child.kill()
+        self._done = lambda _reason, _words: done(f"no answer within {TIMEOUT:g} s", None)
+        self._kill()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # SIGCHLD is ignored here: the system reaps
+            os.kill(self._pid, signal.SIGKILL)
 
     def _broken(self, error: Exception) -> None:
         self._loop.discard(self._pipe)
         self._timer.cancel()
-        self._child.kill()
-        self._child.wait()
-        self._done(str(error))
+        self._kill()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+        self._done(str(error), None)
 
     def _readable(self) -> None:
         data = os.read(self._pipe.fileno(), 65536)
@@ -98,14 +117,53 @@ class Check:
 
     def _reap(self) -> None:
         """Wait for the child, which has closed its output and so is about to end."""
-        status = self._child.poll()
+        status = _exit_status(self._pid)
         if status is None:
             self._loop.call_later(0.01, self._reap)
             return
         self._timer.cancel()
         lines = self._output.decode(errors="replace").rstrip().splitlines()
-        right = status == 0 and RIGHT in lines
-        self._done("" if right else reason(lines) or f"exit status {status}")
+        if status == 0 and RIGHT in lines:
+            self._done("", _words(lines[-1]))
+        else:
+            self._done(reason(lines) or f"exit status {status}", None)
+
+
+def _become_child(export: Callable[[], handover.State], output: int) -> NoReturn:
+    """Encode the state, and become the new program, whose output is this pipe."""
+    try:
+        signal.set_wakeup_fd(-1)  # it leads to the parent's loop
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        with handover.write(export()) as state:
+            command, environment = handover.next_program(state, "--check")
+            os.set_inheritable(state.fileno(), True)
+            os.execve(command[0], command, environment)
+    except OSError as error:
+        os.write(output, str(error.strerror).encode())
+    except BaseException:
+        os.write(output, traceback.format_exc().encode())
+    finally:  # only ever reached by an exception
+        os._exit(1)
+
+
+def _exit_status(pid: int) -> int | None:
+    """Return a child's exit status; None while it runs."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # SIGCHLD is ignored here: nobody is told
+        return 0
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _words(line: str) -> list[str] | None:
+    """Read the words that `confirm` wrote; a program of another age may write none."""
+    try:
+        words = json.loads(line)
+    except ValueError:
+        return None
+    return words if isinstance(words, list) and all(type(each) is str for each in words) else None
 
 
 def reason(lines: list[str]) -> str:

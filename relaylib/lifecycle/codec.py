@@ -2,9 +2,9 @@
 
 JSON, because a restart joins two programs of different ages: pickled objects would tie one's
 classes to the other's. Reading is strict, down to the last value: what a field's type does not
-allow is an error, never something half understood. Only a field that has a default may be missing:
-an older program does not know it. `Annotated[int, check]` says in a type what an `int` cannot:
-`check` is called with the value and tells whether it may be one.
+allow is an error, never something half understood. `Annotated[int, check]` says in a type what an
+`int` cannot: `check` is called with the value and tells whether it may be one. A field that is
+missing takes its default, if it has one: so a program takes over from an older one.
 
 A type is turned into a function once, because a thousand viewers make forty thousand values, and
 the stream waits meanwhile.
@@ -105,34 +105,29 @@ def _read_checked(reader: Reader, check: Callable[[Any], bool]) -> Reader:
 
 def _read_fields(kind: type) -> Reader:
     readers = {name: _reader(hint) for name, hint in fields(kind).items()}
-    absent = _defaults(kind)
+    required = {
+        field.name
+        for field in dataclasses.fields(typing.cast(Any, kind))
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
 
     def read(raw: Any) -> Any:
-        if type(raw) is dict and len(raw) < len(readers):
-            raw = absent | raw
-        if type(raw) is not dict or raw.keys() != readers.keys():
-            odd = sorted(raw.keys() ^ readers.keys()) if isinstance(raw, dict) else raw
+        if type(raw) is not dict or not required <= raw.keys() <= readers.keys():
+            odd = (
+                sorted((raw.keys() - readers.keys()) | (required - raw.keys()))
+                if isinstance(raw, dict)
+                else raw
+            )
             raise ValueError(f"{kind.__name__} does not fit: {odd}")
-        values = []
-        for name, reader in readers.items():
+        values = {}
+        for name, value in raw.items():
             try:
-                values.append(reader(raw[name]))
+                values[name] = readers[name](value)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{name}: {error}") from None
-        return kind(*values)
+        return kind(**values)
 
     return read
-
-
-def _defaults(kind: type) -> dict[str, Any]:
-    """Return what JSON has for the default of each field that has one."""
-    values = {}
-    for field in dataclasses.fields(kind):
-        if field.default is not dataclasses.MISSING:
-            values[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            values[field.name] = field.default_factory()
-    return {name: json.loads(encode(value)) for name, value in values.items()}
 
 
 def _read_tuple(readers: list[Reader]) -> Reader:

@@ -11,16 +11,18 @@ the new program would not understand is known while there is still a way back.
 import dataclasses
 import json
 import os
+import stat
 import sys
 import tempfile
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
-from relaylib.net.descriptors import Descriptor
+from relaylib.lifecycle.stand_in import StandInState
+from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
 from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
 
@@ -36,7 +38,9 @@ class State:
     """Everything that travels.
 
     `asked` is the host, port and ingest port that the sockets were opened for, `declined` counts
-    the connections and commands that were not admitted, by kind.
+    the connections and commands that were not admitted, by kind. `argv` is the command line as it
+    was checked, with the words of the files of options in their place; empty if it is to be read.
+    A field that comes new has a default, for a state that an older program hands over.
     """
 
     listener: Descriptor
@@ -45,6 +49,8 @@ class State:
     accepted: int
     declined: dict[str, int]
     viewers: list[ViewerState]
+    argv: list[str] = field(default_factory=list)
+    stand_in: StandInState | None = None
 
 
 def encode(state: State) -> bytes:
@@ -84,15 +90,26 @@ def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:
 
 
 def write(state: State) -> IO[bytes]:
-    """Write a state to a file without a name; in memory where possible, as no disk is so free."""
-    file: IO[bytes]
-    if hasattr(os, "memfd_create"):
-        file = open(os.memfd_create("relay-state"), "w+b")  # noqa: SIM115 - the caller closes it
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115
+    """Write a state to a file without a name; in memory where possible, as no disk is so free.
+
+    Raises:
+        OSError: there is no room for it, or no descriptor.
+    """
+    file = _nameless_file()
     file.write(encode(state))
     file.flush()
     return file
+
+
+def _nameless_file() -> IO[bytes]:
+    try:
+        return open(os.memfd_create("relay-state"), "w+b")
+    except AttributeError:  # another system
+        pass
+    except OSError as error:  # forbidden (seccomp(2)), or missing in the kernel
+        if error.errno in NO_DESCRIPTOR:
+            raise
+    return tempfile.TemporaryFile()
 
 
 def next_program(state: IO[bytes], *options: str) -> tuple[list[str], dict[str, str]]:
@@ -112,9 +129,23 @@ def take() -> State | None:
     Raises:
         SetupError: this program cannot go on from there.
     """
-    fd = os.environ.pop(STATE_FD, None)
-    if fd is None:
+    text = os.environ.pop(STATE_FD, None)
+    if text is None:
         return None
-    with open(int(fd), "rb") as file:
+    with open(_state_descriptor(text), "rb") as file:
         file.seek(0)
         return decode(file.read())
+
+
+def _state_descriptor(text: str) -> int:
+    """Read what `STATE_FD` says.
+
+    To start afresh instead would not help: the ports would still be held by sockets that this
+    process has, and knows nothing of.
+    """
+    try:
+        if (fd := int(text)) > 2 and stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise SetupError(f"cannot take over from the running relay: {STATE_FD}={text} names no file")

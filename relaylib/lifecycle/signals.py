@@ -4,9 +4,10 @@ SIGHUP has two senses, a service manager's "reload" and the kernel's "your termi
 what was a terminal when the program started is none any more, the second one is meant.
 """
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from relaylib.net.loop import Loop
 
@@ -41,15 +42,20 @@ class Signals:
         for signum in _END:
             self._loop.default_signal(signum)
         if hasattr(signal, "SIGHUP"):
-            self._loop.on_signal(signal.SIGHUP, lambda: None)
+            self._loop.ignore_signal(signal.SIGHUP)
         self._end()
 
 
-def block() -> None:
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
     """Keep signals away: until the next program has its handlers, they would kill it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_END, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        unblock()
 
 
 def unblock() -> None:
-    """Let in what `block` kept away, in this program or in the previous one."""
+    """Let in what `blocked` kept away, in this program or in the previous one."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_END, signal.SIGHUP))

@@ -10,6 +10,7 @@ dispatch, timers. Handlers never block and bound their own work; what they close
 the end of the turn, so that its number is not used again while events for the old socket wait.
 """
 
+import contextlib
 import heapq
 import selectors
 import signal
@@ -95,6 +96,7 @@ class Loop:
         self._running = False
         self._wakeup: socket.socket | None = None
         self._signals: dict[int, Callback] = {}
+        self._signalled: set[int] = set()
 
     @staticmethod
     def time() -> float:
@@ -177,6 +179,24 @@ class Loop:
             self.unwatch(self._wakeup)
             self._wakeup.close()
         self._selector.close()
+
+    def keep_only(self, sock: Selectable) -> None:
+        """Be the loop of a forked child, which goes on reading this watched socket and no other.
+
+        Timers, other sockets and what was to be done soon are the parent's and forgotten; so are
+        signals, which the caller keeps away. The parent's selector may be the same object in the
+        kernel as this copy of it (epoll(7)): it is let go, unchanged, and replaced.
+
+        Raises:
+            OSError: the system gives no selector.
+        """
+        watch = self._watches[sock]
+        watch.events = selectors.EVENT_READ
+        self._watches, self._timers, self._soon, self._cancelled = {sock: watch}, [], [], 0
+        with contextlib.suppress(OSError):  # kqueue(2) is not inherited at all
+            self._selector.close()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sock, watch.events, watch)
 
     # --- sockets
 
@@ -264,8 +284,10 @@ class Loop:
     def on_signal(self, signum: int, callback: Callback) -> None:
         """Call back inside the loop, not inside whatever the signal interrupted.
 
-        The interpreter's C handler writes the signal's number to a socket (`signal.set_wakeup_fd`)
-        which wakes the selector; the Python-level handler has nothing left to do.
+        However often a signal comes until then, it is called back once; of several signals, those
+        that were given here first come first. The interpreter's C handler writes to a socket
+        (`signal.set_wakeup_fd`), which wakes the selector. It says no more than that: what it
+        writes is lost when a storm of signals has filled the socket.
         """
         if self._wakeup is None:
             self._wakeup, writer = socket.socketpair()
@@ -274,22 +296,26 @@ class Loop:
             signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
             self.watch(self._wakeup, self._woken, broken=lambda _error: None)
         self._signals[signum] = callback
-        signal.signal(signum, lambda *_: None)
+        signal.signal(signum, lambda number, _frame: self._signalled.add(number))
 
     def default_signal(self, signum: int) -> None:
         """Give the signal its original effect back."""
         self._signals.pop(signum, None)
         signal.signal(signum, signal.SIG_DFL)
 
-    def take_signals(self) -> bytes:
+    def ignore_signal(self, signum: int) -> None:
+        """Let the signal have no effect any more, not even while the interpreter ends."""
+        self._signals.pop(signum, None)
+        signal.signal(signum, signal.SIG_IGN)
+
+    def take_signals(self) -> set[int]:
         """Return the signals that have come and were not called back yet; they will not be."""
-        assert self._wakeup is not None
-        try:
-            return self._wakeup.recv(4096)
-        except BlockingIOError:
-            return b""
+        taken, self._signalled = self._signalled, set()
+        return taken
 
     def _woken(self) -> None:
         assert self._wakeup is not None
-        for signum in self._wakeup.recv(64):
-            self._signals.get(signum, _nothing)()
+        self._wakeup.recv(4096)
+        signalled = self.take_signals()
+        for signum in [each for each in self._signals if each in signalled]:
+            self._call(self._signals.get(signum, _nothing))

@@ -18,7 +18,9 @@ An output is in one lane at a time, by how it is sent to:
 - `_unsegmented`: gets one datagram a call, since the system cannot segment, or since its path has
   refused such a run (a segment larger than its MTU). Runs of smaller datagrams it gets whole, and
   after `LIMIT_FORGOTTEN` it is tried anew, so that a few large datagrams cost nobody for long;
-- `_closed`: its port seems to be closed, it only gets a probe now and then; see `port_probe`.
+- `_closed`: its port seems to be closed, it only gets a probe now and then; see `port_probe`;
+- `_restored`: another program may still be sending to it. Its socket is left alone until `go_on`,
+  for the segment size belongs to the socket: who changed it would cut what the other one sends.
 
 Paused outputs are in none, and cost nothing. In which order a lane is sent to says `lane`.
 
@@ -74,6 +76,7 @@ class Fanout:
         self._segmented: Lane[Output] = Lane()
         self._unsegmented: Lane[Output] = Lane()
         self._closed: Lane[Output] = Lane()
+        self._restored: Lane[Output] = Lane()
         self._segment = 0
         self._forget_limits_at = float("inf")
         self._turn = 0  # calls of `forward`
@@ -87,7 +90,7 @@ class Fanout:
     @property
     def active(self) -> int:
         """How many outputs are not paused."""
-        return len(self._segmented) + len(self._unsegmented) + len(self._closed)
+        return sum(map(len, (self._segmented, self._unsegmented, self._closed, self._restored)))
 
     def resume(self, output: Output) -> None:
         """Send to this output from the next datagram on; also how a new one is added."""
@@ -96,6 +99,8 @@ class Fanout:
             linux.set_segment(output.sock, self._segment)
             self._move(output, self._segmented)
         else:
+            with contextlib.suppress(OSError):  # a system that cannot segment
+                linux.set_segment(output.sock, 0)
             self._move(output, self._unsegmented)
 
     def pause(self, output: Output) -> None:
@@ -114,16 +119,23 @@ class Fanout:
         )
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
-        """Make the output that `export` described, and send to it unless it is paused."""
+        """Make the output that `export` described; unless it is paused, `go_on` will send to it."""
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
         output.counters = saved.counters
-        with contextlib.suppress(OSError):  # a system that cannot segment
-            linux.set_segment(output.sock, 0)
-        linux.report_drops(output.sock)  # an older program has not asked for it
         if not saved.paused:
-            self.resume(output)
+            self._move(output, self._restored)
         return output
+
+    def go_on(self) -> None:
+        """Send to every output that is not paused: nobody else, who did meanwhile, does any more.
+
+        Whoever did may have been another program or a copy of this one.
+        """
+        for output in self._restored:
+            linux.report_drops(output.sock)  # an older program has not asked for it
+        for output in [*self._restored, *self._segmented, *self._unsegmented, *self._closed]:
+            self.resume(output)
 
     def update_counters(self, output: Output) -> None:
         """Bring its counters up to date.

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.lab.process import wait_for
+from tools.lab.altered import Altered
+from tools.lab.process import Program, wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import AYUDA, descriptors, restart
+from tools.lab.restarts import AYUDA, descriptors, hang_up, restart
 from tools.lab.sockets import source, udp_socket
 from tools.lab.viewer import Viewer
 
@@ -106,6 +107,32 @@ def test_segmentation_switched_off_for_those_who_had_it(tmp_path: Path) -> None:
         assert viewer.receive_all(2) == [bytes(1316)] * 2
 
 
+BREAK = """
+from relaylib.lifecycle.restart import Restart
+become = Restart._become
+def broken(*words):
+    open({conf!r}, "w").write("--nonsense")
+    become(*words)
+Restart._become = broken
+"""
+
+
+def test_the_options_that_were_checked_are_those_to_run_with(tmp_path: Path) -> None:
+    """A file that is broken after it was checked ends nobody, and the next restart complains."""
+    conf = tmp_path / "relay.conf"
+    conf.write_text("--max-clients 3\n")
+    program = Altered(tmp_path, BREAK.format(conf=str(conf)))
+    with Relay(f"@{conf}", prefix=program.prefix) as relay, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        conf.write_text("--max-clients 1\n")
+        restart(relay)
+        assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
+        with Viewer(relay.port) as second:
+            assert second.reply() == "ERROR relay lleno (1 conexiones)"
+        hang_up(relay)
+        assert "--nonsense" in relay.wait_event("reload_failed")["reason"]
+
+
 def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
     """Another host or port in the options is named in a warning; the sockets stay as they are."""
     with configured(tmp_path, "\n") as (relay, conf):
@@ -153,6 +180,19 @@ def test_a_system_without_anonymous_memory() -> None:
         restart(relay)
         viewer.send(b"DA\n")
         assert viewer.reply() == AYUDA
+
+
+def test_a_descriptor_of_a_state_that_is_none() -> None:
+    """A relay that is told to take over from nothing says so in one line, and ends."""
+    program = Program(
+        sys.executable, "relay.py", env={**os.environ, "RELAY_HANDOVER_FD": "nonsense"}
+    )
+    with program:
+        assert program.wait() == 1
+        assert program.stderr == [
+            "relay.py: cannot take over from the running relay: "
+            "RELAY_HANDOVER_FD=nonsense names no file\n"
+        ]
 
 
 def test_a_system_without_hang_ups() -> None:

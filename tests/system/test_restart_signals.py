@@ -10,7 +10,7 @@ import pytest
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, children, hang_up, restart
+from tools.lab.restarts import Audience, Stream, Work, children, hang_up, restart
 from tools.lab.viewer import Viewer
 
 FAREWELL = "ERROR el relay se detiene"
@@ -30,12 +30,12 @@ WAIT = """
 import os, time
 from relaylib.lifecycle import check
 confirm = check.confirm
-def wait(config):
+def wait(*words, **more):
     open({parsed!r}, "w").close()
     while not os.path.exists({changed!r}):
         time.sleep(0.01)
     time.sleep(0.1)  # for the signal, which was sent before, to be taken
-    confirm(config)
+    confirm(*words, **more)
 check.confirm = wait
 """
 
@@ -71,6 +71,49 @@ def test_a_storm_of_hang_ups(relay: Relay) -> None:
         assert viewer.command("ESTADO").endswith(f"enviados={stream.sent} perdidos=0")
     assert not relay.events("reload_failed")
     assert not children(relay)
+
+
+class Storm(Work):
+    """Sends SIGHUP as fast as it can."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def run(self) -> None:
+        """Send, until the block or the relay ends."""
+        while not self.stopped() and self._relay.process.poll() is None:
+            hang_up(self._relay)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])
+def test_the_end_comes_through_a_storm_of_hang_ups(relay: Relay, delay: float) -> None:
+    """SIGTERM among thousands of SIGHUPs a second ends the relay in order, with status 0."""
+    with Storm(relay):
+        relay.wait_event("reload_started")
+        time.sleep(delay)
+        assert relay.stop(signal.SIGTERM) == 0
+    assert len(relay.events("shutting_down")) == len(relay.events("stopped")) == 1
+
+
+HANG_UP = """
+import os, signal, time
+from relaylib.lifecycle import check
+confirm = check.confirm
+def hang_up(*words, **more):
+    os.kill(os.getppid(), signal.SIGHUP)
+    time.sleep(0.1)  # for the signal to be taken
+    confirm(*words, **more)
+check.confirm = hang_up
+"""
+
+
+def test_nobody_can_put_a_restart_off_for_ever(tmp_path: Path) -> None:
+    """If a SIGHUP comes whenever a program is tried, there is a restart, and then one more."""
+    with Relay(prefix=Altered(tmp_path, HANG_UP).prefix) as relay:
+        hang_up(relay)
+        relay.wait_event("reloaded", 2)
+        assert relay.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("delay", [step * 0.06 for step in range(6)])

@@ -91,11 +91,11 @@ def running(
         start_seconds = time.monotonic() - began
         stack.enter_context(relay)
         for port in ports:
-            stack.enter_context(_ask_for_stream(relay.port, port))
+            stack.enter_context(ask_for_stream(relay.port, port))
         yield Running(relay, relay.ingest_port, start_seconds)
 
 
-def _ask_for_stream(control_port: int, port: int) -> socket.socket:
+def ask_for_stream(control_port: int, port: int) -> socket.socket:
     """A control connection that asked for the stream at `port` and was told `OK`."""
     sock = socket.create_connection(("127.0.0.1", control_port), PATIENCE)
     sock.sendall(b"CONECTAR %d\n" % port)

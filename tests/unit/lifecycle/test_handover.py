@@ -1,6 +1,8 @@
 """What travels in a restart: nothing is lost in JSON, and what is not understood is refused."""
 
+import errno
 import json
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
+from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import Descriptor
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
@@ -54,6 +57,8 @@ STATES = st.builds(
     COUNTS,
     st.dictionaries(st.text(), COUNTS),
     st.lists(VIEWERS, max_size=3),
+    st.lists(st.text()),
+    st.none() | st.builds(StandInState, COUNTS, FDS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
@@ -67,10 +72,11 @@ def test_everything_travels(state: State) -> None:
 
 @given(STATES)
 def test_every_descriptor_survives(state: State) -> None:
-    """The descriptors named are those of the listener, the ingest, each viewer and output."""
+    """Those named are the listener's, the ingest's, each viewer's and output's, the stand-in's."""
     sockets = [state.listener, state.ingest.sockets.stream, state.ingest.sockets.standby]
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
+    sockets += [state.stand_in.channel] if state.stand_in else []
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
 
@@ -140,7 +146,10 @@ VIEWER = "state viewers 0"
         (f"{VIEWER} output destination 2", -1),
         (f"{VIEWER} output destination 3", 1 << 32),
         (f"{VIEWER} output destination 3", "eth0"),
-        (f"{VIEWER} output destination", ...),
+        (f"{VIEWER} output paused", ...),
+        ("state argv", None),
+        ("state argv", ["relay.py", 9000]),
+        ("state stand_in", {}),
     ],
 )
 def test_every_value_is_checked(path: str, value: object) -> None:
@@ -166,6 +175,26 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         decode(damaged(f"{VIEWER} mood", "good"))
 
 
+@pytest.mark.parametrize(
+    ("path", "default"),
+    [
+        (f"{VIEWER} output counters offered", 0),
+        (f"{VIEWER} output counters", Counters()),
+        ("state ingest lock active", None),
+        ("state argv", []),
+        ("state stand_in", None),
+    ],
+)
+def test_what_an_older_program_does_not_know_has_its_default(path: str, default: object) -> None:
+    """A field with a default may be missing, however deep; the others are as they were."""
+    state = decode(damaged(path, ...))
+    value: Any = state
+    for name in path.split()[1:]:
+        value = value[int(name)] if isinstance(value, list) else getattr(value, name)
+    assert value == default
+    assert state.viewers[0].pending == FULL.viewers[0].pending
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff", encode(FULL)[:-1]])
 def test_what_is_no_state_is_refused(data: bytes) -> None:
     """What is cut short or something else altogether is one clear error."""
@@ -187,3 +216,33 @@ def test_nothing_was_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A relay that nobody restarted has nothing to take over."""
     monkeypatch.delenv(handover.STATE_FD, raising=False)
     assert handover.take() is None
+
+
+# --- the file
+
+
+def forbidden(_name: str) -> int:
+    """Stand for a system call that a sandbox does not let through (seccomp(2))."""
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_memory_without_a_name_may_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memfd_create(2) is answered by an error, the state travels in a temporary file."""
+    monkeypatch.setattr(os, "memfd_create", forbidden, raising=False)
+    with handover.write(FULL) as file:
+        monkeypatch.setenv(handover.STATE_FD, str(os.dup(file.fileno())))
+        assert handover.take() == FULL
+    assert handover.STATE_FD not in os.environ
+
+
+@pytest.mark.parametrize("kind", ["", "a word", "-1", "0", "2", "9" * 30, "999999", "pipe", "dir"])
+def test_a_descriptor_that_cannot_hold_a_state(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no number, or not that of an open file, is one clear error."""
+    reading, writing = os.pipe()
+    directory = os.open(os.curdir, os.O_RDONLY)
+    text = {"pipe": str(reading), "dir": str(directory)}.get(kind, kind)
+    monkeypatch.setenv(handover.STATE_FD, text)
+    with pytest.raises(SetupError, match=f"RELAY_HANDOVER_FD={text} names no file"):
+        handover.take()
+    for fd in (reading, writing, directory):
+        os.close(fd)

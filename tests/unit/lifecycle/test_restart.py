@@ -10,11 +10,20 @@ from collections.abc import Sequence
 
 import pytest
 
+from relaylib.lifecycle import signals
 from relaylib.lifecycle.check import Check, reason
+from relaylib.lifecycle.handover import State
 from relaylib.lifecycle.restart import replace_program
-from relaylib.net.descriptors import descriptor
+from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
+from relaylib.stream.ingest import IngestState
+from relaylib.stream.ingest_sockets import SocketsState
+from relaylib.stream.receive_buffer import DropCount
+from relaylib.stream.source_lock import LockState
 from tools.lab.inprocess import running_loop, tcp_pair, turn_until
+
+SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
+EMPTY = State(Descriptor(3), ("::", 0, None), SILENCE, 0, {}, [])
 
 # --- the check
 
@@ -63,6 +72,7 @@ def test_the_reason_is_what_helps(output: str, expected: str) -> None:
     assert reason(output.splitlines()) == expected
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_bug_in_the_check_does_not_end_restarting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong while the new program is tried, the one who asked is told."""
     reasons: list[str] = []
@@ -75,8 +85,8 @@ def test_a_bug_in_the_check_does_not_end_restarting(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", ""])
     monkeypatch.setattr(sys, "argv", ["-c"])
     loop = Loop(bugs.append)
-    with tempfile.TemporaryFile() as state, contextlib.closing(loop):
-        Check(loop, state, reasons.append)
+    with contextlib.closing(loop):
+        Check(loop, lambda: EMPTY, lambda reason, _words: reasons.append(reason))
         turn_until(loop, lambda: reasons, "the reason")
     assert reasons == ["a bug"]
     assert len(bugs) == 1
@@ -118,5 +128,5 @@ def test_a_descriptor_that_is_gone_is_no_trap(monkeypatch: pytest.MonkeyPatch) -
 
 def become_another(loop: Loop, sockets: Sequence[socket.socket]) -> None:
     """Replace this program, keeping these sockets; must fail."""
-    with tempfile.TemporaryFile() as state:
+    with tempfile.TemporaryFile() as state, signals.blocked():
         replace_program(loop, state, [descriptor(sock) for sock in sockets])

@@ -243,10 +243,19 @@ def test_a_bug_breaks_only_its_own_socket(pairs: Callable[[], Pair]) -> None:
 # --- signals
 
 
+@pytest.fixture(autouse=True)
+def kept_handlers() -> Iterator[None]:
+    """Give the test's signals their handlers back."""
+    signums = (signal.SIGUSR1, signal.SIGUSR2)
+    handlers = [signal.getsignal(signum) for signum in signums]
+    yield
+    for signum, handler in zip(signums, handlers, strict=True):
+        signal.signal(signum, handler)
+
+
 def test_a_signal_wakes_a_sleeping_loop(loop: Loop) -> None:
     """A signal's callback runs inside the loop, though it was asleep for long."""
     calls: list[int] = []
-    handler = signal.getsignal(signal.SIGUSR1)
 
     def woken() -> None:
         calls.append(signal.SIGUSR1)
@@ -255,10 +264,51 @@ def test_a_signal_wakes_a_sleeping_loop(loop: Loop) -> None:
     loop.on_signal(signal.SIGUSR1, woken)
     loop.call_later(0.02, lambda: os.kill(os.getpid(), signal.SIGUSR1))
     loop.call_later(30, loop.stop)
-    try:
-        loop.run()
-        loop.default_signal(signal.SIGUSR1)
-        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGUSR1, handler)
+    loop.run()
+    loop.default_signal(signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
     assert calls == [signal.SIGUSR1]
+
+
+def test_no_storm_of_one_signal_hides_another(loop: Loop) -> None:
+    """More signals than the wakeup socket holds are one call, and the one after them another."""
+    calls: list[str] = []
+    loop.on_signal(signal.SIGUSR2, lambda: calls.append("rare"))
+    loop.on_signal(signal.SIGUSR1, lambda: calls.append("storm"))
+    for _ in range(5_000):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    turn_for(loop, 0.05)
+    assert calls == ["rare", "storm"]
+
+
+def test_a_bug_in_one_signal_hides_no_other() -> None:
+    """An exception in a signal's callback is reported, and the other signals are called back."""
+    bugs, calls = list[Exception](), list[int]()
+    loop = Loop(bugs.append)
+    loop.on_signal(signal.SIGUSR1, unexpected_call)
+    loop.on_signal(signal.SIGUSR2, lambda: calls.append(signal.SIGUSR2))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    turn_until(loop, lambda: calls, "the other signal")
+    loop.close()
+    assert len(bugs) == len(calls) == 1
+
+
+# --- in a forked child
+
+
+def test_a_child_keeps_one_socket(loop: Loop, pairs: Callable[[], Pair]) -> None:
+    """After `keep_only` that socket alone is read, also if it was not watched for reading."""
+    (kept, kept_far), (other, other_far) = pairs(), pairs()
+    got: list[bytes] = []
+    loop.watch(kept, lambda: got.append(kept.recv(1)), broken=unexpected)
+    loop.interest(kept, read=False)
+    loop.watch(other, unexpected_call, broken=unexpected)
+    loop.call_later(0, unexpected_call)
+    loop.call_soon(unexpected_call)
+    loop.keep_only(kept)
+    other_far.send(b"x")
+    kept_far.send(b"y")
+    turn_for(loop, 0.05)
+    assert got == [b"y"]

@@ -225,6 +225,7 @@ def test_a_refusal_is_forgotten(segments: Bench, way: str) -> None:
         saved.sock = Descriptor(os.dup(saved.sock))
         successor = make_fanout(segmentation=True)
         segments.stack.enter_context(successor.restore(saved, lambda: None).sock)
+        successor.go_on()
         segments.fanout = successor
     segments.send(*numbered(10, 1480), after=61 if way == "time" else 0)
     segments.send(*numbered(10, 1480))
@@ -239,6 +240,7 @@ def test_an_older_programs_output_counts_what_the_link_drops(bench: Bench) -> No
     saved = bench.fanout.export(output)
     saved.sock = Descriptor(os.dup(saved.sock))
     restored = bench.stack.enter_context(bench.fanout.restore(saved, lambda: None).sock)
+    bench.fanout.go_on()
     assert restored.getsockopt(socket.IPPROTO_IP, IP_RECVERR)
 
 

@@ -1,0 +1,189 @@
+"""Who relays while the relay becomes another program, and what becomes of that stand-in."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.lab.altered import Altered
+from tools.lab.process import wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import Audience, Stream, children, descriptors, hang_up, restart
+from tools.lab.sockets import is_bound, source
+from tools.lab.traffic import exchange, numbered
+from tools.lab.viewer import Viewer
+
+HOLD = """
+import os, sys, time
+if "RELAY_HANDOVER_FD" in os.environ and "--check" not in sys.argv:
+    open({held!r}, "w").close()
+    while not os.path.exists({go!r}):
+        time.sleep(0.01)
+"""
+
+
+class Held:
+    """A relay whose new program does not begin before `let_go`."""
+
+    def __init__(self, directory: Path, alteration: str = "") -> None:
+        self.program = Altered(directory, alteration)
+        self.relay = Relay(prefix=self.program.prefix)
+        self._held, self._go = directory / "held", directory / "go"
+
+    def hang_up(self) -> int:
+        """Ask for a restart; return the stand-in's process ID once the new program is held."""
+        self.program.become(HOLD.format(held=str(self._held), go=str(self._go)))
+        hang_up(self.relay)
+        wait_for(self._held.exists, "the new program")
+        return int(children(self.relay))
+
+    def let_go(self) -> None:
+        """Let the new program begin, and wait until it relays."""
+        self._go.touch()
+        self.relay.wait_event("reloaded")
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    """A relay whose new program can be held."""
+    made = Held(tmp_path)
+    with made.relay:
+        yield made
+
+
+def state(pid: int) -> str:
+    """A process's state, such as Z for one that has ended (proc(5)); empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_the_stream_goes_on_while_the_new_program_begins(held: Held) -> None:
+    """Viewers get all of it, whatever the sizes, however long it takes; and all is counted."""
+    relay = held.relay
+    with (
+        Viewer(relay.port) as first,
+        Viewer(relay.port) as second,
+        Viewer(relay.port) as paused,
+        source(relay.ingest_port) as encoder,
+    ):
+        for viewer in (first, second, paused):
+            viewer.subscribe()
+        exchange(encoder, [first, second, paused], numbered([1316] * 100))
+        assert paused.command("INTERRUMPIR") == "OK"
+        before = descriptors(relay)
+        held.hang_up()
+        exchange(encoder, [first, second], numbered([1316] * 500 + [188, 1472] * 50 + [188] * 99))
+        first.send(b"ESTA")
+        held.let_go()
+        exchange(encoder, [first, second], numbered([1316] * 101 + [7, 1472] * 50))
+        first.send(b"DO\n")
+        assert first.reply().endswith("enviados=1000 perdidos=0")
+        assert second.command("ESTADO").endswith("enviados=1000 perdidos=0")
+        assert paused.command("ESTADO").endswith("enviados=100 perdidos=0")
+        assert paused.nothing_arrives(0.01)
+        assert not children(relay)
+        assert descriptors(relay) == before
+    assert relay.stop() == 0
+    assert relay.events("stopped")[0]["received"] == 1000
+    assert not relay.events("stand_in_lost")
+
+
+def test_a_stand_in_ends_with_the_new_program(held: Held) -> None:
+    """If the new program dies, the stand-in ends too, and the ports are free."""
+    relay = held.relay
+    with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+        viewer.subscribe()
+        exchange(encoder, [viewer], numbered([1316]))
+        stand_in = held.hang_up()
+        relay.process.kill()
+        relay.wait()
+        wait_for(lambda: state(stand_in) in ("", "Z"), "the stand-in to end")
+        assert viewer.reply() == ""
+    assert not is_bound(relay.ingest_port)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_stand_in_that_does_not_answer(held: Held, signum: signal.Signals) -> None:
+    """Its counters are lost, which is logged; the new program relays on."""
+    relay = held.relay
+    with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+        viewer.subscribe()
+        exchange(encoder, [viewer], numbered([1316] * 10))
+        stand_in = held.hang_up()
+        exchange(encoder, [viewer], numbered([1316] * 20))
+        os.kill(stand_in, signum)
+        held.let_go()
+        exchange(encoder, [viewer], numbered([188] * 40))
+        assert viewer.command("ESTADO").endswith("enviados=50 perdidos=0")
+    assert relay.wait_event("stand_in_lost")["pid"] == stand_in
+    assert not children(relay)
+
+
+def test_a_stand_in_that_has_waited_too_long(tmp_path: Path) -> None:
+    """It ends by itself; what it has counted is there, and the kernel keeps what comes after it."""
+    held = Held(tmp_path, "from relaylib.lifecycle import stand_in; stand_in.LIMIT = 0.2")
+    relay = held.relay
+    with relay, Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+        viewer.subscribe()
+        exchange(encoder, [viewer], numbered([1316] * 10))
+        stand_in = held.hang_up()
+        wait_for(lambda: state(stand_in) == "Z", "the stand-in to end")
+        for datagram in numbered([1316] * 20):
+            encoder.send(datagram)
+        held.let_go()
+        assert viewer.receive_all(20) == numbered([1316] * 20)
+        assert viewer.command("ESTADO").endswith("enviados=30 perdidos=0")
+
+
+NO_FORK = """
+import errno, os
+fork, forks = os.fork, []
+def one_fork():
+    if forks:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    forks.append(1)
+    return fork()
+os.fork = one_fork
+"""
+
+NO_EXEC = """
+import errno, os
+execve = os.execve
+def no_execve(path, words, environment):
+    if "--check" in words:
+        execve(path, words, environment)
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+os.execve = no_execve
+"""
+
+
+def test_no_process_for_a_stand_in(tmp_path: Path) -> None:
+    """Where the system gives none, the kernel holds the stream as long as it can."""
+    with Relay(prefix=Altered(tmp_path, NO_FORK).prefix) as relay, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+            relay.wait_event("ingest_started")
+            restart(relay)
+            stream.__exit__()
+            audience.expect(stream.sent)
+        assert relay.events("no_stand_in", reason="Resource temporarily unavailable")
+
+
+def test_an_exec_that_fails_in_the_end(tmp_path: Path) -> None:
+    """The old program takes over from its stand-in, and has counted everything."""
+    with Relay(prefix=Altered(tmp_path, NO_EXEC).prefix) as relay, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+            relay.wait_event("source_locked")
+            before = descriptors(relay)
+            hang_up(relay)
+            assert relay.wait_event("reload_failed")["reason"] == "Cannot allocate memory"
+            stream.__exit__()
+            audience.expect(stream.sent)
+        assert viewer.command("ESTADO").endswith(f"enviados={stream.sent} perdidos=0")
+        wait_for(lambda: descriptors(relay) == before, "the descriptors to be as before")
+        assert not children(relay)

@@ -1,0 +1,71 @@
+"""An upgrade: the program of an earlier release becomes this one, while it is in use."""
+
+import contextlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.lab.process import ROOT, NeedError, need
+from tools.lab.relay import Relay
+from tools.lab.restarts import Audience, Stream, Typing, Typist, nonsense, restart, zapping
+from tools.lab.viewer import Viewer
+
+EARLIER = "530927853849c64b4466fa1f4b5d710ffee408d8"
+"""A commit with a handed-over state of version 3. A later one is put here with each release."""
+
+PROGRAM = ("relay.py", "relaylib")
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The earlier program in a directory."""
+    need("git", "tar")
+    git = ("git", "-C", str(ROOT))
+    known = subprocess.run([*git, "cat-file", "-e", f"{EARLIER}^{{commit}}"], check=False)
+    if known.returncode:
+        raise NeedError(f"needs the history back to commit {EARLIER}")
+    archive = subprocess.run(
+        [*git, "archive", EARLIER, *PROGRAM], check=True, stdout=subprocess.PIPE
+    )
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive.stdout, check=True)
+    return tmp_path
+
+
+def upgrade(directory: Path) -> None:
+    """Put this program in the place of that one."""
+    shutil.rmtree(directory / "relaylib")
+    shutil.copytree(
+        ROOT / "relaylib", directory / "relaylib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "relay.py", directory)
+
+
+def test_an_upgrade_costs_nobody_anything(installed: Path) -> None:
+    """Fifty viewers lose no datagram, connection or half-typed command, then or at the next one."""
+    prefix = ("sh", "-c", f'cd {installed} && exec "$@"', "sh")
+    with Relay(prefix=prefix) as relay, contextlib.ExitStack() as stack:
+        viewers = [stack.enter_context(Viewer(relay.port)) for _ in range(50)]
+        watching, paused, typing = viewers[:35], viewers[35:40], viewers[40:]
+        for viewer in (*watching, *paused):
+            viewer.subscribe()
+        for viewer in paused:
+            assert viewer.command("INTERRUMPIR") == "OK"
+        typists = [Typist(viewer, nonsense()) for viewer in typing[:5]]
+        typists += [Typist(viewer, zapping(viewer.port)) for viewer in typing[5:]]
+        audience = stack.enter_context(Audience(watching))
+        stream = stack.enter_context(Stream(relay.ingest_port))
+        with Typing(typists):
+            relay.wait_event("ingest_started")
+            upgrade(installed)
+            restart(relay)
+            restart(relay)
+        stream.__exit__()
+        audience.expect(stream.sent)
+        assert all(typist.finish() for typist in typists)
+        for viewer in watching:
+            assert viewer.command("ESTADO").endswith(f"enviados={stream.sent} perdidos=0")
+        for viewer in paused:
+            assert viewer.command("ESTADO").startswith("OK estado=pausado ")
+        assert not relay.events("client_gone")
