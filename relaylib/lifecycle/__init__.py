@@ -1,6 +1,7 @@
-"""Start, restart and end. Start with `restart`: how a new program takes the place of this one.
+"""Start, restart and end of the program. Read `restart` first: how a new program takes its place.
 
-`check` tries it before, `handover` is what travels, as `codec` writes it. `sockets` is where the
-first sockets come from, `signals` who asks for what, `shutdown` the end in order, `systemd` what a
-service manager is told, `guide` what a person is.
+`check` tries it before, `handover` is the state that is passed on, `codec` its JSON; `stand_in`
+relays meanwhile. `sockets` is where the first sockets come from, `signals` who asks for what,
+`shutdown` the end in order. `guide` is what a person is told at the start, `systemd` how a service
+manager is told; who has something to tell it calls `notify`.
 """

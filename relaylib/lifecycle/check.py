@@ -26,7 +26,8 @@ TIMEOUT = 10.0
 """Seconds that the child may take: fifty times what it needs on a machine that is not loaded."""
 
 RIGHT = "the configuration is right"
-"""What the child says at its end: a --help or --version in a file of options ends well, too."""
+"""What the child says at its end. Its exit status would not do: --help or --version in a file of
+options exits with 0, too."""
 
 _OUTPUT_KEPT = 1 << 20
 """Bytes of the child's output that are kept: the reason why it failed is at its end, and so are the
@@ -37,7 +38,7 @@ _PLACE = re.compile(r'  File "(.*)", line (\d+)')
 
 
 def confirm(config: Config, *, restarting: bool) -> NoReturn:
-    """Be the child, or do as much for a person: say that the configuration is right, and end.
+    """Say that the configuration is right, and end: run by `Check`, or by a person.
 
     Raises:
         SetupError: it is not.

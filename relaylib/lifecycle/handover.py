@@ -90,7 +90,7 @@ def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:
 
 
 def write(state: State) -> IO[bytes]:
-    """Write a state to a file without a name; in memory where possible, as no disk is so free.
+    """Write a state to a file without a name; in memory where possible: a disk may be full.
 
     Raises:
         OSError: there is no room for it, or no descriptor.

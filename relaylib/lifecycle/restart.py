@@ -7,14 +7,14 @@ besides, `check` how the new program is tried before. If it fails, the old progr
 why.
 
 Signals are blocked across the exec, because until the new program has its handlers a second SIGHUP
-would kill it; those that the old program has been told of and has not obeyed yet are sent again.
+would kill it; those that have come and were not acted on yet are sent again.
 
 A SIGHUP may come while the new program is tried, because its options have been changed once more.
 Then it is tried once more; but only once, or whoever keeps sending them would keep the old program
 for ever. After that the restart happens with what was checked, and one more follows.
 
 Rejected: handing descriptors to a second process over a Unix socket. The PID would change, which
-every service manager would have to be told, and for a while two programs would own the sockets.
+every service manager would have to be told, and for a while two programs would hold the sockets.
 """
 
 import os
@@ -61,7 +61,7 @@ class Restart:
         self._try()
 
     def cancel(self) -> None:
-        """Stay the old program, which has something else to do now."""
+        """Give up the restart: the program is to end."""
         if self._check is not None:
             self._check.cancel()
 

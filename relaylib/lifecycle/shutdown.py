@@ -1,4 +1,4 @@
-"""The end in order: nobody new is let in, everyone is told, and then the loop stops."""
+"""The end in order: no new connection is accepted, everyone is told, and then the loop stops."""
 
 import structlog
 

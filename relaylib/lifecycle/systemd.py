@@ -23,7 +23,7 @@ _SHORTEST_PERIOD, _LONGEST_PERIOD = 0.01, 3600.0
 
 
 def notify(state: str) -> None:
-    """Tell the service manager, if there is one, e.g. "READY=1"; errors are its problem."""
+    """Tell the service manager, if there is one, e.g. "READY=1"; errors are ignored."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return

@@ -10,7 +10,7 @@ A run of equal datagrams is one system call an output (`UDP_SEGMENT`). Rejected:
 Python does not have, and which still costs the kernel's work for each datagram.
 
 Nothing is queued and nothing is sent twice: what the kernel does not take now is dropped and
-counted, because in a live stream late is as good as never.
+counted, because in a live stream late data is useless.
 
 An output is in one lane at a time, by how it is sent to:
 
@@ -44,7 +44,7 @@ from relaylib.net.descriptors import adopt, descriptor
 from relaylib.stream.batch import Run
 from relaylib.stream.lane import Lane
 from relaylib.stream.output import NO_LIMIT, Output, OutputState
-from relaylib.stream.port_probe import Port
+from relaylib.stream.port_probe import PortState
 
 LIMIT_FORGOTTEN = 60.0
 """Seconds after which runs of every size are tried again: at most one send more an output."""
@@ -197,7 +197,7 @@ class Fanout:
             self._send_parts(unsegmented.rest, run)
 
     def _send_run(self, outputs: deque[Output], run: Run) -> None:
-        """The loop that everything else exists for: one system call an output."""
+        """The hot path: one system call an output."""
         view = run.view
         for output in outputs:
             try:
@@ -254,7 +254,7 @@ class Fanout:
             self._send_again(output, error, run, now)
         while self._errors:
             output, missed = self._errors.pop()
-            port, counters = output.port, output.counters
+            port, counters = output.probe, output.counters
             if port.distrusts(now):
                 counters.unreachable += missed
                 continue
@@ -322,20 +322,20 @@ class Fanout:
 
     def _probe_closed(self, run: Run, now: float) -> None:
         datagram = run.view[: run.size]
-        for output in [each for each in self._closed if each.port.due <= now]:
-            self._judge(output, output.port.step(output.send, datagram, now), now)
+        for output in [each for each in self._closed if each.probe.due <= now]:
+            self._judge(output, output.probe.step(output.send, datagram, now), now)
 
-    def _judge(self, output: Output, port: Port, now: float) -> None:
+    def _judge(self, output: Output, port: PortState, now: float) -> None:
         match port:
-            case Port.OPEN:
+            case PortState.OPEN:
                 self.resume(output)
                 output.counters.unreachable -= 1  # the probe, which was counted with all the others
-            case Port.FORGED:
+            case PortState.FORGED:
                 self.resume(output)
                 self._forged_log.log(
                     log.warning, "icmp_forged", destination=show(output.destination)
                 )
-            case Port.GIVEN_UP:
+            case PortState.GIVEN_UP:
                 self.pause(output)
                 output.on_port_closed()
 

@@ -106,7 +106,7 @@ class Ingest:
         return IngestState(self.sockets.state, self.lock.state, self.buffer.drops, self.received)
 
     def restore(self, saved: IngestState) -> None:
-        """Go on where the previous program stopped; `sock` was its stream's socket."""
+        """Go on where the previous program stopped, whose stream came in on the same socket."""
         self.sockets.restore(saved.sockets)
         self.lock.restore(saved.lock)
         self.buffer.drops = saved.overflow
@@ -127,13 +127,10 @@ class Ingest:
         self._loop.watch(self.sockets.stream, self._pump, broken=self._broken)
 
     def _broken(self, _error: Exception) -> None:
-        """Go on: the datagrams that met the bug have been read, the next ones may fare better.
-
-        `_pump` has seen to it that they will be read.
-        """
+        """Do nothing: the datagrams that met the bug are gone, and the next read is scheduled."""
 
     def _read_between(self) -> None:
-        """Read in the middle of a crowded turn, unless datagrams are to gather for longer."""
+        """Read in the middle of a long turn, unless datagrams are to gather for longer."""
         if self._timer is None or self._timer.when <= self._loop.time():
             self._pump()
 
@@ -353,7 +350,7 @@ class Ingest:
     def _report_rejected(self) -> None:
         """Log the latest rejected source: at once, then every minute while there are any.
 
-        Not at each datagram: that is also when what the kernel dropped of them is known.
+        Not at each datagram: what the kernel dropped of them is known only then, too.
         """
         now = self._loop.now
         if self._rejected is not None and now >= self._report_at:

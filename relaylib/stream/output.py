@@ -15,7 +15,7 @@ SEND_BUFFER = 256 << 10
 """Bytes of send buffer: three whole batches with the kernel's book-keeping, so that EAGAIN means a
 path that is stuck, not a batch that does not fit."""
 
-RECEIVE_BUFFER = 1
+UNREAD_BUFFER = 1
 """Bytes, so the least that the system knows: what a player sends back is never read, and must not
 pile up in the kernel."""
 
@@ -74,7 +74,7 @@ class Output:
 
     __slots__ = (
         "counted_to", "counters", "destination", "last_error", "member_of", "on_port_closed",
-        "port", "segment_limit", "send", "sock", "unsegmentable",
+        "probe", "segment_limit", "send", "sock", "unsegmentable",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +89,7 @@ class Output:
         self.member_of: Lane[Output] | None = None
         self.segment_limit = NO_LIMIT
         self.unsegmentable = False
-        self.port = PortProbe(sock)
+        self.probe = PortProbe(sock)
         self.last_error = ""
 
     @property
@@ -114,7 +114,7 @@ def open_socket(destination: Address, local: Address) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BUFFER)
         linux.allow_fragments(sock)
         linux.report_drops(sock)
         sock.bind(with_port(local, 0))

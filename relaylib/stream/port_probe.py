@@ -54,11 +54,13 @@ DISTRUST = 10.0
 """Seconds for which errors mean nothing, since one was forged. A test costs the viewer a part of
 `PROBE_PERIOD`, so what forged errors cost is a fortieth of the stream."""
 
+Send = Callable[[memoryview], int]
+
 _NEVER = float("-inf")
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
-class Port(Enum):
+class PortState(Enum):
     """What is known of a port that is put to the test."""
 
     OPEN = auto()
@@ -135,7 +137,7 @@ class PortProbe:
         self._probe_at = now + until_probe
         self.due = now + self._period * QUIET
 
-    def step(self, send: Callable[[memoryview], int], datagram: memoryview, now: float) -> Port:
+    def step(self, send: Send, datagram: memoryview, now: float) -> PortState:
         """Look for errors, or send a probe; a step is to be taken when it is `due`."""
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._waiting:
@@ -143,14 +145,14 @@ class PortProbe:
         if error and self._quiet:
             self._distrust_until = now + DISTRUST
             self._error_at = _NEVER
-            return Port.FORGED
+            return PortState.FORGED
         if self._quiet:
             return self._probe(send, datagram, now)
         self._quiet = True  # from now on: what has come until now may be an answer
         self.due = self._probe_at
-        return Port.CLOSED
+        return PortState.CLOSED
 
-    def _probe(self, send: Callable[[memoryview], int], datagram: memoryview, now: float) -> Port:
+    def _probe(self, send: Send, datagram: memoryview, now: float) -> PortState:
         try:
             send(datagram)
         except OSError as error:
@@ -159,18 +161,18 @@ class PortProbe:
         else:
             self._waiting = True
         self.due = now + self._period * PROBE_ANSWER
-        return Port.CLOSED
+        return PortState.CLOSED
 
-    def _still_closed(self, now: float) -> Port:
+    def _still_closed(self, now: float) -> PortState:
         self._note(now)
         self._answered += 1
         if self._answered >= CONFIRMED and now - self._errors_since >= CLOSED_LIMIT:
             self._error_at = _NEVER
-            return Port.GIVEN_UP
+            return PortState.GIVEN_UP
         self._wait(now, self._period * (1 - PROBE_ANSWER))
-        return Port.CLOSED
+        return PortState.CLOSED
 
-    def _open(self) -> Port:
+    def _open(self) -> PortState:
         if self._period == PATIENT_PERIOD:
             self._error_at = _NEVER
-        return Port.OPEN
+        return PortState.OPEN

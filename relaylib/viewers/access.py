@@ -86,7 +86,7 @@ class Buckets:
 
 
 class Access:
-    """Decides about every connection and command."""
+    """Admits connections and commands within the limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -35,7 +35,7 @@ from relaylib.viewers.viewer_log import ViewerLog
 ACCEPTS = 16
 """Connections accepted in one turn: a storm of them shares the loop with everything else."""
 
-REST = 0.1
+ACCEPT_PAUSE = 0.1
 """Seconds without accepting when the system cannot: tried again at once, it would fail again."""
 
 LEAVING = 64
@@ -45,7 +45,7 @@ NO_ROOM = "el relay no admite mas conexiones"
 
 GIVE_WAY = "relay lleno: deja su sitio quien mas lleva sin CONECTAR"
 
-_LEFT = {errno.ECONNABORTED, errno.EPROTO}
+_GONE = {errno.ECONNABORTED, errno.EPROTO}
 """What accept(2) says of a connection that ended while it waited: the next one may be well. Any
 other error would come again at once."""
 
@@ -152,12 +152,12 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _LEFT:
+                if error.errno in _GONE:
                     continue
                 if error.errno not in NO_DESCRIPTOR or not self._accept_with_spare():
                     self._rest(error)
                 return
-            self._welcome(sock, peer)
+            self._admit(sock, peer)
 
     def _accept_with_spare(self) -> bool:
         """Out of descriptors: lend the spare one to a farewell, so that the queue gets shorter.
@@ -183,13 +183,13 @@ class Server:
             log.warning, "accept_failed", reason=_name(error), detail=error.strerror
         )
         self._loop.interest(self.listener, read=False)
-        self._loop.call_later(REST, self._wake_listener)
+        self._loop.call_later(ACCEPT_PAUSE, self._wake_listener)
 
     def _wake_listener(self) -> None:
         if not self._closed:
             self._loop.interest(self.listener)
 
-    def _welcome(self, sock: socket.socket, peer: Address) -> None:
+    def _admit(self, sock: socket.socket, peer: Address) -> None:
         address = unmapped(peer)
         sock.setblocking(False)
         try:
@@ -246,7 +246,7 @@ class Server:
             return
         try:
             leaving = _Leaving(self, sock, peer, commands.error(str(error)), error.kind)
-        except OSError:  # as in `_welcome`
+        except OSError:  # as in `_admit`
             self._decline_at_once(sock, peer, error)
             return
         self._leaving.add(leaving)

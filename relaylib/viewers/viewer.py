@@ -78,7 +78,7 @@ class Viewer:
         "_commands",
         "_heard",
         "_idle",
-        "_relay",
+        "_services",
         "connection",
         "name",
         "output",
@@ -88,7 +88,7 @@ class Viewer:
 
     def __init__(
         self,
-        relay: Services,
+        services: Services,
         sock: socket.socket,
         peer: Address,
         session: Session | None = None,
@@ -101,15 +101,15 @@ class Viewer:
         Raises:
             OSError: the system cannot watch the socket.
         """
-        self._relay = relay
+        self._services = services
         self.peer = unmapped(peer)
         self.name = show(peer)
         self.session = session or Session()
         self.output: Output | None = None
-        self.connection = Connection(relay.loop, sock, self, unsent)
-        self._commands = relay.access.own_commands(relay.loop.now)
-        self._heard = relay.loop.now - silent_for
-        self._idle = relay.loop.call_later(relay.idle_timeout - silent_for, self._check_idle)
+        self.connection = Connection(services.loop, sock, self, unsent)
+        self._commands = services.access.own_commands(services.loop.now)
+        self._heard = services.loop.now - silent_for
+        self._idle = services.loop.call_later(services.idle_timeout - silent_for, self._check_idle)
 
     # --- restarting
 
@@ -124,19 +124,19 @@ class Viewer:
             telnet=lines.telnet,
             unsent=bytes(self.connection.unsent),
             closing=self.connection.reason,
-            output=None if output is None else self._relay.fanout.export(output),
-            silent_for=self._relay.loop.now - self._heard,
+            output=None if output is None else self._services.fanout.export(output),
+            silent_for=self._services.loop.now - self._heard,
         )
 
     @classmethod
-    def restore(cls, relay: Services, saved: ViewerState) -> "Viewer":
+    def restore(cls, services: Services, saved: ViewerState) -> "Viewer":
         """Make the viewer that `export` described."""
         session = Session(saved.state, LineReader(saved.pending, saved.telnet))
         sock = adopt(saved.sock)
         silent = saved.silent_for
-        viewer = cls(relay, sock, saved.peer, session, saved.unsent, silent_for=silent)
+        viewer = cls(services, sock, saved.peer, session, saved.unsent, silent_for=silent)
         if saved.output is not None:
-            viewer.output = relay.destinations.restore(saved.output, viewer._port_closed)
+            viewer.output = services.destinations.restore(saved.output, viewer._port_closed)
         if saved.closing:
             viewer.connection.close(saved.closing)
         return viewer
@@ -145,7 +145,7 @@ class Viewer:
 
     def received(self, data: bytes) -> None:
         """Answer every complete line, in order."""
-        self._heard = self._relay.loop.now
+        self._heard = self._services.loop.now
         self.session.feed(data)
         while (item := self.session.next_item()) is not None:
             self._answer(item)
@@ -159,17 +159,17 @@ class Viewer:
         self._idle.cancel()
         self._close_output()
         self.session.close()
-        self._relay.on_gone(self, reason)
+        self._services.on_gone(self, reason)
 
     # --- replying and ending
 
     def _answer(self, item: Request | PeerError) -> None:
         """Write the one reply that a line gets, and end if the session is over."""
         try:
-            self._relay.access.command(self.peer[0], self._commands, self._relay.loop.now)
+            self._services.access.command(self.peer[0], self._commands, self._services.loop.now)
             reply = self._carry_out(item)
         except PeerError as error:
-            self._relay.on_error(self, error)
+            self._services.on_error(self, error)
             reply = commands.reply_to(error)
         self.connection.write(reply)
         if self.session.state is State.CLOSED:
@@ -177,7 +177,7 @@ class Viewer:
 
     def dismiss(self, error: DeclinedError) -> None:
         """End the session by the relay's rules, and say by which."""
-        self._relay.declined[error.kind] += 1
+        self._services.declined[error.kind] += 1
         self.end(error.kind, str(error))
 
     def end(self, reason: str, farewell: str = "") -> None:
@@ -192,9 +192,9 @@ class Viewer:
         """Dismiss a viewer who neither asks for the stream nor types anything."""
         if self.session.state is not State.IDLE:
             return
-        left = self._heard + self._relay.idle_timeout - self._relay.loop.now
+        left = self._heard + self._services.idle_timeout - self._services.loop.now
         if left > 0:
-            self._idle = self._relay.loop.call_later(left, self._check_idle)
+            self._idle = self._services.loop.call_later(left, self._check_idle)
         else:
             self.dismiss(DeclinedError("demasiado tiempo sin CONECTAR", "idle_timeout"))
 
@@ -217,10 +217,10 @@ class Viewer:
         destination: Address = (self.peer[0], request.port, *self.peer[2:])
         if self.output is None or self.output.destination != destination:
             local = unmapped(self.connection.sock.getsockname())
-            opened = self._relay.destinations.open(destination, local, self._port_closed)
+            opened = self._services.destinations.open(destination, local, self._port_closed)
             self._close_output()
             self.output = opened
-            self._relay.events.log(
+            self._services.events.log(
                 log.info,
                 "output_added",
                 self.peer[0],
@@ -228,16 +228,16 @@ class Viewer:
                 destination=show(destination),
             )
         elif self.session.state is not State.STREAMING:
-            self._relay.events.log(
+            self._services.events.log(
                 log.info, "resumed", self.peer[0], client=self.name, destination=show(destination)
             )
-        self._relay.fanout.resume(self.output)
+        self._services.fanout.resume(self.output)
         return commands.ok()
 
     def _interrupt(self, _request: Request) -> bytes:
         assert self.output is not None
-        self._relay.fanout.pause(self.output)
-        self._relay.events.log(
+        self._services.fanout.pause(self.output)
+        self._services.events.log(
             log.info,
             "paused",
             self.peer[0],
@@ -249,8 +249,8 @@ class Viewer:
     def _continue(self, _request: Request) -> bytes:
         assert self.output is not None
         self._check_egress()
-        self._relay.fanout.resume(self.output)
-        self._relay.events.log(
+        self._services.fanout.resume(self.output)
+        self._services.events.log(
             log.info,
             "resumed",
             self.peer[0],
@@ -266,7 +266,7 @@ class Viewer:
             DeclinedError: there is no room.
         """
         if self.output is None or self.output.paused:
-            self._relay.egress.admit(self._relay.fanout.active)
+            self._services.egress.admit(self._services.fanout.active)
 
     def _continue_deferred(self, _request: Request) -> bytes:
         message = "CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria"
@@ -278,7 +278,7 @@ class Viewer:
     def _status(self, _request: Request) -> bytes:
         destination, sent, lost = "-", 0, 0
         if self.output is not None:
-            self._relay.fanout.update_counters(self.output)
+            self._services.fanout.update_counters(self.output)
             destination = show(self.output.destination)
             sent, lost = self.output.counters.sent, self.output.counters.lost
         state = self.session.state.value
@@ -303,7 +303,7 @@ class Viewer:
         """Pause, as if the viewer had said so: nobody opens the player any more."""
         self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
-        self._relay.events.log(
+        self._services.events.log(
             log.warning,
             "paused",
             self.peer[0],
@@ -317,8 +317,8 @@ class Viewer:
         output, self.output = self.output, None
         if output is None:
             return
-        self._relay.destinations.close(output)
-        self._relay.events.log(
+        self._services.destinations.close(output)
+        self._services.events.log(
             log.info,
             "output_removed",
             self.peer[0],

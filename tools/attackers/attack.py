@@ -1,4 +1,4 @@
-"""An attack: a relay, a 5 Mb/s stream, viewers who must lose nothing, and one way to spoil it.
+"""An attack: a relay, a 5 Mb/s stream, viewers who must lose nothing, and one way to disturb it.
 
 Some of the ways are people (`hostile`), some are circumstances: a log that cannot be written, no
 descriptors, a clock that jumps. Those come with people too, or nothing would be logged or opened.
@@ -149,7 +149,7 @@ ATTACKS = {
 }  # fmt: skip
 
 
-class MuteRelay(Relay):
+class RelayWithoutLog(Relay):
     """A relay that cannot say where it listens: its port is chosen here."""
 
     def __init__(self, *options: str, prefix: tuple[str, ...]) -> None:
@@ -187,7 +187,7 @@ def attack(
     if each.root and os.geteuid():
         raise NeedError("needs root")
     with contextlib.ExitStack() as stack:
-        start = MuteRelay if each.log or each.terminal else Relay
+        start = RelayWithoutLog if each.log or each.terminal else Relay
         words = (*each.options, *options)
         relay = stack.enter_context(start(*words, prefix=(*core, *each.prefix())))
         watchers = stack.enter_context(watching(relay.port, viewers))

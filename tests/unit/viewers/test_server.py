@@ -22,7 +22,7 @@ from relaylib.protocol.session import Session, State
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
-from relaylib.viewers.server import GIVE_WAY, LEAVING, REST, Server
+from relaylib.viewers.server import ACCEPT_PAUSE, GIVE_WAY, LEAVING, Server
 from relaylib.viewers.viewer import Viewer, ViewerState
 from relaylib.viewers.viewer_log import SHARE
 from tools.lab.fanout_bench import runs_of
@@ -325,7 +325,7 @@ def test_the_listener_rests_when_accept_fails(
             control.turn(100)
             assert accept.call_count == calls <= 2
         assert [(log["event"], log["reason"]) for log in logs] == [("accept_failed", reason)]
-        clock.return_value += REST
+        clock.return_value += ACCEPT_PAUSE
         control.turn_until(lambda: control.server.clients, "the client")
         assert control.ask(peer, "AYUDA").startswith("OK")
 
