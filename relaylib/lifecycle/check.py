@@ -29,6 +29,10 @@ RIGHT = "the configuration is right"
 """What the child says at its end. Its exit status would not do: --help or --version in a file of
 options exits with 0, too."""
 
+_NICE = 5
+"""Steps by which the child stands back (nice(2)): a third of the share of a processor that the
+stream gets where there is not enough for both, and still far from `TIMEOUT`."""
+
 _OUTPUT_KEPT = 1 << 20
 """Bytes of the child's output that are kept: the reason why it failed is at its end, and so are the
 words of its command line."""
@@ -134,6 +138,7 @@ def _become_child(export: Callable[[], handover.State], output: int) -> NoReturn
     """Encode the state, and become the new program, whose output is this pipe."""
     try:
         signal.set_wakeup_fd(-1)  # it leads to the parent's loop
+        os.nice(_NICE)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
