@@ -17,7 +17,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import Any, AnyStr, TextIO, cast
+from typing import Any, AnyStr, ClassVar, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -55,6 +55,8 @@ class BestEffortStream:
     `lost` counts the lines that were not written and that no line has told of.
     """
 
+    muted: ClassVar = False
+
     def __init__(self, fd: int, allowance: "Allowance | None" = None) -> None:
         self._writer = Writer(fd)
         self._allowance = allowance
@@ -64,6 +66,8 @@ class BestEffortStream:
 
     def write(self, text: str) -> int:
         """Write one line, or count it as lost."""
+        if self.muted:
+            return len(text)
         data = text.encode("utf-8", "backslashreplace")
         if len(data) > _ATOMIC:
             data = _without_middle(data, _ATOMIC, _CUT.encode())
@@ -91,6 +95,11 @@ class BestEffortStream:
         if self._told:
             event["log_lines_lost"] = self._told
         return event
+
+
+def mute() -> None:
+    """Write nothing any more: this is a copy of the process whose log it is."""
+    BestEffortStream.muted = True
 
 
 # --- rendering

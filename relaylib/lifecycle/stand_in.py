@@ -32,6 +32,7 @@ from typing import NoReturn
 import structlog
 
 from relaylib.lifecycle import codec
+from relaylib.log import mute
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
@@ -127,7 +128,7 @@ class StandIn:
 
     def _stand_in(self, channel: socket.socket) -> NoReturn:
         try:
-            _let_go_of_terminal()
+            _be_silent()
             self._loop.keep_only(self._ingest.sockets.stream)
             self._loop.watch(channel, self._loop.stop, broken=lambda _error: None)
             self._loop.call_later(LIMIT, self._loop.stop)
@@ -150,8 +151,9 @@ class StandIn:
         )
 
 
-def _let_go_of_terminal() -> None:
-    """Neither write to the parent's log nor keep its reader waiting for the end."""
+def _be_silent() -> None:
+    """Leave the log to the parent, which does not know of what happens here."""
+    mute()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)

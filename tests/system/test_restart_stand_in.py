@@ -143,6 +143,32 @@ def test_a_stand_in_that_has_waited_too_long(tmp_path: Path) -> None:
         assert viewer.command("ESTADO").endswith("enviados=30 perdidos=0")
 
 
+TALK = """
+from relaylib.lifecycle import stand_in
+report = stand_in.StandIn._report
+def tell(self, *counts):
+    stand_in.log.warning("told_by_the_stand_in")
+    print("told", flush=True)
+    return report(self, *counts)
+stand_in.StandIn._report = tell
+"""
+
+
+def test_a_stand_in_says_nothing(tmp_path: Path) -> None:
+    """What happens in it, such as a port that is found closed, is not for the log to tell."""
+    with (
+        Relay(prefix=Altered(tmp_path, TALK).prefix) as relay,
+        source(relay.ingest_port) as encoder,
+    ):
+        encoder.send(b"first")
+        relay.wait_event("source_locked")
+        restart(relay)
+        assert relay.stop() == 0
+    assert not relay.events("told_by_the_stand_in")
+    assert not relay.events("stand_in_lost")
+    assert relay.stdout == []
+
+
 NO_FORK = """
 import errno, os
 fork, forks = os.fork, []
