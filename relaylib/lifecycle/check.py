@@ -138,7 +138,8 @@ def _become_child(export: Callable[[], handover.State], output: int) -> NoReturn
     """Encode the state, and become the new program, whose output is this pipe."""
     try:
         signal.set_wakeup_fd(-1)  # it leads to the parent's loop
-        os.nice(_NICE)
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.nice(_NICE)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
