@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass
 
 from relaylib.media import rtp
+from relaylib.media.clock import Clock
 from relaylib.media.codecs import Kind
 from relaylib.media.form import Form, Recogniser
 from relaylib.media.meter import Meter
-from relaylib.media.mpegts import PACKET_SIZE
+from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ
 from relaylib.media.reception import InOrder, Reception
 from relaylib.media.transport import Pid, Transport
 
@@ -57,7 +58,7 @@ class RandomAccessReport:
 
 @dataclass(frozen=True, slots=True)
 class TsReport:
-    """The transport stream; `bitrate` in bits a second over all its time."""
+    """The transport stream; `bitrate` in bits a second, by its own clock if it has one."""
 
     packets: int
     bitrate: int
@@ -131,6 +132,11 @@ class Monitor:
         elif form is Form.RTP and (packet := rtp.parse(data)):
             self._receive(packet, now)
 
+    def restart(self) -> None:
+        """Another source goes on where this one ended: what it sends need not fit."""
+        self._recogniser = Recogniser()
+        self.transport.restart()
+
     def finish(self) -> None:
         """Nothing more comes: what waits for a missing datagram has waited enough."""
         for payload, then in self._order.rest():
@@ -182,9 +188,18 @@ class Monitor:
         )  # fmt: skip
 
     def _bitrate(self) -> int:
-        """What came in the time from the first datagram on: all but that one."""
-        packets = self.transport.packets - self._first_size // PACKET_SIZE
-        return round(packets * PACKET_SIZE * 8 / self.seconds) if self.seconds > 0 else 0
+        clock, seconds = self.clock, self.seconds
+        packets = self.transport.packets - self._first_size // PACKET_SIZE  # before them: no time
+        if clock and clock.ticks:
+            packets, seconds = clock.packets, clock.ticks / PCR_HZ
+        return round(packets * PACKET_SIZE * 8 / seconds) if seconds > 0 else 0
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock of the first program that has one, or else of any."""
+        clocks = self.transport.clocks
+        pids = [program.pcr_pid for program in self.transport.tables.programs.values()]
+        return next((clocks[pid] for pid in (*pids, *clocks) if pid in clocks), None)
 
     def _programs(self) -> list[ProgramReport]:
         return [

@@ -130,13 +130,15 @@ class Transport:
 
     def _realigned(self, data: bytes) -> bytes:
         """Return whole packets; the rest is kept until the next piece comes."""
-        joined, start = self._rest + data, phase(data)
-        if len(data) % PACKET_SIZE == 0 and not start:  # whole packets; sync bytes may be damaged
-            joined = data
-        elif joined[::PACKET_SIZE].strip(b"G"):
-            if self.packets:
-                self.errors.add("Sync_byte_error", self._now)
-            joined = b"" if start is None else data[start:]
+        joined = data if aligned(data) else self._rest + data
+        if joined[::PACKET_SIZE].strip(b"G"):
+            start = phase(data)
+            if len(data) % PACKET_SIZE or start:
+                joined = b"" if start is None else data[start:]
+                if self.packets:
+                    self.errors.add("Sync_byte_error", self._now)
+            else:  # whole packets, in which sync bytes are damaged
+                joined = data
         end = len(joined) - len(joined) % PACKET_SIZE
         self._rest = joined[end:]
         return joined[:end]
@@ -162,7 +164,7 @@ class Transport:
         following = header & _SAME | _PAYLOAD | header + 1 & 15
         pid.expected = following & _NO_SYNC if pid.sections else following
         if flags & _CLOCK:
-            self._clock(pid.number, packet, bool(flags & _DISCONTINUITY))
+            self._clock(pid.number, packet, at, bool(flags & _DISCONTINUITY))
         if header & _SCRAMBLED:
             pid.scrambled += 1
             self.tables.scrambled(pid.number, self._now)
@@ -216,11 +218,12 @@ class Transport:
                 return other[mpegts.payload_at(other) :] == payload
         return False
 
-    def _clock(self, number: int, packet: bytes, announced: bool) -> None:
+    def _clock(self, number: int, packet: bytes, at: int, announced: bool) -> None:
         if (value := mpegts.pcr(packet)) is not None:
             if number not in self.clocks:
                 self.clocks[number] = Clock(self.errors)
-            self.clocks[number].tick(value, announced, self._now)
+            place = self.packets + at // PACKET_SIZE
+            self.clocks[number].tick(value, announced, place, self._now)
 
     def _sections(self, pid: Pid, sections: psi.Sections, packet: bytes) -> None:
         payload = packet[mpegts.payload_at(packet) :]
