@@ -1,0 +1,232 @@
+"""The health of a stream, from its datagrams: form, reception, transport. Start with `Monitor`.
+
+A monitor is for one source. It is fed after the datagrams have been passed on, and keeps only
+numbers (and, of a stream in RTP, some datagrams that wait for a missing one: what a player would
+put in order is no fault of the transport stream).
+"""
+
+import math
+from dataclasses import dataclass
+
+from relaylib.media import rtp
+from relaylib.media.clock import Clock
+from relaylib.media.codecs import Kind
+from relaylib.media.form import Form, Recogniser
+from relaylib.media.meter import Meter
+from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ
+from relaylib.media.reception import InOrder, Reception
+from relaylib.media.transport import Pid, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class RtpReport:
+    """What happened to the RTP packets on their way."""
+
+    lost: int
+    reordered: int
+    duplicated: int
+    jitter_ms: float
+    ssrc: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """An elementary stream; `type` is its stream type."""
+
+    pid: int
+    type: int
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramReport:
+    """A program; `pcr_pid` is None until its table has come."""
+
+    number: int
+    pmt_pid: int
+    pcr_pid: int | None
+    streams: list[StreamReport]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomAccessReport:
+    """Where decoding can start, in the first video stream; `interval_s` on average."""
+
+    count: int
+    interval_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TsReport:
+    """The transport stream; `bitrate` in bits a second, by its own clock if it has one."""
+
+    packets: int
+    bitrate: int
+    programs: list[ProgramReport]
+    tr_101_290: dict[str, int]
+    random_access: RandomAccessReport
+    scrambled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it. `form` is None before the first datagram; `rtp` and `ts` where there is none."""
+
+    form: Form | None
+    datagrams: int
+    bytes: int
+    seconds: float
+    rtp: RtpReport | None
+    ts: TsReport | None
+
+    @property
+    def is_healthy(self) -> bool:
+        """Tell whether this is a stream that a player gets whole.
+
+        What was only reordered or duplicated, it gets. Of an opaque stream, nobody can tell.
+        """
+        if self.rtp and self.rtp.lost:
+            return False
+        if self.ts:
+            return not any(self.ts.tr_101_290.values()) and bool(self.ts.programs)
+        return self.form is Form.RTP
+
+
+class Monitor:
+    """Watches the stream of one source."""
+
+    def __init__(self) -> None:
+        self.datagrams = self.bytes = 0
+        self.longest_gap = 0.0
+        """Seconds without a datagram."""
+        self.meter = Meter()
+        """Of bytes."""
+        self.reception = Reception()
+        self.transport = Transport()
+        self._recogniser = Recogniser()
+        self._order = InOrder()
+        self._restarts = 0
+        self._first_size = 0
+        self.begun = self._now = 0.0
+        """When the first datagram came."""
+        self._second_at = -math.inf
+
+    @property
+    def form(self) -> Form | None:
+        """What the datagrams are, as far as is known."""
+        return self._recogniser.form if self.datagrams else None
+
+    @property
+    def seconds(self) -> float:
+        """From the first datagram to the last."""
+        return self._now - self.begun
+
+    def feed(self, datagram: bytes | memoryview, now: float) -> None:
+        """Take a datagram that arrived `now` (seconds by any clock); it is not kept or changed."""
+        self._count(len(datagram), now)
+        data = bytes(datagram)
+        form = self._recogniser.form
+        if form is Form.OPAQUE:
+            form = self._recogniser.feed(data)
+        if form is Form.TS:
+            self.transport.feed(data, now)
+        elif form is Form.RTP and (packet := rtp.parse(data)):
+            self._receive(packet, now)
+
+    def restart(self) -> None:
+        """Another source goes on where this one ended: what it sends need not fit."""
+        self._recogniser = Recogniser()
+        self.transport.restart()
+
+    def finish(self) -> None:
+        """Nothing more comes: what waits for a missing datagram has waited enough."""
+        for payload, then in self._order.rest():
+            self.transport.feed(payload, then)
+
+    def _count(self, size: int, now: float) -> None:
+        if not self.datagrams:
+            self.begun, self._now, self._first_size = now, now, size
+        self.longest_gap = max(self.longest_gap, now - self._now)
+        self._now = max(self._now, now)
+        self.datagrams += 1
+        self.bytes += size
+        if now >= self._second_at:
+            self.meter.mark(now, self.bytes)
+            self._second_at = now + 1
+
+    def _receive(self, packet: rtp.Packet, now: float) -> None:
+        place = self.reception.add(packet, now)
+        if self._restarts != self.reception.restarts:
+            self._restarts = self.reception.restarts
+            self.transport.restart()
+        if place is not None:
+            for payload, then in self._order.put(place, bytes(packet.payload), now):
+                self.transport.feed(payload, then)
+
+    def report(self) -> Report:
+        """Return what is known by now."""
+        reception, seconds = self.reception, round(self.seconds, 3)
+        received = RtpReport(
+            reception.lost, reception.reordered, reception.duplicated,
+            round(reception.jitter * 1000, 3), reception.ssrc,
+        )  # fmt: skip
+        return Report(
+            self.form, self.datagrams, self.bytes, seconds,
+            received if self.form is Form.RTP else None,
+            self._transport() if self.transport.packets else None,
+        )  # fmt: skip
+
+    def _transport(self) -> TsReport:
+        transport, main = self.transport, self.main_stream
+        access = main.elementary.random_access if main and main.elementary else None
+        interval = access.interval if access else None
+        return TsReport(
+            transport.packets, self._bitrate(), self._programs(), dict(transport.errors.counts),
+            RandomAccessReport(
+                access.count if access else 0, None if interval is None else round(interval, 3)
+            ),
+            transport.scrambled,
+        )  # fmt: skip
+
+    def _bitrate(self) -> int:
+        clock, seconds = self.clock, self.seconds
+        packets = self.transport.packets - self._first_size // PACKET_SIZE  # before them: no time
+        if clock and clock.ticks:
+            packets, seconds = clock.packets, clock.ticks / PCR_HZ
+        return round(packets * PACKET_SIZE * 8 / seconds) if seconds > 0 else 0
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock of the first program that has one, or else of any."""
+        clocks = self.transport.clocks
+        pids = [program.pcr_pid for program in self.transport.tables.programs.values()]
+        return next((clocks[pid] for pid in (*pids, *clocks) if pid in clocks), None)
+
+    def _programs(self) -> list[ProgramReport]:
+        return [
+            ProgramReport(
+                program.number, program.pmt_pid, program.pcr_pid,
+                [StreamReport(s.pid, s.type, self.codec_of(s.pid)) for s in program.streams],
+            )
+            for program in self.transport.tables.programs.values()
+        ]  # fmt: skip
+
+    def codec_of(self, pid: int) -> str:
+        """Name what a stream of a program is."""
+        known = self.transport.pids.get(pid)
+        return known.elementary.codec.name if known and known.elementary else ""
+
+    @property
+    def main_stream(self) -> Pid | None:
+        """The first video stream of the programs, or else their first sound."""
+        pids = [
+            pid
+            for program in self.transport.tables.programs.values()
+            for stream in program.streams
+            if (pid := self.transport.pids.get(stream.pid)) and pid.elementary
+        ]
+        for kind in (Kind.VIDEO, Kind.AUDIO):
+            for pid in pids:
+                if pid.elementary and pid.elementary.named.kind is kind:
+                    return pid
+        return None

@@ -1,0 +1,149 @@
+"""What of an RTP stream arrived: lost, reordered, duplicated, jitter (RFC 3550, A.1, A.3, A.8).
+
+The RFC counts what was expected less what came, so a duplicate hides a loss. Here the numbers that
+are missing are remembered for a while: who comes late is taken off them, who is not among them came
+before. Every packet gets a place in the stream, which goes on where sequence numbers wrap and where
+a sender starts again; what is behind this file knows only places.
+"""
+
+from relaylib.media.rtp import CLOCK_HZ, Packet
+
+MAX_DROPOUT = 3000
+"""Packets missing at once that are a loss; more are a sender that started again (A.1)."""
+
+MAX_MISORDER = 1024
+"""How many packets late is still late (A.1 says 100: that is 50 ms at 20 Mb/s)."""
+
+_SEQUENCES = 1 << 16
+_SIGN = 1 << 31
+
+
+class Reception:
+    """Statistics of one sender."""
+
+    def __init__(self) -> None:
+        self.reordered = 0
+        """Packets that came behind a later one, but came."""
+        self.duplicated = 0
+        self.restarts = 0
+        """How often the sender started again: another SSRC, or a jump that went on."""
+        self.jitter = 0.0
+        """Seconds, smoothed (6.4.1)."""
+        self.ssrc = -1
+        self._given_up = 0
+        self._missing = set[int]()
+        self._first = self._highest = 0
+        self._shift = 0  # sequence number less place, modulo 2^16
+        self._suspect = -1  # the sequence number that would confirm a jump
+        self._then: tuple[float, int] | None = None  # when the last packet came, and its time stamp
+
+    @property
+    def lost(self) -> int:
+        """Packets that did not come. Of the last `MAX_MISORDER`, some may still do."""
+        return self._given_up + len(self._missing)
+
+    def add(self, packet: Packet, now: float) -> int | None:
+        """Take a packet as it arrives; return its place, None if it is not to be looked at.
+
+        `now` is in seconds, by any clock.
+        """
+        if packet.ssrc != self.ssrc:
+            self.restarts += self.ssrc >= 0
+            self.ssrc = packet.ssrc
+            return self._begin(packet, now)
+        ahead = (packet.sequence - self._shift - self._highest) % _SEQUENCES
+        if ahead == 1:
+            self._highest += 1
+            self._time(packet, now)
+            return self._highest
+        return self._out_of_turn(packet, ahead, now)
+
+    def _begin(self, packet: Packet, now: float) -> int:
+        self._settle(self._highest + 1)
+        self._highest += 1
+        self._first = self._highest
+        self._shift = packet.sequence - self._highest
+        self._suspect = -1
+        self._then = (now, packet.timestamp)
+        return self._highest
+
+    def _out_of_turn(self, packet: Packet, ahead: int, now: float) -> int | None:
+        behind = -ahead % _SEQUENCES
+        if ahead <= MAX_DROPOUT and ahead:
+            self._missing.update(range(self._highest + 1, self._highest + ahead))
+            self._highest += ahead
+            self._settle(self._highest - MAX_MISORDER)
+            self._time(packet, now)
+            return self._highest
+        if behind <= MAX_MISORDER:
+            return self._late(self._highest - behind)
+        if packet.sequence == self._suspect:
+            self.restarts += 1
+            return self._begin(packet, now)
+        self._suspect = (packet.sequence + 1) % _SEQUENCES
+        return None
+
+    def _late(self, place: int) -> int | None:
+        if place < self._first:  # those before the first one seen
+            self._missing.update(range(place, self._first))
+            self._first = place
+        if place not in self._missing:
+            self.duplicated += 1
+            return None
+        self._missing.remove(place)
+        self.reordered += 1
+        return place
+
+    def _settle(self, before: int) -> None:
+        """Give up on what is missing before a place."""
+        old = {place for place in self._missing if place < before}
+        self._missing -= old
+        self._given_up += len(old)
+
+    def _time(self, packet: Packet, now: float) -> None:
+        if self._then:
+            then, stamp = self._then
+            step = (packet.timestamp - stamp + _SIGN) % (2 * _SIGN) - _SIGN
+            self.jitter += (abs(now - then - step / CLOCK_HZ) - self.jitter) / 16
+        self._then = (now, packet.timestamp)
+
+
+class InOrder:
+    """Gives packets by their places, as a receiver does; waits a little for one that is missing."""
+
+    DEPTH = 32
+    """Later packets that come before a missing one is given up: 20 ms at 20 Mb/s."""
+
+    WAIT = 0.1
+    """Seconds before it is given up, in a slow stream."""
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._held = dict[int, tuple[bytes, float]]()
+
+    def put(self, place: int, payload: bytes, now: float) -> list[tuple[bytes, float]]:
+        """Take a packet that arrived `now`; return those whose turn it is, with their times."""
+        if self._next is None:
+            self._next = place
+        if place == self._next and not self._held:
+            self._next += 1
+            return [(payload, now)]
+        if place >= self._next:
+            self._held[place] = (payload, now)
+        waited = self._held and now - next(iter(self._held.values()))[1] > self.WAIT
+        return self._due(0 if waited else self.DEPTH)
+
+    def rest(self) -> list[tuple[bytes, float]]:
+        """Return all that is held: nothing more comes."""
+        return self._due(0)
+
+    def _due(self, depth: int) -> list[tuple[bytes, float]]:
+        due = []
+        while self._held:
+            if self._next not in self._held:
+                if len(self._held) <= depth:
+                    break
+                self._next = min(self._held)
+            due.append(self._held.pop(self._next))
+            self._next += 1
+        return due

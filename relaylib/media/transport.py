@@ -1,0 +1,303 @@
+"""The health of a transport stream.
+
+Most packets of a stream are like the one before: same PID, payload only, the counter one higher. So
+every PID knows the header that it expects next, and one comparison of 32 bits settles such a
+packet: sync byte, error flag, scrambling and continuity with it. Only what differs is looked at.
+Read this file from `Transport.feed` on.
+
+Times are those of arrival, which is all there is behind a network.
+"""
+
+import math
+from functools import lru_cache
+from struct import Struct
+
+from relaylib.media import mpegts, psi
+from relaylib.media.clock import Clock
+from relaylib.media.codecs import codec
+from relaylib.media.elementary import Elementary
+from relaylib.media.form import aligned, phase
+from relaylib.media.meter import Meter
+from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
+from relaylib.media.tables import Tables
+from relaylib.media.tr101290 import PID_LIMIT, TABLE_LIMIT, Errors
+
+RESYNC = 5
+"""Good sync bytes in a row that end a loss of sync (TR 101 290, 1.1)."""
+
+MAX_PIDS = 512
+"""PIDs that are followed. A multiplex has some dozens; damage can have 8192."""
+
+MAX_CHANGES = 64
+"""Changes of the programs that are followed at once, in a second. More wait for its end."""
+
+NULL_PID = 0x1FFF
+
+_TICK = 0.1
+
+_NEAR = 32 * PACKET_SIZE
+"""Bytes back in which the packet is looked for that a duplicate repeats."""
+
+# The header of a packet as one number (2.4.3.2).
+_ERROR, _START, _SCRAMBLED, _FIELD, _PAYLOAD = 0x800000, 0x400000, 0xC0, 0x20, 0x10
+_SAME = 0xFF3FFF00
+"""The bits that a packet has in common with the next one of its PID."""
+_NO_SYNC = 0x00FFFFFF
+"""No header is equal without its sync byte: of a PID that expects that, all is looked at."""
+
+_UNKNOWN = -1
+_RANDOM_ACCESS, _CLOCK, _DISCONTINUITY = 0x40, 0x10, 0x80
+
+
+class Pid:
+    """What is known of one PID."""
+
+    __slots__ = (
+        "doubled", "elementary", "expected", "meter", "number", "packets", "scrambled", "sections",
+        "seen", "seen_at",
+    )  # fmt: skip
+
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.expected = _UNKNOWN
+        """The header of a next packet that is no surprise; its lowest bits are the counter."""
+        self.packets = 0
+        self.scrambled = 0
+        self.doubled = 0
+        """How many packets there were at the last duplicate."""
+        self.sections: psi.Sections | None = None
+        self.elementary: Elementary | None = None
+        self.meter = Meter()
+        """Of packets."""
+        self.seen, self.seen_at = 0, now
+        """How many packets there were when it was looked, and when that was more than before."""
+
+
+@lru_cache(maxsize=512)
+def _headers(count: int) -> Struct:
+    return Struct(">" + "I184x" * count)
+
+
+class Transport:
+    """Watches one transport stream."""
+
+    def __init__(self) -> None:
+        self.errors = Errors()
+        self.tables = Tables(self.errors)
+        self.pids = dict[int, Pid]()
+        self.clocks = dict[int, Clock]()
+        """By PID."""
+        self.packets = 0
+        self._by_number: list[Pid | None] = [None] * (NULL_PID + 1)
+        self._others = Pid(NULL_PID, 0.0)
+        self._now = self._tick_at = self._second_at = -math.inf
+        self._rest = b""
+        self._block = self._before = b""
+        self._bad, self._lost_sync = -RESYNC, False
+        self._stale, self._changes = False, 0  # the programs changed; how often in this second
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take the next piece of the stream, a datagram's payload, that arrived `now` (seconds)."""
+        if now > self._tick_at:
+            self._tick(now)
+        self._now = max(now, self._now)
+        if self._rest or not aligned(data):
+            data = self._realigned(data)
+        count = len(data) // PACKET_SIZE
+        self._before, self._block = self._block, data
+        by_number, at = self._by_number, 0
+        for header in _headers(count).unpack(data):
+            pid = by_number[header >> 8 & NULL_PID]
+            if pid is not None and pid.expected == header:
+                pid.expected = header & ~15 | header + 1 & 15
+                pid.packets += 1
+            else:
+                self._look(header, at)
+            at += PACKET_SIZE
+        self.packets += count
+
+    def restart(self) -> None:
+        """The sender started again: whatever comes next, its counters and clocks are right."""
+        self._rest = b""
+        for pid in self.pids.values():
+            pid.expected = _UNKNOWN
+            if pid.sections:
+                pid.sections.drop()
+        for clock in self.clocks.values():
+            clock.restart()
+
+    @property
+    def scrambled(self) -> int:
+        """Packets whose payload cannot be read."""
+        return sum(pid.scrambled for pid in self.pids.values())
+
+    # --- pieces that are not whole packets
+
+    def _realigned(self, data: bytes) -> bytes:
+        """Return whole packets; the rest is kept until the next piece comes."""
+        joined = data if aligned(data) else self._rest + data
+        if joined[::PACKET_SIZE].strip(b"G"):
+            start = phase(data)
+            if len(data) % PACKET_SIZE or start:
+                joined = b"" if start is None else data[start:]
+                if self.packets:
+                    self.errors.add("Sync_byte_error", self._now)
+            else:  # whole packets, in which sync bytes are damaged
+                joined = data
+        end = len(joined) - len(joined) % PACKET_SIZE
+        self._rest = joined[end:]
+        return joined[:end]
+
+    # --- a packet that is not just the next one
+
+    def _look(self, header: int, at: int) -> None:
+        if header >> 24 != SYNC_BYTE:
+            self._without_sync(self.packets + at // PACKET_SIZE)
+            return
+        pid = self._pid(header >> 8 & NULL_PID)
+        pid.packets += 1
+        if pid.number == NULL_PID:
+            return
+        if header & _ERROR:  # nothing in it can be trusted: no other error is made of it
+            self.errors.add("Transport_error", self._now)
+            pid.expected = _UNKNOWN
+            return
+        packet = self._block[at : at + PACKET_SIZE]
+        flags = packet[5] if header & _FIELD and packet[4] else 0
+        if not flags & _DISCONTINUITY and not self._continues(pid, header, packet, at):
+            return
+        following = header & _SAME | _PAYLOAD | header + 1 & 15
+        pid.expected = following & _NO_SYNC if pid.sections else following
+        if flags & _CLOCK:
+            self._clock(pid.number, packet, at, bool(flags & _DISCONTINUITY))
+        if header & _SCRAMBLED:
+            pid.scrambled += 1
+            self.tables.scrambled(pid.number, self._now)
+        elif pid.sections and header & _PAYLOAD:
+            self._sections(pid, pid.sections, packet)
+        if pid.elementary and header & _START:
+            pid.elementary.begin(packet, bool(flags & _RANDOM_ACCESS), self._now)
+
+    def _pid(self, number: int) -> Pid:
+        known = self._by_number[number]
+        if known is None:
+            if len(self.pids) >= MAX_PIDS:
+                return self._others
+            known = self._by_number[number] = self.pids[number] = Pid(number, self._now)
+            if number in self.tables.pids:
+                known.sections = psi.Sections()
+        return known
+
+    def _without_sync(self, place: int) -> None:
+        self.errors.add("Sync_byte_error", self._now)
+        if place - self._bad > RESYNC:
+            self._lost_sync = False
+        elif place - self._bad == 1 and not self._lost_sync:
+            self._lost_sync = True
+            self.errors.add("TS_sync_loss", self._now)
+        self._bad = place
+
+    def _continues(self, pid: Pid, header: int, packet: bytes, at: int) -> bool:
+        """Check the continuity counter (2.4.3.3); False for a packet that came before."""
+        if pid.expected == _UNKNOWN:
+            return True
+        behind = (pid.expected - header) & 15
+        if behind == bool(not header & _PAYLOAD):
+            return True
+        once = pid.packets > pid.doubled + 1
+        if behind == 1 and once and self._repeats(packet, at):
+            pid.doubled = pid.packets
+            return False
+        self.errors.add("Continuity_count_error", self._now)
+        if pid.sections:
+            pid.sections.drop()
+        return True
+
+    def _repeats(self, packet: bytes, at: int) -> bool:
+        """Tell whether the last packet of the PID has the same payload: not so if 16 were lost."""
+        number, payload = mpegts.pid(packet), packet[mpegts.payload_at(packet) :]
+        before = self._before[-_NEAR:] + self._block[max(0, at - _NEAR) : at]
+        for start in range(len(before) - PACKET_SIZE, -1, -PACKET_SIZE):
+            other = before[start : start + PACKET_SIZE]
+            if mpegts.pid(other) == number:
+                return other[mpegts.payload_at(other) :] == payload
+        return False
+
+    def _clock(self, number: int, packet: bytes, at: int, announced: bool) -> None:
+        if (value := mpegts.pcr(packet)) is not None:
+            if number not in self.clocks:
+                self.clocks[number] = Clock(self.errors)
+            place = self.packets + at // PACKET_SIZE
+            self.clocks[number].tick(value, announced, place, self._now)
+
+    def _sections(self, pid: Pid, sections: psi.Sections, packet: bytes) -> None:
+        payload = packet[mpegts.payload_at(packet) :]
+        for section in sections.add(payload, mpegts.starts_unit(packet)):
+            self._stale |= self.tables.take(pid.number, section, self._now)
+        if self._stale and self._changes < MAX_CHANGES:
+            self._changes += 1
+            self._refer()
+
+    def _refer(self) -> None:
+        """The programs changed: tell every PID what it is now."""
+        self._stale = False
+        named = {
+            stream.pid: codec(stream.type, stream.descriptors)
+            for program in self.tables.programs.values()
+            for stream in program.streams
+        }
+        tables = self.tables.pids
+        for number in {*self.pids, *named, *tables}:
+            pid = self._pid(number)
+            if pid is self._others:
+                continue
+            if (number in tables) != (pid.sections is not None):
+                pid.sections = psi.Sections() if number in tables else None
+                pid.expected = _UNKNOWN
+            what = named.get(number)
+            if what is None:
+                pid.elementary = None
+            elif pid.elementary is None or pid.elementary.named != what:
+                pid.elementary = Elementary(what, self.errors, self._now)
+                pid.seen_at = self._now
+
+    # --- time
+
+    def _tick(self, now: float) -> None:
+        """Look after what does not come. What comes is looked at when it does."""
+        if self.packets and now - self._now > TABLE_LIMIT:
+            self._resume(now)
+        self.tables.check(now)
+        for pid in self.pids.values():
+            if pid.elementary:
+                pid.elementary.check(now)
+        self._tick_at = now + _TICK
+        if now >= self._second_at:
+            self._second(now)
+            self._second_at = now + 1
+
+    def _resume(self, now: float) -> None:
+        """Nothing came for a while. One error tells that; not one for each thing that is late."""
+        self.tables.resume(now)
+        for pid in self.pids.values():
+            pid.seen_at = now
+            if pid.elementary:
+                pid.elementary.resume(now)
+
+    def _second(self, now: float) -> None:
+        self._changes = 0
+        if self._stale:
+            self._refer()
+        for clock in self.clocks.values():
+            clock.second()
+        for pid in self.pids.values():
+            pid.meter.mark(now, pid.packets)
+            self._look_for(pid, now)
+
+    def _look_for(self, pid: Pid, now: float) -> None:
+        """Count a PID_error if sound or picture that a program names does not come."""
+        if pid.packets > pid.seen:
+            pid.seen, pid.seen_at = pid.packets, now
+        elif pid.elementary and pid.elementary.is_timed and now - pid.seen_at > PID_LIMIT:
+            self.errors.add("PID_error", now)
+            pid.seen_at = now

@@ -1,0 +1,1 @@
+"""The parts of probe: `inputs` (where datagrams come from) and `table` (what people see)."""
