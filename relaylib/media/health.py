@@ -107,7 +107,8 @@ class Monitor:
         self._order = InOrder()
         self._restarts = 0
         self._first_size = 0
-        self._first = self._now = 0.0
+        self.begun = self._now = 0.0
+        """When the first datagram came."""
         self._second_at = -math.inf
 
     @property
@@ -118,7 +119,7 @@ class Monitor:
     @property
     def seconds(self) -> float:
         """From the first datagram to the last."""
-        return self._now - self._first
+        return self._now - self.begun
 
     def feed(self, datagram: bytes | memoryview, now: float) -> None:
         """Take a datagram that arrived `now` (seconds by any clock); it is not kept or changed."""
@@ -144,7 +145,7 @@ class Monitor:
 
     def _count(self, size: int, now: float) -> None:
         if not self.datagrams:
-            self._first, self._now, self._first_size = now, now, size
+            self.begun, self._now, self._first_size = now, now, size
         self.longest_gap = max(self.longest_gap, now - self._now)
         self._now = max(self._now, now)
         self.datagrams += 1

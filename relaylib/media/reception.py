@@ -112,7 +112,10 @@ class InOrder:
     """Gives packets by their places, as a receiver does; waits a little for one that is missing."""
 
     DEPTH = 32
-    """Later packets that are waited for before a missing one is given up: 20 ms at 20 Mb/s."""
+    """Later packets that come before a missing one is given up: 20 ms at 20 Mb/s."""
+
+    WAIT = 0.1
+    """Seconds before it is given up, in a slow stream."""
 
     def __init__(self) -> None:
         self._next: int | None = None
@@ -127,7 +130,8 @@ class InOrder:
             return [(payload, now)]
         if place >= self._next:
             self._held[place] = (payload, now)
-        return self._due(self.DEPTH)
+        waited = self._held and now - next(iter(self._held.values()))[1] > self.WAIT
+        return self._due(0 if waited else self.DEPTH)
 
     def rest(self) -> list[tuple[bytes, float]]:
         """Return all that is held: nothing more comes."""

@@ -159,7 +159,7 @@ def _watch_capture(file: BinaryIO, name: str, wanted: str | None, monitor: Monit
     for due, datagram in replay_capture(file, flow, survey.flows[flow], loop=False):
         monitor.feed(datagram, due / 1e9)
     many = f" (one of {len(survey.flows)} flows)" if len(survey.flows) > 1 else ""
-    return View(name, f"{flow}{many}")
+    return View(name, f"{flow.ends[0]} to {flow.ends[1]}{many}")
 
 
 def _packets(file: BinaryIO) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from relaylib.media.codecs import Kind
 from relaylib.media.elementary import Elementary
 from relaylib.media.form import Form
-from relaylib.media.health import Monitor, ProgramReport, Report
+from relaylib.media.health import Monitor, ProgramReport, Report, RtpReport, TsReport
 from relaylib.media.meter import LONG, SHORT
 from relaylib.media.mpegts import PACKET_SIZE
 from tools.replay.program import amount, rate
@@ -25,9 +25,12 @@ WORDS = {
     "PCR_discontinuity_indicator_error": "the clock (PCR) jumped without saying so",
     "PTS_error": "sound or picture without a time (PTS) for over 0.7 s",
 }
-NOT_JUDGED = "not judged: the network's jitter is a thousand times what is to be measured"
-PRIORITIES = {"TS_sync_loss": 1, "Transport_error": 2}
+NOT_JUDGED = "not judged: the network's jitter hides it"
+PRIORITIES = {"TS_sync_loss": "1", "Transport_error": "2"}
 """Where a priority of TR 101 290 begins."""
+
+MARGIN, CELL = 15, 19
+"""Width of a line's name, and of each fact in it."""
 
 FORMS = {Form.RTP: "RTP", Form.TS: "MPEG-TS", Form.OPAQUE: "neither RTP nor MPEG-TS", None: ""}
 
@@ -87,84 +90,84 @@ def verdict(report: Report) -> tuple[str, list[str]]:
         return "UNKNOWN", ["neither RTP nor MPEG-TS: it cannot be judged"]
     if report.is_healthy:
         return "HEALTHY", []
-    reasons = [f"{report.rtp.lost} datagrams lost"] if report.rtp and report.rtp.lost else []
+    reasons = [f"{report.rtp.lost:,} datagrams lost"] if report.rtp and report.rtp.lost else []
     if report.ts:
         counts = report.ts.tr_101_290.items()
-        reasons += [f"{name} {count}" for name, count in counts if count]
+        reasons += [f"{name} {count:,}" for name, count in counts if count]
         reasons += [] if report.ts.programs else ["no program"]
     return "NOT HEALTHY", reasons
 
 
 def _heading(report: Report, view: View, style: Style) -> Iterator[str]:
-    source = f" from {view.source}" if view.source else ""
-    yield style.head(view.title) + source
+    source = f"  from {view.source}" if view.source else ""
+    yield style.head(view.title) + style.faint(source)
     word, reasons = verdict(report)
     paint = style.good if word == "HEALTHY" else style.bad
     silence = [f"silent for {view.silent:.0f} s"] if view.silent >= 1 else []
-    why = "; ".join(reasons + silence)
+    why = ", ".join(reasons + silence)
     yield paint(word) + (f"  {why}" if why else "")
 
 
-def _row(name: str, *facts: str, style: Style) -> str:
-    return style.faint(f"{name:<14}") + "   ".join(fact for fact in facts if fact)
+def _row(name: str, *facts: str, style: Style, bad: int = -1) -> str:
+    """Return a line of facts in columns; number `bad` is one that should be 0."""
+    cells = [f"{fact:<{CELL}}" for fact in facts if fact]
+    cells = [style.bad(cell) if index == bad else cell for index, cell in enumerate(cells)]
+    return style.faint(f"{name:<{MARGIN}}") + "".join(cells).rstrip()
 
 
 def _arrival(monitor: Monitor, report: Report, view: View, style: Style) -> Iterator[str]:
     inside = " with MPEG-TS" if report.rtp and report.ts else ""
     yield _row("form", FORMS[report.form] + inside, style=style)
-    yield _row(
-        "arrived",
-        f"{report.datagrams} datagrams",
+    gap = f"longest gap {_milliseconds(monitor.longest_gap)}" if view.timed else ""
+    facts = (
+        f"{report.datagrams:,} datagrams",
         amount(report.bytes),
         f"{report.seconds:.1f} s",
-        f"longest gap {_milliseconds(monitor.longest_gap)}" if view.timed else "",
-        style=style,
+        gap,
     )
+    yield _row("arrived" if view.timed else "read", *facts, style=style)
     yield _row("rate", *_rates(monitor, report, view), style=style)
     if report.rtp:
-        yield _row(
-            "RTP",
-            _count("lost", report.rtp.lost, style),
-            f"reordered {report.rtp.reordered}",
-            f"duplicated {report.rtp.duplicated}",
-            f"jitter {report.rtp.jitter_ms:.1f} ms",
-            f"SSRC {report.rtp.ssrc:08x}",
-            style=style,
-        )
+        yield _rtp(report.rtp, style)
     if report.ts:
-        yield from _transport(monitor, report, view, style)
+        yield from _transport(monitor, report.ts, view, style)
     if view.others:
-        yield _row("others", f"{view.others} datagrams of another source, left out", style=style)
+        yield _row("others", f"{view.others:,} datagrams of another source, left out", style=style)
     if view.unread:
-        yield _row("not read", f"{view.unread} datagrams: this machine is too slow", style=style)
+        yield _row("not read", f"{view.unread:,} datagrams: this machine is too slow", style=style)
 
 
 def _rates(monitor: Monitor, report: Report, view: View) -> Iterator[str]:
-    yield f"{rate(report.bytes, report.seconds)} on average"
+    yield rate(report.bytes, report.seconds)
     if view.live:
-        yield f"{_bits(monitor.meter.rate(SHORT))} in the last second"
-        yield f"{_bits(monitor.meter.rate(LONG))} in ten"
+        for span in (SHORT, LONG):
+            yield f"{span} s  {_bits(monitor.meter.rate(span))}"
 
 
-def _transport(monitor: Monitor, report: Report, view: View, style: Style) -> Iterator[str]:
-    assert report.ts
-    access = report.ts.random_access
-    every = f"every {access.interval_s:.2f} s" if access.interval_s else ""
-    yield _row(
-        "MPEG-TS",
-        f"{report.ts.packets} packets",
-        f"{report.ts.scrambled} scrambled",
-        f"{report.ts.bitrate / 1e6:.3f} Mb/s by its clock" if monitor.clock else "no clock (PCR)",
-        f"which arrives within {_milliseconds(monitor.clock.jitter)}"
-        if monitor.clock and view.timed
-        else "",
-        style=style,
+def _rtp(found: RtpReport, style: Style) -> str:
+    facts = (
+        f"lost {found.lost:,}",
+        f"reordered {found.reordered:,}",
+        f"duplicated {found.duplicated:,}",
+        f"jitter {found.jitter_ms:.1f} ms",
+        f"SSRC {found.ssrc:08x}",
     )
-    yield _row("random access", f"{access.count} points", every, style=style)
+    return _row("RTP", *facts, style=style, bad=0 if found.lost else -1)
 
 
-def _count(name: str, count: int, style: Style) -> str:
-    return style.bad(f"{name} {count}") if count else f"{name} {count}"
+def _transport(monitor: Monitor, found: TsReport, view: View, style: Style) -> Iterator[str]:
+    yield _row(
+        "MPEG-TS", f"{found.packets:,} packets", f"{found.scrambled:,} scrambled", style=style
+    )
+    if clock := monitor.clock:
+        spread = f"arrives within {_milliseconds(clock.jitter)}" if view.timed else ""
+        own = f"{found.bitrate / 1e6:.3f} Mb/s by it"
+        yield _row("clock (PCR)", own, spread, style=style)
+    else:
+        yield _row("clock (PCR)", "none", style=style)
+    access = found.random_access
+    every = f"every {access.interval_s:.2f} s" if access.interval_s else ""
+    yield _row("random access", f"{access.count:,} points", every, style=style)
 
 
 def _programs(
@@ -208,15 +211,18 @@ def _detail(stream: Elementary) -> str:
 
 def _errors(monitor: Monitor, counts: dict[str, int], style: Style) -> Iterator[str]:
     yield ""
-    yield style.faint(f"{'TR 101 290':<38}{'errors':>8}  ")
-    priority = 0
+    yield style.faint(f"{'TR 101 290':<38}{'errors':>8}{'last at':>10}")
     for name, count in counts.items():
-        begins = name in PRIORITIES
-        priority = PRIORITIES.get(name, priority)
-        mark = str(priority) if begins else " "
-        line = f"{mark}  {name:<35}{count:>8}"
-        yield style.bad(line) + f"  {WORDS[name]}" if count else line
-    yield style.faint(f"   {'PCR_accuracy_error':<35}{'-':>8}  {NOT_JUDGED}")
+        line = f"{PRIORITIES.get(name, ' ')}  {name:<35}{count:>8,}"
+        if count:
+            last = max(0.0, monitor.transport.errors.last[name] - monitor.begun)
+            line = f"{style.bad(line)}{_position(last):>10}  {WORDS[name]}"
+        yield line
+    yield style.faint(f"   {'PCR_accuracy_error':<35}{'-':>8}{'':>10}  {NOT_JUDGED}")
+
+
+def _position(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
 
 
 def _milliseconds(seconds: float) -> str:
