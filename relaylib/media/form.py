@@ -1,8 +1,8 @@
 """Which form a stream has, told from its datagrams: nobody says so, and senders differ.
 
-One datagram of transport stream packets is proof enough, bare or behind an RTP header: sync bytes
-at their distance do not come by chance. RTP with anything else inside is two bits and a guess, so
-that takes some datagrams that follow each other. All the rest is opaque, and no fault.
+Three transport stream packets are proof enough, bare or behind an RTP header: sync bytes at their
+distance do not come by chance. One packet is a guess, and so is RTP with anything else inside, two
+bits: these take some datagrams in a row. All the rest is opaque, and no fault.
 """
 
 from enum import StrEnum
@@ -11,13 +11,13 @@ from relaylib.media import rtp
 from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
 
 CONFIRM = 3
-"""Datagrams with RTP headers that follow each other: chance makes one in 10^11 such triples."""
+"""Datagrams in a row that make a guess certain: by chance, once in ten million for packets."""
 
 _STEP = 16
 """Most that sequence numbers of neighbours may be apart: a few were lost."""
 
 _PLACES = 3
-"""Sync bytes that a datagram needs if it does not begin with a packet."""
+"""Sync bytes that a datagram needs to be certain alone."""
 
 _SYNC = bytes((SYNC_BYTE,))
 
@@ -50,18 +50,14 @@ def phase(data: bytes) -> int | None:
     return None
 
 
-def is_ts(data: bytes) -> bool:
-    """Tell whether a datagram is a piece of a transport stream."""
-    return aligned(data) or phase(data) is not None
-
-
 class Recogniser:
     """Finds out the form of one sender's stream. What is found once stays."""
 
     def __init__(self) -> None:
         self.form = Form.OPAQUE
+        self._guess = Form.OPAQUE
+        self._run = 0  # datagrams that made the same guess
         self._last: rtp.Packet | None = None
-        self._run = 0
 
     def feed(self, datagram: bytes) -> Form:
         """Take the next datagram; return the form as far as it is known."""
@@ -71,18 +67,26 @@ class Recogniser:
 
     def _look(self, datagram: bytes) -> Form:
         packet = rtp.parse(datagram)
-        if packet and is_ts(bytes(packet.payload)):
+        if packet and _carries_ts(packet):
             return Form.RTP
-        if is_ts(datagram):
+        if phase(datagram) is not None:
             return Form.TS
-        self._run = self._run + 1 if packet and self._follows(packet) else int(packet is not None)
-        self._last = packet
-        return Form.RTP if self._run >= CONFIRM else Form.OPAQUE
+        guess = Form.TS if aligned(datagram) else Form.RTP if packet else Form.OPAQUE
+        goes_on = guess is self._guess and (guess is Form.TS or self._follows(packet))
+        self._run = self._run + 1 if goes_on else 1
+        self._guess, self._last = guess, packet
+        return guess if self._run >= CONFIRM else Form.OPAQUE
 
-    def _follows(self, packet: rtp.Packet) -> bool:
+    def _follows(self, packet: rtp.Packet | None) -> bool:
         last = self._last
         return (
             last is not None
+            and packet is not None
             and (packet.ssrc, packet.payload_type) == (last.ssrc, last.payload_type)
             and 0 < (packet.sequence - last.sequence) & 0xFFFF <= _STEP
         )
+
+
+def _carries_ts(packet: rtp.Packet) -> bool:
+    payload = bytes(packet.payload)
+    return phase(payload) is not None or (packet.payload_type == rtp.MP2T and aligned(payload))

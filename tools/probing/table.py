@@ -161,7 +161,7 @@ def _transport(monitor: Monitor, found: TsReport, view: View, style: Style) -> I
     )
     if clock := monitor.clock:
         spread = f"arrives within {_milliseconds(clock.jitter)}" if view.timed else ""
-        own = f"{found.bitrate / 1e6:.3f} Mb/s by it"
+        own = f"{_bits(found.bitrate / 8)} by it"
         yield _row("clock (PCR)", own, spread, style=style)
     else:
         yield _row("clock (PCR)", "none", style=style)

@@ -1,5 +1,7 @@
 """Transport stream packets for tests, built field by field."""
 
+import struct
+
 MS = 27_000
 """PCR ticks in a millisecond."""
 
@@ -44,3 +46,43 @@ def _stamp(prefix: int, value: int) -> bytes:
 def stream(count: int) -> list[bytes]:
     """Packets that are all different, with the sync byte nowhere else."""
     return [ts_packet(payload=index.to_bytes(2, "big") * 90) for index in range(1000, 1000 + count)]
+
+
+def crc32(data: bytes) -> int:
+    """The CRC of sections, bit by bit as ISO/IEC 13818-1, annex A draws it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        for bit in range(7, -1, -1):
+            carry = crc >> 31 ^ byte >> bit & 1
+            crc = crc << 1 & 0xFFFFFFFF ^ (0x04C11DB7 if carry else 0)
+    return crc
+
+
+def section(table: int, number: int, body: bytes, version: int = 0) -> bytes:
+    """Build a section with its CRC: table, number of the program or the stream, what is inside."""
+    size = 5 + len(body) + 4
+    head = bytes((table, 0xB0 | size >> 8, size & 255))
+    data = head + number.to_bytes(2, "big") + bytes((0xC1 | version << 1, 0, 0)) + body
+    return data + crc32(data).to_bytes(4, "big")
+
+
+def pat(programs: dict[int, int], version: int = 0) -> bytes:
+    """Build a PAT: number of a program -> PID of its map."""
+    rows = (struct.pack(">HH", number, 0xE000 | pid) for number, pid in programs.items())
+    return section(0, 1, b"".join(rows), version)
+
+
+def pmt(
+    number: int, pcr_pid: int, streams: dict[int, int | tuple[int, bytes]], version: int = 0
+) -> bytes:
+    """Build a PMT: PID of a stream -> its type, and its descriptors if there are any."""
+    body = struct.pack(">HH", 0xE000 | pcr_pid, 0xF000)
+    for pid, what in streams.items():
+        kind, described = what if isinstance(what, tuple) else (what, b"")
+        body += struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(described)) + described
+    return section(2, number, body, version)
+
+
+def table_packet(pid: int, data: bytes, counter: int = 0) -> bytes:
+    """Put a section, or its beginning, in a packet of its own."""
+    return ts_packet(pid, counter, payload=(b"\0" + data).ljust(184, b"\xff")[:184], start=True)
