@@ -85,4 +85,10 @@ def pmt(
 
 def table_packet(pid: int, data: bytes, counter: int = 0) -> bytes:
     """Put a section, or its beginning, in a packet of its own."""
-    return ts_packet(pid, counter, payload=(b"\0" + data).ljust(184, b"\xff")[:184], start=True)
+    return plain_packet(pid, counter, b"\0" + data, start=True)
+
+
+def plain_packet(pid: int, counter: int, payload: bytes = b"", *, start: bool = False) -> bytes:
+    """Build a packet without adaptation field, cut or filled to its size."""
+    head = bytes((0x47, (0x40 if start else 0) | pid >> 8, pid & 255, 0x10 | counter & 15))
+    return head + payload.ljust(184, b"\xff")[:184]
