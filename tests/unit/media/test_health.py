@@ -1,0 +1,169 @@
+"""The monitor: what was done to a stream on its way is what it finds, for a day and longer."""
+
+import io
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relaylib.media import mpegts, rtp
+from relaylib.media.form import Form
+from relaylib.media.health import Monitor, Report
+from tests.unit.media.streams import pat, pes, plain_packet, pmt, table_packet, ts_packet
+from tools.fake_vlc import SAMPLE
+from tools.lab.media import continuity_errors, split_packets
+from tools.replay.faults import Done, Faults, inject
+from tools.replay.pacing import Timed, datagrams, in_rtp, paced
+from tools.replay.transport import TransportFile
+
+
+@pytest.fixture(scope="module", name="sample")
+def fixture_sample() -> list[Timed]:
+    """The sample's datagrams with their times."""
+    packets = TransportFile(io.BytesIO(SAMPLE.read_bytes()), loop=False)
+    return list(datagrams(paced(packets)))
+
+
+def watched(timed: list[Timed]) -> Report:
+    """Return the report on datagrams."""
+    monitor = Monitor()
+    for due, payload in timed:
+        monitor.feed(memoryview(payload), due / 1e9)
+    monitor.finish()
+    return monitor.report()
+
+
+def passed_on(timed: list[Timed], faults: Faults, seed: int) -> tuple[list[Timed], Done]:
+    """Send datagrams through a network with faults; return what arrives, and what was done.
+
+    The first and the last ones get through: what is lost there, no receiver can know.
+    """
+    done = Done()
+    found = inject(timed[3:-3], faults, random.Random(seed), done)
+    middle = [(due, payload) for due, payload in found if payload is not None]
+    return [*timed[:3], *middle, *timed[-3:]], done
+
+
+def test_a_stream_without_a_fault(sample: list[Timed]) -> None:
+    """Bare or in RTP: the same programs and pictures, and healthy."""
+    bare, wrapped = watched(sample), watched(list(in_rtp(iter(sample), random.Random(1))))
+    assert (bare.form, wrapped.form) == (Form.TS, Form.RTP)
+    assert bare.is_healthy
+    assert wrapped.is_healthy
+    assert bare.ts == wrapped.ts
+    assert bare.ts is not None
+    assert bare.ts.random_access.count == 8
+    assert bare.ts.random_access.interval_s == pytest.approx(1, abs=0.01)
+    assert bare.rtp is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_faults_in_rtp_are_found_exactly(sample: list[Timed], seed: int) -> None:
+    """As many lost, reordered and duplicated as there were, each and all together."""
+    sent = list(in_rtp(iter(sample), random.Random(seed)))
+    for faults in (
+        Faults(drop=0.02),
+        Faults(reorder=0.02),
+        Faults(duplicate=0.02),
+        Faults(drop=0.03, reorder=0.03, duplicate=0.03, jitter=0.005),
+    ):
+        arrived, done = passed_on(sent, faults, seed)
+        report = watched(arrived)
+        assert report.rtp is not None
+        assert report.ts is not None
+        found = (report.rtp.lost, report.rtp.reordered, report.rtp.duplicated)
+        assert found == (done.dropped, done.reordered, done.duplicated)
+        assert report.is_healthy == (done.dropped == 0)
+        assert (report.ts.tr_101_290["Continuity_count_error"] > 0) == (done.dropped > 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_losses_without_rtp_are_found_by_their_gaps(sample: list[Timed], seed: int) -> None:
+    """As many continuity errors as another counter of them finds."""
+    arrived, done = passed_on(sample, Faults(drop=0.02, reorder=0.02), seed)
+    report = watched(arrived)
+    assert report.ts is not None
+    expected = len(continuity_errors(split_packets(payload for _, payload in arrived)))
+    assert report.ts.tr_101_290["Continuity_count_error"] == expected > done.dropped
+
+
+def test_another_source_goes_on(sample: list[Timed]) -> None:
+    """A restart may change the form, and is no fault."""
+    monitor = Monitor()
+    for due, payload in sample:
+        monitor.feed(payload, due / 1e9)
+    monitor.restart()
+    for due, payload in in_rtp(iter(sample), random.Random(1)):
+        monitor.feed(payload, 8.03 + due / 1e9)
+    report = monitor.report()
+    assert report.form is Form.RTP
+    assert report.is_healthy
+
+
+def test_what_is_neither_is_counted_and_not_judged() -> None:
+    """Nothing, noise, and RTP that carries something else."""
+    nothing = watched([])
+    assert (nothing.form, nothing.rtp, nothing.ts, nothing.is_healthy) == (None, None, None, False)
+    noise = watched([(index * 10**9, b"noise") for index in range(5)])
+    assert (noise.form, noise.datagrams, noise.bytes, noise.seconds) == (Form.OPAQUE, 5, 25, 4.0)
+    assert (noise.ts, noise.is_healthy) == (None, False)
+    other = [(index * 10**7, rtp.header(index, index * 900, 5, 96) + b"nal") for index in range(99)]
+    assert watched(other).is_healthy
+    assert watched(other).ts is None
+    assert not watched(other[:50] + other[51:]).is_healthy
+
+
+TABLES = (pat({1: 32}), pmt(1, 256, {256: 0x1B}))
+
+
+def test_a_day_of_wraps() -> None:
+    """In 24 hours sequence numbers, time stamps, PCR and PTS all wrap, and nothing is wrong."""
+    monitor, step, hours = Monitor(), 0.1, 24
+    base = mpegts.PTS_WRAP - 12 * 3600 * mpegts.PTS_HZ
+    wraps = (1 << 32) - 1000 * rtp.CLOCK_HZ
+    for index in range(int(hours * 3600 / step)):
+        ticks = (base + index * 9000) % mpegts.PTS_WRAP
+        data = [
+            ts_packet(256, index - 1, pcr=ticks * 300),
+            plain_packet(256, index, pes(ticks, ticks), start=True),
+        ]
+        if index % 4 == 0:
+            pids = ((0, TABLES[0]), (32, TABLES[1]))
+            data += [table_packet(pid, table, index // 4) for pid, table in pids]
+        header = rtp.header(60_000 + index, wraps + index * 9000, 9)
+        monitor.feed(header + b"".join(data), index * step)
+    report = monitor.report()
+    assert report.rtp is not None
+    assert report.ts is not None
+    assert report.is_healthy
+    assert report.datagrams == hours * 36_000
+    assert (report.rtp.lost, report.rtp.reordered, report.rtp.duplicated) == (0, 0, 0)
+    assert report.rtp.jitter_ms < 0.1
+    assert monitor.reception.restarts == 0
+    assert monitor.clock is not None
+    assert monitor.clock.ticks == (report.datagrams - 1) * 2_700_000
+    assert monitor.clock.jitter < 0.001
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.binary(max_size=400)
+        | st.binary(min_size=187, max_size=187).map(lambda body: (b"G" + body) * 3)
+        | st.tuples(st.integers(0, 9), st.binary(max_size=187)).map(
+            lambda pair: rtp.header(pair[0], 0, 1) + b"G" + pair[1]
+        ),
+        max_size=30,
+    ),
+    st.lists(st.floats(-1e9, 1e9), min_size=30, max_size=30),
+)
+def test_arbitrary_datagrams(payloads: list[bytes], times: list[float]) -> None:
+    """Whatever arrives whenever, even before: a report, and every datagram counted."""
+    monitor = Monitor()
+    for payload, now in zip(payloads, times, strict=False):
+        monitor.feed(memoryview(payload), now)
+        monitor.report()
+    monitor.finish()
+    assert monitor.report().datagrams == len(payloads)
+    assert monitor.report().bytes == sum(map(len, payloads))
