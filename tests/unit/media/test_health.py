@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relaylib.media import mpegts, rtp
 from relaylib.media.form import Form
 from relaylib.media.health import Monitor, Report
-from tests.unit.media.streams import pat, pes, plain_packet, pmt, table_packet, ts_packet
+from tests.unit.media.streams import pat, pes, pmt, table_packet, ts_packet
 from tools.fake_vlc import SAMPLE
 from tools.lab.media import continuity_errors, split_packets
 from tools.replay.faults import Done, Faults, inject
@@ -124,13 +124,13 @@ def test_a_day_of_wraps() -> None:
     wraps = (1 << 32) - 1000 * rtp.CLOCK_HZ
     for index in range(int(hours * 3600 / step)):
         ticks = (base + index * 9000) % mpegts.PTS_WRAP
-        data = [
-            ts_packet(256, index - 1, pcr=ticks * 300),
-            plain_packet(256, index, pes(ticks, ticks), start=True),
-        ]
-        if index % 4 == 0:
+        turn, part = divmod(index, 4)
+        clock = ticks * 300
+        data = [ts_packet(256, turn, pcr=clock)]
+        if part == 0:
+            data = [ts_packet(256, turn, pcr=clock, payload=pes(ticks, ticks), start=True)]
             pids = ((0, TABLES[0]), (32, TABLES[1]))
-            data += [table_packet(pid, table, index // 4) for pid, table in pids]
+            data += [table_packet(pid, table, turn) for pid, table in pids]
         header = rtp.header(60_000 + index, wraps + index * 9000, 9)
         monitor.feed(header + b"".join(data), index * step)
     report = monitor.report()
