@@ -7,6 +7,8 @@ shows them as a table that is redrawn while the stream comes, or as JSON at the 
 import argparse
 import dataclasses
 import json
+import math
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -48,7 +50,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("words", nargs="+", help=argparse.SUPPRESS)
-    add("--seconds", metavar="S", type=positive, help="stop after this time")
+    add("--seconds", metavar="S", type=positive, help="stop after this time (of a file: in it)")
     add("--json", action="store_true", help="print one JSON object at the end, and no table")
     add("--flow", metavar="WHICH", help="which flow of a capture: its rank by size, or the "
         "ADDRESS:PORT of one end (default: the largest)")  # fmt: skip
@@ -79,9 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
     if isinstance(where, Path):
-        if given.seconds is not None:
-            parser.error("--seconds is for a port: a file has an end")
-        return _probe_file(where, given.flow, given.json)
+        return _probe_file(where, given.flow, given.seconds, given.json)
     if given.flow is not None:
         parser.error("--flow chooses from a capture (pcap, pcapng)")
     try:
@@ -90,11 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SetupError(str(error), CANNOT_TELL) from None
 
 
-def _probe_file(path: Path, flow: str | None, as_json: bool) -> int:
+def _probe_file(path: Path, flow: str | None, seconds: float | None, as_json: bool) -> int:
     monitor = Monitor()
     try:
         with path.open("rb") as file:
-            view = watch_file(file, str(path), flow, monitor)
+            view = watch_file(file, str(path), flow, seconds or math.inf, monitor)
     except ReplayError as error:
         raise SetupError(f"{path}: {error}", CANNOT_TELL) from None
     except OSError as error:
@@ -153,11 +153,17 @@ class Screen:
 def _conclude(monitor: Monitor, view: View, as_json: bool) -> int:
     monitor.finish()
     report = monitor.report()
-    if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
-    else:
-        print("\n".join(table(monitor, view, Style(sys.stdout.isatty()))))
+    lines = table(monitor, view, Style(sys.stdout.isatty()))
+    _print(json.dumps(dataclasses.asdict(report)) if as_json else "\n".join(lines))
     return HEALTHY if report.is_healthy else NOT_HEALTHY
+
+
+def _print(text: str) -> None:
+    """Print; if nobody reads it any more, the exit status still tells."""
+    try:
+        print(text, flush=True)
+    except OSError:  # what is buffered would be tried again, and fail again, at the very end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ monitor until it is silent; what others send meanwhile is counted, and not mixed
 """
 
 import argparse
+import itertools
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from relaylib.media.mpegts import PACKET_SIZE, Framer
 from tools.probing.table import View
 from tools.replay.captures import is_capture
 from tools.replay.flows import choose, replay_capture, survey_capture
-from tools.replay.pacing import datagrams, paced
+from tools.replay.pacing import Timed, datagrams, paced
 from tools.replay.program import Interruption, ReplayError, say
 from tools.replay.tap import Arrival, Tap
 
@@ -33,8 +35,8 @@ REFRESH = 0.5
 _CHUNK = 64 * PACKET_SIZE
 
 _MRL = re.compile(
-    r"(?:udp|rtp)://@?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:/?\[\]]*)(?::(?P<port>[0-9]+))?"
-    r"(?:\?iface=(?P<interface>[^&]+))?"
+    r"(?:udp|rtp)://@?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:/?\[\]\s]*)(?::(?P<port>[0-9]+))?"
+    r"(?:\?iface=(?P<interface>[^&\s]+))?"
 )
 _DEFAULT_PORTS = {"udp": "1234", "rtp": "5004"}
 """Where VLC listens if an MRL has no port."""
@@ -104,11 +106,11 @@ class Live:
             if now >= shown:
                 shown = now + REFRESH
                 show()
-            if not self._take():
+            if not self.take():
                 left = shown if seconds is None else min(shown, begun + seconds)
                 interruption.wait(max(0.0, left - now), self._tap.socket)
 
-    def _take(self) -> bool:
+    def take(self) -> bool:
         for _ in range(TURN):
             arrival = self._tap.receive()
             if arrival is None:
@@ -130,8 +132,10 @@ class Live:
         self._monitor.feed(arrival.datagram.payload, now)
 
 
-def watch_file(file: BinaryIO, name: str, flow: str | None, monitor: Monitor) -> View:
-    """Feed a monitor with a whole file, in the time that the file tells; return how to show it.
+def watch_file(
+    file: BinaryIO, name: str, flow: str | None, seconds: float, monitor: Monitor
+) -> View:
+    """Feed a monitor with a file, in the time that the file tells; return how to show it.
 
     Raises:
         ReplayError: it is neither a transport stream nor a capture, or has no clock.
@@ -141,23 +145,28 @@ def watch_file(file: BinaryIO, name: str, flow: str | None, monitor: Monitor) ->
     if not head:
         raise ReplayError("the file is empty")
     if is_capture(head):
-        return _watch_capture(file, name, flow, monitor)
+        return _watch_capture(file, name, flow, seconds, monitor)
     if flow is not None:
         raise ReplayError("--flow chooses from a capture (pcap, pcapng), and this is none")
-    for due, datagram in datagrams(paced(_packets(file))):
-        monitor.feed(datagram, due / 1e9)
+    _feed(datagrams(paced(_packets(file))), seconds, monitor)
     if not monitor.datagrams:
         raise ReplayError("neither MPEG-TS nor a capture (pcap, pcapng)")
     return View(name, timed=False)
 
 
-def _watch_capture(file: BinaryIO, name: str, wanted: str | None, monitor: Monitor) -> View:
+def _feed(timed: Iterator[Timed], seconds: float, monitor: Monitor) -> None:
+    for due, datagram in itertools.takewhile(lambda each: each[0] / 1e9 < seconds, timed):
+        monitor.feed(datagram, due / 1e9)
+
+
+def _watch_capture(
+    file: BinaryIO, name: str, wanted: str | None, seconds: float, monitor: Monitor
+) -> View:
     survey = survey_capture(file)
     flow = choose(survey, wanted)
     for warning in survey.warnings():
         say(f"{name}: {warning}")
-    for due, datagram in replay_capture(file, flow, survey.flows[flow], loop=False):
-        monitor.feed(datagram, due / 1e9)
+    _feed(replay_capture(file, flow, survey.flows[flow], loop=False), seconds, monitor)
     many = f" (one of {len(survey.flows)} flows)" if len(survey.flows) > 1 else ""
     return View(name, f"{flow.ends[0]} to {flow.ends[1]}{many}")
 
@@ -168,7 +177,7 @@ def _packets(file: BinaryIO) -> Iterator[bytes]:
     while chunk := file.read(_CHUNK):
         packets = framer.feed(chunk)
         if skipped is not None:
-            yield from [bytes(PACKET_SIZE)] * -((skipped - framer.skipped) // PACKET_SIZE)
+            yield from [bytes(PACKET_SIZE)] * math.ceil((framer.skipped - skipped) / PACKET_SIZE)
         if packets:  # before the first packet, nothing is missed
             skipped = framer.skipped
         yield from packets
