@@ -2,7 +2,7 @@
 
 from relaylib.media import mpegts, video
 from relaylib.media.codecs import MPEG_AUDIO, Codec, Kind, mpeg_audio
-from relaylib.media.meter import Meter
+from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
 from relaylib.media.tr101290 import PTS_LIMIT, Errors, Interval
 
 
@@ -30,7 +30,7 @@ class RandomAccess:
 class Elementary:
     """A stream that a program names."""
 
-    __slots__ = ("_pts", "codec", "format", "meter", "named", "random_access", "units")
+    __slots__ = ("_pts", "_stamp", "codec", "format", "named", "random_access", "steps", "ticks")
 
     def __init__(self, named: Codec, errors: Errors, now: float) -> None:
         self.named = named
@@ -38,10 +38,9 @@ class Elementary:
         self.codec = named
         """As the stream itself shows it."""
         self.format: video.Format | None = None
-        self.units = 0
-        """PES packets that began: for video, as good as pictures."""
-        self.meter = Meter()
-        """Of these."""
+        self.steps = self.ticks = 0
+        """PES packets, and the time between them by their stamps (DTS where there are any)."""
+        self._stamp = -1
         self.random_access = RandomAccess()
         self._pts = Interval(errors, "PTS_error", PTS_LIMIT, now)
 
@@ -61,14 +60,26 @@ class Elementary:
 
     def begin(self, packet: bytes, flagged: bool, now: float) -> None:
         """A PES packet begins, `flagged` if the transport stream says that decoding can start."""
-        self.units += 1
-        if mpegts.pes_header(packet):
+        if header := mpegts.pes_header(packet):
             if self.is_timed:
                 self._pts.renew(now)
+            self._step(mpegts.stamp(packet, header.stamps[-1]))
             at = mpegts.payload_at(packet)
             flagged = self._inspect(packet[at + 9 + packet[at + 8] :]) or flagged
         if flagged:
             self.random_access.add(now)
+
+    @property
+    def rate(self) -> float:
+        """PES packets a second; for video, as good as pictures. 0 while it is not known."""
+        return self.steps * PTS_HZ / self.ticks if self.ticks else 0.0
+
+    def _step(self, stamp: int) -> None:
+        ticks = (stamp - self._stamp) % PTS_WRAP
+        if self._stamp >= 0 and ticks < PTS_HZ:  # more than a second is a jump
+            self.steps += 1
+            self.ticks += ticks
+        self._stamp = stamp
 
     def _inspect(self, body: bytes) -> bool:
         if self.named.kind is Kind.VIDEO:

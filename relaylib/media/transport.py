@@ -28,9 +28,15 @@ RESYNC = 5
 MAX_PIDS = 512
 """PIDs that are followed. A multiplex has some dozens; damage can have 8192."""
 
+MAX_CHANGES = 64
+"""Changes of the programs that are followed at once, in a second. More wait for its end."""
+
 NULL_PID = 0x1FFF
 
 _TICK = 0.1
+
+_NEAR = 32 * PACKET_SIZE
+"""Bytes back in which the packet is looked for that a duplicate repeats."""
 
 # The header of a packet as one number (2.4.3.2).
 _ERROR, _START, _SCRAMBLED, _FIELD, _PAYLOAD = 0x800000, 0x400000, 0xC0, 0x20, 0x10
@@ -82,14 +88,13 @@ class Transport:
         self.clocks = dict[int, Clock]()
         """By PID."""
         self.packets = 0
-        self.meter = Meter()
-        """Of packets."""
         self._by_number: list[Pid | None] = [None] * (NULL_PID + 1)
         self._others = Pid(NULL_PID, 0.0)
         self._now = self._tick_at = self._second_at = -math.inf
         self._rest = b""
         self._block = self._before = b""
         self._bad, self._lost_sync = -RESYNC, False
+        self._stale, self._changes = False, 0  # the programs changed; how often in this second
 
     def feed(self, data: bytes, now: float) -> None:
         """Take the next piece of the stream, a datagram's payload, that arrived `now` (seconds)."""
@@ -211,7 +216,7 @@ class Transport:
     def _repeats(self, packet: bytes, at: int) -> bool:
         """Tell whether the last packet of the PID has the same payload: not so if 16 were lost."""
         number, payload = mpegts.pid(packet), packet[mpegts.payload_at(packet) :]
-        before = self._before + self._block[:at]
+        before = self._before[-_NEAR:] + self._block[max(0, at - _NEAR) : at]
         for start in range(len(before) - PACKET_SIZE, -1, -PACKET_SIZE):
             other = before[start : start + PACKET_SIZE]
             if mpegts.pid(other) == number:
@@ -228,11 +233,14 @@ class Transport:
     def _sections(self, pid: Pid, sections: psi.Sections, packet: bytes) -> None:
         payload = packet[mpegts.payload_at(packet) :]
         for section in sections.add(payload, mpegts.starts_unit(packet)):
-            if self.tables.take(pid.number, section, self._now):
-                self._refer()
+            self._stale |= self.tables.take(pid.number, section, self._now)
+        if self._stale and self._changes < MAX_CHANGES:
+            self._changes += 1
+            self._refer()
 
     def _refer(self) -> None:
         """The programs changed: tell every PID what it is now."""
+        self._stale = False
         named = {
             stream.pid: codec(stream.type, stream.descriptors)
             for program in self.tables.programs.values()
@@ -277,13 +285,13 @@ class Transport:
                 pid.elementary.resume(now)
 
     def _second(self, now: float) -> None:
-        self.meter.mark(now, self.packets)
+        self._changes = 0
+        if self._stale:
+            self._refer()
         for clock in self.clocks.values():
             clock.second()
         for pid in self.pids.values():
             pid.meter.mark(now, pid.packets)
-            if pid.elementary:
-                pid.elementary.meter.mark(now, pid.elementary.units)
             self._look_for(pid, now)
 
     def _look_for(self, pid: Pid, now: float) -> None:

@@ -205,7 +205,7 @@ def _detail(stream: Elementary) -> str:
         return ""
     size = f"{stream.format.width}x{stream.format.height}" if stream.format else ""
     told = stream.format.rate if stream.format else 0.0
-    pictures = told or stream.meter.rate(LONG)
+    pictures = told or stream.rate
     return ", ".join(filter(None, (size, f"{pictures:.4g} pictures/s" if pictures else "")))
 
 

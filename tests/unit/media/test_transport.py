@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relaylib.media import mpegts
 from relaylib.media.tr101290 import NAMES
-from relaylib.media.transport import MAX_PIDS, Transport
+from relaylib.media.transport import MAX_CHANGES, MAX_PIDS, Transport
 from tests.unit.media.streams import MS, pat, pes, plain_packet, pmt, table_packet, ts_packet
 
 PMT_PID, VIDEO, AUDIO, NULL = 4096, 256, 257, 0x1FFF
@@ -83,7 +83,7 @@ def test_a_healthy_stream_has_no_errors() -> None:
         video = transport.pids[VIDEO].elementary
         assert video is not None
         assert (video.random_access.count, video.random_access.interval) == (8, 1.0)
-        assert video.meter.rate() == pytest.approx(25, abs=1)
+        assert video.rate == pytest.approx(25)
         assert transport.clocks[VIDEO].jitter == pytest.approx(0, abs=1e-9)
 
 
@@ -269,6 +269,17 @@ def test_programs_come_and_go() -> None:
     assert transport.pids[VIDEO].elementary is None
     assert transport.pids[300].elementary is not None
     assert transport.pids[PMT_PID].sections is None
+
+
+def test_tables_that_never_stop_changing_are_followed_once_a_second() -> None:
+    """However many there are, the last one is in force a second later."""
+    transport = Transport()
+    for number in range(2 * MAX_CHANGES):
+        transport.feed(table_packet(0, pat({1: 100 + number}, number % 32), number), number / 1000)
+    last = 100 + 2 * MAX_CHANGES - 1
+    assert last not in transport.pids
+    transport.feed(plain_packet(NULL, 0), 1.2)
+    assert transport.pids[last].sections is not None
 
 
 def test_a_restart_is_told_and_nothing_counts_against_it() -> None:
