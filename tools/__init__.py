@@ -1,5 +1,5 @@
-"""Programs around the relay; each has its parts in a room beside it.
+"""Programs around the relay; most have their parts in a room beside them.
 
-fake_vlc, capture: `replay/`. bench: `benchmarks/`. attacks, soak: `attackers/`.
-What tools and tests share: `lab/`.
+fake_vlc, capture: `replay/`. probe: `probing/`. bench: `benchmarks/`. attacks, soak: `attackers/`.
+demo and reloads have none. What tools and tests share: `lab/`.
 """

@@ -1,4 +1,8 @@
-"""What is inside a datagram, pure: bytes in, values out. So far only the tools use it.
+"""What is inside a stream, pure: bytes and times in, values out. The relay and the tools use it.
 
-Start with `rtp` (the header around a payload), then `mpegts` (the packets inside).
+To read: `rtp` (the header around a payload) and `mpegts` (the packets inside), which only parse. To
+judge: `health`, whose `Monitor` takes a source's datagrams and reports. Under it, from the outside
+in: `form`, `reception` (RTP), `transport` (continuity and sync), `tables` and `psi` (programs),
+`clock` (PCR), `elementary`, `codecs` and `video` (what a program consists of); `tr101290` has the
+names of faults and counts them.
 """

@@ -193,7 +193,7 @@ class Monitor:
         packets = self.transport.packets - self._first_size // PACKET_SIZE  # before them: no time
         if clock and clock.ticks:
             packets, seconds = clock.packets, clock.ticks / PCR_HZ
-        return round(packets * PACKET_SIZE * 8 / seconds) if seconds > 0 else 0
+        return round(packets * PACKET_SIZE * 8 / seconds) if seconds > 0.001 else 0
 
     @property
     def clock(self) -> Clock | None:

@@ -33,6 +33,7 @@ class Reception:
         self._given_up = 0
         self._missing = set[int]()
         self._first = self._highest = 0
+        self._taken = -MAX_MISORDER  # the last place before the sender started again
         self._shift = 0  # sequence number less place, modulo 2^16
         self._suspect = -1  # the sequence number that would confirm a jump
         self._then: tuple[float, int] | None = None  # when the last packet came, and its time stamp
@@ -60,6 +61,8 @@ class Reception:
 
     def _begin(self, packet: Packet, now: float) -> int:
         self._settle(self._highest + 1)
+        if self.restarts:
+            self._taken = self._highest
         self._highest += 1
         self._first = self._highest
         self._shift = packet.sequence - self._highest
@@ -84,6 +87,9 @@ class Reception:
         return None
 
     def _late(self, place: int) -> int | None:
+        if place <= self._taken:
+            self.reordered += 1
+            return None
         if place < self._first:  # those before the first one seen
             self._missing.update(range(place, self._first))
             self._first = place

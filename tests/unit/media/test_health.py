@@ -4,7 +4,7 @@ import io
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.media import mpegts, rtp
@@ -146,7 +146,6 @@ def test_a_day_of_wraps() -> None:
     assert monitor.clock.jitter < 0.001
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.binary(max_size=400)

@@ -218,6 +218,19 @@ def test_sixteen_lost_are_no_duplicate(payload: bytes, found: int) -> None:
     assert transport.errors.counts["Continuity_count_error"] == found
 
 
+@pytest.mark.parametrize(("announced", "found"), [(True, 0), (False, 1)])
+def test_a_counter_may_jump_if_that_is_announced(announced: bool, found: int) -> None:
+    """A packet with the discontinuity indicator begins a new count."""
+    transport = Transport()
+    packets = (
+        plain_packet(300, 5),
+        ts_packet(300, 9, pcr=0, payload=b"x", jump=announced),
+        plain_packet(300, 10),
+    )
+    transport.feed(b"".join(packets), 0.0)
+    assert transport.errors.counts["Continuity_count_error"] == found
+
+
 def test_the_joints_of_packets_may_lie_anywhere() -> None:
     """Datagrams that cut packets in two make no error; one that is lost makes an error."""
     data = b"".join(due.packet for due in healthy())
