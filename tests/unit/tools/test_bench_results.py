@@ -49,7 +49,6 @@ def missed(results: Results) -> list[str]:
     ("name", "load", "changes", "measures"),
     [
         (AUTO, FULL.flood, {"egress": 1e6}, ["GStreamer multiudpsink", "C reference"]),
-        (AUTO, FULL.flood, {"egress": 1.6e6}, ["C reference"]),
         (AUTO, LOW, {"p99": 0.013}, ["500/s to 100, relay"]),
         (AUTO, HIGH, {"p99": 0.013}, ["3,000/s to 100, relay"]),
         (PROMPT, LOW, {"p99": 0.002}, ["500/s to 100, relay --coalesce 0"]),
@@ -73,6 +72,19 @@ def test_a_figure_beyond_its_limit_is_missed(
     new = [measure for measure in missed(published) if measure not in before]
     assert len(new) == len(measures)
     assert all(measure.endswith(end) for measure, end in zip(new, measures, strict=True))
+
+
+def test_more_than_the_peer_may_be_less_than_the_reference(published: Results) -> None:
+    """Five times multiudpsink is enough for one verdict, and four fifths of C too little."""
+    egress = {AUTO: 8e5, MULTIUDPSINK: 1.6e5, REFERENCE: 1e6}
+    published.samples = [
+        replace(each, egress=egress[each.contender])
+        if each.contender in egress and each.load == str(FULL.flood)
+        else each
+        for each in published.samples
+    ]
+    [measure] = [each for each in missed(published) if each.startswith("egress")]
+    assert measure.endswith("C reference")
 
 
 def test_starts_and_memory_have_limits(published: Results) -> None:
