@@ -108,3 +108,22 @@ def test_a_clock_that_jumps() -> None:
         "listening", "client_connected", "output_added", "ingest_started", "source_locked",
         "client_gone", "shutting_down", "output_removed", "stopped",
     }  # fmt: skip
+
+
+def test_http_posts() -> None:
+    """What a browser is made to send is answered once and not obeyed."""
+    counts = attack_relay("posts", SECONDS).counts
+    assert counts["posts"] > 0
+    assert counts["obeyed"] == 0
+
+
+def test_a_thousand_idlers() -> None:
+    """In a relay full of connections that want nothing every newcomer is served."""
+    counts = attack_relay("idlers", SECONDS).counts
+    assert counts["served"] == counts["newcomers"] > 0
+
+
+def test_hang_ups_without_end() -> None:
+    """However often it is asked to, the relay restarts, and loses nothing."""
+    counts = attack_relay("hangups", 4.0).counts
+    assert counts["reloads"] > 0

@@ -10,7 +10,8 @@
     traffic     streams that wait for their receiver, and floods that do not
     restarts    what goes on while a relay restarts: a stream, viewers who count it, people who type
     altered     a relay with a part replaced
-    attacks     attacks that no viewer may notice, forged ICMP errors
+    attacks     attacks that no viewer may notice
+    icmp        forged ICMP errors
     client      the client on pipes and on a terminal, and a relay played by the test
     inprocess   a loop that runs until something is true, for tests of single parts
     fanout_bench, framing   a fan-out with players; input cut up in every way
