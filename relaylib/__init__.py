@@ -6,8 +6,9 @@ What every room uses lies here: `config` (the relay's options), `cli` (what all 
 argparse), `errors`, `log`, `stdio` (writing without waiting). `relay.py` builds the parts and joins
 them: a new part is added there, and in `lifecycle/handover.py` if it has to survive a restart.
 
-A new way to watch (HTTP, say) is a room of its own beside `viewers`: both use `stream`, never each
-other. `tests/test_architecture.py` holds the table of which room may know which.
+A new way to watch or to look (HTTP pages, say) is a room of its own beside `viewers`: both use
+`stream`, never each other; what one shows of the other it is given by `relay.py`.
+`tests/test_architecture.py` holds the table of which room may know which.
 """
 
 __version__ = "0.1.0"

@@ -4,5 +4,6 @@ The way of a command, and the order to read in: `lines` puts lines together from
 makes a request of a line, `session` knows what is valid when. `viewers/viewer.py` carries it out.
 
 A new command is a `Verb` and, if it takes an argument, its parsing in `commands`; a row of the
-table in `session`; its effect in `Viewer._EFFECTS`; what it means, for a person, in `client/`.
+table in `session`; its effect in `Viewer._EFFECTS`; what it means, for a person, in
+`client/dialogue.py`.
 """

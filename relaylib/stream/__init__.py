@@ -5,7 +5,7 @@ away, `receive_buffer` counts what came too fast, `coalescer` says how long data
 Between: `batch`. Out: `fanout` sends to every `output`, in the order of a `lane`; `port_probe`
 weighs ICMP errors, and tries the ports that seem closed.
 
-A new kind of destination is another way to make an `Output`, a new way in is another socket for
-`Ingest`. The room knows no viewers: whoever adds an output says whom to call when its port stays
-closed.
+A new kind of output (a multicast group, a fixed address) is another way to open an `Output`'s
+socket, in `output`; `relay.py` adds it to the fan-out. A new way in is another socket for `Ingest`.
+The room knows no viewers: whoever adds an output says whom to call when its port stays closed.
 """
