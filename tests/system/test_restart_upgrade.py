@@ -12,7 +12,7 @@ from tools.lab.relay import Relay
 from tools.lab.restarts import Audience, Stream, Typing, Typist, nonsense, restart, zapping
 from tools.lab.viewer import Viewer
 
-EARLIER = "530927853849c64b4466fa1f4b5d710ffee408d8"
+EARLIER = "2be42f1b7b05cc4e0de6768c9bd65ed4ca77818f"
 """A commit with a handed-over state of version 3. A later one is put here with each release."""
 
 PROGRAM = ("relay.py", "relaylib")
