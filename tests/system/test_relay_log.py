@@ -11,24 +11,13 @@ from collections.abc import Iterator
 import pytest
 
 from tools.lab.client import Terminal
+from tools.lab.inprocess import pipe
 from tools.lab.process import PATIENCE, ROOT, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
 from tools.lab.sockets import source, unused_port
 from tools.lab.traffic import exchange, numbered
 from tools.lab.viewer import Viewer
-
-
-@contextlib.contextmanager
-def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe, both ends of which may be closed by the test."""
-    ends = os.pipe()
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                os.close(end)
 
 
 @contextlib.contextmanager

@@ -5,26 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import structlog
 
 from relaylib.log import Allowance, BestEffortStream, Throttle, flush_throttles
+from tools.lab.inprocess import pipe
 from tools.lab.process import ROOT
-
-
-@contextlib.contextmanager
-def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe, both ends of which may be closed by the test."""
-    ends = os.pipe()
-    try:
-        yield ends
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                os.close(end)
-
 
 # --- the stream
 

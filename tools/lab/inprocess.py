@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import selectors
 import socket
 from collections.abc import Callable, Iterator
@@ -68,3 +69,15 @@ def no_descriptors() -> contextlib.AbstractContextManager[object]:
     """Inside this context the process has no descriptor for a new socket."""
     error = OSError(errno.EMFILE, "Too many open files")
     return mock.patch.object(socket, "socket", side_effect=error)
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe, both ends of which may be closed by the test."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                os.close(end)
