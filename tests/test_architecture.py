@@ -32,6 +32,7 @@ PURE = {"protocol", "media"}
 PURE_MODULES = {
     "relaylib.errors",
     "relaylib.net.address",
+    "relaylib.net.mrl",
     "relaylib.net.networks",
     "relaylib.net.source_filter",
     "relaylib.stream.batch",
