@@ -8,9 +8,9 @@ import errno
 from collections.abc import Callable
 
 from relaylib.errors import DeclinedError
-from relaylib.net.address import Address, show, unmapped
+from relaylib.net.address import Address, show
 from relaylib.net.descriptors import NO_DESCRIPTOR
-from relaylib.net.lookup import is_local
+from relaylib.net.lookup import comes_back
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState, open_socket
@@ -38,7 +38,7 @@ class Destinations:
             message = f"destino ocupado por otra sesion: {where}"
             raise DeclinedError(message, "destination_taken", where)
         try:
-            if self._is_ingest(destination):
+            if comes_back(destination, self._ingest):
                 message = f"destino no valido: {where} es la entrada del relay"
                 raise DeclinedError(message, "destination_loop", where)
             sock = open_socket(destination, local)
@@ -59,12 +59,6 @@ class Destinations:
         self._fanout.pause(output)
         self._in_use.remove(output.destination)
         self._loop.call_soon(output.sock.close)
-
-    def _is_ingest(self, destination: Address) -> bool:
-        """Tell whether the stream would come straight back in."""
-        if destination[1] != self._ingest[1]:
-            return False
-        return destination[0] == unmapped(self._ingest)[0] or is_local(destination)
 
 
 def _why(error: OSError) -> str:
