@@ -40,9 +40,9 @@ def lead_out(host: Host) -> None:
     host.ip("-6", "route", "add", "default", "dev", "eth0")
 
 
-def send_to(stage: Stage, host: Host, group: str) -> Program:
+def send_to(stage: Stage, host: Host, group: str, port: str = PORT) -> Program:
     """Start a source."""
-    return stage.start(host, "tools.lab.netns_source", group, PORT)
+    return stage.start(host, "tools.lab.netns_source", group, port)
 
 
 def wait_until_received(host: Host, group: str, file: Path) -> None:
@@ -99,12 +99,34 @@ def test_a_group_gets_in_and_nothing_else(mrl: str, tmp_path: Path) -> None:
     assert (stopped["received"], stopped["rejected"]) == (sent, 0)
 
 
+@pytest.mark.parametrize("group", [OTHER_GROUP, OTHER_GROUP6])
+def test_an_ordinary_ingest_hears_no_group(group: str, tmp_path: Path) -> None:
+    """What is sent to a group at the relay's port does not get in, though another program of the
+    machine has joined that group.
+    """
+    with member() as (stage, viewer):
+        host, port = stage.relay_host, str(stage.relay.ingest_port)
+        words = ("tools/capture.py", "7777", str(tmp_path / "unused.pcap"), "--group", group)
+        stage.stack.enter_context(Program(*host.prefix, sys.executable, *words, "--host", "eth0"))
+        wait_for(lambda: listed(host, group), "the other program to join")
+        before = host.packets_received()
+        flood = send_to(stage, stage.source_host, group, port)
+        wait_for(lambda: host.packets_received() >= before + ENOUGH, "the group to come in")
+        finish(flood)
+        source = stage.stream()
+        viewer.wait_received(ENOUGH)
+        sent = finish(source)
+        assert viewer.wait_last(sent)["received"] == sent
+        assert stage.relay.stop() == 0
+    stopped = stage.relay.wait_event("stopped")
+    assert (stopped["received"], stopped["rejected"]) == (sent, 0)
+
+
 @pytest.mark.parametrize(
     "mrl",
     [
         f"udp://@239.1.1.1:{PORT}?iface=eth0",
         f"udp://{SOURCE}@232.1.1.1:{PORT}?iface={RELAY}",
-        f"udp://[{SOURCE6}]@[ff35::1]:{PORT}?iface=eth0",
         f"udp://@[ff02::7777%eth0]:{PORT}",
     ],
 )
