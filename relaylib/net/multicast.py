@@ -184,7 +184,8 @@ def set_sending(sock: socket.socket, mrl: Mrl) -> None:
         if six:
             sock.setsockopt(level, socket.IPV6_MULTICAST_IF, index)
         else:
-            sock.setsockopt(level, socket.IP_MULTICAST_IF, _interface4(mrl, index))
+            interface = _membership(mrl, index) if linux.LINUX else _interface4(mrl, index)
+            sock.setsockopt(level, socket.IP_MULTICAST_IF, interface)
 
 
 def _join(mrl: Mrl, index: int) -> Option:

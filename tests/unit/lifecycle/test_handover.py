@@ -14,6 +14,8 @@ from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import MembershipState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
 from relaylib.stream.ingest import IngestState
@@ -33,7 +35,10 @@ ADDRESSES = st.one_of(
 )
 BYTES = st.binary(max_size=600)
 FLAGS = st.booleans()
-ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS)
+ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS | st.text())
+MRLS = st.builds(
+    Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | st.integers(0, 255)
+)
 
 OUTPUTS = st.builds(
     OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS)
@@ -59,6 +64,7 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
