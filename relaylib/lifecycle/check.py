@@ -21,6 +21,7 @@ from relaylib.config import Config
 from relaylib.lifecycle import handover
 from relaylib.net.listen import resolve_own
 from relaylib.net.loop import Loop
+from relaylib.stream.fixed import check_outputs
 
 TIMEOUT = 10.0
 """Seconds that the child may take: fifty times what it needs on a machine that is not loaded."""
@@ -47,7 +48,8 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     Raises:
         SetupError: it is not.
     """
-    resolve_own(config.host, config.port)
+    _, (host, port, *_) = resolve_own(config.host, config.port)
+    check_outputs(config.to, (host, port if config.ingest_port is None else config.ingest_port))
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
         output.writelines(f"{line}\n" for line in said)

@@ -23,6 +23,7 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
+from relaylib.stream.fixed import FixedState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
@@ -53,6 +54,7 @@ class State:
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
     history: HistoryState | None = None
+    fixed: list[FixedState] = field(default_factory=list)
 
 
 def encode(state: State) -> bytes:
