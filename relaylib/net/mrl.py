@@ -46,6 +46,14 @@ class Mrl:
     iface: str = ""
     ttl: int | None = None
 
+    def __str__(self) -> str:
+        """Write it as a way in."""
+        source, host = (f"[{each}]" if ":" in each else each for each in (self.source, self.host))
+        options = [f"ttl={self.ttl}"] if self.ttl is not None else []
+        options += [f"iface={self.iface}"] if self.iface else []
+        query = "?" * bool(options) + "&".join(options)
+        return f"{self.scheme}://{source}@{host}:{self.port}{query}"
+
     @property
     def is_group(self) -> bool:
         """Whether the host is a multicast group."""
