@@ -14,8 +14,10 @@ from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.mrl import Mrl
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
+from relaylib.stream.fixed import FixedState
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Counters, OutputState
@@ -49,6 +51,7 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
+MRLS = st.builds(Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | COUNTS)
 STATES = st.builds(
     State,
     FDS,
@@ -59,6 +62,7 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
@@ -76,6 +80,7 @@ def test_every_descriptor_survives(state: State) -> None:
     sockets = [state.listener, state.ingest.sockets.stream, state.ingest.sockets.standby]
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
+    sockets += [each.output.sock for each in state.fixed]
     sockets += [state.stand_in.channel] if state.stand_in else []
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
@@ -183,6 +188,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         ("state ingest lock active", None),
         ("state argv", []),
         ("state stand_in", None),
+        ("state fixed", []),
     ],
 )
 def test_what_an_older_program_does_not_know_has_its_default(path: str, default: object) -> None:
