@@ -57,9 +57,11 @@ class Group:
 
     def remedy(self) -> str:
         """Say what may help when the group has gone silent."""
-        name = self._membership.interface
-        if not name:
-            return "the interface is gone"
+        index, name = self._membership.state.index, self._membership.interface
+        if index == 0:  # the system's choice, and it does not say which
+            return NO_QUERIER
+        if index is None or not interfaces.name_of(index):
+            return f"the interface is gone: {name}" if name else "the interface is gone"
         return NO_QUERIER if interfaces.is_running(name) else f"interface {name} is down"
 
     def _count(self) -> int:

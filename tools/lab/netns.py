@@ -128,10 +128,14 @@ class Network:
     def host(self, name: str) -> Host:
         """Add a host with a cable to the switch, where the port is named like the host."""
         host = self._add(name)
-        words = ("type", "veth", "peer", "name", "eth0", "netns", host.namespace)
-        self.switch.ip("link", "add", name, *words)
-        self._plug_in(host)
+        self.add_cable(host)
         return host
+
+    def add_cable(self, host: Host) -> None:
+        """Join a host to the switch by a new interface, eth0."""
+        words = ("type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+        self.switch.ip("link", "add", host.name, *words)
+        self._plug_in(host)
 
     def far_host(self, name: str) -> tuple[Host, Callable[[int, float], object]]:
         """Add a host whose cable may delay what it carries and lose some, both ways.
