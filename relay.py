@@ -44,6 +44,7 @@ from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
+from relaylib.stream.fixed import FixedOutputs, check_outputs
 from relaylib.stream.group import Group
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
@@ -60,10 +61,12 @@ class Relay:
         """Open or inherit the ports and build everything; `run` does the rest.
 
         Raises:
-            SetupError: a port cannot be opened.
+            SetupError: a port cannot be opened, or the stream cannot be sent where it should be.
         """
         listener, ingest, shared, membership = open_sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
+        if inherited is None:
+            check_outputs(config.to, self._ingest_address)
         self._asked = config.asked
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
@@ -76,6 +79,15 @@ class Relay:
         self.ingest.on_source = self.fanout.forget_limits
         self._group = None if membership is None else Group(self.loop, self.ingest, membership)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
+        self.fixed = FixedOutputs(
+            self.loop,
+            self.fanout,
+            self._ingest_address,
+            config.to,
+            () if inherited is None else inherited.fixed,
+            taken=self.server.destinations.in_use,
+            claimed=self.server.destinations.claimed,
+        )
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
@@ -114,6 +126,7 @@ class Relay:
         if self._group is not None:
             self._group.leave()
         self.loop.close()
+        self.fixed.close()
         flush_throttles()
         log.info(
             "stopped",
@@ -125,7 +138,8 @@ class Relay:
         )
 
     def _outputs(self) -> list[Output]:
-        return [each.output for each in self.server.clients if each.output is not None]
+        viewers = [each.output for each in self.server.clients if each.output is not None]
+        return [*self.fixed.outputs, *viewers]
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -135,6 +149,7 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             viewers=self.server.export(),
+            fixed=self.fixed.export(),
             history=None if self.history is None else self.history.export(),
             group=None if self._group is None else self._group.export(),
         )

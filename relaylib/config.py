@@ -5,11 +5,13 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
+from typing import Any
 
 from relaylib import __version__
 from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
 from relaylib.net import mrl
+from relaylib.net.address import show
 from relaylib.net.mrl import Mrl
 from relaylib.net.networks import ANY, PRIVATE, Network
 from relaylib.viewers.access import Limits
@@ -44,6 +46,8 @@ examples:
                                         viewers from anywhere, 200 at most
   relay.py --max-egress 900M            no more viewers than a gigabit link carries
   relay.py --allow-source 192.168.1.20  only this encoder may send the stream
+  relay.py --to udp://10.0.0.7:5004 --to "udp://239.2.2.2:5004?ttl=4&iface=eth0"
+                                        to a screen and a group, whoever asks or not
   relay.py --coalesce 0                 forward every datagram at once, at any cost
   relay.py --log-format json --log-level debug 2>relay.log
   relay.py @relay.conf                  options from a file, one or more a line;
@@ -75,6 +79,8 @@ class Config:
     """Bits a second that viewers may be sent in all; None: as much as they ask for."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
+    to: tuple[Mrl, ...] = ()
+    """Fixed outputs: hosts and groups that get the stream without asking for it."""
     coalesce: float | None = None
     """Longest time for which datagrams may gather; None: the relay finds out by itself."""
     segmentation: bool = True
@@ -184,6 +190,9 @@ def _add_stream(group: Group) -> None:
         "?iface=NAME, or an address: the interface for a group")  # fmt: skip
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
+    add("--to", metavar="MRL", action=_AppendOutput, type=_output,
+        help="send the stream there all the time: udp://HOST:PORT, or to a group, "
+        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
@@ -218,6 +227,29 @@ def _ingest(text: str) -> Mrl:
             f"iface is for multicast groups, name an address: {text!r}"
         )
     return found
+
+
+class _AppendOutput(argparse.Action):
+    """Append an output, unless the stream goes there already."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        outputs: tuple[Mrl, ...] = getattr(namespace, self.dest)
+        if values.way in {each.way for each in outputs}:
+            raise argparse.ArgumentError(self, f"twice to {show((values.host, values.port))}")
+        setattr(namespace, self.dest, (*outputs, values))
+
+
+def _output(text: str) -> Mrl:
+    try:
+        return mrl.parse_output(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:

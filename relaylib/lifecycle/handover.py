@@ -25,6 +25,7 @@ from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
 from relaylib.net.multicast import MembershipState
+from relaylib.stream.fixed import FixedState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
@@ -56,6 +57,7 @@ class State:
     stand_in: StandInState | None = None
     history: HistoryState | None = None
     group: MembershipState | None = None
+    fixed: list[FixedState] = field(default_factory=list)
 
 
 def encode(state: State) -> bytes:

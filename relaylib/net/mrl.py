@@ -13,7 +13,7 @@ An interface has a name or an address; an IPv6 group may carry its name as its z
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT_PORTS = {"udp": 1234, "rtp": 5004}
 """Where VLC listens, and where it sends to, if an MRL has no port."""
@@ -59,6 +59,11 @@ class Mrl:
         """Whether the host is a multicast group."""
         return is_group(self.host)
 
+    @property
+    def way(self) -> tuple[str, int, str]:
+        """What tells one output from another: where it leads, and through which interface."""
+        return self.host, self.port, self.iface
+
 
 def is_group(host: str) -> bool:
     """Tell whether a host, which may be a name, is the address of a multicast group."""
@@ -86,6 +91,27 @@ def parse(text: str) -> Mrl:
         iface = iface or zone
     _check_source(source, host, text)
     return Mrl(scheme, source, host, _port(found["port"], scheme, text), iface, _ttl(options, text))
+
+
+def parse_output(text: str) -> Mrl:
+    """Read an MRL that says where to send to: the address of one host, or a group.
+
+    No name: to look it up again when it has changed would keep the stream waiting.
+
+    Raises:
+        ValueError: it is none; `str()` says why.
+    """
+    mrl = parse(text)
+    ip = _ip(mrl.host)
+    if ip is None or ip.is_unspecified or ip == ipaddress.IPv4Address("255.255.255.255"):
+        raise ValueError(f"not the address of a host or group to send to: {mrl.host!r} in {text!r}")
+    if mrl.source:
+        raise ValueError(f"whoever sends the stream, it goes out from here: {text!r}")
+    if mrl.iface and not ip.is_multicast:
+        raise ValueError(f"an interface is for groups, a route leads to a host: {text!r}")
+    if mrl.ttl == 0 and not ip.is_multicast:
+        raise ValueError(f"a ttl of 0 is for groups, it reaches no host: {text!r}")
+    return replace(mrl, host=str(ip))
 
 
 def _bare(host: str, text: str) -> str:

@@ -17,13 +17,18 @@ from relaylib.stream.output import Output, OutputState, open_socket
 
 
 class Destinations:
-    """Opens and closes outputs. `ingest` is where the stream comes in: never a destination."""
+    """Opens and closes the outputs of viewers.
+
+    `ingest` is where the stream comes in: never a destination. `in_use` are the viewers', `claimed`
+    those of fixed outputs: they get the stream anyway.
+    """
 
     def __init__(self, loop: Loop, fanout: Fanout, ingest: Address) -> None:
         self._loop = loop
         self._fanout = fanout
         self._ingest = ingest
-        self._in_use: set[Address] = set()
+        self.in_use: set[Address] = set()
+        self.claimed: set[Address] = set()
 
     def open(
         self, destination: Address, local: Address, on_port_closed: Callable[[], None]
@@ -34,8 +39,9 @@ class Destinations:
             DeclinedError: the destination is taken, or is the relay itself, or cannot be reached.
         """
         where = show(destination)
-        if destination in self._in_use:
-            message = f"destino ocupado por otra sesion: {where}"
+        if destination in self.in_use | self.claimed:
+            who = "otra sesion" if destination in self.in_use else "una salida fija"
+            message = f"destino ocupado por {who}: {where}"
             raise DeclinedError(message, "destination_taken", where)
         try:
             if comes_back(destination, self._ingest):
@@ -46,18 +52,18 @@ class Destinations:
             message = f"no se puede enviar a {where}: {_why(error)}"
             detail = f"{where}: {error.strerror}"
             raise DeclinedError(message, "destination_unreachable", detail) from None
-        self._in_use.add(destination)
+        self.in_use.add(destination)
         return Output(destination, sock, on_port_closed)
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
         """Go on with an output of the previous program."""
-        self._in_use.add(saved.destination)
+        self.in_use.add(saved.destination)
         return self._fanout.restore(saved, on_port_closed)
 
     def close(self, output: Output) -> None:
         """Send nothing more to an output, and free its destination."""
         self._fanout.pause(output)
-        self._in_use.remove(output.destination)
+        self.in_use.remove(output.destination)
         self._loop.call_soon(output.sock.close)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.config import Config, parse
-from relaylib.net.mrl import Mrl
+from relaylib.net.mrl import Mrl, parse_output
 
 
 def test_nothing_asked_for_is_the_default() -> None:
@@ -18,6 +18,13 @@ def test_nothing_asked_for_is_the_default() -> None:
     assert config == Config()
     assert (config.host, config.port, config.ingest_port) == ("0.0.0.0", 9000, None)
     assert (config.coalesce, config.segmentation, config.source_timeout) == (None, True, 2.0)
+
+
+def test_the_stream_goes_to_all_that_are_named() -> None:
+    """--to may be repeated; a group may be sent to through several interfaces."""
+    words = ["udp://10.0.0.7:9", "udp://239.2.2.2:9?iface=a&ttl=2", "udp://239.2.2.2:9?iface=b"]
+    outputs = parse([word for each in words for word in ("--to", each)]).to
+    assert outputs == tuple(map(parse_output, words))
 
 
 def test_a_configuration_does_not_change() -> None:
@@ -140,9 +147,12 @@ def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
         (b"--allow any\n--idle-timeout\n", "FILE, line 2: argument --idle-timeout: expected one"),
         (b"1 2 3\n--nonsense --allow any", "FILE, line 1: argument HOST: '1' looks like a port"),
         (b"--allow any\n--nonsense\n\n", "FILE, line 2: unrecognized arguments: --nonsense"),
+        (b"--to udp://[::1]:9\n--to udp://127.0.0.1:9\n--to rtp://[0::1]:9?ttl=2\n",
+         "FILE, line 3: argument --to: twice to [::1]:9"),
+        (b"\n--to udp://screen:9", "FILE, line 2: argument --to: not the address of a host"),
         (b"--log-level info\n--log-level loud\n", "FILE, line 2: argument --log-level: invalid"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_file_is_one_line(
     tmp_path: Path, content: bytes, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

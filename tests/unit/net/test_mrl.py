@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaylib.net.mrl import Mrl, is_group, parse
+from relaylib.net.mrl import Mrl, is_group, parse, parse_output
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,37 @@ def test_any_text_is_an_mrl_or_a_value_error(text: str) -> None:
     assert 1 <= mrl.port <= 65535
     assert mrl.ttl is None or 0 <= mrl.ttl <= 255
     assert not set(mrl.source + mrl.host + mrl.iface) & set("@/ \n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("udp://10.0.0.7:5004?ttl=3", Mrl("udp", "", "10.0.0.7", 5004, ttl=3)),
+        ("rtp://239.2.2.2?iface=lo&ttl=0", Mrl("rtp", "", "239.2.2.2", 5004, "lo", 0)),
+        ("udp://[FF15::0:7]:9", Mrl("udp", "", "ff15::7", 9)),
+        ("udp://[fe80::1%eth0]:9", Mrl("udp", "", "fe80::1%eth0", 9)),
+    ],
+)
+def test_ways_out_are_hosts_and_groups(text: str, expected: Mrl) -> None:
+    """An address is written as everyone writes it, so that two ways to one place are one."""
+    assert parse_output(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "239.2.2.2:5004",
+        "udp://@:5004",
+        "udp://screen.example:5004",
+        "udp://0.0.0.0:5004",
+        "udp://[::]:5004",
+        "udp://255.255.255.255:5004",
+        "udp://10.0.0.5@239.2.2.2:5004",
+        "udp://10.0.0.7:5004?iface=eth0",
+        "udp://10.0.0.7:5004?ttl=0",
+    ],
+)
+def test_what_is_no_way_out_is_declined(text: str) -> None:
+    """A way out is one address; no name, no broadcast, and options that mean something there."""
+    with pytest.raises(ValueError, match=text.partition("?")[0].replace("[", r"\[")):
+        parse_output(text)
