@@ -1,9 +1,9 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `connection` reads bytes,
-`lines` and `commands` make a request of them, `session` says what it does now, `viewer` does it and
-replies.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while.
+How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
+`session` says what it does now, `viewer` does it and replies.
 """
 
 import signal
@@ -45,6 +45,7 @@ from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.group import Group
+from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
@@ -68,6 +69,7 @@ class Relay:
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
         self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
+        self.history = open_history(config, None if inherited is None else inherited.history)
         self.ingest = Ingest(
             self.loop, ingest, config, self._forward, shared=shared or membership is not None
         )
@@ -82,14 +84,16 @@ class Relay:
             log.warning(
                 "address_unchanged", asked=config.asked, used=self._asked, remedy="stop and start"
             )
-        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs)
+        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
         Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
         systemd.start_watchdog(self.loop)
 
-    def _forward(self, runs: list[Run]) -> None:
-        self.fanout.forward(runs, self.loop.now)
+    def _forward(self, runs: list[Run], now: float) -> None:
+        self.fanout.forward(runs, now)
+        if self.history is not None:
+            self.history.append(runs, now)
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -131,6 +135,7 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             viewers=self.server.export(),
+            history=None if self.history is None else self.history.export(),
             group=None if self._group is None else self._group.export(),
         )
 

@@ -25,6 +25,9 @@ COALESCE_MAX_MS = 100.0
 MAX_CLIENTS = 1_000_000
 """More than a machine has descriptors for."""
 
+MAX_MIB = 65_536
+"""An hour of 150 Mb/s."""
+
 EXAMPLES = """
 examples:
   relay.py                              listen on every address, port 9000
@@ -79,6 +82,12 @@ class Config:
     source_timeout: float = 2.0
     """Silence after which another source may take over: longer than any encoder's pause between two
     frames, short enough for a viewer to wait for the standby."""
+    inspect: bool = True
+    """Look into the stream, to say what is wrong and whose fault it is."""
+    timeshift: float = 0.0
+    """Seconds of the stream that are kept for viewers who want to go back; 0: none."""
+    timeshift_mib: int = 256
+    """Most memory for that, in MiB: a minute of 36 Mb/s."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False
@@ -180,6 +189,12 @@ def _add_stream(group: Group) -> None:
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
+    add("--timeshift", metavar="S", type=_timeshift,
+        help="keep the last seconds of the stream: viewers may pause and go on where they paused, "
+        "and go back (off)")  # fmt: skip
+    add("--timeshift-mib", metavar="N", type=_mebibytes,
+        help="most memory for that, in MiB (%(default)s)")  # fmt: skip
+    add("--no-inspect", dest="inspect", action="store_false", help="do not look into the stream")
 
 
 def _add_program(group: Group) -> None:
@@ -213,6 +228,16 @@ def _count(text: str) -> int:
 
 def _seconds(text: str) -> float:
     return number(text, 0.1, 86_400, "seconds from 0.1 to 86400")
+
+
+def _timeshift(text: str) -> float:
+    return number(text, 0, 86_400, "seconds from 0 to 86400")
+
+
+def _mebibytes(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= MAX_MIB:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"not a number of MiB (1 to {MAX_MIB}): {text!r}")
 
 
 def _rate(text: str) -> float:

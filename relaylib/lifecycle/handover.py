@@ -25,6 +25,7 @@ from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
 from relaylib.net.multicast import MembershipState
+from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
 
@@ -53,6 +54,7 @@ class State:
     viewers: list[ViewerState]
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
+    history: HistoryState | None = None
     group: MembershipState | None = None
 
 

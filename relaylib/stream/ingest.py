@@ -61,7 +61,7 @@ def _filter(allowed: tuple[Network, ...]) -> bytes:
 
 
 class Ingest:
-    """Reads the stream and hands each turn's runs to `forward`.
+    """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
     datagrams of the stream. `on_source` is called when another source becomes the active one,
@@ -73,7 +73,7 @@ class Ingest:
         loop: Loop,
         sock: socket.socket,
         config: Config,
-        forward: Callable[[list[Run]], None],
+        forward: Callable[[list[Run], float], None],
         *,
         shared: bool = False,
     ) -> None:
@@ -149,7 +149,7 @@ class Ingest:
             self._crowded |= full
             if self._batch.count:
                 self._arrived(started, self._batch.count)
-                self._forward(self._batch.finish())
+                self._forward(self._batch.finish(), started)
         finally:  # a bug costs the datagrams that met it, not those that follow
             self._schedule_read(started, 0 if full else self._batch.count)
 
@@ -326,7 +326,7 @@ class Ingest:
         now = self._loop.time()
         self._offer(source, len(data), now)
         self._arrived(now, 1)
-        self._forward([Run(memoryview(data), len(data), 1)])
+        self._forward([Run(memoryview(data), len(data), 1)], now)
         self._schedule_read(now, 0)
 
     def _use_standby(self) -> None:

@@ -64,7 +64,7 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
-    st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
+    group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
