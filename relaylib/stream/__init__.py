@@ -1,7 +1,8 @@
 """The data path: datagrams in, batches, datagrams out. Start with `ingest`, then `fanout`.
 
 In: `ingest` reads, `source_lock` decides who may send, `ingest_sockets` has the kernel keep others
-away, `receive_buffer` counts what came too fast, `coalescer` says how long datagrams may gather.
+away, `group` keeps a multicast group joined, `receive_buffer` counts what came too fast,
+`coalescer` says how long datagrams may gather.
 Between: `batch`. Out: `fanout` sends to every `output`, in the order of a `lane`; `port_probe`
 weighs ICMP errors, and tries the ports that seem closed. `fixed` has the outputs that are always
 there, screens and groups.

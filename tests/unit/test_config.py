@@ -1,6 +1,7 @@
 """The command line, and what becomes of it."""
 
 import dataclasses
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.config import Config, parse
-from relaylib.net.mrl import parse_output
+from relaylib.net.mrl import Mrl, parse_output
 
 
 def test_nothing_asked_for_is_the_default() -> None:
@@ -42,6 +43,7 @@ def test_a_configuration_does_not_change() -> None:
         ("localhost 0", "port", 0),
         ("--ingest-port 5000", "ingest_port", 5000),
         ("--ingest-port=65535", "ingest_port", 65535),
+        ("--ingest rtp://@[ff15::1]?iface=eth0", "ingest", Mrl("rtp", "", "ff15::1", 5004, "eth0")),
         ("--coalesce auto", "coalesce", None),
         ("--coalesce 0", "coalesce", 0.0),
         ("--coalesce 2.5", "coalesce", 0.0025),
@@ -73,6 +75,11 @@ def test_each_option_has_its_field(words: str, field: str, value: object) -> Non
         "h 1e3",
         "h " + "9" * 5000,
         "h \u0665\u0660\u0660\u0664",
+        "--ingest-port 5000 --ingest udp://@:5000",
+        "--ingest 5004",
+        "--ingest udp://@239.1.1.1?ttl=4",
+        "--ingest udp://@192.0.2.1?iface=eth0",
+        "--ingest udp://10.0.0.5@232.1.1.1 --allow-source 10.0.0.0/8",
         "--coalesce 100.1",
         "--coalesce inf",
         "--coalesce nan",
@@ -96,6 +103,12 @@ def test_each_option_has_its_field(words: str, field: str, value: object) -> Non
 def test_what_is_wrong_is_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every wrong word ends the program with status 2 and a single line."""
     assert_refused(words.split(), capsys)
+
+
+def test_a_source_in_the_mrl_alone_may_send() -> None:
+    """What the kernel does for a group, the list of sources does for an address of our own."""
+    config = parse(["--ingest", "udp://10.0.0.5@:5004"])
+    assert config.allow_source == (ip_network("10.0.0.5"),)
 
 
 def assert_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

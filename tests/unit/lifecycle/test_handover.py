@@ -15,6 +15,7 @@ from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import MembershipState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
 from relaylib.stream.fixed import FixedState
@@ -35,7 +36,10 @@ ADDRESSES = st.one_of(
 )
 BYTES = st.binary(max_size=600)
 FLAGS = st.booleans()
-ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS)
+ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS | st.text())
+MRLS = st.builds(
+    Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | st.integers(0, 255)
+)
 
 OUTPUTS = st.builds(
     OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS)
@@ -51,7 +55,6 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
-MRLS = st.builds(Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | COUNTS)
 STATES = st.builds(
     State,
     FDS,
@@ -63,6 +66,7 @@ STATES = st.builds(
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
+    group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
