@@ -56,7 +56,6 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
-MRLS = st.builds(Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | COUNTS)
 POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 STATES = st.builds(
     State,
