@@ -43,6 +43,12 @@ class Reception:
         """Packets that did not come. Of the last `MAX_MISORDER`, some may still do."""
         return self._given_up + len(self._missing)
 
+    @property
+    def lost_for_good(self) -> int:
+        """The same without those that a receiver still waits for."""
+        waiting = self._highest - InOrder.DEPTH
+        return self._given_up + sum(place < waiting for place in self._missing)
+
     def add(self, packet: Packet, now: float) -> int | None:
         """Take a packet as it arrives; return its place, None if it is not to be looked at.
 

@@ -21,7 +21,9 @@ from relaylib.media.form import Form
 from relaylib.media.health import Access, Monitor
 from relaylib.net.loop import Loop
 from relaylib.stream.batch import Run
+from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import AccessPoint, History, Place
+from relaylib.stream.ingest import Ingest
 
 PERIOD = 0.04
 """Seconds between two looks. What lies in the history, four mebibytes at least, waits for it."""
@@ -167,6 +169,11 @@ class Inspection:
             return self._before
         return self._before.combine(self._found()).combine(self._warm, -1)
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether what is found counts: the previous program has not seen it."""
+        return self._warm is not None
+
     def _found(self) -> Counts:
         monitor, reception = self.monitor, self.monitor.reception
         return Counts(
@@ -186,6 +193,7 @@ class Inspection:
             if self._loop.time() >= until:
                 return
             self._loop.read_priority()
+        self._count_from_here()
         self._caught_up, self._since = self._passed(), 0
 
     def _flooded(self) -> bool:
@@ -236,8 +244,7 @@ class Inspection:
         """Look at the next piece."""
         left = PIECE
         while left > 0 and self._place.number < self._history.end:
-            if self._place >= self._certain and self._warm is None:
-                self._warm = self._found()
+            self._count_from_here()
             number, first = self._place
             if not first and number in self._sources:
                 self._restart()
@@ -246,6 +253,11 @@ class Inspection:
             self._feed(run, number, first, behind)
             left -= behind - first
             self._place = Place(number, behind) if behind < run.count else Place(number + 1)
+
+    def _count_from_here(self) -> None:
+        """Let what is found count, if the previous program got no further."""
+        if self._warm is None and self._place >= self._certain:
+            self._warm = self._found()
 
     def _feed(self, run: Run, number: int, first: int, behind: int) -> None:
         time, view, size = self._history[number].time, run.view, run.size
@@ -265,3 +277,18 @@ class Inspection:
         if Place(number, datagram) >= self._certain:
             point = AccessPoint(number, datagram, offset, access.tables, access.time)
             self._history.mark(point)
+
+
+def open_inspection(
+    loop: Loop,
+    ingest: Ingest,
+    fanout: Fanout,
+    history: History | None,
+    saved: InspectionState | None,
+) -> Inspection | None:
+    """Begin to look, or go on, if there is something to look at."""
+    if history is None:
+        return None
+    return Inspection(
+        loop, history, lambda: fanout.forwarded, lambda: ingest.full_reads, saved=saved
+    )
