@@ -27,6 +27,7 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import check, handover, systemd
 from relaylib.lifecycle.guide import show_guide
+from relaylib.lifecycle.report import Report
 from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
@@ -46,8 +47,10 @@ from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.fixed import FixedOutputs, check_outputs
 from relaylib.stream.group import Group
+from relaylib.stream.health import Health
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
+from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
 
@@ -76,9 +79,28 @@ class Relay:
         self.ingest = Ingest(
             self.loop, ingest, config, self._forward, shared=shared or membership is not None
         )
-        self.ingest.on_source = self.fanout.forget_limits
+        self.ingest.on_source = self._on_source
         self._group = None if membership is None else Group(self.loop, self.ingest, membership)
-        self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
+        saved = None if inherited is None else inherited.inspection
+        self.inspection = open_inspection(
+            self.loop, self.ingest, self.fanout, self.history if config.inspect else None, saved
+        )
+        self.health = Health(
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self.inspection,
+            outputs=self._outputs,
+            saved=None if inherited is None else inherited.health,
+        )
+        self.server = Server(
+            self.loop,
+            listener,
+            self.fanout,
+            self._ingest_address,
+            config,
+            health=self.health.word_for,
+        )
         self.fixed = FixedOutputs(
             self.loop,
             self.fanout,
@@ -99,13 +121,32 @@ class Relay:
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
-        Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
+        self._report = Report(
+            self.loop,
+            self.health,
+            self.server,
+            self.ingest,
+            self.history,
+            failure=lambda: self._restart.failure,
+        )
+        self._report.begin(config.report)
+        Signals(
+            self.loop,
+            end=self._shut_down,
+            restart=self._restart.begin,
+            report=self._report.log,
+        )
         systemd.start_watchdog(self.loop)
 
     def _forward(self, runs: list[Run], now: float) -> None:
         self.fanout.forward(runs, now)
         if self.history is not None:
             self.history.append(runs, now)
+
+    def _on_source(self) -> None:
+        self.fanout.forget_limits()
+        if self.inspection is not None:
+            self.inspection.new_source()
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -152,6 +193,8 @@ class Relay:
             fixed=self.fixed.export(),
             history=None if self.history is None else self.history.export(),
             group=None if self._group is None else self._group.export(),
+            inspection=None if self.inspection is None else self.inspection.export(),
+            health=self.health.export(),
         )
 
     def _shut_down(self) -> None:

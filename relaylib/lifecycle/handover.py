@@ -26,8 +26,10 @@ from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
 from relaylib.net.multicast import MembershipState
 from relaylib.stream.fixed import FixedState
+from relaylib.stream.health import HealthState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
+from relaylib.stream.inspection import InspectionState
 from relaylib.viewers.viewer import ViewerState
 
 VERSION = 3
@@ -58,6 +60,8 @@ class State:
     history: HistoryState | None = None
     group: MembershipState | None = None
     fixed: list[FixedState] = field(default_factory=list)
+    inspection: InspectionState | None = None
+    health: HealthState | None = None
 
 
 def encode(state: State) -> bytes:

@@ -64,8 +64,9 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream. `on_source` is called when another source becomes the active one,
-    `remedy`, if there is one, says what may help when it has fallen silent.
+    datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
+    another source becomes the active one, `remedy`, if there is one, says what may help when it has
+    fallen silent.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Ingest:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
+        self.full_reads = 0
         self.on_source: Callable[[], None] = lambda: None
         self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
@@ -147,6 +149,7 @@ class Ingest:
             else:
                 full = self._read_sample(started) if self._sample else self._read()
             self._crowded |= full
+            self.full_reads += full
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 self._forward(self._batch.finish(), started)
