@@ -33,6 +33,7 @@ from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
+from relaylib.net.address import Address
 from relaylib.net.descriptors import (
     descriptor,
     enough_descriptors,
@@ -46,6 +47,7 @@ from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Output
+from relaylib.stream.recorder import open_recorder
 from relaylib.viewers.server import Server
 
 log = structlog.get_logger()
@@ -77,6 +79,10 @@ class Relay:
             self._asked = inherited.asked
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
+        self.recorder = open_recorder(
+            config, self.loop, self.history, self._ends,
+            None if inherited is None else inherited.recorder,
+        )  # fmt: skip
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
@@ -103,6 +109,8 @@ class Relay:
             show_guide(self._control_address, self._ingest_address[1], self._allow)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
+        if self.recorder is not None:
+            self.recorder.close()
         self.loop.close()
         flush_throttles()
         log.info(
@@ -117,6 +125,9 @@ class Relay:
     def _outputs(self) -> list[Output]:
         return [each.output for each in self.server.clients if each.output is not None]
 
+    def _ends(self) -> tuple[Address | None, Address]:
+        return self.ingest.lock.state.active, self.ingest.sockets.stream.getsockname()
+
     def _export(self) -> handover.State:
         return handover.State(
             listener=descriptor(self.server.listener),
@@ -126,6 +137,7 @@ class Relay:
             declined=dict(self.server.declined),
             viewers=self.server.export(),
             history=None if self.history is None else self.history.export(),
+            recorder=None if self.recorder is None else self.recorder.export(),
         )
 
     def _shut_down(self) -> None:

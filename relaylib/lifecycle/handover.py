@@ -25,6 +25,7 @@ from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
+from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
 
 VERSION = 3
@@ -53,6 +54,7 @@ class State:
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
     history: HistoryState | None = None
+    recorder: RecorderState | None = None
 
 
 def encode(state: State) -> bytes:
