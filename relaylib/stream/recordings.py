@@ -135,7 +135,7 @@ class Recordings:
         with contextlib.suppress(OSError):
             status = os.fstat(file)
             if status.st_size > CUT and not status.st_nlink:
-                os.ftruncate(file, status.st_size - CUT)
+                os.ftruncate(file, (status.st_size - 1) // CUT * CUT)
                 return
         self._deleted.popleft()
         os.close(file)
