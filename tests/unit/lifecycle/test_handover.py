@@ -20,6 +20,7 @@ from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
+from relaylib.stream.recorder import RecorderState, RecordingState
 from relaylib.stream.source_lock import LockState
 from relaylib.viewers.viewer import ViewerState
 
@@ -49,6 +50,7 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
+RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
 STATES = st.builds(
     State,
     FDS,
@@ -59,6 +61,8 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    st.none(),
+    st.none() | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
