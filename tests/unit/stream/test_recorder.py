@@ -1,9 +1,13 @@
 """The flight recorder, on a loop whose clock the test moves: what it writes, when, and how much."""
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
+from relaylib.media.health import Monitor
 from relaylib.net.address import Address
 from relaylib.net.loop import Loop
 from relaylib.stream import recorder as module
@@ -27,7 +32,10 @@ from relaylib.stream.recorder import (
 )
 from relaylib.stream.recordings import CUT
 from tests.unit.media.test_pcapng import comments
+from tools.fake_vlc import SAMPLE
 from tools.lab.fanout_bench import runs_of
+from tools.lab.process import PATIENCE, ROOT, Program
+from tools.lab.sockets import udp_socket
 from tools.replay.captures import records
 from tools.replay.flows import replay_capture, survey_capture
 
@@ -230,6 +238,30 @@ def test_every_kind_of_source_can_be_recorded(
     bench.stream(6)
     with (tmp_path / name(1)).open("rb") as capture:
         assert [flow.ends for flow in survey_capture(capture).flows] == [shown]
+
+
+def test_the_tools_find_in_it_what_the_stream_had(bench: Bench, tmp_path: Path) -> None:
+    """Probe reports of a recording what it would of the stream; fake_vlc sends the very same."""
+    data, monitor = SAMPLE.read_bytes(), Monitor()
+    sent = [data[at : at + 1316] for at in range(0, len(data), 1316)]
+    del sent[200:203], sent[400]
+    for each in sent:
+        bench.loop.now += EVERY
+        monitor.feed(each, bench.loop.now)
+        bench.history.append(runs_of([each]), bench.loop.now)
+    bench.fault()
+    bench.stream(6, count=0)
+    file = tmp_path / name(1)
+    words = [sys.executable, "tools/probe.py", str(file), "--json"]
+    found = json.loads(subprocess.run(words, capture_output=True, check=False, cwd=ROOT).stdout)
+    monitor.finish()
+    assert found == json.loads(json.dumps(dataclasses.asdict(monitor.report())))
+    assert found["ts"]["tr_101_290"]["Continuity_count_error"] > 0
+    with udp_socket() as player:
+        words = ["tools/fake_vlc.py", "127.0.0.1", str(player.getsockname()[1]), str(file)]
+        with Program(sys.executable, *words, "--speed", "10"):
+            player.settimeout(PATIENCE)
+            assert [player.recv(2000) for _ in sent] == sent
 
 
 # --- the cost of a turn
