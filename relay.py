@@ -27,6 +27,7 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import check, handover, systemd
 from relaylib.lifecycle.guide import show_guide
+from relaylib.lifecycle.report import Report
 from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
@@ -44,8 +45,10 @@ from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
+from relaylib.stream.health import Health
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
+from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
 from relaylib.stream.recorder import open_recorder
 from relaylib.viewers.server import Server
@@ -71,8 +74,27 @@ class Relay:
         self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
         self.history = open_history(config, None if inherited is None else inherited.history)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
-        self.ingest.on_source = self.fanout.forget_limits
-        self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
+        self.ingest.on_source = self._on_source
+        saved = None if inherited is None else inherited.inspection
+        self.inspection = open_inspection(
+            self.loop, self.ingest, self.fanout, self.history if config.inspect else None, saved
+        )
+        self.health = Health(
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self.inspection,
+            outputs=self._outputs,
+            saved=None if inherited is None else inherited.health,
+        )
+        self.server = Server(
+            self.loop,
+            listener,
+            self.fanout,
+            self._ingest_address,
+            config,
+            health=self.health.word_for,
+        )
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
@@ -86,13 +108,32 @@ class Relay:
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
-        Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
+        self._report = Report(
+            self.loop,
+            self.health,
+            self.server,
+            self.ingest,
+            self.history,
+            failure=lambda: self._restart.failure,
+        )
+        self._report.begin(config.report)
+        Signals(
+            self.loop,
+            end=self._shut_down,
+            restart=self._restart.begin,
+            report=self._report.log,
+        )
         systemd.start_watchdog(self.loop)
 
     def _forward(self, runs: list[Run], now: float) -> None:
         self.fanout.forward(runs, now)
         if self.history is not None:
             self.history.append(runs, now)
+
+    def _on_source(self) -> None:
+        self.fanout.forget_limits()
+        if self.inspection is not None:
+            self.inspection.new_source()
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -137,6 +178,8 @@ class Relay:
             declined=dict(self.server.declined),
             viewers=self.server.export(),
             history=None if self.history is None else self.history.export(),
+            inspection=None if self.inspection is None else self.inspection.export(),
+            health=self.health.export(),
             recorder=None if self.recorder is None else self.recorder.export(),
         )
 

@@ -78,6 +78,8 @@ class Config:
     """Seconds of the stream that are kept for viewers who want to go back; 0: none."""
     timeshift_mib: int = 256
     """Most memory for that, in MiB: a minute of 36 Mb/s."""
+    report: float | None = None
+    """Seconds between two lines about everything; None: only when asked for by a signal."""
     record_faults: str | None = None
     """Directory for recordings of the stream around a fault; None: none are made."""
     record_mib: int = 256
@@ -189,6 +191,8 @@ def _add_program(group: Group) -> None:
     add("--log-format", choices=("auto", "console", "json"),
         help="auto: console on a terminal, JSON lines otherwise")  # fmt: skip
     add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
+    add("--report", metavar="S", type=_seconds,
+        help="log a line about everything this often (off; SIGUSR1 asks for one)")  # fmt: skip
     add("--check", action="store_true", help="check the options and end")
     add("--version", action="version", version=f"relay {__version__}")
 

@@ -23,8 +23,10 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
+from relaylib.stream.health import HealthState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
+from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
 
@@ -54,6 +56,8 @@ class State:
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
     history: HistoryState | None = None
+    inspection: InspectionState | None = None
+    health: HealthState | None = None
     recorder: RecorderState | None = None
 
 

@@ -49,6 +49,8 @@ class Restart:
         self._check: Check | None = None
         self._again = False
         self._tries = 0
+        self.failure = ""
+        """Why the last one failed, if none has begun since."""
 
     def begin(self) -> None:
         """Try the new program and then become it. The loop goes on meanwhile."""
@@ -56,6 +58,7 @@ class Restart:
             self._again = True
             return
         log.info("reload_started")
+        self.failure = ""
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={self._loop.time() * 1e6:.0f}")
         self._tries = 0
         self._try()
@@ -102,9 +105,9 @@ class Restart:
             finally:  # only ever reached by an exception
                 self._stand_in.relieve(stand_in)
 
-    @staticmethod
-    def _give_up(reason: str) -> None:
-        systemd.notify(f"READY=1\nSTATUS=Restart failed: {reason}")
+    def _give_up(self, reason: str) -> None:
+        self.failure = f"Restart failed: {reason}"
+        systemd.notify(f"READY=1\nSTATUS={self.failure}")
         log.error("reload_failed", reason=reason)
 
 

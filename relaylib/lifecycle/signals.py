@@ -1,4 +1,4 @@
-"""What signals mean: SIGINT and SIGTERM the end, SIGHUP a restart in place.
+"""What signals mean: SIGINT and SIGTERM the end, SIGHUP a restart in place, SIGUSR1 a report.
 
 SIGHUP has two senses, a service manager's "reload" and the kernel's "your terminal is gone". If
 what was a terminal when the program started is none any more, the second one is meant.
@@ -17,7 +17,14 @@ _END = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Calls `end` at most once, and `restart` for every SIGHUP that comes before that."""
 
-    def __init__(self, loop: Loop, *, end: Callable[[], None], restart: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        end: Callable[[], None],
+        restart: Callable[[], None],
+        report: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._end = end
         self._restart = restart
@@ -26,6 +33,7 @@ class Signals:
             loop.on_signal(signum, self._end_once)
         if hasattr(signal, "SIGHUP"):
             loop.on_signal(signal.SIGHUP, self._hang_up)
+            loop.on_signal(signal.SIGUSR1, report)  # a system that has one has the other
             unblock()
 
     def _hang_up(self) -> None:
@@ -46,10 +54,14 @@ class Signals:
         self._end()
 
 
+def _all() -> tuple[signal.Signals, ...]:
+    return (*_END, signal.SIGHUP, signal.SIGUSR1)
+
+
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
     """Keep signals away: until the next program has its handlers, they would kill it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*_END, signal.SIGHUP))
+    signal.pthread_sigmask(signal.SIG_BLOCK, _all())
     try:
         yield
     finally:
@@ -58,4 +70,4 @@ def blocked() -> Iterator[None]:
 
 def unblock() -> None:
     """Let in what `blocked` kept away, in this program or in the previous one."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_END, signal.SIGHUP))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _all())

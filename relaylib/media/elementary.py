@@ -58,8 +58,11 @@ class Elementary:
         """Nothing at all came for a while: that is not this stream's fault."""
         self._pts.since = now
 
-    def begin(self, packet: bytes, flagged: bool, now: float) -> None:
-        """A PES packet begins, `flagged` if the transport stream says that decoding can start."""
+    def begin(self, packet: bytes, flagged: bool, now: float) -> bool:
+        """A PES packet begins; tell whether decoding can start there.
+
+        `flagged`: the transport stream says that it can.
+        """
         if header := mpegts.pes_header(packet):
             if self.is_timed:
                 self._pts.renew(now)
@@ -68,6 +71,7 @@ class Elementary:
             flagged = self._inspect(packet[at + 9 + packet[at + 8] :]) or flagged
         if flagged:
             self.random_access.add(now)
+        return flagged
 
     @property
     def rate(self) -> float:

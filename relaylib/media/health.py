@@ -6,6 +6,7 @@ put in order is no fault of the transport stream).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaylib.media import rtp
@@ -14,7 +15,7 @@ from relaylib.media.codecs import Kind
 from relaylib.media.form import Form, Recogniser
 from relaylib.media.meter import Meter
 from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ
-from relaylib.media.reception import InOrder, Reception
+from relaylib.media.reception import Arrival, InOrder, Reception
 from relaylib.media.transport import Pid, Transport
 
 
@@ -92,17 +93,33 @@ class Report:
         return self.form is Form.RTP
 
 
-class Monitor:
-    """Watches the stream of one source."""
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Decoding can start with the packet at this position, after `tables` (packets of PAT and PMT).
 
-    def __init__(self) -> None:
+    `time` is when that packet arrived.
+    """
+
+    position: int
+    tables: bytes
+    time: float
+
+
+class Monitor:
+    """Watches the stream of one source.
+
+    `on_access` is told where in the main stream decoding can start.
+    """
+
+    def __init__(self, on_access: Callable[[Access], None] | None = None) -> None:
+        self._on_access = on_access
         self.datagrams = self.bytes = 0
         self.longest_gap = 0.0
         """Seconds without a datagram."""
         self.meter = Meter()
         """Of bytes."""
         self.reception = Reception()
-        self.transport = Transport()
+        self.transport = Transport(self._access)
         self._recogniser = Recogniser()
         self._order = InOrder()
         self._restarts = 0
@@ -121,27 +138,31 @@ class Monitor:
         """From the first datagram to the last."""
         return self._now - self.begun
 
-    def feed(self, datagram: bytes | memoryview, now: float) -> None:
-        """Take a datagram that arrived `now` (seconds by any clock); it is not kept or changed."""
+    def feed(self, datagram: bytes | memoryview, now: float, position: int = 0) -> None:
+        """Take a datagram that arrived `now` (seconds by any clock); it is not kept or changed.
+
+        `position` is its first byte's, for `on_access`; the byte behind it has one more.
+        """
         self._count(len(datagram), now)
         data = bytes(datagram)
         form = self._recogniser.form
         if form is Form.OPAQUE:
             form = self._recogniser.feed(data)
         if form is Form.TS:
-            self.transport.feed(data, now)
+            self.transport.feed(data, now, position)
         elif form is Form.RTP and (packet := rtp.parse(data)):
-            self._receive(packet, now)
+            self._receive(packet, now, position + packet.start)
 
     def restart(self) -> None:
-        """Another source goes on where this one ended: what it sends need not fit."""
+        """Another source goes on where this one ended, or a later part: what comes need not fit."""
+        self.finish()
         self._recogniser = Recogniser()
+        self.reception.restart()
         self.transport.restart()
 
     def finish(self) -> None:
         """Nothing more comes: what waits for a missing datagram has waited enough."""
-        for payload, then in self._order.rest():
-            self.transport.feed(payload, then)
+        self._transport_takes(self._order.rest())
 
     def _count(self, size: int, now: float) -> None:
         if not self.datagrams:
@@ -154,14 +175,24 @@ class Monitor:
             self.meter.mark(now, self.bytes)
             self._second_at = now + 1
 
-    def _receive(self, packet: rtp.Packet, now: float) -> None:
+    def _receive(self, packet: rtp.Packet, now: float, position: int) -> None:
         place = self.reception.add(packet, now)
         if self._restarts != self.reception.restarts:
             self._restarts = self.reception.restarts
             self.transport.restart()
         if place is not None:
-            for payload, then in self._order.put(place, bytes(packet.payload), now):
-                self.transport.feed(payload, then)
+            self._transport_takes(self._order.put(place, bytes(packet.payload), now, position))
+
+    def _transport_takes(self, arrivals: list[Arrival]) -> None:
+        for payload, then, position in arrivals:
+            self.transport.feed(payload, then, position)
+
+    def _access(self, pid: Pid, position: int, now: float) -> None:
+        if self._on_access is None or pid is not self.main_stream:
+            return
+        tables = self.transport.tables_of(pid.number)
+        if tables:
+            self._on_access(Access(position, tables, now))
 
     def report(self) -> Report:
         """Return what is known by now."""

@@ -15,6 +15,9 @@ PAT_TABLE, PMT_TABLE = 0, 2
 SI_PIDS = (1, 0x10, 0x11, 0x12)
 """CAT, NIT, SDT and BAT, EIT (ETSI EN 300 468, 5.1.3): read for their CRC only."""
 
+MOST_PACKETS = 24
+"""Packets of one section: 4096 bytes."""
+
 _LONG = 0x80
 """The section syntax indicator: there is a version and a CRC."""
 
@@ -40,6 +43,9 @@ class Sections:
 
     def __init__(self) -> None:
         self._data = b""
+        self._packets = b""
+        self.packets = b""
+        """The packets that the last whole section came in, as they were."""
 
     def add(self, payload: bytes, starts: bool) -> list[bytes]:
         """Take the payload of the next packet, `starts` if a section begins in it."""
@@ -52,9 +58,19 @@ class Sections:
         self._data = payload[pointer:]
         return whole + list(self._whole())
 
+    def keep(self, packet: bytes, starts: bool, ends: bool) -> None:
+        """Remember the packet whose payload was added, `ends` if a section became whole with it."""
+        held = self._packets + packet
+        if ends:
+            self.packets = held
+        if not self._data or len(held) > MOST_PACKETS * len(packet):
+            self._packets = b""
+        else:
+            self._packets = packet if starts else held
+
     def drop(self) -> None:
         """Forget the section that has begun: a part of it was lost."""
-        self._data = b""
+        self._data = self._packets = b""
 
     def _whole(self) -> Iterator[bytes]:
         while len(self._data) >= 3 and self._data[0] != 0xFF:  # 0xFF: the rest is stuffing

@@ -43,6 +43,12 @@ class Reception:
         """Packets that did not come. Of the last `MAX_MISORDER`, some may still do."""
         return self._given_up + len(self._missing)
 
+    @property
+    def lost_for_good(self) -> int:
+        """The same without those that a receiver still waits for."""
+        waiting = self._highest - InOrder.DEPTH
+        return self._given_up + sum(place < waiting for place in self._missing)
+
     def add(self, packet: Packet, now: float) -> int | None:
         """Take a packet as it arrives; return its place, None if it is not to be looked at.
 
@@ -59,9 +65,14 @@ class Reception:
             return self._highest
         return self._out_of_turn(packet, ahead, now)
 
+    def restart(self) -> None:
+        """Whatever comes next follows; what may still have come late is not lost."""
+        self._missing = {place for place in self._missing if place <= self._highest - InOrder.DEPTH}
+        self.ssrc = -1
+
     def _begin(self, packet: Packet, now: float) -> int:
         self._settle(self._highest + 1)
-        if self.restarts:
+        if self._first:
             self._taken = self._highest
         self._highest += 1
         self._first = self._highest
@@ -114,6 +125,10 @@ class Reception:
         self._then = (now, packet.timestamp)
 
 
+Arrival = tuple[bytes, float, int]
+"""A payload, when it came, and its position (`Transport.feed`)."""
+
+
 class InOrder:
     """Gives packets by their places, as a receiver does; waits a little for one that is missing."""
 
@@ -125,26 +140,26 @@ class InOrder:
 
     def __init__(self) -> None:
         self._next: int | None = None
-        self._held = dict[int, tuple[bytes, float]]()
+        self._held = dict[int, Arrival]()
 
-    def put(self, place: int, payload: bytes, now: float) -> list[tuple[bytes, float]]:
-        """Take a packet that arrived `now`; return those whose turn it is, with their times."""
+    def put(self, place: int, payload: bytes, now: float, position: int = 0) -> list[Arrival]:
+        """Take a packet that arrived `now`; return those whose turn it is."""
         if self._next is None:
             self._next = place
         if place == self._next and not self._held:
             self._next += 1
-            return [(payload, now)]
+            return [(payload, now, position)]
         if place >= self._next:
-            self._held[place] = (payload, now)
+            self._held[place] = (payload, now, position)
         waited = self._held and now - next(iter(self._held.values()))[1] > self.WAIT
         return self._due(0 if waited else self.DEPTH)
 
-    def rest(self) -> list[tuple[bytes, float]]:
+    def rest(self) -> list[Arrival]:
         """Return all that is held: nothing more comes."""
         return self._due(0)
 
-    def _due(self, depth: int) -> list[tuple[bytes, float]]:
-        due = []
+    def _due(self, depth: int) -> list[Arrival]:
+        due = list[Arrival]()
         while self._held:
             if self._next not in self._held:
                 if len(self._held) <= depth:

@@ -37,6 +37,8 @@ class Packet(NamedTuple):
     ssrc: int
     """Which source: changes when the sender starts again."""
     payload: memoryview
+    start: int
+    """Where in the datagram the payload begins."""
 
 
 def parse(datagram: bytes | memoryview) -> Packet | None:
@@ -56,7 +58,7 @@ def parse(datagram: bytes | memoryview) -> Packet | None:
     if start > end:
         return None
     payload = memoryview(datagram)[start:end]
-    return Packet(bool(kind & _MARKER), kind & 0x7F, sequence, timestamp, ssrc, payload)
+    return Packet(bool(kind & _MARKER), kind & 0x7F, sequence, timestamp, ssrc, payload, start)
 
 
 def header(sequence: int, timestamp: int, ssrc: int, payload_type: int = MP2T) -> bytes:

@@ -44,6 +44,11 @@ class Tables:
         for each in (self._pat, *self._pmts.values()):
             each.check(now)
 
+    def restart(self, now: float) -> None:
+        """What has come until now, and when, does not matter any more."""
+        if self._pat is not None:
+            self._pat.since = now
+
     def resume(self, now: float) -> None:
         """Nothing came for longer than tables may be apart: that is one error, the first one's."""
         for each in self._pmts.values():

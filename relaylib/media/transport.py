@@ -9,6 +9,7 @@ Times are those of arrival, which is all there is behind a network.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from struct import Struct
 
@@ -78,10 +79,19 @@ def _headers(count: int) -> Struct:
     return Struct(">" + "I184x" * count)
 
 
-class Transport:
-    """Watches one transport stream."""
+def _ignore(_pid: Pid, _position: int, _now: float) -> None:
+    """Nobody wants to know where decoding can start."""
 
-    def __init__(self) -> None:
+
+class Transport:
+    """Watches one transport stream.
+
+    `on_access` is told the PID, the position and the time of each packet at which decoding can
+    start.
+    """
+
+    def __init__(self, on_access: Callable[[Pid, int, float], None] = _ignore) -> None:
+        self._on_access = on_access
         self.errors = Errors()
         self.tables = Tables(self.errors)
         self.pids = dict[int, Pid]()
@@ -92,15 +102,23 @@ class Transport:
         self._others = Pid(NULL_PID, 0.0)
         self._now = self._tick_at = self._second_at = -math.inf
         self._rest = b""
+        self._first = self._start = 0  # positions of the block's first packet, and of the others
+        self._rest_at = 0
         self._block = self._before = b""
         self._bad, self._lost_sync = -RESYNC, False
+        self._anew = False
         self._stale, self._changes = False, 0  # the programs changed; how often in this second
 
-    def feed(self, data: bytes, now: float) -> None:
-        """Take the next piece of the stream, a datagram's payload, that arrived `now` (seconds)."""
-        if now > self._tick_at:
+    def feed(self, data: bytes, now: float, position: int = 0) -> None:
+        """Take the next piece of the stream, datagrams' payload, that arrived `now` (seconds).
+
+        `position` is what `on_access` is to be told of the first byte; of one that is n bytes
+        behind it, n more.
+        """
+        if now > self._tick_at or self._anew:
             self._tick(now)
         self._now = max(now, self._now)
+        self._first = self._start = position
         if self._rest or not aligned(data):
             data = self._realigned(data)
         count = len(data) // PACKET_SIZE
@@ -117,12 +135,17 @@ class Transport:
         self.packets += count
 
     def restart(self) -> None:
-        """The sender started again: whatever comes next, its counters and clocks are right."""
+        """The sender started again: whatever comes next, its counters and clocks are right.
+
+        What was missed meanwhile is not missing, and none of its tables has been seen yet.
+        """
         self._rest = b""
+        self._anew = True
         for pid in self.pids.values():
             pid.expected = _UNKNOWN
             if pid.sections:
                 pid.sections.drop()
+                pid.sections.packets = b""
         for clock in self.clocks.values():
             clock.restart()
 
@@ -130,6 +153,18 @@ class Transport:
     def scrambled(self) -> int:
         """Packets whose payload cannot be read."""
         return sum(pid.scrambled for pid in self.pids.values())
+
+    def tables_of(self, number: int) -> bytes:
+        """Return the latest packets of the PAT, and of the PMT that names this PID; b"": none."""
+        for program in self.tables.programs.values():
+            if any(stream.pid == number for stream in program.streams):
+                return self._packets_of(psi.PAT_PID, program.pmt_pid)
+        return b""
+
+    def _packets_of(self, *numbers: int) -> bytes:
+        known = [self.pids.get(number) for number in numbers]
+        packets = [pid.sections.packets if pid and pid.sections else b"" for pid in known]
+        return b"".join(packets) if all(packets) else b""
 
     # --- pieces that are not whole packets
 
@@ -144,8 +179,11 @@ class Transport:
                     self.errors.add("Sync_byte_error", self._now)
             else:  # whole packets, in which sync bytes are damaged
                 joined = data
+        self._start += len(data) - len(joined)
+        self._first = self._rest_at if len(joined) > len(data) else self._start
         end = len(joined) - len(joined) % PACKET_SIZE
         self._rest = joined[end:]
+        self._rest_at = self._start + end if end else self._first
         return joined[:end]
 
     # --- a packet that is not just the next one
@@ -176,7 +214,13 @@ class Transport:
         elif pid.sections and header & _PAYLOAD:
             self._sections(pid, pid.sections, packet)
         if pid.elementary and header & _START:
-            pid.elementary.begin(packet, bool(flags & _RANDOM_ACCESS), self._now)
+            self._begin(pid, pid.elementary, packet, bool(flags & _RANDOM_ACCESS), at)
+
+    def _begin(
+        self, pid: Pid, elementary: Elementary, packet: bytes, flagged: bool, at: int
+    ) -> None:
+        if elementary.begin(packet, flagged, self._now):
+            self._on_access(pid, self._start + at if at else self._first, self._now)
 
     def _pid(self, number: int) -> Pid:
         known = self._by_number[number]
@@ -232,7 +276,10 @@ class Transport:
 
     def _sections(self, pid: Pid, sections: psi.Sections, packet: bytes) -> None:
         payload = packet[mpegts.payload_at(packet) :]
-        for section in sections.add(payload, mpegts.starts_unit(packet)):
+        starts = mpegts.starts_unit(packet)
+        whole = sections.add(payload, starts)
+        sections.keep(packet, starts, bool(whole))
+        for section in whole:
             self._stale |= self.tables.take(pid.number, section, self._now)
         if self._stale and self._changes < MAX_CHANGES:
             self._changes += 1
@@ -265,8 +312,11 @@ class Transport:
 
     def _tick(self, now: float) -> None:
         """Look after what does not come. What comes is looked at when it does."""
-        if self.packets and now - self._now > TABLE_LIMIT:
+        if self._anew:
+            self.tables.restart(now)
+        if self._anew or (self.packets and now - self._now > TABLE_LIMIT):
             self._resume(now)
+        self._anew = False
         self.tables.check(now)
         for pid in self.pids.values():
             if pid.elementary:

@@ -64,7 +64,8 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream. `on_source` is called when another source becomes the active one.
+    datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
+    another source becomes the active one.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Ingest:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
+        self.full_reads = 0
         self.on_source: Callable[[], None] = lambda: None
         program = _filter(config.allow_source)
         self.sockets = IngestSockets(sock, program, shared=shared)
@@ -145,6 +147,7 @@ class Ingest:
             else:
                 full = self._read_sample(started) if self._sample else self._read()
             self._crowded |= full
+            self.full_reads += full
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 self._forward(self._batch.finish(), started)

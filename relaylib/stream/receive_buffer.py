@@ -46,6 +46,11 @@ class ReceiveBuffer:
         self._granted = linux.grow_receive_buffer(sock, RECEIVE_BUFFER)
         self.drops.seen = linux.dropped(sock)
 
+    @property
+    def remedy(self) -> str:
+        """What helps when it is full."""
+        return _LARGER_BUFFER if self._granted < RECEIVE_BUFFER else _LESS_WORK
+
     def take(self) -> int:
         """Return how many datagrams the kernel has dropped since it was asked last."""
         if self._sock is None:
@@ -67,7 +72,7 @@ class ReceiveBuffer:
                 total=self.drops.total,
                 buffer_asked=RECEIVE_BUFFER,
                 buffer_granted=self._granted,
-                remedy=_LARGER_BUFFER if self._granted < RECEIVE_BUFFER else _LESS_WORK,
+                remedy=self.remedy,
             )
             self._unreported = 0
             self._report_at = now + REPORT_PERIOD

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -26,6 +27,7 @@ from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
 from relaylib.stream.fanout import Fanout
+from relaylib.stream.output import Output
 from relaylib.viewers.access import Access
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import SAMPLE_PERIOD, Egress
@@ -96,7 +98,8 @@ class _Leaving:
 class Server:
     """Accepts viewers and knows them all.
 
-    Since the start, `accepted` counts them, and `declined`, by kind, what was declined.
+    Since the start, `accepted` counts them, and `declined`, by kind, what was declined. `health`
+    says in a word how the stream fares that an output gets.
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class Server:
         fanout: Fanout,
         ingest: Address,
         config: Config,
+        *,
+        health: Callable[[Output | None], str] = lambda _output: "-",
     ) -> None:
         self.listener = listener
         self.clients: dict[Viewer, None] = {}  # in the order in which they came
@@ -126,6 +131,7 @@ class Server:
             declined=self.declined,
             on_error=self._note_error,
             on_gone=self._remove,
+            health=health,
         )
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `clients`

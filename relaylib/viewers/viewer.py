@@ -36,7 +36,7 @@ class Services:
     """What every viewer uses of the relay.
 
     `declined` counts by kind. `on_error` is told what a viewer did wrong, `on_gone` that its
-    connection is over, and why.
+    connection is over, and why. `health` says in a word how the stream fares that this output gets.
     """
 
     loop: Loop
@@ -49,6 +49,7 @@ class Services:
     declined: Counter[str]
     on_error: Callable[["Viewer", PeerError], None]
     on_gone: Callable[["Viewer", str], None]
+    health: Callable[[Output | None], str]
 
 
 @dataclass(slots=True)
@@ -281,8 +282,10 @@ class Viewer:
             self._services.fanout.update_counters(self.output)
             destination = show(self.output.destination)
             sent, lost = self.output.counters.sent, self.output.counters.lost
-        state = self.session.state.value
-        return commands.ok(f"estado={state} destino={destination} enviados={sent} perdidos={lost}")
+        state, health = self.session.state.value, self._services.health(self.output)
+        return commands.ok(
+            f"estado={state} destino={destination} enviados={sent} perdidos={lost} salud={health}"
+        )
 
     def _help(self, _request: Request) -> bytes:
         return commands.HELP

@@ -61,8 +61,8 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
-    st.none(),
-    st.none() | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
+    recorder=st.none()
+    | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)

@@ -115,7 +115,7 @@ def in_order(places: Iterable[int], gap: float = 0.0) -> list[int]:
     """Return places as `InOrder` gives them, before what is left at the end."""
     order, out = InOrder(), list[int]()
     for index, place in enumerate(places):
-        out += [int(payload) for payload, _ in order.put(place, b"%d" % place, index * gap)]
+        out += [int(payload) for payload, *_ in order.put(place, b"%d" % place, index * gap)]
     return out
 
 
@@ -138,5 +138,5 @@ def test_all_that_is_held_comes_out_at_the_end() -> None:
     places = random.Random(3).sample(range(100), 60)
     order = InOrder()
     out = [order.put(place, b"%d" % place, 0.0) for place in places[:20]] + [order.rest()]
-    numbers = [int(payload) for part in out for payload, _ in part]
+    numbers = [int(payload) for part in out for payload, *_ in part]
     assert numbers == sorted(numbers)

@@ -1,0 +1,210 @@
+"""How the stream fares, and whose fault it is: the facts of every part, judged some times a second.
+
+What is missing when it comes, `inspection` finds. What the kernel drops on the way in, `ingest`
+counts, and what it drops on the way out, each output. That this process stood still shows when a
+timer is late. `media.verdict` makes a word of it; here it is logged when it changes, and asked for.
+
+What is lost behind the first link of a viewer's path does not show here: UDP tells nobody.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from relaylib.log import Throttle
+from relaylib.media.form import Form
+from relaylib.media.health import Monitor
+from relaylib.media.meter import LONG, Meter
+from relaylib.media.verdict import WINDOW, Judge, Seen, Verdict, Word
+from relaylib.net.address import show
+from relaylib.net.loop import Loop
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.ingest import Ingest
+from relaylib.stream.inspection import Inspection
+from relaylib.stream.output import Output
+
+PERIOD = 0.4
+"""Seconds between two judgements. A cause is told after two and a bit: within 2 s."""
+
+_OUTPUTS = 128
+"""Outputs that are looked at without a look at the ingest: about 0.1 ms."""
+
+_SECOND = 1.0
+
+UNKNOWN = "-"
+"""What is said where nobody looks."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class HealthState:
+    """What a restart hands over: when the relay began, by the monotonic clock, and the verdict."""
+
+    begun: float
+    word: Word
+    evidence: str
+
+
+class _Path(NamedTuple):
+    """What an output's counters were, and when its path has last failed to take everything."""
+
+    offered: int
+    dropped: int
+    unreachable: int
+    failed_at: float = float("-inf")
+
+
+class Rates(NamedTuple):
+    """Bits a second, and datagrams a second; over the last ten seconds."""
+
+    bits_in: float
+    datagrams_in: float
+    bits_out: float
+    datagrams_out: float
+
+
+class Health:
+    """Judges, unless there is no inspection; `begun` is when the relay began."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        ingest: Ingest,
+        fanout: Fanout,
+        inspection: Inspection | None,
+        *,
+        outputs: Callable[[], Iterable[Output]],
+        saved: HealthState | None = None,
+    ) -> None:
+        self.inspection = inspection
+        self.begun = loop.time() if saved is None else saved.begun
+        self._loop = loop
+        self._ingest = ingest
+        self._fanout = fanout
+        self._outputs = outputs
+        last = None if saved is None else Verdict(saved.word, saved.evidence)
+        self._judge = Judge(ingest.buffer.remedy, last)
+        self._paths = dict[Output, _Path]()
+        self._due = loop.time() + PERIOD
+        self._stalled = 0.0
+        self._full, self._full_hosts, self._active = 0, 0, 0
+        self._sent = 0
+        self._second_at = float("-inf")
+        self._octets, self._datagrams, self._datagrams_out = Meter(), Meter(), Meter()
+        self._log = Throttle(loop.call_later)
+        loop.call_later(PERIOD, self._step)
+
+    def export(self) -> HealthState:
+        """Return what the next program needs to go on."""
+        return HealthState(self.begun, *self._judge.verdict[:2])
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How it is on the whole; None: nobody looks."""
+        return self._judge.verdict if self.inspection else None
+
+    def word_for(self, output: Output | None) -> str:
+        """Say how it is for a viewer with this output; None: without any."""
+        verdict, path = self.verdict, self._paths.get(output) if output else None
+        if verdict is None:
+            return UNKNOWN
+        if verdict.word in (Word.SILENCE, Word.RELAY):
+            return verdict.word
+        if path and path.failed_at > self._loop.time() - WINDOW:
+            return Word.NETWORK
+        return Word.SOURCE if verdict.word is Word.SOURCE else Word.HEALTHY
+
+    def rates(self) -> Rates:
+        """Return what comes in and goes out."""
+        octets, datagrams = self._octets.rate(LONG), self._datagrams.rate(LONG)
+        out = self._datagrams_out.rate(LONG)
+        size = octets / datagrams if datagrams else 0.0
+        return Rates(octets * 8, datagrams, out * size * 8, out)
+
+    # --- judging
+
+    def _step(self) -> None:
+        now = self._loop.time()
+        self._stalled += max(0.0, now - self._due)
+        self._due = now + PERIOD
+        self._loop.call_later(PERIOD, self._step)
+        self._look_at_outputs(now)
+        if now >= self._second_at:
+            self._second(now)
+        if self.inspection is not None and self.inspection.is_warm:
+            previous = self._judge.verdict.word
+            verdict = self._judge.step(self._seen(self.inspection.monitor, now))
+            if verdict.word is not previous:
+                self._tell(previous, verdict)
+
+    def _tell(self, previous: Word, verdict: Verdict) -> None:
+        self._log.log(
+            log.info if verdict.word is Word.HEALTHY else log.warning,
+            "health_changed",
+            verdict=verdict.word.value,
+            previous=previous.value,
+            evidence=verdict.evidence,
+            **({"remedy": verdict.remedy} if verdict.remedy else {}),
+        )
+
+    def _seen(self, monitor: Monitor, now: float) -> Seen:
+        return Seen(
+            now=now,
+            silence=self._silence(),
+            judged=monitor.form is not Form.OPAQUE,
+            outputs=self._active,
+            full=self._full,
+            full_hosts=self._full_hosts,
+            lost=monitor.reception.lost_for_good,
+            errors=dict(monitor.transport.errors.counts),
+            overflowed=self._ingest.buffer.drops.total,
+            stalled=self._stalled,
+        )
+
+    def _silence(self) -> str:
+        lock = self._ingest.lock.state
+        if lock.active is None:
+            return "no source sends"
+        return f"{show(lock.active)} has stopped sending" if lock.silent else ""
+
+    def _second(self, now: float) -> None:
+        self._second_at = now + _SECOND
+        self._octets.mark(now, self._fanout.octets)
+        self._datagrams.mark(now, self._fanout.forwarded)
+        self._datagrams_out.mark(now, self._sent)
+
+    # --- outputs
+
+    def _look_at_outputs(self, now: float) -> None:
+        """Find out which of them could not take everything since the last time."""
+        paths, hosts = dict[Output, _Path](), set[str]()
+        self._active = self._full = 0
+        for count, output in enumerate(self._outputs(), 1):
+            path = paths[output] = self._look_at(output, now)
+            if not output.paused:
+                self._active += 1
+                if path.failed_at == now and path.dropped > self._paths[output].dropped:
+                    self._full += 1
+                    hosts.add(output.host)
+            if not count % _OUTPUTS:
+                self._loop.read_priority()
+        self._paths, self._full_hosts = paths, len(hosts)
+
+    def _look_at(self, output: Output, now: float) -> _Path:
+        """Most of what came found the port closed, or something found its buffer full: it failed.
+
+        A single unreachable datagram may be somebody's forgery.
+        """
+        self._fanout.update_counters(output)
+        counters, before = output.counters, self._paths.get(output)
+        offered, dropped, unreachable = counters.offered, counters.dropped, counters.unreachable
+        if before is None:
+            return _Path(offered, dropped, unreachable)
+        more = offered - before.offered
+        closed = unreachable - before.unreachable
+        self._sent += more - (dropped - before.dropped) - closed
+        failed = dropped > before.dropped or closed * 2 > more
+        return _Path(offered, dropped, unreachable, now if failed else before.failed_at)
