@@ -105,6 +105,8 @@ class Relay:
             config, self.loop, self.history, self._ends,
             None if inherited is None else inherited.recorder,
         )  # fmt: skip
+        if self.recorder is not None:
+            self.health.on_change = self.recorder.verdict_changed
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)

@@ -32,12 +32,13 @@ from relaylib import __version__
 from relaylib.config import Config
 from relaylib.errors import RelayError
 from relaylib.media import pcapng
+from relaylib.media.verdict import Word
 from relaylib.net.address import Address, unmapped
 from relaylib.net.loop import Loop, Timer
 from relaylib.stream.history import History
 from relaylib.stream.recordings import Recordings, complete, file_name
 
-HEALTHY = "sano"
+HEALTHY = Word.HEALTHY.value
 """The verdict that there is nothing to record."""
 
 BEFORE = 10.0
