@@ -8,9 +8,9 @@ nothing.
 
 Writing does not wait for the disk, and there is no fsync(2): a power failure may cost the latest
 file. So a slow disk is noticed only when the kernel has more waiting for it than it wants to have
-(`vm.dirty_ratio`). Then it lets a write sleep, for up to 0.2 s, and nothing else in the relay
-happens meanwhile; the receive buffer holds the stream. The recording ends with the first such
-write, and the file is deleted: that is one sleep a minute at most.
+(`vm.dirty_ratio`). Then it lets writes sleep, for up to 0.2 s, and nothing else in the relay
+happens meanwhile; the receive buffer holds the stream. When such writes have taken a second in all,
+the recording ends and its file is deleted: it is a second in a minute at most.
 
 What was overwritten in the history before it was written, because the stream is too fast, cannot be
 recorded either: a file with a gap would show a fault that the stream never had.
@@ -63,8 +63,9 @@ PIECE_TIME = 0.001
 LARGEST_PIECE = 1 << 18
 """Bytes that there must be room for: a run has up to 64 KiB, and the headers of 64 packets."""
 
-SLEEP = 0.1
-"""Seconds that a write takes only if the disk is too slow: a hundred times what it takes."""
+MOST_WAITING = 1.0
+"""Seconds that all writes of a recording may take: ten times what they take at 50 Mb/s. The sum,
+because a write may also take long where others use the processor."""
 
 Ends = Callable[[], tuple[Address | None, Address]]
 """Tells who sends the stream, and to which address of ours."""
@@ -110,6 +111,8 @@ class _Recording:
     first: float
     last: float
     octets: int = 0
+    waited: float = 0.0
+    """Seconds that writing has taken."""
     waiting: bytes = field(default=b"", repr=False)
     """What is to be written next."""
 
@@ -235,7 +238,8 @@ class Recorder:
             started = self._loop.time()
             _write(recording.file, data)
             recording.octets += len(data)
-            if self._loop.time() - started > SLEEP:
+            recording.waited += self._loop.time() - started
+            if recording.waited > MOST_WAITING:
                 raise _TooSlowError
         if last:
             self._finish(recording)
