@@ -16,18 +16,18 @@ from tools.lab.viewer import Viewer
 FRAMINGS = ("whole", "byte by byte", "one segment")
 
 DIALOGUE = """
-ESTADO             | OK estado=inactivo destino=- enviados=0 perdidos=0
+ESTADO             | OK estado=inactivo destino=- {none}
 INTERRUMPIR        | ERROR INTERRUMPIR no es valido ahora (estado: inactivo)
 CONECTAR 80        | ERROR puerto no valido: '80' (de 1024 a 65535)
 CONECTAR {port}    | OK
 continuar          | ERROR CONTINUAR no es valido ahora (estado: transmitiendo)
 Interrumpir        | OK
-  estado           | OK estado=pausado destino=127.0.0.1:{port} enviados=0 perdidos=0
+  estado           | OK estado=pausado destino=127.0.0.1:{port} {none}
 CONTINUAR DIFERIDO | ERROR CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria
 CONTINUAR          | OK
 INTERRUMPIR        | OK
 conectar-{other}   | OK
-ESTADO             | OK estado=transmitiendo destino=127.0.0.1:{other} enviados=0 perdidos=0
+ESTADO             | OK estado=transmitiendo destino=127.0.0.1:{other} {none}
 hola               | ERROR comando desconocido: 'hola' (AYUDA los enumera)
 AYUDA              | {help}
 DESCONECTAR        | OK
@@ -53,6 +53,7 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
     """Commands, good and bad, have their exact replies in order; blank lines have none."""
     with Viewer(shared_relay.port) as viewer, udp_socket() as other:
         names = {
+            "none": "enviados=0 perdidos=0 salud=silencio",
             "port": viewer.port,
             "other": other.getsockname()[1],
             "help": commands.HELP.decode().rstrip("\n"),
