@@ -34,7 +34,7 @@ from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
-from relaylib.net.address import show
+from relaylib.net.address import Address, show
 from relaylib.net.descriptors import (
     descriptor,
     enough_descriptors,
@@ -52,6 +52,7 @@ from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
+from relaylib.stream.recorder import open_recorder
 from relaylib.viewers.server import Server
 
 log = structlog.get_logger()
@@ -118,6 +119,12 @@ class Relay:
             log.warning(
                 "address_unchanged", asked=config.asked, used=self._asked, remedy="stop and start"
             )
+        self.recorder = open_recorder(
+            config, self.loop, self.history, self._ends,
+            None if inherited is None else inherited.recorder,
+        )  # fmt: skip
+        if self.recorder is not None:
+            self.health.on_change = self.recorder.verdict_changed
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
@@ -166,6 +173,8 @@ class Relay:
         self.loop.run()
         if self._group is not None:
             self._group.leave()
+        if self.recorder is not None:
+            self.recorder.close()
         self.loop.close()
         self.fixed.close()
         flush_throttles()
@@ -182,6 +191,9 @@ class Relay:
         viewers = [each.output for each in self.server.clients if each.output is not None]
         return [*self.fixed.outputs, *viewers]
 
+    def _ends(self) -> tuple[Address | None, Address]:
+        return self.ingest.lock.state.active, self.ingest.sockets.stream.getsockname()
+
     def _export(self) -> handover.State:
         return handover.State(
             listener=descriptor(self.server.listener),
@@ -195,6 +207,7 @@ class Relay:
             group=None if self._group is None else self._group.export(),
             inspection=None if self.inspection is None else self.inspection.export(),
             health=self.health.export(),
+            recorder=None if self.recorder is None else self.recorder.export(),
         )
 
     def _shut_down(self) -> None:

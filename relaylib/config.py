@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -96,6 +97,10 @@ class Config:
     """Most memory for that, in MiB: a minute of 36 Mb/s."""
     report: float | None = None
     """Seconds between two lines about everything; None: only when asked for by a signal."""
+    record_faults: str | None = None
+    """Directory for recordings of the stream around a fault; None: none are made."""
+    record_mib: int = 256
+    """Most that they may take in all, in MiB: three of a 50 Mb/s stream, seven of a 20 Mb/s one."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False
@@ -129,7 +134,10 @@ def parse(argv: Sequence[str]) -> Config:
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["words"] = parser.words
-    return Config(**options)
+    config = Config(**options)
+    if config.record_faults and not config.inspect:
+        Parser.error(parser, "--record-faults needs what --no-inspect turns off")
+    return config
 
 
 def _parser() -> FileParser:
@@ -206,6 +214,11 @@ def _add_stream(group: Group) -> None:
     add("--timeshift-mib", metavar="N", type=_mebibytes,
         help="most memory for that, in MiB (%(default)s)")  # fmt: skip
     add("--no-inspect", dest="inspect", action="store_false", help="do not look into the stream")
+    add("--record-faults", metavar="DIR", type=_directory,
+        help="when the stream stops being healthy, record it there from 10 s before until 5 s "
+        "after, as a capture (pcapng); at most once a minute (off)")  # fmt: skip
+    add("--record-mib", metavar="N", type=_mebibytes,
+        help="most for all of them, in MiB: the oldest give way (%(default)s)")  # fmt: skip
 
 
 def _add_program(group: Group) -> None:
@@ -274,6 +287,12 @@ def _mebibytes(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= MAX_MIB:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a number of MiB (1 to {MAX_MIB}): {text!r}")
+
+
+def _directory(text: str) -> str:
+    if os.path.isdir(text) and os.access(text, os.W_OK | os.X_OK):
+        return text
+    raise argparse.ArgumentTypeError(f"not a directory that the relay may write to: {text!r}")
 
 
 def _rate(text: str) -> float:

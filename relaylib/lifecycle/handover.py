@@ -30,6 +30,7 @@ from relaylib.stream.health import HealthState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.inspection import InspectionState
+from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
 
 VERSION = 3
@@ -62,6 +63,7 @@ class State:
     fixed: list[FixedState] = field(default_factory=list)
     inspection: InspectionState | None = None
     health: HealthState | None = None
+    recorder: RecorderState | None = None
 
 
 def encode(state: State) -> bytes:

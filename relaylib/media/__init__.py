@@ -5,4 +5,6 @@ judge: `health`, whose `Monitor` takes a source's datagrams and reports. Under i
 in: `form`, `reception` (RTP), `transport` (continuity and sync), `tables` and `psi` (programs),
 `clock` (PCR), `elementary`, `codecs` and `video` (what a program consists of); `tr101290` has the
 names of faults and counts them.
+
+To keep: `pcapng` makes a capture file of datagrams.
 """

@@ -103,6 +103,16 @@ class Loop:
         """The clock itself; `now` is its value when this turn woke up."""
         return time.monotonic()
 
+    @staticmethod
+    def epoch() -> int:
+        """Nanoseconds from 1970 to the zero of `time`, by what the system's clock says now."""
+        return time.time_ns() - time.monotonic_ns()
+
+    @staticmethod
+    def date() -> str:
+        """The system's clock for the name of a file, in UTC: 20240229T235959Z."""
+        return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
     # --- turns
 
     def run(self) -> None:

@@ -44,6 +44,12 @@ UNDER_INSPECTION = 4 << 20
 """Bytes that are kept where nobody wants a history: what came and was not looked at yet, 0.6 s at
 50 Mb/s."""
 
+UNDER_RECORDING = 64 << 20
+"""Bytes that the flight recorder needs: what came before a fault, 10 s at 50 Mb/s."""
+
+RECORDABLE = 15.0
+"""Seconds of it that are kept: those that it wants, and as long as it takes to write them."""
+
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 _OCTETS_A_SLOT = 512
@@ -306,6 +312,8 @@ def open_history(config: Config, saved: HistoryState | None) -> History | None:
     """
     octets = config.timeshift_mib << 20 if config.timeshift else UNDER_INSPECTION
     seconds = config.timeshift or math.inf
+    if config.record_faults:
+        octets, seconds = max(octets, UNDER_RECORDING), max(seconds, RECORDABLE)
     if not config.timeshift and not config.inspect:
         if saved is not None:
             os.close(saved.memory)

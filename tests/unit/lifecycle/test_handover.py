@@ -24,6 +24,7 @@ from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
+from relaylib.stream.recorder import RecorderState, RecordingState
 from relaylib.stream.source_lock import LockState
 from relaylib.viewers.viewer import ViewerState
 
@@ -57,6 +58,7 @@ INGESTS = st.builds(
     COUNTS,
 )
 POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
+RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
 STATES = st.builds(
     State,
     FDS,
@@ -70,6 +72,8 @@ STATES = st.builds(
     history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
+    recorder=st.none()
+    | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)

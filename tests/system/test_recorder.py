@@ -1,0 +1,48 @@
+"""The flight recorder of a real relay: what it records gives another relay the same verdict."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.lab.process import Program, wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import restart
+
+FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "127.0.0.1")
+
+ONE_LOSS = ("--loop", "--drop", "0.2%", "--seed", "28")
+"""The sample without its datagram of the third second; none of the next six seconds is missing."""
+
+
+def found(relay: Relay) -> tuple[str, str]:
+    """Wait for the verdict after `sano`; return it and its evidence."""
+    event = relay.wait_event("health_changed", previous="sano")
+    return event["verdict"], event["evidence"]
+
+
+@pytest.mark.parametrize("form", [(), ("--rtp",)], ids=["ts", "rtp"])
+def test_a_recording_replayed_gives_the_same_verdict(form: tuple[str], tmp_path: Path) -> None:
+    """A relay that is sent the recording comes to the verdict for which it was made."""
+    with Relay("--record-faults", str(tmp_path)) as first:
+        with Program(*FAKE_VLC, str(first.ingest_port), *ONE_LOSS, *form):
+            verdict = found(first)
+            recorded = first.wait_event("recorded")
+        assert verdict[0] == first.events("recording_started")[0]["reason"] == "fuente"
+        [file] = tmp_path.iterdir()
+        assert str(file) == recorded["file"]
+    with Relay() as second, Program(*FAKE_VLC, str(second.ingest_port), str(file)):
+        assert found(second) == verdict
+
+
+def test_a_reload_and_the_end_leave_whole_files(tmp_path: Path) -> None:
+    """What is being recorded when the relay reloads is complete at once; no other file is there."""
+    with Relay("--record-faults", str(tmp_path)) as relay:
+        with Program(*FAKE_VLC, str(relay.ingest_port), *ONE_LOSS):
+            part = Path(relay.wait_event("recording_started")["file"] + ".part")
+            wait_for(lambda: part.stat().st_size > 100_000, "the recording")
+            restart(relay)
+            file = Path(relay.wait_event("recorded")["file"])
+            assert list(tmp_path.iterdir()) == [file]
+        assert relay.stop() == 0
+    assert list(tmp_path.iterdir()) == [file]
