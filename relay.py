@@ -68,7 +68,8 @@ class Relay:
         self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.ingest.on_source = self.fanout.forget_limits
-        self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
+        address, facts = self._ingest_address, self.ingest.facts
+        self.server = Server(self.loop, listener, self.fanout, address, config, facts=facts)
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)

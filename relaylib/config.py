@@ -68,6 +68,11 @@ class Config:
     source_timeout: float = 2.0
     """Silence after which another source may take over: longer than any encoder's pause between two
     frames, short enough for a viewer to wait for the standby."""
+    failover_errors: int | None = None
+    """Continuity errors a second, for some seconds, after which a source gives way to a standby
+    that has none; None: however many. Off, because it means to look at every packet."""
+    prefer: tuple[Network, ...] = ()
+    """The source that gets the ingest back when it has been healthy for some seconds."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False
@@ -88,7 +93,7 @@ def parse(argv: Sequence[str]) -> Config:
     """
     parser = _parser()
     options = vars(parser.parse(argv))
-    for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
+    for name, default in (("allow", PRIVATE), ("allow_source", ANY), ("prefer", ())):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["words"] = parser.words
     return Config(**options)
@@ -106,7 +111,7 @@ def _parser() -> FileParser:
     _add_stream(parser.add_argument_group("the stream"))
     _add_program(parser.add_argument_group("the program"))
     parser.set_defaults(**{field.name: field.default for field in fields(Config)})
-    parser.set_defaults(allow=None, allow_source=None)
+    parser.set_defaults(allow=None, allow_source=None, prefer=None)
     return parser
 
 
@@ -149,6 +154,11 @@ def _add_stream(group: Group) -> None:
     add("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
+    add("--failover-errors", metavar="N", type=_errors,
+        help="let a standby without errors take over from a source with more than N continuity "
+        "errors a second for 3 s (off)")  # fmt: skip
+    add("--prefer", metavar="CIDR", action="append", type=_networks,
+        help="the source that gets the ingest back when it has been healthy for 10 s")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
@@ -169,6 +179,12 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_CLIENTS:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a number of connections (1 to {MAX_CLIENTS}): {text!r}")
+
+
+def _errors(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 6:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"not a number of errors a second (0 to 999999): {text!r}")
 
 
 def _seconds(text: str) -> float:

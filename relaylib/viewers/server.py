@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -96,7 +97,8 @@ class _Leaving:
 class Server:
     """Accepts viewers and knows them all.
 
-    Since the start, `accepted` counts them, and `declined`, by kind, what was declined.
+    `facts` are what ESTADO tells of the stream, beside what it tells of the viewer. Since the
+    start, `accepted` counts them, and `declined`, by kind, what was declined.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class Server:
         fanout: Fanout,
         ingest: Address,
         config: Config,
+        *,
+        facts: Callable[[], str] = lambda: "",
     ) -> None:
         self.listener = listener
         self.clients: dict[Viewer, None] = {}  # in the order in which they came
@@ -124,6 +128,7 @@ class Server:
             events=self._events,
             idle_timeout=config.idle_timeout,
             declined=self.declined,
+            facts=facts,
             on_error=self._note_error,
             on_gone=self._remove,
         )

@@ -35,8 +35,8 @@ log = structlog.get_logger()
 class Services:
     """What every viewer uses of the relay.
 
-    `declined` counts by kind. `on_error` is told what a viewer did wrong, `on_gone` that its
-    connection is over, and why.
+    `declined` counts by kind. `facts` are the pairs that ESTADO tells of the stream. `on_error` is
+    told what a viewer did wrong, `on_gone` that its connection is over, and why.
     """
 
     loop: Loop
@@ -47,6 +47,7 @@ class Services:
     events: ViewerLog
     idle_timeout: float
     declined: Counter[str]
+    facts: Callable[[], str]
     on_error: Callable[["Viewer", PeerError], None]
     on_gone: Callable[["Viewer", str], None]
 
@@ -282,7 +283,10 @@ class Viewer:
             destination = show(self.output.destination)
             sent, lost = self.output.counters.sent, self.output.counters.lost
         state = self.session.state.value
-        return commands.ok(f"estado={state} destino={destination} enviados={sent} perdidos={lost}")
+        return commands.ok(
+            f"estado={state} destino={destination} enviados={sent} perdidos={lost} "
+            f"{self._services.facts()}".rstrip()
+        )
 
     def _help(self, _request: Request) -> bytes:
         return commands.HELP
