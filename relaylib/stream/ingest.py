@@ -131,6 +131,7 @@ class Ingest:
         self._rejected: tuple[Address, Verdict] | None = None
         self._report_at = float("-inf")
         self._unlocked = False
+        self._locked_to: Address | None = None
         self._sample = self._glance = False
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
@@ -164,6 +165,7 @@ class Ingest:
         """Go on where the previous program stopped, whose stream came in on the same socket."""
         self.sockets.restore(saved.sockets)
         self.lock.restore(saved.lock)
+        self._locked_to = self.lock.holder
         self.buffer.drops = saved.overflow
         self.received = saved.received
         self._no_source_at = saved.no_source_at
@@ -203,6 +205,7 @@ class Ingest:
             else:
                 full = self._read_sample(started) if self._sample else self._read()
             self._crowded |= full
+            self._settle()
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 runs = self._batch.finish()
@@ -296,13 +299,13 @@ class Ingest:
 
         `form` is what its sender sends, if that has been looked at.
         """
-        previous, holder = self.lock.state.active, self.lock.holder
+        previous = self.lock.state.active
         form = self._form_of(source, datagram) if form is None else form
         verdict = self.lock.offer(source, len(datagram), now, form)
         match verdict:
             case Verdict.STARTED:
                 log.info("ingest_started", source=show(source), datagram_size=len(datagram))
-                self.on_source()
+                self._begun()
             case Verdict.TAKEOVER:
                 assert previous is not None
                 self._took_over(source, previous)
@@ -312,25 +315,31 @@ class Ingest:
                 self._rejected = source, verdict
                 if self._rivals and verdict is Verdict.LOCKED:
                     self._rivals.follow(source, datagram, now)
-        if self.lock.holder not in (None, holder):
-            self._locked(source)
         return verdict.accepted
 
     def _took_over(self, source: Address, previous: Address) -> None:
         reason = self.lock.reason.value
         log.info("source_takeover", source=show(source), previous=show(previous), reason=reason)
-        self.on_source()
+        self._begun()
         if not self.sockets.open and self.lock.holder is None:
-            self._lock()  # what is connected is the previous source's: let strangers be heard
+            self._lock()  # it is still connected to the previous source
             self._watch_standby()
 
-    def _locked(self, source: Address) -> None:
-        """Lock the ingest: its source is established.
+    def _begun(self) -> None:
+        self._locked_to = None
+        self.on_source()
+
+    def _settle(self) -> None:
+        """Lock the ingest when its source is established.
 
         Not before: on one socket datagrams are in the order in which they came, so that a stream
         which takes over from a stray datagram loses none.
         """
-        log.info("source_locked", source=show(source))
+        holder = self.lock.holder
+        if holder is None or holder == self._locked_to:
+            return
+        self._locked_to = holder
+        log.info("source_locked", source=show(holder))
         self._recognition.forget()
         self._unwatch_standby()
         self._unlocked = False
@@ -438,6 +447,7 @@ class Ingest:
             self._not_locked("arrives_at_standby")
         now = self._loop.time()
         self._offer(source, data, now, form)
+        self._settle()
         self._arrived(now, 1)
         runs = [Run(memoryview(data), len(data), 1)]
         self._forward(runs)

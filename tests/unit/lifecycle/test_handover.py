@@ -13,9 +13,11 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.media.form import Form
 from relaylib.net.descriptors import Descriptor
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
+from relaylib.stream.failover import FailoverState
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Counters, OutputState
@@ -45,9 +47,19 @@ VIEWERS = st.builds(
 INGESTS = st.builds(
     IngestState,
     st.builds(SocketsState, FDS, st.none() | FDS, FLAGS, FLAGS, COUNTS),
-    st.builds(LockState, st.none() | ADDRESSES, FLAGS, st.floats(0, 1e9), COUNTS),
+    st.builds(
+        LockState,
+        st.none() | ADDRESSES,
+        FLAGS,
+        st.floats(0, 1e9),
+        COUNTS,
+        st.sampled_from(Form),
+        COUNTS,
+    ),
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
+    st.none() | st.floats(0, 1e9),
+    st.builds(FailoverState, st.none() | ADDRESSES, COUNTS, st.none() | ADDRESSES, COUNTS),
 )
 STATES = st.builds(
     State,

@@ -25,7 +25,9 @@ from tools.lab.sockets import source, udp_socket
 LOCAL: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1"),)
 TIMEOUT = Config().source_timeout
 STREAM = [b"%d" % index * 100 for index in range(200)]
-"""More than two batches."""
+"""More than two batches, and opaque."""
+TS = 7 * (b"\x47\x1f\xff\x10" + bytes(184))
+"""A datagram that is recognised: its sender is established."""
 
 
 class FastClock(Loop):
@@ -117,9 +119,9 @@ def name(sender: socket.socket) -> str:
 def test_a_stranger_is_never_forwarded(here: Station) -> None:
     """While one source sends, another's datagrams are rejected, counted, and logged once."""
     active, stranger = here.source(), here.source()
-    active.send(STREAM[0])
+    active.send(TS)
     stranger.send(b"early")
-    here.expect(STREAM[0])
+    here.expect(TS)
     for count in range(1, 11):
         for each in STREAM:
             active.send(each)
@@ -131,7 +133,7 @@ def test_a_stranger_is_never_forwarded(here: Station) -> None:
     assert here.ingest.received == 2001
     assert here.events("ingest_started", "source_locked", "source_takeover") == [
         {"event": "ingest_started", "log_level": "info", "source": name(active),
-         "datagram_size": len(STREAM[0])},
+         "datagram_size": len(TS)},
         {"event": "source_locked", "log_level": "info", "source": name(active)},
     ]  # fmt: skip
     [rejected] = here.events("source_rejected")
@@ -143,8 +145,8 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     first, second = here.source(), here.source()
     told: list[Any] = []
     here.ingest.on_source = lambda: told.append(here.ingest.lock.state.active)
-    first.send(b"first")
-    here.expect(b"first")
+    first.send(TS)
+    here.expect(TS)
     here.pass_time(TIMEOUT - 0.5)
     second.send(b"too early")
     here.rejects(1)
@@ -156,6 +158,7 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     here.expect(*STREAM[:50])
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
+    assert takeover["reason"] == "silence"
     assert told == [first.getsockname(), second.getsockname()]
     here.pass_time(0)  # the first one's socket is closed at the end of the turn
     first.send(b"too late")
@@ -170,8 +173,8 @@ def test_a_standby_source_begins_with_what_is_new() -> None:
     """What a second source sent before, of which most found no room, is no part of the stream."""
     with station() as here:
         first, second = here.source(), here.source()
-        first.send(b"first")
-        here.expect(b"first")
+        first.send(TS)
+        here.expect(TS)
         for _ in range(500):
             second.send(bytes(1316))
         here.pass_time(TIMEOUT)
@@ -186,8 +189,8 @@ def test_a_source_that_resumes_keeps_its_stream(here: Station) -> None:
     """A pause of the source is logged at both ends, once, and changes nothing else."""
     active, standby = here.source(), here.source()
     for _ in range(2):
-        active.send(b"stream")
-        here.expect(b"stream")
+        active.send(TS)
+        here.expect(TS)
         here.pass_time(TIMEOUT)
         here.pass_time(TIMEOUT)
     active.send(b"back")
@@ -251,8 +254,8 @@ def test_a_flood_from_outside_the_allow_list_is_dropped_by_the_kernel(locked: bo
     ):
         active, sent = here.source(), 0
         if locked:
-            active.send(b"stream")
-            here.expect(b"stream")
+            active.send(TS)
+            here.expect(TS)
         while not here.events("source_rejected"):
             for _ in range(1000):
                 stranger.sendto(bytes(1316), active.getpeername())
@@ -304,8 +307,8 @@ def test_a_lock_that_failed_is_tried_again() -> None:
         active, stranger = here.source(), here.source()
         here.ingest.sockets.release()
         with no_descriptors():
-            active.send(b"stream")
-            here.expect(b"stream")
+            active.send(TS)
+            here.expect(TS)
             here.pass_time(RETRY_PERIOD)  # fails again
         active.send(b"stream")
         here.expect(b"stream")
@@ -323,8 +326,8 @@ def test_strangers_on_the_connected_socket_are_noticed() -> None:
     """A kernel that lets them in is found out by a sample; from then on senders are compared."""
     with station() as here:
         active, stranger = here.source(), here.source()
-        active.send(b"stream")
-        here.expect(b"stream")
+        active.send(TS)
+        here.expect(TS)
         here.pass_time(STANDBY_PERIOD)
         here.ingest.sockets.stream.connect(stranger.getsockname())  # as if it were not connected
         for count in (1, 2, 3):
@@ -355,7 +358,7 @@ def test_the_active_source_may_send_to_another_of_our_addresses() -> None:
     with station("0.0.0.0") as here, udp_socket() as active:
         stranger, port = here.source(), here.ingest.sockets.stream.getsockname()[1]
         for host in ("127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"):
-            for each in STREAM[:20]:
+            for each in (TS, *STREAM[:20]):
                 active.sendto(each, (host, port))
                 here.expect(each)
             stranger.send(b"splice")
@@ -370,8 +373,8 @@ def test_a_forged_icmp_error_stops_nothing() -> None:
     """An error on the connected socket is no reason not to read what comes behind it."""
     with station() as here:
         active = here.source()
-        active.send(b"stream")
-        here.expect(b"stream")
+        active.send(TS)
+        here.expect(TS)
         here.ingest.sockets.stream.send(b"to a port that then closes")
         address = active.getsockname()
         active.close()
@@ -385,8 +388,8 @@ def test_a_forged_icmp_error_stops_nothing() -> None:
 def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> None:
     """The successor forwards the active source's datagrams, rejects others, and counts on."""
     sources = here.source(), here.source()
-    sources[0].send(b"stream")
-    here.expect(b"stream")
+    sources[0].send(TS)
+    here.expect(TS)
     sources[1].send(b"splice")
     here.rejects(1)
     here.loop.unwatch(here.ingest.sockets.stream)
