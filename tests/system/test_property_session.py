@@ -25,7 +25,7 @@ from relaylib.protocol.commands import HELP
 from tools.lab.process import PATIENCE, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import source, udp_socket
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import Viewer, about_viewer
 
 CLIENTS = 3
 PLAYERS = 5
@@ -160,7 +160,7 @@ class Sessions(RuleBasedStateMachine):
             typed, text, client.half = [command, *typed], rest + ending + text, None
         client.control.sendall(text.encode("latin-1"))
         for command in typed:
-            assert self.read_line(client) == self.predict(client, command)
+            assert about_viewer(self.read_line(client)) == self.predict(client, command)
 
     @staticmethod
     def read_line(client: Client) -> str:

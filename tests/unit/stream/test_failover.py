@@ -11,7 +11,8 @@ from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.stream.failover import CLEAN, FAULTY, HEALTHY, Failover, Rivals
 from relaylib.stream.source_lock import Reason
-from tests.unit.media.streams import pat, plain_packet, pmt, table_packet
+from tests.unit.media import streams
+from tests.unit.media.streams import plain_packet
 
 ONE: Address = ("192.0.2.1", 1000)
 OTHER: Address = ("192.0.2.2", 1000)
@@ -86,23 +87,12 @@ def test_nothing_is_decided_without_the_evidence(seconds: list[Second]) -> None:
 # --- from datagrams
 
 
-class Camera:
-    """A source of a stream with one program; `skip` makes so many continuity errors."""
+class Camera(streams.Camera):
+    """One that has an address."""
 
     def __init__(self, address: Address) -> None:
+        super().__init__()
         self.address = address
-        self._counter = 0
-
-    def datagram(self, *, skip: int = 0) -> bytes:
-        """Return the next datagram."""
-        packets = [
-            table_packet(0, pat({1: 4096}), self._counter),
-            table_packet(4096, pmt(1, 256, {256: 27}), self._counter),
-            plain_packet(256, self._counter * 5),
-            *(plain_packet(256, self._counter * 5 + 1 + n + (n >= 2) * 3 * skip) for n in range(4)),
-        ]
-        self._counter += 1
-        return b"".join(packets)
 
 
 def watch(rivals: Rivals, active: Camera, standby: Camera | None, *, bad: bool) -> object:

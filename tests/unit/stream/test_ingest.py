@@ -12,13 +12,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
+from relaylib.media.form import Form
+from relaylib.media.rtp import header
 from relaylib.net import linux
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
 from relaylib.net.networks import ANY, Network
 from relaylib.stream.batch import Run
-from relaylib.stream.ingest import REJECTED_PERIOD, RETRY_PERIOD, STANDBY_PERIOD, Ingest
-from relaylib.stream.source_lock import SourceLock
+from relaylib.stream.ingest import (
+    NO_SOURCE_AFTER,
+    REJECTED_PERIOD,
+    RETRY_PERIOD,
+    STANDBY_PERIOD,
+    Ingest,
+)
+from relaylib.stream.source_lock import ESTABLISHED, SourceLock
+from tests.unit.media.streams import Camera
 from tools.lab.inprocess import no_descriptors, turn_until, unexpected
 from tools.lab.sockets import source, udp_socket
 
@@ -85,7 +94,11 @@ class Station:
 
 @contextlib.contextmanager
 def station(
-    host: str = "127.0.0.1", *, shared: bool = False, allow: tuple[Network, ...] = ANY
+    host: str = "127.0.0.1",
+    *,
+    shared: bool = False,
+    allow: tuple[Network, ...] = ANY,
+    config: Config | None = None,
 ) -> Iterator[Station]:
     """Start an ingest that lets nothing gather; if it is shared, on one socket for everybody."""
     with contextlib.ExitStack() as stack:
@@ -98,7 +111,7 @@ def station(
 
         sock = udp_socket(host)
         sock.setblocking(False)
-        config = Config(coalesce=0.0, allow_source=allow)
+        config = config or Config(coalesce=0.0, allow_source=allow)
         ingest = Ingest(loop, sock, config, forward, shared=shared)
         yield Station(loop, ingest, forwarded, logs, stack)
         ingest.sockets.close()
@@ -411,3 +424,161 @@ def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> N
         if successor.sockets.standby is not None:
             successor.sockets.standby.detach()  # the predecessor's, which the station closes
         successor.sockets.release()
+
+
+# --- what is recognised, and who may have the ingest for that
+
+RTP = [b"\x80\x60" + index.to_bytes(2, "big") + bytes(100) for index in range(9)]
+"""RTP with something else inside than a transport stream: three in a row are recognised."""
+
+
+@pytest.mark.parametrize(
+    ("strays", "stream", "lost"),
+    [
+        ([b"hello\n"], [TS, *STREAM], 0),
+        ([b"hello\n"] * (ESTABLISHED - 1), [TS, *STREAM], 0),
+        ([b"hello\n"], [STREAM[0], TS, *STREAM], 1),
+        ([b"hello\n"], RTP, 2),
+    ],
+)
+def test_a_recognised_stream_takes_over_from_a_stray_at_once(
+    here: Station, strays: list[bytes], stream: list[bytes], lost: int
+) -> None:
+    """From its first recognised datagram on all of it is forwarded; the stray's rest is not."""
+    stray, active = here.source(), here.source()
+    for each in strays:
+        stray.send(each)
+    for each in stream:
+        active.send(each)
+        if each is stream[lost]:
+            stray.send(b"again")
+    here.expect(*strays, *stream[lost:])
+    here.rejects(lost + 1)
+    [takeover] = here.events("source_takeover")
+    assert (takeover["source"], takeover["reason"]) == (name(active), "form")
+    assert [each["source"] for each in here.events("source_locked")] == [name(active)]
+    assert here.ingest.facts().startswith("fuente=activa forma=")
+    assert here.ingest.form is not Form.OPAQUE
+
+
+@pytest.mark.parametrize("first", [[TS], [b"opaque"] * ESTABLISHED])
+def test_an_established_source_is_not_displaced_by_form(here: Station, first: list[bytes]) -> None:
+    """Neither a recognised one nor one of unknown form that has sent 50 datagrams."""
+    active, stranger = here.source(), here.source()
+    for each in first:
+        active.send(each)
+    here.expect(*first)
+    for count in range(1, 9):
+        stranger.send(TS)
+        here.rejects(count)
+        active.send(b"goes on")
+        here.expect(b"goes on")
+
+
+def test_a_source_is_recognised_later(here: Station) -> None:
+    """The form of a source that sends on is looked at now and then, as an encoder may be set."""
+    active = here.source()
+    rtp = header(1, 2, 3) + TS
+    for each, form in ((STREAM[0], Form.OPAQUE), (TS, Form.TS), (rtp, Form.RTP), (b"x", Form.RTP)):
+        for _ in range(ESTABLISHED):
+            active.send(each)
+        here.expect(*[each] * ESTABLISHED)
+        here.pass_time(STANDBY_PERIOD)
+        active.send(each)
+        here.expect(each)
+        assert here.ingest.form is form
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_silent_source_is_back_before_a_stray_counts(shared: bool) -> None:
+    """A stray datagram that comes in a pause of the source keeps it out for no moment."""
+    with station(shared=shared) as here:
+        active, stray = here.source(), here.source()
+        active.send(TS)
+        here.expect(TS)
+        here.pass_time(TIMEOUT)
+        stray.send(b"hello")
+        here.expect(b"hello")
+        for each in (TS, *STREAM):
+            active.send(each)
+        here.expect(TS, *STREAM)
+        assert [each["reason"] for each in here.events("source_takeover")] == ["silence", "form"]
+        assert here.ingest.sockets.open is shared
+
+
+def test_many_strangers_are_not_remembered(here: Station) -> None:
+    """However many send beside a stray, one of them is followed, and a stream is found."""
+    here.source().send(b"hello")
+    here.expect(b"hello")
+    for count in range(1, 200):
+        here.source().send(RTP[0])
+        here.rejects(count)
+    assert len(here.ingest._recognition._known) <= 2
+    here.source().send(TS)
+    here.expect(TS)
+
+
+def test_no_source_is_told_once() -> None:
+    """Ten seconds after the start, unless there was a source by then; a stray is none."""
+    for first, told in ((b"stray", 1), (TS, 0)):
+        with station() as here:
+            here.source().send(first)
+            here.expect(first)
+            here.pass_time(NO_SOURCE_AFTER - 1)
+            here.pass_time(STANDBY_PERIOD)
+            assert here.events("no_source") == []
+            for _ in range(3):
+                here.pass_time(NO_SOURCE_AFTER)
+            assert len(here.events("no_source")) == told
+            assert here.ingest.export().no_source_at is None
+
+
+# --- rivals
+
+
+def follows(*, prefer: tuple[Network, ...] = ()) -> Config:
+    """Fail over at more than 5 errors a second."""
+    return Config(coalesce=0.0, failover_errors=5, prefer=prefer)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_source_with_errors_gives_way_to_a_clean_standby(shared: bool) -> None:
+    """After some seconds, with the standby's next datagram; nothing after that is lost or mixed."""
+    with station(shared=shared, config=follows()) as here:
+        active, standby, bad, good = here.source(), here.source(), Camera(), Camera()
+        sent: list[bytes] = []
+        while not here.events("source_takeover"):
+            sent.append(bad.datagram(skip=1))
+            active.send(sent[-1])
+            standby.send(good.datagram())
+            here.pass_time(0.05)
+            assert here.loop.ahead < 30
+        [takeover] = here.events("source_takeover")
+        assert (takeover["source"], takeover["reason"]) == (name(standby), "errors")
+        turn_until(here.loop, lambda: len(here.forwarded) >= len(sent), "the stream")
+        here.forwarded.clear()
+        stream = [good.datagram() for _ in range(100)]
+        for each in stream:
+            standby.send(each)
+            active.send(bad.datagram())
+        here.expect(*stream)
+        assert 4 <= here.loop.ahead < 8
+
+
+def test_a_preferred_source_gets_the_ingest_back() -> None:
+    """When it has been healthy for ten seconds; nobody else does, however healthy."""
+    preferred = (ipaddress.ip_network("127.0.0.2"),)
+    with (
+        station("0.0.0.0", config=follows(prefer=preferred)) as here,
+        udp_socket("127.0.0.2") as other,
+    ):
+        active, one, two = here.source(), Camera(), Camera()
+        other.connect(active.getpeername())
+        while not here.events("source_takeover"):
+            active.send(one.datagram())
+            other.send(two.datagram())
+            here.pass_time(0.05)
+            assert here.loop.ahead < 30
+        [takeover] = here.events("source_takeover")
+        assert (takeover["source"], takeover["reason"]) == (name(other), "preferred")
+        assert here.loop.ahead >= 10

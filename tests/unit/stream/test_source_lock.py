@@ -105,7 +105,7 @@ def test_an_appointed_successor_takes_over_with_its_next_datagram() -> None:
         assert made.offer(source, 1316, 11.0, Form.TS) is verdict
     assert made.offer(OTHER, 0, 11.0) is Verdict.LOCKED
     assert made.offer(OTHER, 188, 11.0) is Verdict.TAKEOVER
-    assert (made.reason, made.undisputed) == (Reason.ERRORS, OTHER)
+    assert (made.reason, made.holder) == (Reason.ERRORS, OTHER)
     assert made.offer(ONE, 1316, 11.0, Form.TS) is Verdict.LOCKED
     made.appoint(Successor(ONE, Reason.PREFERRED, Form.TS))
     made.appoint(None)
