@@ -123,7 +123,7 @@ def test_a_stand_in_that_does_not_answer(held: Held, signum: signal.Signals) -> 
         os.kill(stand_in, signum)
         held.let_go()
         exchange(encoder, [viewer], numbered([188] * 40))
-        assert f"enviados={ESTABLISHED + 60} perdidos=0 " in viewer.command("ESTADO")
+        assert f"enviados={ESTABLISHED + 40} perdidos=0 " in viewer.command("ESTADO")
     assert relay.wait_event("stand_in_lost")["pid"] == stand_in
     assert not children(relay)
 

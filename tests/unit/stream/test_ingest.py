@@ -19,6 +19,7 @@ from relaylib.net.address import show
 from relaylib.net.loop import Loop
 from relaylib.net.networks import ANY, Network
 from relaylib.stream.batch import Run
+from relaylib.stream.failover import FAULTY, HEALTHY
 from relaylib.stream.ingest import (
     NO_SOURCE_AFTER,
     REJECTED_PERIOD,
@@ -547,6 +548,7 @@ def test_a_source_with_errors_gives_way_to_a_clean_standby(shared: bool) -> None
     with station(shared=shared, config=follows()) as here:
         active, standby, bad, good = here.source(), here.source(), Camera(), Camera()
         sent: list[bytes] = []
+        began = here.loop.time()
         while not here.events("source_takeover"):
             sent.append(bad.datagram(skip=1))
             active.send(sent[-1])
@@ -555,6 +557,7 @@ def test_a_source_with_errors_gives_way_to_a_clean_standby(shared: bool) -> None
             assert here.loop.ahead < 30
         [takeover] = here.events("source_takeover")
         assert (takeover["source"], takeover["reason"]) == (name(standby), "errors")
+        assert here.loop.time() - began >= FAULTY
         turn_until(here.loop, lambda: len(here.forwarded) >= len(sent), "the stream")
         here.forwarded.clear()
         stream = [good.datagram() for _ in range(100)]
@@ -562,7 +565,6 @@ def test_a_source_with_errors_gives_way_to_a_clean_standby(shared: bool) -> None
             standby.send(each)
             active.send(bad.datagram())
         here.expect(*stream)
-        assert 4 <= here.loop.ahead < 8
 
 
 def test_a_preferred_source_gets_the_ingest_back() -> None:
@@ -574,6 +576,7 @@ def test_a_preferred_source_gets_the_ingest_back() -> None:
     ):
         active, one, two = here.source(), Camera(), Camera()
         other.connect(active.getpeername())
+        began = here.loop.time()
         while not here.events("source_takeover"):
             active.send(one.datagram())
             other.send(two.datagram())
@@ -581,4 +584,4 @@ def test_a_preferred_source_gets_the_ingest_back() -> None:
             assert here.loop.ahead < 30
         [takeover] = here.events("source_takeover")
         assert (takeover["source"], takeover["reason"]) == (name(other), "preferred")
-        assert here.loop.ahead >= 10
+        assert here.loop.time() - began >= HEALTHY
