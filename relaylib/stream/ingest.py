@@ -131,7 +131,7 @@ class Ingest:
         self._rejected: tuple[Address, Verdict] | None = None
         self._report_at = float("-inf")
         self._unlocked = False
-        self._locked_to: Address | None = None
+        self._unsettled = False  # there is a source, and the ingest is not locked to it yet
         self._sample = self._glance = False
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
@@ -165,7 +165,7 @@ class Ingest:
         """Go on where the previous program stopped, whose stream came in on the same socket."""
         self.sockets.restore(saved.sockets)
         self.lock.restore(saved.lock)
-        self._locked_to = self.lock.holder
+        self._unsettled = self.lock.state.active is not None and self.lock.holder is None
         self.buffer.drops = saved.overflow
         self.received = saved.received
         self._no_source_at = saved.no_source_at
@@ -200,12 +200,13 @@ class Ingest:
         self._batch.clear()
         full = False
         try:
-            if self.sockets.state.compare or self.lock.undisputed is None:
+            if self.sockets.state.compare:
                 full = self._read_comparing(started)
             else:
                 full = self._read_sample(started) if self._sample else self._read()
             self._crowded |= full
-            self._settle()
+            if self._unsettled:
+                self._settle()
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 runs = self._batch.finish()
@@ -240,7 +241,8 @@ class Ingest:
                 if (source == active or self._offer(source, view[:size], now)) and not add(size):
                     break
         except BlockingIOError:
-            self.sockets.drained()
+            if not self._unsettled:  # or they would not be counted
+                self.sockets.drained()
             return False
         except OSError:  # as in `_read`
             return False
@@ -326,7 +328,7 @@ class Ingest:
             self._watch_standby()
 
     def _begun(self) -> None:
-        self._locked_to = None
+        self._unsettled = True
         self.on_source()
 
     def _settle(self) -> None:
@@ -336,9 +338,9 @@ class Ingest:
         which takes over from a stray datagram loses none.
         """
         holder = self.lock.holder
-        if holder is None or holder == self._locked_to:
+        if holder is None or not self._unsettled:
             return
-        self._locked_to = holder
+        self._unsettled = False
         log.info("source_locked", source=show(holder))
         self._recognition.forget()
         self._unwatch_standby()
