@@ -116,6 +116,7 @@ class SourceLock:
         self._allowed = allowed
         self._timeout = timeout
         self._successor: Successor | None = None
+        self._asked, self._answer = "", False
 
     def restore(self, saved: LockState) -> None:
         """Go on from this state, without an active source that is no longer allowed."""
@@ -222,4 +223,7 @@ class SourceLock:
         return self.state.active is None or self.state.silent
 
     def _allows(self, source: Address) -> bool:
-        return contains(self._allowed, source[0])
+        """Look it up, or remember: in a flood it is always the same one."""
+        if source[0] != self._asked:
+            self._asked, self._answer = source[0], contains(self._allowed, source[0])
+        return self._answer
