@@ -1,9 +1,9 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it. How a command travels: `connection` reads bytes,
-`lines` and `commands` make a request of them, `session` says what it does now, `viewer` does it and
-replies.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while.
+How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
+`session` says what it does now, `viewer` does it and replies.
 """
 
 import signal
@@ -33,6 +33,7 @@ from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
+from relaylib.net.address import show
 from relaylib.net.descriptors import (
     descriptor,
     enough_descriptors,
@@ -43,6 +44,9 @@ from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
+from relaylib.stream.fixed import FixedOutputs, check_outputs
+from relaylib.stream.group import Group
+from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
@@ -57,33 +61,52 @@ class Relay:
         """Open or inherit the ports and build everything; `run` does the rest.
 
         Raises:
-            SetupError: a port cannot be opened.
+            SetupError: a port cannot be opened, or the stream cannot be sent where it should be.
         """
-        listener, ingest, shared = open_sockets(config, inherited)
+        listener, ingest, shared, membership = open_sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
-        self._asked = asked = (config.host, config.port, config.ingest_port)
+        if inherited is None:
+            check_outputs(config.to, self._ingest_address)
+        self._asked = config.asked
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
         self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
-        self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
+        self.history = open_history(config, None if inherited is None else inherited.history)
+        self.ingest = Ingest(
+            self.loop, ingest, config, self._forward, shared=shared or membership is not None
+        )
         self.ingest.on_source = self.fanout.forget_limits
+        self._group = None if membership is None else Group(self.loop, self.ingest, membership)
         address, facts = self._ingest_address, self.ingest.facts
         self.server = Server(self.loop, listener, self.fanout, address, config, facts=facts)
+        self.fixed = FixedOutputs(
+            self.loop,
+            self.fanout,
+            self._ingest_address,
+            config.to,
+            () if inherited is None else inherited.fixed,
+            taken=self.server.destinations.in_use,
+            claimed=self.server.destinations.claimed,
+        )
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
             self._asked = inherited.asked
-        if self._asked != asked:
-            log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
-        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs)
+        if self._asked != config.asked:
+            log.warning(
+                "address_unchanged", asked=config.asked, used=self._asked, remedy="stop and start"
+            )
+        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
         Signals(self.loop, end=self._shut_down, restart=self._restart.begin)
         systemd.start_watchdog(self.loop)
 
-    def _forward(self, runs: list[Run]) -> None:
-        self.fanout.forward(runs, self.loop.now)
+    def _forward(self, runs: list[Run], now: float) -> None:
+        self.fanout.forward(runs, now)
+        if self.history is not None:
+            self.history.append(runs, now)
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -93,14 +116,18 @@ class Relay:
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self._stand_in.relieve(self._relieving)
         host, port = self._control_address[:2]
-        log.info("listening", host=host, port=port, ingest_port=self._ingest_address[1])
+        ingest = self._ingest_address
+        log.info("listening", host=host, port=port, ingest_port=ingest[1], ingest=show(ingest))
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
-            show_guide(self._control_address, self._ingest_address[1], self._allow)
+            show_guide(self._control_address, ingest, self._allow)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
+        if self._group is not None:
+            self._group.leave()
         self.loop.close()
+        self.fixed.close()
         flush_throttles()
         log.info(
             "stopped",
@@ -112,7 +139,8 @@ class Relay:
         )
 
     def _outputs(self) -> list[Output]:
-        return [each.output for each in self.server.clients if each.output is not None]
+        viewers = [each.output for each in self.server.clients if each.output is not None]
+        return [*self.fixed.outputs, *viewers]
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -122,6 +150,9 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             viewers=self.server.export(),
+            fixed=self.fixed.export(),
+            history=None if self.history is None else self.history.export(),
+            group=None if self._group is None else self._group.export(),
         )
 
     def _shut_down(self) -> None:

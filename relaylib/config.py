@@ -5,14 +5,21 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
+from typing import Any
 
 from relaylib import __version__
 from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
+from relaylib.net import mrl
+from relaylib.net.address import show
+from relaylib.net.mrl import Mrl
 from relaylib.net.networks import ANY, PRIVATE, Network
 from relaylib.viewers.access import Limits
 
 Group = argparse._ArgumentGroup
+
+Asked = tuple[str, int, int | str | None]
+"""Where to listen: host, port, and the ingest as a port, as an MRL, or None for the same port."""
 
 COALESCE_MAX_MS = 100.0
 """Viewers would notice more: players buffer no more than a few hundred milliseconds."""
@@ -20,18 +27,27 @@ COALESCE_MAX_MS = 100.0
 MAX_CLIENTS = 1_000_000
 """More than a machine has descriptors for."""
 
+MAX_MIB = 65_536
+"""An hour of 150 Mb/s."""
+
 EXAMPLES = """
 examples:
   relay.py                              listen on every address, port 9000
   relay.py 192.168.1.5 7000             on one address and another port
   relay.py :: 9000                      IPv6 and IPv4
   relay.py --ingest-port 5000           control on TCP 9000, the stream on UDP 5000
+  relay.py --ingest udp://@239.1.1.1:5004
+                                        the stream is a multicast group
+  relay.py --ingest 'udp://10.0.0.5@232.1.1.1:5004?iface=eth1'
+                                        one of a single source, on that interface
   relay.py --allow private --allow 203.0.113.0/24
                                         viewers from there, too
   relay.py --allow any --max-clients 200
                                         viewers from anywhere, 200 at most
   relay.py --max-egress 900M            no more viewers than a gigabit link carries
   relay.py --allow-source 192.168.1.20  only this encoder may send the stream
+  relay.py --to udp://10.0.0.7:5004 --to "udp://239.2.2.2:5004?ttl=4&iface=eth0"
+                                        to a screen and a group, whoever asks or not
   relay.py --coalesce 0                 forward every datagram at once, at any cost
   relay.py --log-format json --log-level debug 2>relay.log
   relay.py @relay.conf                  options from a file, one or more a line;
@@ -48,6 +64,8 @@ class Config:
     port: int = 9000
     ingest_port: int | None = None
     """UDP port of the ingest; None: the same as the control port."""
+    ingest: Mrl | None = None
+    """Where the stream comes in; None: at `host` and `ingest_port`."""
     allow: tuple[Network, ...] = PRIVATE
     """Where viewers may come from. An open relay is found and abused, so: not the Internet."""
     allow_source: tuple[Network, ...] = ANY
@@ -61,6 +79,8 @@ class Config:
     """Bits a second that viewers may be sent in all; None: as much as they ask for."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
+    to: tuple[Mrl, ...] = ()
+    """Fixed outputs: hosts and groups that get the stream without asking for it."""
     coalesce: float | None = None
     """Longest time for which datagrams may gather; None: the relay finds out by itself."""
     segmentation: bool = True
@@ -73,12 +93,23 @@ class Config:
     that has none; None: however many. Off, because it means to look at every packet."""
     prefer: tuple[Network, ...] = ()
     """The source that gets the ingest back when it has been healthy for some seconds."""
+    inspect: bool = True
+    """Look into the stream, to say what is wrong and whose fault it is."""
+    timeshift: float = 0.0
+    """Seconds of the stream that are kept for viewers who want to go back; 0: none."""
+    timeshift_mib: int = 256
+    """Most memory for that, in MiB: a minute of 36 Mb/s."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False
     """Only say whether the configuration is right."""
     words: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What it was made of, with the words of files in the place of their names."""
+
+    @property
+    def asked(self) -> Asked:
+        """Where to listen, to be compared with what a restarted program did."""
+        return self.host, self.port, str(self.ingest) if self.ingest else self.ingest_port
 
     def limits(self) -> Limits:
         """Return the part that `Access` enforces."""
@@ -93,6 +124,11 @@ def parse(argv: Sequence[str]) -> Config:
     """
     parser = _parser()
     options = vars(parser.parse(argv))
+    ingest: Mrl | None = options["ingest"]
+    if ingest is not None and ingest.source:
+        if options["allow_source"]:
+            Parser.error(parser, "--ingest names the one source, and --allow-source others")
+        options["allow_source"] = [_networks(ingest.source)]
     for name, default in (("allow", PRIVATE), ("allow_source", ANY), ("prefer", ())):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["words"] = parser.words
@@ -151,7 +187,12 @@ def _add_access(group: Group) -> None:
 
 def _add_stream(group: Group) -> None:
     add = group.add_argument
-    add("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
+    where = group.add_mutually_exclusive_group().add_argument
+    where("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
+    where("--ingest", metavar="MRL", type=_ingest,
+        help="where the stream comes in, as VLC writes it: udp://@:5004, udp://@ADDRESS:5004, "
+        "udp://@GROUP:5004, udp://SOURCE@GROUP:5004, rtp:// likewise, IPv6 in brackets; "
+        "?iface=NAME, or an address: the interface for a group")  # fmt: skip
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
     add("--failover-errors", metavar="N", type=_errors,
@@ -159,11 +200,20 @@ def _add_stream(group: Group) -> None:
         "errors a second for 3 s (off)")  # fmt: skip
     add("--prefer", metavar="CIDR", action="append", type=_networks,
         help="the source that gets the ingest back when it has been healthy for 10 s")  # fmt: skip
+    add("--to", metavar="MRL", action=_AppendOutput, type=_output,
+        help="send the stream there all the time: udp://HOST:PORT, or to a group, "
+        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
+    add("--timeshift", metavar="S", type=_timeshift,
+        help="keep the last seconds of the stream: viewers may pause and go on where they paused, "
+        "and go back (off)")  # fmt: skip
+    add("--timeshift-mib", metavar="N", type=_mebibytes,
+        help="most memory for that, in MiB (%(default)s)")  # fmt: skip
+    add("--no-inspect", dest="inspect", action="store_false", help="do not look into the stream")
 
 
 def _add_program(group: Group) -> None:
@@ -173,6 +223,43 @@ def _add_program(group: Group) -> None:
     add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
     add("--check", action="store_true", help="check the options and end")
     add("--version", action="version", version=f"relay {__version__}")
+
+
+def _ingest(text: str) -> Mrl:
+    try:
+        found = mrl.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if found.ttl is not None:
+        raise argparse.ArgumentTypeError(f"a ttl is for what is sent: {text!r}")
+    if found.iface and not found.is_group:
+        raise argparse.ArgumentTypeError(
+            f"iface is for multicast groups, name an address: {text!r}"
+        )
+    return found
+
+
+class _AppendOutput(argparse.Action):
+    """Append an output, unless the stream goes there already."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        outputs: tuple[Mrl, ...] = getattr(namespace, self.dest)
+        if values.way in {each.way for each in outputs}:
+            raise argparse.ArgumentError(self, f"twice to {show((values.host, values.port))}")
+        setattr(namespace, self.dest, (*outputs, values))
+
+
+def _output(text: str) -> Mrl:
+    try:
+        return mrl.parse_output(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:
@@ -189,6 +276,16 @@ def _errors(text: str) -> int:
 
 def _seconds(text: str) -> float:
     return number(text, 0.1, 86_400, "seconds from 0.1 to 86400")
+
+
+def _timeshift(text: str) -> float:
+    return number(text, 0, 86_400, "seconds from 0 to 86400")
+
+
+def _mebibytes(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= MAX_MIB:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"not a number of MiB (1 to {MAX_MIB}): {text!r}")
 
 
 def _rate(text: str) -> float:

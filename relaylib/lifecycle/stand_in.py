@@ -36,6 +36,7 @@ from relaylib.log import mute
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
+from relaylib.stream.history import History
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Counters, Output
 
@@ -69,15 +70,24 @@ class Report:
 
 
 class StandIn:
-    """Sends in a stand-in, and takes over from it; `outputs` are all that there are."""
+    """Sends in a stand-in, and takes over from it; `outputs` are all that there are.
+
+    What it adds to the `history` is there for everyone, who only has to look.
+    """
 
     def __init__(
-        self, loop: Loop, ingest: Ingest, fanout: Fanout, outputs: Callable[[], Iterable[Output]]
+        self,
+        loop: Loop,
+        ingest: Ingest,
+        fanout: Fanout,
+        outputs: Callable[[], Iterable[Output]],
+        history: History | None = None,
     ) -> None:
         self._loop = loop
         self._ingest = ingest
         self._fanout = fanout
         self._outputs = outputs
+        self._history = history
 
     def begin(self) -> StandInState | None:
         """Let a stand-in read and send, if possible; this process must do neither from now on.
@@ -113,6 +123,8 @@ class StandIn:
                 log.warning("stand_in_lost", pid=saved.pid)
             else:
                 self._add(report)
+        if self._history is not None:
+            self._history.refresh()
         self._fanout.go_on()
 
     def _add(self, report: Report) -> None:

@@ -91,10 +91,11 @@ def _filter(allowed: tuple[Network, ...]) -> bytes:
 
 
 class Ingest:
-    """Reads the stream and hands each turn's runs to `forward`.
+    """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream. `on_source` is called when another source becomes the active one.
+    datagrams of the stream. `on_source` is called when another source becomes the active one,
+    `remedy`, if there is one, says what may help when it has fallen silent.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Ingest:
         loop: Loop,
         sock: socket.socket,
         config: Config,
-        forward: Callable[[list[Run]], None],
+        forward: Callable[[list[Run], float], None],
         *,
         shared: bool = False,
     ) -> None:
@@ -110,6 +111,7 @@ class Ingest:
         self.buffer = ReceiveBuffer()
         self.received = 0
         self.on_source: Callable[[], None] = lambda: None
+        self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
         follows = config.failover_errors is not None or bool(config.prefer)
         self._rivals = Rivals(config.failover_errors, config.prefer) if follows else None
@@ -210,7 +212,7 @@ class Ingest:
             if self._batch.count:
                 self._arrived(started, self._batch.count)
                 runs = self._batch.finish()
-                self._forward(runs)
+                self._forward(runs, started)
                 if self._glance or self._rivals:
                     self._look_after(runs, started)
         finally:  # a bug costs the datagrams that met it, not those that follow
@@ -413,7 +415,9 @@ class Ingest:
             self._watch_standby()
             active, last = self.lock.state.active, self.lock.state.last
             assert active is not None
-            log.warning("ingest_silent", source=show(active), seconds=round(now - last, 1))
+            remedy = {} if self.remedy is None else {"remedy": self.remedy()}
+            seconds = round(now - last, 1)
+            log.warning("ingest_silent", source=show(active), seconds=seconds, **remedy)
 
     def _watch_standby(self) -> None:
         """While the active source is silent, let the next one begin with its first datagram."""
@@ -452,7 +456,7 @@ class Ingest:
         self._settle()
         self._arrived(now, 1)
         runs = [Run(memoryview(data), len(data), 1)]
-        self._forward(runs)
+        self._forward(runs, now)
         if self._rivals:
             self._look_after(runs, now)
         self._schedule_read(now, 0)
@@ -511,5 +515,5 @@ class Ingest:
                 "no_source",
                 seconds=NO_SOURCE_AFTER,
                 rejected=self.lock.state.rejected,
-                remedy=_SEND_HERE.format(port=port),
+                remedy=self.remedy() if self.remedy else _SEND_HERE.format(port=port),
             )

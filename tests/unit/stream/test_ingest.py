@@ -107,7 +107,7 @@ def station(
         logs = stack.enter_context(capture_logs())
         forwarded: list[bytes] = []
 
-        def forward(runs: list[Run]) -> None:
+        def forward(runs: list[Run], _now: float) -> None:
             forwarded.extend(bytes(each) for run in runs for each in run.datagrams())
 
         sock = udp_socket(host)
@@ -410,7 +410,7 @@ def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> N
     saved = here.ingest.export()
     with contextlib.closing(FastClock(unexpected)) as loop:
         sock = here.ingest.sockets.stream
-        successor = Ingest(loop, sock, Config(coalesce=0.0), lambda _runs: None, shared=False)
+        successor = Ingest(loop, sock, Config(coalesce=0.0), lambda _runs, _now: None, shared=False)
         successor.restore(saved)
         before = successor.received, successor.lock.state.rejected
         sources[sender].send(b"after")

@@ -1,0 +1,334 @@
+"""The last seconds of the stream, as it came: one bounded ring, which everybody reads.
+
+It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind, the flight
+recorder) each keep a place of their own, so that memory does not grow with them, and a run is one
+piece of memory here, too: it can be sent as it was the first time.
+
+       index    | time, where, length, size | time, where, length, size | ...    `slots` entries
+       data     | datagrams laid end to end ... | datagrams ...      | unused |  `octets` bytes
+
+Runs are numbered without end, and so are the bytes of the data: number n is in slot n modulo
+`slots`, byte b at b modulo `octets`. What has been overwritten is known by arithmetic alone. A run
+that would not fit before the end of the data begins at its start.
+
+All of it is in shared memory, which has no name and outlives an exec (memfd_create(2)). So a
+restart hands over one descriptor, whatever the size, and what the stand-in writes is there for the
+program that follows. Where the system has no such memory, a restart begins with an empty history.
+
+Rejected: a queue of datagrams as Python has them. It would take twice the memory, and a restart
+would have to copy it while the stream waits.
+"""
+
+import bisect
+import contextlib
+import math
+import mmap
+import os
+import struct
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from relaylib.config import Config
+from relaylib.errors import SetupError
+from relaylib.net.descriptors import Descriptor
+from relaylib.stream.batch import MAX_BYTES, MAX_DATAGRAMS, Run
+
+_HEAD = struct.Struct("<QQQ")
+"""First number, the number that comes next, and the byte that comes next."""
+
+_ENTRY = struct.Struct("<dQIHH")
+"""Arrival in seconds, first byte, bytes, bytes of a datagram, datagrams."""
+
+UNDER_INSPECTION = 4 << 20
+"""Bytes that are kept where nobody wants a history: what came and was not looked at yet, 0.6 s at
+50 Mb/s."""
+
+_PAGE = mmap.ALLOCATIONGRANULARITY
+
+_OCTETS_A_SLOT = 512
+"""A stream of smaller datagrams, one a run, is kept for less long than the data has room for."""
+
+_UNKNOWN = (-math.inf, 0)
+"""Arrival and first byte of the oldest run, where that has to be looked up."""
+
+MAX_POINTS = 1024
+"""Random access points that are remembered: with more, some are left out."""
+
+
+class Place(NamedTuple):
+    """A place in the stream: behind `datagrams` datagrams of run `number`."""
+
+    number: int
+    datagrams: int = 0
+
+
+class Entry(NamedTuple):
+    """What the index has of a run; `time` is when it was read, in seconds of the loop's clock."""
+
+    time: float
+    start: int
+    octets: int
+    size: int
+    datagrams: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPoint:
+    """Where decoding can start: in run `number`, datagram `datagram`, at the packet `offset`.
+
+    `tables` are the packets that a decoder needs first: the latest PAT and PMT before that.
+    """
+
+    number: int
+    datagram: int
+    offset: int
+    tables: bytes
+    time: float
+
+
+@dataclass(slots=True)
+class HistoryState:
+    """What a restart hands over: the memory, its measures, and what is only known beside it."""
+
+    memory: Descriptor
+    octets: int
+    points: list[AccessPoint] = field(default_factory=list)
+
+
+class History:
+    """The last `seconds` of the stream, as far as `octets` bytes hold them.
+
+    `oldest` is the number of the first run that is there, `end` the number of the next one.
+    """
+
+    def __init__(self, seconds: float, octets: int) -> None:
+        """Begin an empty history.
+
+        Raises:
+            OSError: there is no memory.
+        """
+        slots = octets // _OCTETS_A_SLOT
+        self._map(_shared_memory(_size(octets)), octets, slots)
+        self.seconds = seconds
+        self._former: History | None = None
+        self.oldest = self.end = self._next = 0
+
+    def _map(self, memory: Descriptor | None, octets: int, slots: int) -> None:
+        self._file, self._octets, self._slots = memory, octets, slots
+        self._memory = mmap.mmap(-1 if memory is None else memory, _size(octets))
+        self._view = memoryview(self._memory)
+        self._data_at = _PAGE + slots * _ENTRY.size
+        self._edge = _UNKNOWN
+        self.points: deque[AccessPoint] = deque(maxlen=MAX_POINTS)
+
+    # --- restarting
+
+    def export(self) -> HistoryState | None:
+        """Return what the next program needs to go on with it; None if it cannot."""
+        if self._file is None:
+            return None
+        self._forget_points()
+        return HistoryState(self._file, self._octets, list(self.points))
+
+    @classmethod
+    def restore(cls, saved: HistoryState, seconds: float, octets: int) -> "History":
+        """Go on with the history of the previous program, to which somebody may still write.
+
+        Raises:
+            OSError: there is no memory.
+        """
+        os.set_inheritable(saved.memory, False)
+        history = cls.__new__(cls)
+        history._former = None
+        history.seconds = seconds
+        history._map(saved.memory, saved.octets, saved.octets // _OCTETS_A_SLOT)
+        history.points.extend(saved.points)
+        history._load()
+        if octets == saved.octets:
+            return history
+        larger = cls(seconds, octets)
+        larger.oldest = larger.end = history.oldest
+        larger.points.extend(history.points)
+        larger._former = history
+        larger._follow(history)
+        return larger
+
+    def refresh(self) -> None:
+        """Learn what another process has written; it writes no more."""
+        former, self._former = self._former, None
+        if former is None:
+            self._load()
+        else:
+            former._load()
+            self._follow(former)
+            former.close()
+
+    def close(self) -> None:
+        """Let the memory go."""
+        with contextlib.suppress(BufferError):  # somebody still has a view
+            self._view.release()
+            self._memory.close()
+        if self._file is not None:
+            os.close(self._file)
+
+    def _load(self) -> None:
+        first, self.end, self._next = _HEAD.unpack_from(self._memory)
+        numbers = range(max(first, self.end - self._slots), self.end)
+        kept = bisect.bisect_left(numbers, self._next - self._octets, key=lambda n: self[n].start)
+        self.oldest = numbers.start + kept
+        self._edge = _UNKNOWN
+
+    def _follow(self, former: "History") -> None:
+        """Copy what is new in another one, under the same numbers."""
+        for number in range(max(self.end, former.oldest), former.end):
+            self._write(former.run(number), former[number].time)
+            self._save(former[number].time)
+
+    # --- writing
+
+    def append(self, runs: list[Run], now: float) -> None:
+        """Add the runs that were read `now`."""
+        for run in runs:
+            self._write(run, now)
+        self._save(now)
+
+    def _write(self, run: Run, now: float) -> None:
+        length, at = len(run.view), self._next % self._octets
+        if at + length > self._octets:
+            self._next += self._octets - at
+            at = 0
+        at += self._data_at
+        self._view[at : at + length] = run.view
+        slot = _PAGE + self.end % self._slots * _ENTRY.size
+        _ENTRY.pack_into(self._memory, slot, now, self._next, length, run.size, run.count)
+        self._next += length
+        self.end += 1
+
+    def _save(self, now: float) -> None:
+        """Say what there is; what is not said was not written, should this process end here."""
+        overwritten, too_old = self._next - self._octets, now - self.seconds
+        time, start = self._edge
+        if start < overwritten or time < too_old or self.oldest < self.end - self._slots:
+            self._forget(overwritten, too_old)
+        _HEAD.pack_into(self._memory, 0, self.oldest, self.end, self._next)
+
+    def _forget(self, overwritten: int, too_old: float) -> None:
+        """Forget what lies before this byte, or came before this time."""
+        self.oldest = max(self.oldest, self.end - self._slots)
+        while self.oldest < self.end:
+            self._edge = time, start = self[self.oldest][:2]
+            if start >= overwritten and time >= too_old:
+                break
+            self.oldest += 1
+
+    # --- reading
+
+    def __getitem__(self, number: int) -> Entry:
+        """Return what is known of a run; the caller knows that it is there."""
+        return Entry._make(self._entry(number))
+
+    def _entry(self, number: int) -> tuple[float, int, int, int, int]:
+        return _ENTRY.unpack_from(self._memory, _PAGE + number % self._slots * _ENTRY.size)
+
+    def __contains__(self, place: Place) -> bool:
+        """Tell whether reading can go on there: nothing that follows is missing."""
+        return self.oldest <= place.number <= self.end
+
+    def run(self, number: int) -> Run:
+        """Return a run as it was read, until it is overwritten."""
+        entry = self[number]
+        return Run(self._slice(entry.start, entry.octets), entry.size, entry.datagrams)
+
+    def read(self, place: Place, until: float) -> tuple[Run, Place] | None:
+        """Return what can be sent at once of what follows a place and came `until` then.
+
+        Several runs become one where they lie end to end and their datagrams are of one size. Also
+        returns the place behind it. None: nothing has come by then.
+        """
+        number, skipped = place
+        if number >= self.end:
+            return None
+        time, start, length, size, count = self._entry(number)
+        if time > until:
+            return None
+        end, number = start + length, number + 1
+        start += skipped * size
+        count -= skipped
+        while number < self.end and end - start == size * count:
+            time, following, length, each, more = self._entry(number)
+            if time > until or following != end or count + more > MAX_DATAGRAMS:
+                break
+            if end - start + length > MAX_BYTES or each > size or (each < size and more > 1):
+                break
+            end += length
+            count += more
+            number += 1
+        return Run(self._slice(start, end - start), size, count), Place(number)
+
+    def find(self, time: float) -> Place:
+        """Return the first place that came `time` or later; the end if nothing has."""
+        numbers = range(self.oldest, self.end)
+        at = bisect.bisect_left(numbers, time, key=lambda number: self[number].time)
+        return Place(self.oldest + at)
+
+    def _slice(self, start: int, length: int) -> memoryview:
+        at = self._data_at + start % self._octets
+        return self._view[at : at + length]
+
+    # --- random access points
+
+    def mark(self, point: AccessPoint) -> None:
+        """Remember where decoding can start; points come in order."""
+        spacing = 0.0 if math.isinf(self.seconds) else self.seconds / MAX_POINTS
+        if not self.points or point.time - self.points[-1].time >= spacing:
+            self.points.append(point)
+        self._forget_points()
+
+    def access(self, time: float) -> AccessPoint | None:
+        """Return the latest point that came `time` or before, or else the oldest; None: none."""
+        self._forget_points()
+        if not self.points:
+            return None
+        at = bisect.bisect_right(self.points, time, key=lambda point: point.time)
+        return self.points[max(0, at - 1)]
+
+    def _forget_points(self) -> None:
+        while self.points and self.points[0].number < self.oldest:
+            self.points.popleft()
+
+
+def open_history(config: Config, saved: HistoryState | None) -> History | None:
+    """Begin a history, or go on with the saved one, as the configuration wants; None: it does not.
+
+    Raises:
+        SetupError: there is no memory for it.
+    """
+    octets = config.timeshift_mib << 20 if config.timeshift else UNDER_INSPECTION
+    seconds = config.timeshift or math.inf
+    if not config.timeshift and not config.inspect:
+        if saved is not None:
+            os.close(saved.memory)
+        return None
+    try:
+        if saved is not None:
+            return History.restore(saved, seconds, octets)
+        return History(seconds, octets)
+    except OSError as error:
+        raise SetupError(f"no memory for the history: {error.strerror}") from None
+
+
+def _size(octets: int) -> int:
+    return _PAGE + octets // _OCTETS_A_SLOT * _ENTRY.size + octets
+
+
+def _shared_memory(size: int) -> Descriptor | None:
+    """Return memory that survives an exec; None: the system has none."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    try:
+        memory = os.memfd_create("relay-history")
+    except OSError:  # forbidden (seccomp(2)), or missing in the kernel
+        return None
+    os.ftruncate(memory, size)
+    return Descriptor(memory)
