@@ -13,7 +13,7 @@ to nothing, however much they send.
     compare senders            compare senders               do not compare
          |                          ^  |                          ^  |
          |   `connect`: a source    |  |   `drained`: the queue   |  |
-         +----- is active now ------+  +-- was seen empty once ---+  |
+         +----- is established -----+  +-- was seen empty once ---+  |
          ^                             |                             |
          |                             |                             |
          +-----------------------------+-----------------------------+
