@@ -36,7 +36,7 @@ EXAMPLES = """
 examples:
   python3 client.py 192.168.1.5 9000 5004             type the commands; AYUDA lists them
   python3 client.py 192.168.1.5 9000 5004 --vlc       and watch in VLC
-  python3 client.py 192.168.1.5 9000 5004 --vlc=rtp   better, if you know that the source sends RTP
+  python3 client.py 192.168.1.5 9000 5004 --vlc=rtp   now, for a source that sends RTP
   printf 'CONECTAR\\nESTADO\\n' | python3 client.py 192.168.1.5 9000 5004
 
 Ctrl-D (or the end of the input) and Ctrl-C send DESCONECTAR and wait for the reply; a second Ctrl-C
@@ -96,11 +96,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("port", metavar="PORT", type=lambda text: port(text, 1), help="its TCP port")
     add("vlcport", metavar="VLCPORT", type=lambda text: port(text, MIN_PORT),
         help="the UDP port here where the player listens")  # fmt: skip
-    add("--vlc", metavar="=rtp|udp", nargs="?", choices=("rtp", "udp"),
-        help="open VLC there, at udp:// unless --vlc=rtp, and close it on leaving")  # fmt: skip
+    add("--vlc", metavar="=rtp|udp", nargs="?", choices=("rtp", "udp", "auto"),
+        help="open VLC there, after CONECTAR at the address that fits what the source sends, or at "
+        "once at this one, and close it on leaving")  # fmt: skip
     add("--version", action="version", version=f"client {__version__}")
     # `--vlc` takes its value after "=" only: in `--vlc HOST PORT VLCPORT` HOST is no value.
-    return parser.parse_args(["--vlc=udp" if word == "--vlc" else word for word in argv])
+    return parser.parse_args(["--vlc=auto" if word == "--vlc" else word for word in argv])
 
 
 def _greeting(options: argparse.Namespace, ipv6: bool) -> str:
@@ -126,10 +127,9 @@ def _run(options: argparse.Namespace) -> int:
                 # Ignored by nohup, or by a script's &.
                 if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
                     loop.on_signal(signum, callback)
-            ipv6 = sock.family == socket.AF_INET6
             if options.vlc:
-                app.play(path, player_url(options.vlc, options.vlcport, ipv6=ipv6))
-            app.greet(_greeting(options, ipv6))
+                app.play(path, "" if options.vlc == "auto" else options.vlc)
+            app.greet(_greeting(options, sock.family == socket.AF_INET6))
             loop.run()
         finally:
             app.close()

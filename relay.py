@@ -94,14 +94,8 @@ class Relay:
             outputs=self._outputs,
             saved=None if inherited is None else inherited.health,
         )
-        self.server = Server(
-            self.loop,
-            listener,
-            self.fanout,
-            self._ingest_address,
-            config,
-            health=self.health.word_for,
-        )
+        address = self._ingest_address
+        self.server = Server(self.loop, listener, self.fanout, address, config, facts=self._facts)
         self.fixed = FixedOutputs(
             self.loop,
             self.fanout,
@@ -186,6 +180,10 @@ class Relay:
             rejected=self.ingest.lock.state.rejected,
             overflowed=self.ingest.buffer.drops.total,
         )
+
+    def _facts(self, output: Output | None) -> str:
+        """Return what ESTADO tells of the stream that an output gets."""
+        return f"{self.ingest.facts()} salud={self.health.word_for(output)}"
 
     def _outputs(self) -> list[Output]:
         viewers = [each.output for each in self.server.clients if each.output is not None]

@@ -89,6 +89,11 @@ class Config:
     source_timeout: float = 2.0
     """Silence after which another source may take over: longer than any encoder's pause between two
     frames, short enough for a viewer to wait for the standby."""
+    failover_errors: int | None = None
+    """Continuity errors a second, for some seconds, after which a source gives way to a standby
+    that has none; None: however many. Off, because it means to look at every packet."""
+    prefer: tuple[Network, ...] = ()
+    """The source that gets the ingest back when it has been healthy for some seconds."""
     inspect: bool = True
     """Look into the stream, to say what is wrong and whose fault it is."""
     timeshift: float = 0.0
@@ -131,7 +136,7 @@ def parse(argv: Sequence[str]) -> Config:
         if options["allow_source"]:
             Parser.error(parser, "--ingest names the one source, and --allow-source others")
         options["allow_source"] = [_networks(ingest.source)]
-    for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
+    for name, default in (("allow", PRIVATE), ("allow_source", ANY), ("prefer", ())):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["words"] = parser.words
     config = Config(**options)
@@ -152,7 +157,7 @@ def _parser() -> FileParser:
     _add_stream(parser.add_argument_group("the stream"))
     _add_program(parser.add_argument_group("the program"))
     parser.set_defaults(**{field.name: field.default for field in fields(Config)})
-    parser.set_defaults(allow=None, allow_source=None)
+    parser.set_defaults(allow=None, allow_source=None, prefer=None)
     return parser
 
 
@@ -200,6 +205,11 @@ def _add_stream(group: Group) -> None:
         "?iface=NAME, or an address: the interface for a group")  # fmt: skip
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
+    add("--failover-errors", metavar="N", type=_errors,
+        help="let a standby without errors take over from a source with more than N continuity "
+        "errors a second for 3 s (off)")  # fmt: skip
+    add("--prefer", metavar="CIDR", action="append", type=_networks,
+        help="the source that gets the ingest back when it has been healthy for 10 s")  # fmt: skip
     add("--to", metavar="MRL", action=_AppendOutput, type=_output,
         help="send the stream there all the time: udp://HOST:PORT, or to a group, "
         "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
@@ -273,6 +283,12 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_CLIENTS:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a number of connections (1 to {MAX_CLIENTS}): {text!r}")
+
+
+def _errors(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 6:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"not a number of errors a second (0 to 999999): {text!r}")
 
 
 def _seconds(text: str) -> float:

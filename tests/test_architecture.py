@@ -42,6 +42,8 @@ PURE_MODULES = {
     "relaylib.net.source_filter",
     "relaylib.stream.batch",
     "relaylib.stream.coalescer",
+    "relaylib.stream.failover",
+    "relaylib.stream.recognition",
     "relaylib.stream.source_lock",
     "relaylib.viewers.access",
     "relaylib.viewers.egress",

@@ -14,6 +14,7 @@ from relaylib.client.console import open_console
 from relaylib.client.dialogue import HELP, Dialogue, encode, explain, printable, read_command
 from relaylib.client.player import Player
 from relaylib.errors import BadCommandError, LineTooLongError
+from relaylib.net.address import player_url
 from relaylib.net.connection import Connection
 from relaylib.net.loop import Loop, Timer
 from relaylib.protocol.commands import Request, Verb
@@ -48,17 +49,28 @@ class App:
         self._input_over = self._leaving = self._over = False
         self._timer: Timer | None = None
         self._player: Player | None = None
+        self._player_path = ""  # of one that is to be opened when it is known what the source sends
+        self._asking = False  # ESTADO has been sent to find that out
+        self._ipv6 = sock.family == socket.AF_INET6
         self._console = open_console(loop, self, tuple(verb.value for verb in Verb))
         self._connection = Connection(loop, sock, self)
 
-    def play(self, path: str, url: str) -> None:
+    def play(self, path: str, scheme: str = "") -> None:
         """Open the player, and notice when the viewer closes it.
+
+        Without a scheme it is opened after CONECTAR, at the address for what the source sends.
 
         Raises:
             SetupError: it cannot be started.
         """
         self._loop.on_signal(signal.SIGCHLD, self._child_ended)
-        self._player = Player(path, url)
+        if scheme:
+            self._player = Player(path, self._url(scheme))
+        else:
+            self._player_path = path
+
+    def _url(self, scheme: str) -> str:
+        return player_url(scheme, self._port, ipv6=self._ipv6)
 
     def greet(self, text: str) -> None:
         """Tell a person where they are; a script needs no greeting."""
@@ -151,6 +163,32 @@ class App:
         if not self._console.interactive:
             self.status = 1
 
+    # --- what the source sends
+
+    def _ask(self) -> None:
+        """After CONECTAR: is there a source, and what does it send?
+
+        Old relays do not answer that. They are asked only if a player waits, and once.
+        """
+        talks = self._dialogue.explicit and self._console.interactive
+        if not self._leaving and (self._player_path or talks):
+            self._asking = True
+            self._send(Request(Verb.STATUS))
+
+    def _use_facts(self) -> None:
+        """Open the player that waits, or name the address for one; say if there is no source."""
+        self._asking = False
+        if self._leaving:
+            return
+        path, self._player_path = self._player_path, ""
+        url = self._url(self._dialogue.scheme)
+        if path:
+            self._player = Player(path, url)
+        elif self._player is None and self._dialogue.facts.get("fuente"):
+            self._console.note(f"open {url} in VLC to watch")
+        if self._dialogue.no_source:
+            self._console.note(self._dialogue.no_source)
+
     # --- the relay
 
     def _disconnect(self) -> None:
@@ -183,7 +221,9 @@ class App:
             return
         verb = self._dialogue.unanswered[0]
         self._dialogue.give_up()
-        if self._doubtful is None:
+        if self._asking:
+            self._use_facts()
+        elif self._doubtful is None:
             why = "it hangs" if self._dialogue.explicit else "it hangs, or ignores what it rejects"
             self._console.note(f"no answer to {verb.value} in {PATIENCE:g} s: {why}")
             self._count_failure()
@@ -207,7 +247,7 @@ class App:
         verb = self._dialogue.answered(text)
         if not self._dialogue.unanswered:
             self._stop_waiting()
-        asked_by_us = self._doubtful is not None and verb is Verb.STATUS
+        asked_by_us = (self._asking or self._doubtful is not None) and verb is Verb.STATUS
         if not asked_by_us or self._dialogue.declined:
             self._console.reply(text)
         if self._dialogue.declined and verb is not None:
@@ -215,7 +255,11 @@ class App:
         if verb is Verb.DISCONNECT:
             self._end()
             return
-        if asked_by_us:
+        if verb is Verb.CONNECT and not self._dialogue.declined:
+            self._ask()
+        elif asked_by_us and self._asking:
+            self._use_facts()
+        elif asked_by_us:
             self._settle_doubt()
         self._advance()
 

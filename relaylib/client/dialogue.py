@@ -31,6 +31,11 @@ _OUTCOME = {
 """Where an OK to the command puts the session, whatever its state was before."""
 
 _REPORT = re.compile(r"OK\s(?:.*\s)?estado=(\S+)", re.ASCII | re.IGNORECASE)
+_PAIR = re.compile(r"(\S+?)=(\S+)", re.ASCII)
+_NO_SOURCE = {
+    "ausente": "the relay has no source: nothing comes until somebody sends it a stream",
+    "silencio": "the source is silent: nothing comes until it sends again",
+}
 _STATES = {state.value: state for state in State}
 
 
@@ -72,6 +77,7 @@ class Dialogue:
 
     `state` is None where nothing is known. `declined`: the last reply was an ERROR, as a farewell
     is. `explicit`: the relay has answered more than OK, so it is not of the original design.
+    `facts` are the pairs of its last report; older relays tell fewer.
     """
 
     def __init__(self) -> None:
@@ -79,6 +85,7 @@ class Dialogue:
         self.unanswered: list[Verb] = []
         self.declined = False
         self.explicit = False
+        self.facts: dict[str, str] = {}
 
     def allows(self, verb: Verb) -> bool:
         """Tell whether a command is valid, or may be, by what is known."""
@@ -101,11 +108,22 @@ class Dialogue:
             self.unanswered.remove(verb)
         if report is not None:
             self.state = _STATES.get(report[1].lower())
+            self.facts = dict(_PAIR.findall(line.lower()))
         elif verb is None:
             self.state = None  # it answers a command given up: the two ends are out of step
         elif not self.declined:
             self.state = _OUTCOME.get(verb, self.state)
         return verb
+
+    @property
+    def scheme(self) -> str:
+        """The one of the address that a player opens for what the source sends."""
+        return "rtp" if self.facts.get("forma") == "rtp" else "udp"
+
+    @property
+    def no_source(self) -> str:
+        """Why there is nothing to see, if the relay has said so."""
+        return _NO_SOURCE.get(self.facts.get("fuente", ""), "")
 
     def give_up(self) -> None:
         """Stop waiting: each command was either ignored, or carried out and its reply lost."""

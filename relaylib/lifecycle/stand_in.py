@@ -9,7 +9,7 @@ parent's place and number, is about to read itself. Then it reports what it has 
 It does nothing else: TCP connections, all timers and the log are the parent's. So nothing happens
 in it that the new program would have to learn, but counting. A source cannot take over either,
 because that takes a look at the standby socket, which nobody has; where there is no active source,
-there is nothing to go on with, and no stand-in.
+or one that may be displaced at any datagram, there is nothing to go on with, and no stand-in.
 
 The two are joined by a pair of sockets. The end of what the new program has to say, which is
 nothing, asks for the report; so a stand-in cannot survive a program that died.

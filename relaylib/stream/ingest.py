@@ -11,11 +11,12 @@ relay loses anything by waiting.
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from relaylib.config import Config
+from relaylib.media.form import Form, Recogniser
 from relaylib.net.address import Address, show
 from relaylib.net.descriptors import NO_DESCRIPTOR
 from relaylib.net.loop import Loop, Timer
@@ -23,12 +24,29 @@ from relaylib.net.networks import Network
 from relaylib.net.source_filter import assemble
 from relaylib.stream.batch import MAX_DATAGRAMS, Batch, Run
 from relaylib.stream.coalescer import Coalescer
-from relaylib.stream.ingest_sockets import IngestSockets, SocketsState
+from relaylib.stream.failover import FailoverState, Rivals
+from relaylib.stream.ingest_sockets import (
+    FOLLOWED_BUFFER,
+    STANDBY_BUFFER,
+    IngestSockets,
+    SocketsState,
+)
 from relaylib.stream.receive_buffer import DropCount, ReceiveBuffer
-from relaylib.stream.source_lock import LockState, SourceLock, Verdict
+from relaylib.stream.recognition import Recognition
+from relaylib.stream.source_lock import LockState, Presence, SourceLock, Verdict
 
 STANDBY_PERIOD = 0.1
-"""Seconds between two looks at the standby socket, and at whether the source has fallen silent."""
+"""Seconds between two looks at the standby socket, at whether the source has fallen silent, and at
+what it sends, once it is established."""
+
+FOLLOW_PERIOD = 0.02
+"""Seconds between two looks at the standby socket while a standby is followed."""
+
+JUDGE_PERIOD = 1.0
+"""Seconds between two judgements of active source and standby."""
+
+NO_SOURCE_AFTER = 10.0
+"""Seconds after the start when a relay without a source says so."""
 
 REJECTED_PERIOD = 60.0
 """Seconds between two log lines about rejected sources."""
@@ -39,17 +57,29 @@ RETRY_PERIOD = 1.0
 _STANDBY_READS = 256
 """Strangers' datagrams counted in one look; the buffer holds about 60 of an MPEG-TS stream."""
 
+_SEND_HERE = (
+    "send the stream to UDP port {port} of this host; if it is being sent: is that the address in "
+    "the source, does a firewall drop UDP, is the source in --allow-source?"
+)
+
+_FORMS = {Form.RTP: "rtp", Form.TS: "ts", Form.OPAQUE: "opaca"}
+
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class IngestState:
-    """What a restart hands over; `received` counts the datagrams of the stream."""
+    """What a restart hands over; `received` counts the datagrams of the stream.
+
+    `no_source_at`: when the lack of a source is to be told, by the monotonic clock; None: never.
+    """
 
     sockets: SocketsState
     lock: LockState
     overflow: DropCount
     received: int
+    no_source_at: float | None = None
+    failover: FailoverState = field(default_factory=FailoverState)
 
 
 def _filter(allowed: tuple[Network, ...]) -> bytes:
@@ -85,43 +115,73 @@ class Ingest:
         self.on_source: Callable[[], None] = lambda: None
         self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
-        self.sockets = IngestSockets(sock, program, shared=shared)
+        follows = config.failover_errors is not None or bool(config.prefer)
+        self._rivals = Rivals(config.failover_errors, config.prefer) if follows else None
+        self.sockets = IngestSockets(
+            sock,
+            program,
+            shared=shared,
+            standby_buffer=FOLLOWED_BUFFER if follows else STANDBY_BUFFER,
+        )
         if program and not self.sockets.filtered:
             log.warning("source_filter_missing", reason="declined_by_system")
         self._loop = loop
         self._forward = forward
         self._coalescer = Coalescer(config.coalesce)
         self._batch = Batch()
+        self._recognition = Recognition()
+        self._no_source_at: float | None = loop.time() + NO_SOURCE_AFTER
         self._timer: Timer | None = None
         self._rejected: tuple[Address, Verdict] | None = None
         self._report_at = float("-inf")
         self._unlocked = False
-        self._sample = False
+        self._unsettled = False  # there is a source, and the ingest is not locked to it yet
+        self._sample = self._glance = False
         self._crowded = False
+        self._dropped = self._others_dropped = False  # in the second that will be judged
         self._watch_stream()
         loop.set_priority_reader(self._read_between)
         loop.call_every(STANDBY_PERIOD, self._look_around)
         loop.call_every(RETRY_PERIOD, self._retry)
+        if follows:
+            loop.call_every(FOLLOW_PERIOD, self._read_standby)
+            loop.call_every(JUDGE_PERIOD, self._judge)
+
+    def facts(self) -> str:
+        """Tell in the control protocol's words whether there is a source, and what it sends."""
+        return f"fuente={self.lock.presence.value} forma={_FORMS[self.form]}"
+
+    @property
+    def form(self) -> Form:
+        """What the active source sends, or sent last; opaque as long as it is not recognised."""
+        return self.lock.state.form
 
     # --- restarting
 
     def export(self) -> IngestState:
         """Return what the next program needs to go on reading where this one stopped."""
-        return IngestState(self.sockets.state, self.lock.state, self.buffer.drops, self.received)
+        return IngestState(
+            self.sockets.state, self.lock.state, self.buffer.drops, self.received,
+            self._no_source_at, self._rivals.failover.state if self._rivals else FailoverState(),
+        )  # fmt: skip
 
     def restore(self, saved: IngestState) -> None:
         """Go on where the previous program stopped, whose stream came in on the same socket."""
         self.sockets.restore(saved.sockets)
         self.lock.restore(saved.lock)
+        self._unsettled = self.lock.state.active is not None and self.lock.holder is None
         self.buffer.drops = saved.overflow
         self.received = saved.received
+        self._no_source_at = saved.no_source_at
+        if self._rivals:
+            self._rivals.failover.state = saved.failover
         if self.sockets.standby is None:
             return
         if self.lock.state.active is None:
             self._use_standby()  # the configuration has changed: anybody else may begin
         else:
             self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
-            if self.lock.state.silent:
+            if self.lock.undisputed is None:
                 self._watch_standby()
 
     # --- reading the stream
@@ -150,9 +210,14 @@ class Ingest:
                 full = self._read_sample(started) if self._sample else self._read()
             self._crowded |= full
             self.full_reads += full
+            if self._unsettled:
+                self._settle()
             if self._batch.count:
                 self._arrived(started, self._batch.count)
-                self._forward(self._batch.finish(), started)
+                runs = self._batch.finish()
+                self._forward(runs, started)
+                if self._glance or self._rivals:
+                    self._look_after(runs, started)
         finally:  # a bug costs the datagrams that met it, not those that follow
             self._schedule_read(started, 0 if full else self._batch.count)
 
@@ -177,11 +242,12 @@ class Ingest:
         active = self.lock.undisputed
         try:
             for _ in range(MAX_DATAGRAMS):
-                size, source = receive(room())
-                if (source == active or self._offer(source, size, now)) and not add(size):
+                size, source = receive(view := room())
+                if (source == active or self._offer(source, view[:size], now)) and not add(size):
                     break
         except BlockingIOError:
-            self.sockets.drained()
+            if not self._unsettled:  # or they would not be counted
+                self.sockets.drained()
             return False
         except OSError:  # as in `_read`
             return False
@@ -211,31 +277,91 @@ class Ingest:
         self._timer = self._loop.call_later(wait, self._pump) if wait else None
         self._loop.interest(self.sockets.stream, read=not wait)
 
+    # --- what is sent
+
+    def _form_of(self, source: Address, datagram: bytes | memoryview) -> Form:
+        """Look at a datagram if it may matter what it is."""
+        if self.lock.undisputed is not None:
+            return Form.OPAQUE
+        return self._recognition.look(source, datagram, self.lock.state.active)
+
+    def _look_after(self, runs: list[Run], now: float) -> None:
+        """Look at what was forwarded: now and then at a datagram, while somebody follows at all.
+
+        An encoder that was opaque may have been set right, or send RTP where it sent none.
+        """
+        if self._glance:
+            self._glance = False
+            self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
+        active = self.lock.state.active
+        if self._rivals and active is not None:
+            self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
+
     # --- who sends
 
-    def _offer(self, source: Address, size: int, now: float) -> bool:
-        """Tell whether a datagram is part of the stream, and do what follows from it."""
+    def _offer(
+        self, source: Address, datagram: bytes | memoryview, now: float, form: Form | None = None
+    ) -> bool:
+        """Tell whether a datagram is part of the stream, and do what follows from it.
+
+        `form` is what its sender sends, if that has been looked at.
+        """
         previous = self.lock.state.active
-        verdict = self.lock.offer(source, size, now)
+        form = self._form_of(source, datagram) if form is None else form
+        verdict = self.lock.offer(source, len(datagram), now, form)
         match verdict:
             case Verdict.STARTED:
-                log.info("ingest_started", source=show(source), datagram_size=size)
-                self._locked(source)
+                log.info("ingest_started", source=show(source), datagram_size=len(datagram))
+                self._begun()
             case Verdict.TAKEOVER:
                 assert previous is not None
-                log.info("source_takeover", source=show(source), previous=show(previous))
-                self._locked(source)
+                self._took_over(source, previous)
             case Verdict.RESUMED:
                 self._resumed()
             case Verdict.LOCKED | Verdict.NOT_ALLOWED:
                 self._rejected = source, verdict
+                if self._rivals and verdict is Verdict.LOCKED:
+                    self._rivals.follow(source, datagram, now)
         return verdict.accepted
 
-    def _locked(self, source: Address) -> None:
-        log.info("source_locked", source=show(source))
+    def _took_over(self, source: Address, previous: Address) -> None:
+        reason = self.lock.reason.value
+        log.info("source_takeover", source=show(source), previous=show(previous), reason=reason)
+        self._begun()
+        if not self.sockets.open and self.lock.holder is None:
+            self._lock()  # it is still connected to the previous source
+            self._watch_standby()
+
+    def _begun(self) -> None:
+        self._unsettled = True
         self.on_source()
+
+    def _settle(self) -> None:
+        """Lock the ingest when its source is established.
+
+        Not before: on one socket datagrams are in the order in which they came, so that a stream
+        which takes over from a stray datagram loses none.
+        """
+        holder = self.lock.holder
+        if holder is None or not self._unsettled:
+            return
+        self._unsettled = False
+        log.info("source_locked", source=show(holder))
+        self._recognition.forget()
+        self._unwatch_standby()
         self._unlocked = False
         self._lock()
+
+    def _judge(self) -> None:
+        """Find out whether the standby is to take over, with its next datagram."""
+        assert self._rivals is not None
+        active, successor = self.lock.state.active, None
+        if active is not None and not self.lock.state.silent:
+            successor = self._rivals.second(
+                active, dropped=self._dropped, others_dropped=self._others_dropped
+            )
+        self.lock.appoint(successor)
+        self._dropped = self._others_dropped = False
 
     def _lock(self) -> None:
         """Have the kernel lock the ingest to the active source."""
@@ -259,11 +385,11 @@ class Ingest:
 
     def _retry(self) -> None:
         self.sockets.reserve()
-        if self.sockets.state.pending and self.lock.state.active is not None:
+        if self.sockets.state.pending and self.lock.holder is not None:
             self._lock()
             if not self.sockets.state.pending:
                 self._unlocked = False
-                log.info("ingest_locked", source=show(self.lock.state.active))
+                log.info("ingest_locked", source=show(self.lock.holder))
 
     def _resumed(self) -> None:
         self._unwatch_standby()
@@ -278,7 +404,8 @@ class Ingest:
         self._count_drops(was_open=self.sockets.open)
         self._report_rejected()
         self.buffer.report(self._loop.now)
-        self._sample = True
+        self._report_no_source()
+        self._sample = self._glance = True
 
     def _check_silence(self) -> None:
         if self.lock.overdue(self._loop.time()):
@@ -313,33 +440,43 @@ class Ingest:
                 data, source = self.sockets.standby.recvfrom(65535)
             except BlockingIOError:
                 break
-            if self.lock.accepts(source, len(data)):
+            form = self._form_of(source, data)
+            if self.lock.accepts(source, len(data), form):
                 self._pump()  # the active source may be back: its datagrams come first
-            if self.lock.accepts(source, len(data)):
-                self._begin_at_standby(source, data)
+            if self.lock.accepts(source, len(data), form):
+                self._begin_at_standby(source, data, form)
             else:
-                self._offer(source, len(data), self._loop.time())
-        self.lock.state.rejected += self.sockets.take_standby_drops()
+                self._offer(source, data, self._loop.time(), form)
+        self._count_standby_drops()
 
-    def _begin_at_standby(self, source: Address, data: bytes) -> None:
+    def _begin_at_standby(self, source: Address, data: bytes, form: Form) -> None:
         """Read the stream from the standby socket, on which this datagram of it has come in."""
         self._use_standby()
         if source == self.lock.state.active:
             self._not_locked("arrives_at_standby")
         now = self._loop.time()
-        self._offer(source, len(data), now)
+        self._offer(source, data, now, form)
+        self._settle()
         self._arrived(now, 1)
-        self._forward([Run(memoryview(data), len(data), 1)], now)
+        runs = [Run(memoryview(data), len(data), 1)]
+        self._forward(runs, now)
+        if self._rivals:
+            self._look_after(runs, now)
         self._schedule_read(now, 0)
 
     def _use_standby(self) -> None:
-        self.lock.state.rejected += self.sockets.take_standby_drops()
+        self._count_standby_drops()
         self._unwatch_standby()
         former = self.sockets.use_standby()
         self._loop.unwatch(former)
         self._watch_stream()
         former.close()  # at once: a viewer might take its descriptor
         self.sockets.reserve()
+
+    def _count_standby_drops(self) -> None:
+        drops = self.sockets.take_standby_drops()
+        self.lock.state.rejected += drops
+        self._others_dropped |= drops > 0
 
     def _count_drops(self, *, was_open: bool) -> None:
         """Count what the kernel has dropped of the stream's socket, which was open to everybody.
@@ -348,6 +485,7 @@ class Ingest:
         what found the buffer full; but that buffer is then read in full batches.
         """
         drops = self.buffer.take()
+        self._dropped |= drops > 0
         if was_open and self.sockets.filtered and not self._crowded:
             self.lock.state.rejected += drops
         else:
@@ -366,3 +504,19 @@ class Ingest:
             log.warning("source_rejected", source=show(source), reason=verdict.value, total=total)
             self._rejected = None
             self._report_at = now + REJECTED_PERIOD
+
+    def _report_no_source(self) -> None:
+        """Say once, some time after the start, that there is no source; not if there was one."""
+        if self._no_source_at is None:
+            return
+        if self.lock.holder is not None:
+            self._no_source_at = None
+        elif self._loop.now >= self._no_source_at and self.lock.presence is Presence.ABSENT:
+            self._no_source_at = None
+            port = self.sockets.stream.getsockname()[1]
+            log.warning(
+                "no_source",
+                seconds=NO_SOURCE_AFTER,
+                rejected=self.lock.state.rejected,
+                remedy=self.remedy() if self.remedy else _SEND_HERE.format(port=port),
+            )

@@ -13,7 +13,7 @@ to nothing, however much they send.
     compare senders            compare senders               do not compare
          |                          ^  |                          ^  |
          |   `connect`: a source    |  |   `drained`: the queue   |  |
-         +----- is active now ------+  +-- was seen empty once ---+  |
+         +----- is established -----+  +-- was seen empty once ---+  |
          ^                             |                             |
          |                             |                             |
          +-----------------------------+-----------------------------+
@@ -46,6 +46,10 @@ from relaylib.net.descriptors import Descriptor, adopt, descriptor
 STANDBY_BUFFER = 64 << 10
 """Bytes for strangers: a tenth of a second of a standby source, and never much that is stale."""
 
+FOLLOWED_BUFFER = 1 << 20
+"""Bytes for strangers while a standby's health is watched: nothing of it may be lost here, of 50
+Mb/s in 0.1 s. Without privilege the kernel may grant 0.2 MiB (`net.core.rmem_max`)."""
+
 
 @dataclass(slots=True)
 class SocketsState:
@@ -73,13 +77,21 @@ class IngestSockets:
     `program` is the filter for both; `filtered` tells whether the system has it.
     """
 
-    def __init__(self, sock: socket.socket, program: bytes = b"", *, shared: bool) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        program: bytes = b"",
+        *,
+        shared: bool,
+        standby_buffer: int = STANDBY_BUFFER,
+    ) -> None:
         self.stream = sock
         self.standby: socket.socket | None = None
         self._bound = sock.getsockname()  # once connected, it names the address of that route
         connectable = hasattr(socket, "SO_REUSEPORT") and not shared
         self.state = SocketsState(descriptor(sock), None, connectable)
         self._program = program
+        self._standby_buffer = standby_buffer
         self.filtered = linux.set_filter(sock, program)
         linux.hear_joined_groups_only(sock)
         self._spare: socket.socket | None = None
@@ -92,6 +104,7 @@ class IngestSockets:
             self.standby = adopt(saved.standby)
             self._bound = self.standby.getsockname()
             linux.set_filter(self.standby, self._program)
+            self._size(self.standby)
         if not saved.connectable:
             self.release()
 
@@ -189,7 +202,7 @@ class IngestSockets:
         standby = socket.socket(self.stream.family, socket.SOCK_DGRAM)
         try:
             standby.setblocking(False)
-            standby.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STANDBY_BUFFER)
+            self._size(standby)
             if standby.family == socket.AF_INET6:
                 only = self.stream.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
                 standby.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
@@ -199,6 +212,11 @@ class IngestSockets:
         linux.set_filter(standby, self._program)
         linux.hear_joined_groups_only(standby)
         return standby
+
+    def _size(self, standby: socket.socket) -> None:
+        standby.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._standby_buffer)
+        if self._standby_buffer > STANDBY_BUFFER:
+            linux.grow_receive_buffer(standby, self._standby_buffer)
 
     def _hold(self, stream: socket.socket, standby: socket.socket | None) -> None:
         """Change the pair; whose datagrams are queued on the stream's socket is not known yet."""

@@ -5,6 +5,14 @@ all others are rejected, until it has been silent for the time-out; the next one
 over, which makes a second encoder a hot standby. Rejected: the newest source wins (one stray packet
 ends the stream), and the smallest address wins (nobody knows which one that is).
 
+A stray datagram is no source, but nobody can tell it from the first one of a stream of unknown
+form. So whoever comes first is forwarded at once, and holds the ingest for certain only when it is
+established: its form has been recognised, or it has sent `ESTABLISHED` datagrams. Until then the
+first recognised stream takes over. Never the other way round: bytes without a form are easy to
+send, and displace nothing.
+
+Who looks at the health of the streams may appoint a successor, whose next datagram takes over.
+
 Silence is not computed from the clock when a datagram comes. This process may have slept while the
 active source went on sending: what it sent is waiting in the kernel, perhaps behind a datagram of
 somebody else. So whoever reads the sockets asks `overdue`, reads what there is, asks again, and
@@ -13,9 +21,15 @@ only then says `fall_silent`.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
+from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.networks import Network, contains
+
+ESTABLISHED = 50
+"""Datagrams after which a source of unknown form is as protected as any: a tenth of a second of a
+5 Mb/s stream, and more than what is typed or strays."""
 
 
 class Verdict(Enum):
@@ -26,7 +40,7 @@ class Verdict(Enum):
     STARTED = "started"
     """Part of the stream: its sender is the active source now, and nobody was before."""
     TAKEOVER = "takeover"
-    """Part of the stream: its sender is the active source now, in place of a silent one."""
+    """Part of the stream: its sender is the active source now, in place of another (`Reason`)."""
     RESUMED = "resumed"
     """Part of the stream: the active source, which was silent, is back."""
     LOCKED = "locked"
@@ -45,18 +59,51 @@ class Verdict(Enum):
 _REJECTED = (Verdict.LOCKED, Verdict.NOT_ALLOWED, Verdict.EMPTY)
 
 
+class Reason(Enum):
+    """Why another source takes over."""
+
+    SILENCE = "silence"
+    """The active one was silent."""
+    FORM = "form"
+    """This one sends a stream; the active one was not established, and what it sends is opaque."""
+    ERRORS = "errors"
+    """Appointed: the active one's stream has gaps, this one's has none."""
+    PREFERRED = "preferred"
+    """Appointed: the configuration prefers this one."""
+
+
+class Presence(Enum):
+    """Whether there is a source, in the words of the control protocol."""
+
+    ABSENT = "ausente"
+    """There has been none yet, or nothing but a stray datagram or two since."""
+    ACTIVE = "activa"
+    SILENT = "silencio"
+
+
+class Successor(NamedTuple):
+    """Who takes over with its next datagram; its form has been recognised."""
+
+    source: Address
+    reason: Reason
+    form: Form
+
+
 @dataclass(slots=True)
 class LockState:
     """What a restart hands over.
 
     `active` is None until the first source comes. `last` is when it was last heard, in seconds of
-    the monotonic clock, which all processes share. `rejected` counts datagrams.
+    the monotonic clock, which all processes share. `rejected` counts datagrams. `form` is the
+    active source's; its `datagrams` are counted until it is established.
     """
 
     active: Address | None = None
     silent: bool = False
     last: float = 0.0
     rejected: int = 0
+    form: Form = Form.OPAQUE
+    datagrams: int = ESTABLISHED  # older programs counted none: any source was established
 
 
 class SourceLock:
@@ -64,8 +111,12 @@ class SourceLock:
 
     def __init__(self, allowed: tuple[Network, ...], timeout: float) -> None:
         self.state = LockState()
+        self.reason = Reason.SILENCE
+        """Why the latest takeover happened."""
         self._allowed = allowed
         self._timeout = timeout
+        self._successor: Successor | None = None
+        self._asked, self._answer = "", False
 
     def restore(self, saved: LockState) -> None:
         """Go on from this state, without an active source that is no longer allowed."""
@@ -75,30 +126,76 @@ class SourceLock:
             saved.silent = False
 
     @property
-    def undisputed(self) -> Address | None:
-        """The source whose datagrams need not be offered: the active one, unless it is silent."""
-        return None if self.state.silent else self.state.active
+    def holder(self) -> Address | None:
+        """The active source, silent or not, if it is established."""
+        return self.state.active if self._is_established else None
 
-    def offer(self, source: Address, size: int, now: float) -> Verdict:
+    @property
+    def undisputed(self) -> Address | None:
+        """The source whose datagrams need not be offered: nobody can take over from it now."""
+        return None if self.state.silent or self._successor else self.holder
+
+    @property
+    def presence(self) -> Presence:
+        """Whether there is a source."""
+        if self.state.active is None or (self.state.silent and not self._is_established):
+            return Presence.ABSENT
+        return Presence.SILENT if self.state.silent else Presence.ACTIVE
+
+    def offer(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> Verdict:
         """Decide about a datagram of `size` bytes, and lock to its source if it may have the lock.
 
-        An empty datagram begins nothing and ends no silence; the active source's is let through.
+        `form` is what its sender's datagrams have been recognised as by now. An empty datagram
+        begins nothing and ends no silence; the active source's is let through.
         """
         state = self.state
         if source == state.active:
-            return self.heard(now) if size else Verdict.STREAM
-        if not self.accepts(source, size):
+            if not size:
+                return Verdict.STREAM
+            state.datagrams = min(state.datagrams + 1, ESTABLISHED)
+            self.recognise(form)
+            return self.heard(now)
+        if not self.accepts(source, size, form):
             state.rejected += 1
             if not self._allows(source):
                 return Verdict.NOT_ALLOWED
-            return Verdict.EMPTY if self._free else Verdict.LOCKED
-        first = state.active is None
+            return Verdict.EMPTY if self._is_free else Verdict.LOCKED
+        first, reason = state.active is None, self._claim(source, form)
+        if self._successor and source == self._successor.source:
+            form = self._successor.form
         state.active, state.silent, state.last = source, False, now
-        return Verdict.STARTED if first else Verdict.TAKEOVER
+        state.form, state.datagrams = form, 1
+        self._successor = None
+        if first or reason is None:
+            return Verdict.STARTED
+        self.reason = reason
+        return Verdict.TAKEOVER
 
-    def accepts(self, source: Address, size: int) -> bool:
+    def accepts(self, source: Address, size: int, form: Form = Form.OPAQUE) -> bool:
         """Tell whether `offer` would make a datagram with something in it part of the stream."""
-        return size > 0 and (source == self.state.active or (self._free and self._allows(source)))
+        if not size or source == self.state.active:
+            return size > 0
+        claims = self.state.active is None or self._claim(source, form) is not None
+        return claims and self._allows(source)
+
+    def _claim(self, source: Address, form: Form) -> Reason | None:
+        """Say why this source may take over from the active one; None: it may not."""
+        if self.state.silent:
+            return Reason.SILENCE
+        if form is not Form.OPAQUE and not self._is_established:
+            return Reason.FORM
+        if self._successor and source == self._successor.source:
+            return self._successor.reason
+        return None
+
+    def appoint(self, successor: Successor | None) -> None:
+        """Let this source take over with its next datagram; None: nobody, unless it may anyway."""
+        self._successor = successor
+
+    def recognise(self, form: Form) -> None:
+        """Note what the active source sends. What is opaque now has not lost its form for that."""
+        if form is not Form.OPAQUE:
+            self.state.form = form
 
     def heard(self, now: float) -> Verdict:
         """Note that the active source has sent something, without looking at each datagram."""
@@ -118,8 +215,15 @@ class SourceLock:
         self.state.silent = True
 
     @property
-    def _free(self) -> bool:
+    def _is_established(self) -> bool:
+        return self.state.form is not Form.OPAQUE or self.state.datagrams >= ESTABLISHED
+
+    @property
+    def _is_free(self) -> bool:
         return self.state.active is None or self.state.silent
 
     def _allows(self, source: Address) -> bool:
-        return contains(self._allowed, source[0])
+        """Look it up, or remember: in a flood it is always the same one."""
+        if source[0] != self._asked:
+            self._asked, self._answer = source[0], contains(self._allowed, source[0])
+        return self._answer

@@ -98,8 +98,8 @@ class _Leaving:
 class Server:
     """Accepts viewers and knows them all.
 
-    Since the start, `accepted` counts them, and `declined`, by kind, what was declined. `health`
-    says in a word how the stream fares that an output gets.
+    `facts` are what ESTADO tells of the stream that an output gets. Since the
+    start, `accepted` counts them, and `declined`, by kind, what was declined.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Server:
         ingest: Address,
         config: Config,
         *,
-        health: Callable[[Output | None], str] = lambda _output: "-",
+        facts: Callable[[Output | None], str] = lambda _output: "",
     ) -> None:
         self.listener = listener
         self.clients: dict[Viewer, None] = {}  # in the order in which they came
@@ -130,9 +130,9 @@ class Server:
             events=self._events,
             idle_timeout=config.idle_timeout,
             declined=self.declined,
+            facts=facts,
             on_error=self._note_error,
             on_gone=self._remove,
-            health=health,
         )
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `clients`

@@ -35,8 +35,8 @@ log = structlog.get_logger()
 class Services:
     """What every viewer uses of the relay.
 
-    `declined` counts by kind. `on_error` is told what a viewer did wrong, `on_gone` that its
-    connection is over, and why. `health` says in a word how the stream fares that this output gets.
+    `declined` counts by kind. `facts` are the pairs that ESTADO tells of the stream. `on_error` is
+    told what a viewer did wrong, `on_gone` that its connection is over, and why.
     """
 
     loop: Loop
@@ -47,9 +47,9 @@ class Services:
     events: ViewerLog
     idle_timeout: float
     declined: Counter[str]
+    facts: Callable[[Output | None], str]
     on_error: Callable[["Viewer", PeerError], None]
     on_gone: Callable[["Viewer", str], None]
-    health: Callable[[Output | None], str]
 
 
 @dataclass(slots=True)
@@ -282,9 +282,10 @@ class Viewer:
             self._services.fanout.update_counters(self.output)
             destination = show(self.output.destination)
             sent, lost = self.output.counters.sent, self.output.counters.lost
-        state, health = self.session.state.value, self._services.health(self.output)
+        state = self.session.state.value
         return commands.ok(
-            f"estado={state} destino={destination} enviados={sent} perdidos={lost} salud={health}"
+            f"estado={state} destino={destination} enviados={sent} perdidos={lost} "
+            f"{self._services.facts(self.output)}".rstrip()
         )
 
     def _help(self, _request: Request) -> bytes:

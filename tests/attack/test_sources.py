@@ -23,6 +23,8 @@ FLOOD = 20_000
 """Datagrams: more than any receive buffer of the relay has room for."""
 
 STREAM = [b"%d" % index * 100 for index in range(20)]
+TS = 7 * (b"\x47\x1f\xff\x10" + bytes(184))
+"""A datagram that is recognised: its sender has the ingest at once."""
 ONLY = ("--allow-source", "127.0.0.1")
 
 
@@ -48,8 +50,8 @@ def test_a_source_that_begins_without_descriptors_is_locked() -> None:
     ):
         viewer.subscribe()
         leave_descriptors(relay, 0)
-        active.send(b"first")
-        assert viewer.receive() == b"first"
+        active.send(TS)
+        assert viewer.receive() == TS
         with flooded(relay, stranger):
             for each in STREAM:
                 active.send(each)
@@ -85,8 +87,8 @@ def test_a_takeover_amid_a_flood_from_outside_the_allow_list() -> None:
         udp_socket("127.0.0.2") as stranger,
     ):
         viewer.subscribe()
-        first.send(b"first")
-        assert viewer.receive() == b"first"
+        first.send(TS)
+        assert viewer.receive() == TS
         relay.wait_event("ingest_silent")
         with flooded(relay, stranger):
             for each in STREAM:

@@ -17,7 +17,9 @@ from tools.lab.netns import (
 )
 from tools.lab.process import wait_for
 
-STATUS = "OK estado=inactivo destino=- enviados=0 perdidos=0 salud=silencio"
+STATUS = (
+    "OK estado=inactivo destino=- enviados=0 perdidos=0 fuente=ausente forma=opaca salud=silencio"
+)
 
 
 def loopback(stage: Stage) -> Watcher:

@@ -34,7 +34,8 @@ def fake() -> Iterator[FakeRelay]:
 def report(state: str, port: int = VLCPORT) -> str:
     """The relay's answer to ESTADO before any stream."""
     destination = "-" if state == "inactivo" else f"127.0.0.1:{port}"
-    return f"OK estado={state} destino={destination} enviados=0 perdidos=0 salud=silencio\n"
+    facts = "fuente=ausente forma=opaca salud=silencio retraso=-"
+    return f"OK estado={state} destino={destination} enviados=0 perdidos=0 {facts}\n"
 
 
 def test_piped_commands_are_all_answered(relay: Relay) -> None:

@@ -69,10 +69,17 @@ def client(port: int, path: str, *words: str, host: str = "127.0.0.1") -> Progra
     return Program(*argv, stdin=-1, env={**os.environ, "PATH": path})
 
 
+def type_connect(fake: FakeRelay, program: Program) -> None:
+    """Ask for the stream, and let the relay say yes."""
+    program.process.stdin.write(b"CONECTAR\n")  # type: ignore[union-attr]
+    program.process.stdin.flush()  # type: ignore[union-attr]
+    assert fake.line() == "CONECTAR 5004"
+    fake.send(b"OK\n")
+
+
 @pytest.mark.parametrize(
     ("option", "url"),
     [
-        ("--vlc", "udp://@:5004"),
         ("--vlc=rtp", "rtp://@:5004"),
         ("--vlc=udp", "udp://@:5004"),
     ],
@@ -99,15 +106,61 @@ def test_over_ipv6_the_player_listens_on_ipv6(tmp_path: Path) -> None:
     need_ipv6("::1")
     vlc = FakeVlc(tmp_path)
     with Relay(host="::1") as relay, client(relay.port, vlc.path, "--vlc", host="::1") as program:
+        program.process.stdin.write(b"CONECTAR\n")  # type: ignore[union-attr]
+        program.process.stdin.flush()  # type: ignore[union-attr]
         assert vlc.arguments == "udp://@[::]:5004"
         assert program.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "url", "note"),
+    [
+        ("fuente=activa forma=rtp", "rtp://@:5004", ""),
+        ("fuente=activa forma=ts", "udp://@:5004", ""),
+        ("fuente=silencio forma=rtp", "rtp://@:5004", "the source is silent"),
+        ("fuente=ausente forma=opaca salud=silencio", "udp://@:5004", "the relay has no source"),
+        ("", "udp://@:5004", ""),
+    ],
+)
+def test_what_the_source_sends_decides_what_the_player_opens(
+    fake: FakeRelay, tmp_path: Path, status: str, url: str, note: str
+) -> None:
+    """After CONECTAR the relay is asked; one that tells less of its source gets udp://."""
+    vlc = FakeVlc(tmp_path)
+    with client(fake.port, vlc.path, "--vlc") as program:
+        type_connect(fake.accept(), program)
+        assert fake.line() == "ESTADO"
+        assert not (tmp_path / "arguments").exists()
+        fake.send(f"OK estado=transmitiendo enviados=0 perdidos=0 {status}\n".encode())
+        assert vlc.arguments == url
+        assert vlc.running()
+        if note:
+            wait_for(lambda: program.stderr, "a note")
+        assert [line.startswith(note) for line in program.stderr] == ([True] if note else [])
+        assert program.stdout == ["OK\n"]  # of what was not typed nothing is shown
+        type_connect(fake, program)  # what is open stays as it is
+
+
+def test_an_old_relay_is_asked_once(fake: FakeRelay, tmp_path: Path) -> None:
+    """One that ignores ESTADO costs two seconds, no word and no failure."""
+    vlc = FakeVlc(tmp_path)
+    with client(fake.port, vlc.path, "--vlc") as program:
+        type_connect(fake.accept(), program)
+        assert fake.line() == "ESTADO"
+        assert vlc.arguments == "udp://@:5004"
+        type_connect(fake, program)
+        program.process.stdin.close()  # type: ignore[union-attr]
+        assert fake.line() == "DESCONECTAR"
+        fake.send(b"OK\n")
+        assert program.wait() == 0
+    assert (program.stdout, program.stderr) == (["OK\n"] * 3, [])
 
 
 @pytest.mark.parametrize("how", ["closed", "gone"])
 def test_the_player_does_not_outlive_the_client(fake: FakeRelay, tmp_path: Path, how: str) -> None:
     """The player is closed however the session ends, even one that ignores SIGTERM."""
     vlc = FakeVlc(tmp_path, trap="trap '' TERM")
-    with client(fake.port, vlc.path, "--vlc") as program:
+    with client(fake.port, vlc.path, "--vlc=udp") as program:
         fake.accept()
         assert vlc.running()
         if how == "closed":
@@ -127,7 +180,7 @@ def test_the_player_ending_does_not_end_the_session(
 ) -> None:
     """When the player is closed or fails the client says so and goes on."""
     vlc = FakeVlc(tmp_path, trap)
-    with client(fake.port, vlc.path, "--vlc") as program:
+    with client(fake.port, vlc.path, "--vlc=udp") as program:
         fake.accept()
         os.kill(vlc.pid, signal.SIGTERM)
         wait_for(lambda: program.stderr, "a word about the player")
@@ -179,7 +232,7 @@ def test_a_player_that_cannot_be_started_is_one_line(fake: FakeRelay, tmp_path: 
     script = tmp_path / "vlc"
     script.write_bytes(b"\x7fELF nonsense")
     script.chmod(0o755)
-    with client(fake.port, str(tmp_path), "--vlc") as program:
+    with client(fake.port, str(tmp_path), "--vlc=udp") as program:
         assert program.wait(PATIENCE) == 1
     assert program.stderr == [f"client.py: --vlc: cannot start {script}: Exec format error\n"]
 

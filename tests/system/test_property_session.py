@@ -25,7 +25,7 @@ from relaylib.protocol.commands import HELP
 from tools.lab.process import PATIENCE, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import source, udp_socket
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import Viewer, about_viewer
 
 CLIENTS = 3
 PLAYERS = 5
@@ -121,8 +121,7 @@ class Sessions(RuleBasedStateMachine):
             return FIXED[command]
         if command == "ESTADO":
             where = "-" if client.port is None else f"127.0.0.1:{client.port}"
-            counters = f"enviados={client.sent} perdidos=0"
-            return f"OK estado={client.state} destino={where} {counters}"
+            return f"OK estado={client.state} destino={where} enviados={client.sent} perdidos=0"
         if client.state != ("transmitiendo" if command == "INTERRUMPIR" else "pausado"):
             return f"ERROR {command} no es valido ahora (estado: {client.state})"
         if command == "CONTINUAR DIFERIDO":
@@ -161,8 +160,7 @@ class Sessions(RuleBasedStateMachine):
             typed, text, client.half = [command, *typed], rest + ending + text, None
         client.control.sendall(text.encode("latin-1"))
         for command in typed:
-            reply = self.read_line(client).partition(" salud=")[0]
-            assert reply == self.predict(client, command)
+            assert about_viewer(self.read_line(client)) == self.predict(client, command)
 
     @staticmethod
     def read_line(client: Client) -> str:

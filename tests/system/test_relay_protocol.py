@@ -11,7 +11,7 @@ from relaylib.protocol import commands
 from tools.lab.process import need_ipv6
 from tools.lab.relay import Relay
 from tools.lab.sockets import source, udp_socket, unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import Viewer, about_viewer
 
 FRAMINGS = ("whole", "byte by byte", "one segment")
 
@@ -60,7 +60,7 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
         }
         rows = [row.format(**names).split("|") for row in DIALOGUE.splitlines() if row]
         send(viewer, [text for line, _ in rows for text in (line, "", "  ")], framing)
-        assert [viewer.reply() for _ in rows] == [reply.strip() for _, reply in rows]
+        assert [about_viewer(viewer.reply()) for _ in rows] == [reply.strip() for _, reply in rows]
         assert viewer.reply() == ""
 
 

@@ -67,7 +67,7 @@ def test_restarts_cost_nobody_anything(relay: Relay) -> None:
         audience = stack.enter_context(Audience(crowd.watching))
         stream = stack.enter_context(Stream(relay.ingest_port))
         with Typing(crowd.typists):
-            relay.wait_event("ingest_started")
+            relay.wait_event("source_locked")
             relay.wait_event("output_added", 40)
             before = descriptors(relay)
             for _ in range(RESTARTS):
@@ -76,7 +76,7 @@ def test_restarts_cost_nobody_anything(relay: Relay) -> None:
         print(f"longest gap {audience.longest_gap:.3f} s of {stream.sent} datagrams")
         audience.expect(stream.sent)
         assert all(typist.finish() > RESTARTS for typist in crowd.typists)
-        counters = f"enviados={stream.sent} perdidos=0"
+        counters = f" enviados={stream.sent} perdidos=0 "
         for viewer in crowd.watching:
             assert counters in viewer.command("ESTADO")
         for viewer in crowd.paused:

@@ -32,7 +32,7 @@ def undisturbed(relay: Relay) -> Iterator[Viewer]:
     with Viewer(relay.port) as viewer:
         viewer.subscribe()
         with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
-            relay.wait_event("ingest_started")
+            relay.wait_event("source_locked")
             assert viewer.command("ESTADO").startswith("OK")  # so the standby socket is open, too
             before = descriptors(relay)
             viewer.send(b"ESTA")
@@ -42,7 +42,7 @@ def undisturbed(relay: Relay) -> Iterator[Viewer]:
             stream.__exit__()
             audience.expect(stream.sent)
         viewer.send(b"DO\n")
-        assert f"enviados={stream.sent} perdidos=0" in viewer.reply()
+        assert f"enviados={stream.sent} perdidos=0 " in viewer.reply()
 
 
 # --- the configuration

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from relaylib.stream.source_lock import ESTABLISHED
 from tools.lab.altered import Altered
 from tools.lab.process import wait_for
 from tools.lab.relay import Relay
@@ -85,9 +86,9 @@ def test_the_stream_goes_on_while_the_new_program_begins(held: Held) -> None:
         held.let_go()
         exchange(encoder, [first, second], numbered([1316] * 101 + [7, 1472] * 50))
         first.send(b"DO\n")
-        assert "enviados=1000 perdidos=0" in first.reply()
-        assert "enviados=1000 perdidos=0" in second.command("ESTADO")
-        assert "enviados=100 perdidos=0" in paused.command("ESTADO")
+        assert "enviados=1000 perdidos=0 " in first.reply()
+        assert "enviados=1000 perdidos=0 " in second.command("ESTADO")
+        assert "enviados=100 perdidos=0 " in paused.command("ESTADO")
         assert paused.nothing_arrives(0.01)
         assert not children(relay)
         assert descriptors(relay) == before
@@ -101,7 +102,7 @@ def test_a_stand_in_ends_with_the_new_program(held: Held) -> None:
     relay = held.relay
     with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
-        exchange(encoder, [viewer], numbered([1316]))
+        exchange(encoder, [viewer], numbered([1316] * ESTABLISHED))
         stand_in = held.hang_up()
         relay.process.kill()
         relay.wait()
@@ -116,13 +117,13 @@ def test_a_stand_in_that_does_not_answer(held: Held, signum: signal.Signals) -> 
     relay = held.relay
     with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
-        exchange(encoder, [viewer], numbered([1316] * 10))
+        exchange(encoder, [viewer], numbered([1316] * ESTABLISHED))
         stand_in = held.hang_up()
         exchange(encoder, [viewer], numbered([1316] * 20))
         os.kill(stand_in, signum)
         held.let_go()
         exchange(encoder, [viewer], numbered([188] * 40))
-        assert "enviados=50 perdidos=0" in viewer.command("ESTADO")
+        assert f"enviados={ESTABLISHED + 40} perdidos=0 " in viewer.command("ESTADO")
     assert relay.wait_event("stand_in_lost")["pid"] == stand_in
     assert not children(relay)
 
@@ -133,14 +134,14 @@ def test_a_stand_in_that_has_waited_too_long(tmp_path: Path) -> None:
     relay = held.relay
     with relay, Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
-        exchange(encoder, [viewer], numbered([1316] * 10))
+        exchange(encoder, [viewer], numbered([1316] * ESTABLISHED))
         stand_in = held.hang_up()
         wait_for(lambda: state(stand_in) == "Z", "the stand-in to end")
         for datagram in numbered([1316] * 20):
             encoder.send(datagram)
         held.let_go()
         assert viewer.receive_all(20) == numbered([1316] * 20)
-        assert "enviados=30 perdidos=0" in viewer.command("ESTADO")
+        assert f"enviados={ESTABLISHED + 20} perdidos=0 " in viewer.command("ESTADO")
 
 
 TALK = """
@@ -160,7 +161,8 @@ def test_a_stand_in_says_nothing(tmp_path: Path) -> None:
         Relay(prefix=Altered(tmp_path, TALK).prefix) as relay,
         source(relay.ingest_port) as encoder,
     ):
-        encoder.send(b"first")
+        for _ in range(ESTABLISHED):
+            encoder.send(b"stream")
         relay.wait_event("source_locked")
         restart(relay)
         assert relay.stop() == 0
@@ -214,6 +216,6 @@ def test_an_exec_that_fails_in_the_end(tmp_path: Path) -> None:
             assert relay.wait_event("reload_failed")["reason"] == "Cannot allocate memory"
             stream.__exit__()
             audience.expect(stream.sent)
-        assert f"enviados={stream.sent} perdidos=0" in viewer.command("ESTADO")
+        assert f"enviados={stream.sent} perdidos=0 " in viewer.command("ESTADO")
         wait_for(lambda: descriptors(relay) == before, "the descriptors to be as before")
         assert not children(relay)

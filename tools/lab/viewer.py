@@ -8,6 +8,11 @@ from tools.lab.process import PATIENCE
 from tools.lab.sockets import udp_socket
 
 
+def about_viewer(status: str) -> str:
+    """Return what ESTADO's reply tells of the viewer, without what it tells of the stream."""
+    return status.partition(" fuente=")[0]
+
+
 class Viewer:
     def __init__(self, port: int, host: str = "127.0.0.1", address: str | None = None) -> None:
         self.control = socket.create_connection(

@@ -154,3 +154,22 @@ def test_a_blank_line_is_nothing(line: bytes) -> None:
 def test_nothing_invisible_reaches_the_terminal(line: bytes, text: str) -> None:
     """Readable text is shown as it is; control, C1 and direction characters are spelled out."""
     assert printable(line) == text
+
+
+@pytest.mark.parametrize(
+    ("facts", "scheme", "reason"),
+    [
+        ("", "udp", ""),
+        (" fuente=activa forma=rtp", "rtp", ""),
+        (" FUENTE=Activa FORMA=ts salud=sano", "udp", ""),
+        (" fuente=ausente forma=opaca", "udp", "the relay has no source"),
+        (" fuente=silencio forma=rtp", "rtp", "the source is silent"),
+        (" fuente=otra forma=otra x = =", "udp", ""),
+    ],
+)
+def test_the_report_names_the_address_for_a_player(facts: str, scheme: str, reason: str) -> None:
+    """The source's form decides between rtp:// and udp://; that there is none is said."""
+    reply = "OK estado=transmitiendo destino=127.0.0.1:5004 enviados=1 perdidos=0" + facts
+    dialogue = after(State.STREAMING, (Verb.STATUS, reply))
+    assert dialogue.scheme == scheme
+    assert dialogue.no_source.partition(":")[0] == reason

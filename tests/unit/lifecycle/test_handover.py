@@ -13,11 +13,13 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.media.form import Form
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import MembershipState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
+from relaylib.stream.failover import FailoverState
 from relaylib.stream.fixed import FixedState
 from relaylib.stream.history import AccessPoint, HistoryState
 from relaylib.stream.ingest import IngestState
@@ -53,9 +55,19 @@ VIEWERS = st.builds(
 INGESTS = st.builds(
     IngestState,
     st.builds(SocketsState, FDS, st.none() | FDS, FLAGS, FLAGS, COUNTS),
-    st.builds(LockState, st.none() | ADDRESSES, FLAGS, st.floats(0, 1e9), COUNTS),
+    st.builds(
+        LockState,
+        st.none() | ADDRESSES,
+        FLAGS,
+        st.floats(0, 1e9),
+        COUNTS,
+        st.sampled_from(Form),
+        COUNTS,
+    ),
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
+    st.none() | st.floats(0, 1e9),
+    st.builds(FailoverState, st.none() | ADDRESSES, COUNTS, st.none() | ADDRESSES, COUNTS),
 )
 POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))

@@ -92,3 +92,21 @@ def plain_packet(pid: int, counter: int, payload: bytes = b"", *, start: bool = 
     """Build a packet without adaptation field, cut or filled to its size."""
     head = bytes((0x47, (0x40 if start else 0) | pid >> 8, pid & 255, 0x10 | counter & 15))
     return head + payload.ljust(184, b"\xff")[:184]
+
+
+class Camera:
+    """Sends a stream with one program, a datagram at a time."""
+
+    def __init__(self) -> None:
+        self._sent = 0
+
+    def datagram(self, *, skip: int = 0) -> bytes:
+        """Return the next datagram; before its last two packets so many are missing."""
+        first = 6 * self._sent
+        packets = [
+            table_packet(0, pat({1: 4096}), self._sent),
+            table_packet(4096, pmt(1, 256, {256: 27}), self._sent),
+            *(plain_packet(256, first + at + skip * (at >= 4)) for at in range(6)),
+        ]
+        self._sent += 1
+        return b"".join(packets)

@@ -12,20 +12,32 @@ import pytest
 from structlog.testing import capture_logs
 
 from relaylib.config import Config
+from relaylib.media.form import Form
+from relaylib.media.rtp import header
 from relaylib.net import linux
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
 from relaylib.net.networks import ANY, Network
 from relaylib.stream.batch import Run
-from relaylib.stream.ingest import REJECTED_PERIOD, RETRY_PERIOD, STANDBY_PERIOD, Ingest
-from relaylib.stream.source_lock import SourceLock
+from relaylib.stream.failover import FAULTY, HEALTHY
+from relaylib.stream.ingest import (
+    NO_SOURCE_AFTER,
+    REJECTED_PERIOD,
+    RETRY_PERIOD,
+    STANDBY_PERIOD,
+    Ingest,
+)
+from relaylib.stream.source_lock import ESTABLISHED, SourceLock
+from tests.unit.media.streams import Camera
 from tools.lab.inprocess import no_descriptors, turn_until, unexpected
 from tools.lab.sockets import source, udp_socket
 
 LOCAL: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1"),)
 TIMEOUT = Config().source_timeout
 STREAM = [b"%d" % index * 100 for index in range(200)]
-"""More than two batches."""
+"""More than two batches, and opaque."""
+TS = 7 * (b"\x47\x1f\xff\x10" + bytes(184))
+"""A datagram that is recognised: its sender is established."""
 
 
 class FastClock(Loop):
@@ -83,7 +95,11 @@ class Station:
 
 @contextlib.contextmanager
 def station(
-    host: str = "127.0.0.1", *, shared: bool = False, allow: tuple[Network, ...] = ANY
+    host: str = "127.0.0.1",
+    *,
+    shared: bool = False,
+    allow: tuple[Network, ...] = ANY,
+    config: Config | None = None,
 ) -> Iterator[Station]:
     """Start an ingest that lets nothing gather; if it is shared, on one socket for everybody."""
     with contextlib.ExitStack() as stack:
@@ -96,7 +112,7 @@ def station(
 
         sock = udp_socket(host)
         sock.setblocking(False)
-        config = Config(coalesce=0.0, allow_source=allow)
+        config = config or Config(coalesce=0.0, allow_source=allow)
         ingest = Ingest(loop, sock, config, forward, shared=shared)
         yield Station(loop, ingest, forwarded, logs, stack)
         ingest.sockets.close()
@@ -117,9 +133,9 @@ def name(sender: socket.socket) -> str:
 def test_a_stranger_is_never_forwarded(here: Station) -> None:
     """While one source sends, another's datagrams are rejected, counted, and logged once."""
     active, stranger = here.source(), here.source()
-    active.send(STREAM[0])
+    active.send(TS)
     stranger.send(b"early")
-    here.expect(STREAM[0])
+    here.expect(TS)
     for count in range(1, 11):
         for each in STREAM:
             active.send(each)
@@ -131,7 +147,7 @@ def test_a_stranger_is_never_forwarded(here: Station) -> None:
     assert here.ingest.received == 2001
     assert here.events("ingest_started", "source_locked", "source_takeover") == [
         {"event": "ingest_started", "log_level": "info", "source": name(active),
-         "datagram_size": len(STREAM[0])},
+         "datagram_size": len(TS)},
         {"event": "source_locked", "log_level": "info", "source": name(active)},
     ]  # fmt: skip
     [rejected] = here.events("source_rejected")
@@ -143,8 +159,8 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     first, second = here.source(), here.source()
     told: list[Any] = []
     here.ingest.on_source = lambda: told.append(here.ingest.lock.state.active)
-    first.send(b"first")
-    here.expect(b"first")
+    first.send(TS)
+    here.expect(TS)
     here.pass_time(TIMEOUT - 0.5)
     second.send(b"too early")
     here.rejects(1)
@@ -156,6 +172,7 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     here.expect(*STREAM[:50])
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
+    assert takeover["reason"] == "silence"
     assert told == [first.getsockname(), second.getsockname()]
     here.pass_time(0)  # the first one's socket is closed at the end of the turn
     first.send(b"too late")
@@ -170,8 +187,8 @@ def test_a_standby_source_begins_with_what_is_new() -> None:
     """What a second source sent before, of which most found no room, is no part of the stream."""
     with station() as here:
         first, second = here.source(), here.source()
-        first.send(b"first")
-        here.expect(b"first")
+        first.send(TS)
+        here.expect(TS)
         for _ in range(500):
             second.send(bytes(1316))
         here.pass_time(TIMEOUT)
@@ -186,8 +203,8 @@ def test_a_source_that_resumes_keeps_its_stream(here: Station) -> None:
     """A pause of the source is logged at both ends, once, and changes nothing else."""
     active, standby = here.source(), here.source()
     for _ in range(2):
-        active.send(b"stream")
-        here.expect(b"stream")
+        active.send(TS)
+        here.expect(TS)
         here.pass_time(TIMEOUT)
         here.pass_time(TIMEOUT)
     active.send(b"back")
@@ -251,8 +268,8 @@ def test_a_flood_from_outside_the_allow_list_is_dropped_by_the_kernel(locked: bo
     ):
         active, sent = here.source(), 0
         if locked:
-            active.send(b"stream")
-            here.expect(b"stream")
+            active.send(TS)
+            here.expect(TS)
         while not here.events("source_rejected"):
             for _ in range(1000):
                 stranger.sendto(bytes(1316), active.getpeername())
@@ -304,8 +321,8 @@ def test_a_lock_that_failed_is_tried_again() -> None:
         active, stranger = here.source(), here.source()
         here.ingest.sockets.release()
         with no_descriptors():
-            active.send(b"stream")
-            here.expect(b"stream")
+            active.send(TS)
+            here.expect(TS)
             here.pass_time(RETRY_PERIOD)  # fails again
         active.send(b"stream")
         here.expect(b"stream")
@@ -323,8 +340,8 @@ def test_strangers_on_the_connected_socket_are_noticed() -> None:
     """A kernel that lets them in is found out by a sample; from then on senders are compared."""
     with station() as here:
         active, stranger = here.source(), here.source()
-        active.send(b"stream")
-        here.expect(b"stream")
+        active.send(TS)
+        here.expect(TS)
         here.pass_time(STANDBY_PERIOD)
         here.ingest.sockets.stream.connect(stranger.getsockname())  # as if it were not connected
         for count in (1, 2, 3):
@@ -355,7 +372,7 @@ def test_the_active_source_may_send_to_another_of_our_addresses() -> None:
     with station("0.0.0.0") as here, udp_socket() as active:
         stranger, port = here.source(), here.ingest.sockets.stream.getsockname()[1]
         for host in ("127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2"):
-            for each in STREAM[:20]:
+            for each in (TS, *STREAM[:20]):
                 active.sendto(each, (host, port))
                 here.expect(each)
             stranger.send(b"splice")
@@ -370,8 +387,8 @@ def test_a_forged_icmp_error_stops_nothing() -> None:
     """An error on the connected socket is no reason not to read what comes behind it."""
     with station() as here:
         active = here.source()
-        active.send(b"stream")
-        here.expect(b"stream")
+        active.send(TS)
+        here.expect(TS)
         here.ingest.sockets.stream.send(b"to a port that then closes")
         address = active.getsockname()
         active.close()
@@ -385,8 +402,8 @@ def test_a_forged_icmp_error_stops_nothing() -> None:
 def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> None:
     """The successor forwards the active source's datagrams, rejects others, and counts on."""
     sources = here.source(), here.source()
-    sources[0].send(b"stream")
-    here.expect(b"stream")
+    sources[0].send(TS)
+    here.expect(TS)
     sources[1].send(b"splice")
     here.rejects(1)
     here.loop.unwatch(here.ingest.sockets.stream)
@@ -408,3 +425,163 @@ def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> N
         if successor.sockets.standby is not None:
             successor.sockets.standby.detach()  # the predecessor's, which the station closes
         successor.sockets.release()
+
+
+# --- what is recognised, and who may have the ingest for that
+
+RTP = [b"\x80\x60" + index.to_bytes(2, "big") + bytes(100) for index in range(9)]
+"""RTP with something else inside than a transport stream: three in a row are recognised."""
+
+
+@pytest.mark.parametrize(
+    ("strays", "stream", "lost"),
+    [
+        ([b"hello\n"], [TS, *STREAM], 0),
+        ([b"hello\n"] * (ESTABLISHED - 1), [TS, *STREAM], 0),
+        ([b"hello\n"], [STREAM[0], TS, *STREAM], 1),
+        ([b"hello\n"], RTP, 2),
+    ],
+)
+def test_a_recognised_stream_takes_over_from_a_stray_at_once(
+    here: Station, strays: list[bytes], stream: list[bytes], lost: int
+) -> None:
+    """From its first recognised datagram on all of it is forwarded; the stray's rest is not."""
+    stray, active = here.source(), here.source()
+    for each in strays:
+        stray.send(each)
+    for each in stream:
+        active.send(each)
+        if each is stream[lost]:
+            stray.send(b"again")
+    here.expect(*strays, *stream[lost:])
+    here.rejects(lost + 1)
+    [takeover] = here.events("source_takeover")
+    assert (takeover["source"], takeover["reason"]) == (name(active), "form")
+    assert [each["source"] for each in here.events("source_locked")] == [name(active)]
+    assert here.ingest.facts().startswith("fuente=activa forma=")
+    assert here.ingest.form is not Form.OPAQUE
+
+
+@pytest.mark.parametrize("first", [[TS], [b"opaque"] * ESTABLISHED])
+def test_an_established_source_is_not_displaced_by_form(here: Station, first: list[bytes]) -> None:
+    """Neither a recognised one nor one of unknown form that has sent 50 datagrams."""
+    active, stranger = here.source(), here.source()
+    for each in first:
+        active.send(each)
+    here.expect(*first)
+    for count in range(1, 9):
+        stranger.send(TS)
+        here.rejects(count)
+        active.send(b"goes on")
+        here.expect(b"goes on")
+
+
+def test_a_source_is_recognised_later(here: Station) -> None:
+    """The form of a source that sends on is looked at now and then, as an encoder may be set."""
+    active = here.source()
+    rtp = header(1, 2, 3) + TS
+    for each, form in ((STREAM[0], Form.OPAQUE), (TS, Form.TS), (rtp, Form.RTP), (b"x", Form.RTP)):
+        for _ in range(ESTABLISHED):
+            active.send(each)
+        here.expect(*[each] * ESTABLISHED)
+        here.pass_time(STANDBY_PERIOD)
+        active.send(each)
+        here.expect(each)
+        assert here.ingest.form is form
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_silent_source_is_back_before_a_stray_counts(shared: bool) -> None:
+    """A stray datagram that comes in a pause of the source keeps it out for no moment."""
+    with station(shared=shared) as here:
+        active, stray = here.source(), here.source()
+        active.send(TS)
+        here.expect(TS)
+        here.pass_time(TIMEOUT)
+        stray.send(b"hello")
+        here.expect(b"hello")
+        for each in (TS, *STREAM):
+            active.send(each)
+        here.expect(TS, *STREAM)
+        assert [each["reason"] for each in here.events("source_takeover")] == ["silence", "form"]
+        assert here.ingest.sockets.open is shared
+
+
+def test_many_strangers_are_not_remembered(here: Station) -> None:
+    """However many send beside a stray, one of them is followed, and a stream is found."""
+    here.source().send(b"hello")
+    here.expect(b"hello")
+    for count in range(1, 200):
+        here.source().send(RTP[0])
+        here.rejects(count)
+    assert len(here.ingest._recognition._known) <= 2
+    here.source().send(TS)
+    here.expect(TS)
+
+
+def test_no_source_is_told_once() -> None:
+    """Ten seconds after the start, unless there was a source by then; a stray is none."""
+    for first, told in ((b"stray", 1), (TS, 0)):
+        with station() as here:
+            here.source().send(first)
+            here.expect(first)
+            here.pass_time(NO_SOURCE_AFTER - 1)
+            here.pass_time(STANDBY_PERIOD)
+            assert here.events("no_source") == []
+            for _ in range(3):
+                here.pass_time(NO_SOURCE_AFTER)
+            assert len(here.events("no_source")) == told
+            assert here.ingest.export().no_source_at is None
+
+
+# --- rivals
+
+
+def follows(*, prefer: tuple[Network, ...] = ()) -> Config:
+    """Fail over at more than 5 errors a second."""
+    return Config(coalesce=0.0, failover_errors=5, prefer=prefer)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_source_with_errors_gives_way_to_a_clean_standby(shared: bool) -> None:
+    """After some seconds, with the standby's next datagram; nothing after that is lost or mixed."""
+    with station(shared=shared, config=follows()) as here:
+        active, standby, bad, good = here.source(), here.source(), Camera(), Camera()
+        sent: list[bytes] = []
+        began = here.loop.time()
+        while not here.events("source_takeover"):
+            sent.append(bad.datagram(skip=1))
+            active.send(sent[-1])
+            standby.send(good.datagram())
+            here.pass_time(0.05)
+            assert here.loop.ahead < 30
+        [takeover] = here.events("source_takeover")
+        assert (takeover["source"], takeover["reason"]) == (name(standby), "errors")
+        assert here.loop.time() - began >= FAULTY
+        turn_until(here.loop, lambda: len(here.forwarded) >= len(sent), "the stream")
+        here.forwarded.clear()
+        stream = [good.datagram() for _ in range(100)]
+        for each in stream:
+            standby.send(each)
+            active.send(bad.datagram())
+        here.expect(*stream)
+
+
+def test_a_preferred_source_gets_the_ingest_back() -> None:
+    """When it has been healthy for ten seconds; nobody else does, however healthy."""
+    preferred = (ipaddress.ip_network("127.0.0.2"),)
+    with (
+        station("0.0.0.0", config=follows(prefer=preferred)) as here,
+        udp_socket("127.0.0.2") as other,
+    ):
+        active, one, two = here.source(), Camera(), Camera()
+        other.connect(active.getpeername())
+        began = here.loop.time()
+        while not here.events("source_takeover"):
+            active.send(one.datagram())
+            other.send(two.datagram())
+            here.pass_time(0.05)
+            assert here.loop.ahead < 30
+        [takeover] = here.events("source_takeover")
+        assert (takeover["source"], takeover["reason"]) == (name(other), "preferred")
+        assert here.loop.time() - began >= HEALTHY

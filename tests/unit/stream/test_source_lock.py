@@ -1,15 +1,24 @@
 """Who may send the stream: every case in a table, and any order of them."""
 
 import ipaddress
-import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.networks import ANY, PRIVATE
-from relaylib.stream.source_lock import LockState, SourceLock, Verdict
+from relaylib.stream.source_lock import (
+    ESTABLISHED,
+    LockState,
+    Presence,
+    Reason,
+    SourceLock,
+    Successor,
+    Verdict,
+)
 
 TIMEOUT = 2.0
 ONE: Address = ("192.0.2.1", 1000)
@@ -59,9 +68,73 @@ def test_every_case(
     state = made.state
     assert state.rejected == (0 if verdict.accepted else 1)
     if verdict.accepted and size:
-        assert state == LockState(source, silent=False, last=20.0)
+        sent = ESTABLISHED if source == active else 1
+        assert state == LockState(source, silent=False, last=20.0, datagrams=sent)
     else:
         assert (state.active, state.silent, state.last) == (active, silent, 10.0)
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("active_form", Form)
+@pytest.mark.parametrize("sent", [1, 49, 50])
+@pytest.mark.parametrize("source", [OTHER, FOREIGN])
+def test_only_a_recognised_stream_displaces_and_only_a_stray(
+    source: Address, sent: int, active_form: Form, form: Form
+) -> None:
+    """An opaque source of fewer than 50 datagrams gives way to a known form, and nobody else."""
+    made = lock()
+    for _ in range(sent):
+        made.offer(ONE, 1316, 15.0, active_form)
+    certain = sent >= 50 or active_form is not Form.OPAQUE
+    assert (made.holder, made.undisputed) == ((ONE, ONE) if certain else (None, None))
+    displaced = not certain and form is not Form.OPAQUE and source is OTHER
+    assert made.accepts(source, 1316, form) is displaced
+    assert (made.offer(source, 1316, 20.0, form) is Verdict.TAKEOVER) is displaced
+    assert made.state.active == (source if displaced else ONE)
+    if displaced:
+        assert (made.reason, made.state.form) == (Reason.FORM, form)
+        assert made.holder == source
+
+
+def test_an_appointed_successor_takes_over_with_its_next_datagram() -> None:
+    """It and nobody else, established at once; until then the active source's goes on."""
+    made = lock(ONE)
+    made.appoint(Successor(OTHER, Reason.ERRORS, Form.TS))
+    assert made.undisputed is None
+    for source, verdict in ((ONE, Verdict.STREAM), (NEIGHBOUR, Verdict.LOCKED)):
+        assert made.offer(source, 1316, 11.0, Form.TS) is verdict
+    assert made.offer(OTHER, 0, 11.0) is Verdict.LOCKED
+    assert made.offer(OTHER, 188, 11.0) is Verdict.TAKEOVER
+    assert (made.reason, made.holder) == (Reason.ERRORS, OTHER)
+    assert made.offer(ONE, 1316, 11.0, Form.TS) is Verdict.LOCKED
+    made.appoint(Successor(ONE, Reason.PREFERRED, Form.TS))
+    made.appoint(None)
+    assert made.offer(ONE, 1316, 11.0) is Verdict.LOCKED
+    made.appoint(Successor(FOREIGN, Reason.PREFERRED, Form.TS))
+    assert made.offer(FOREIGN, 1316, 11.0) is Verdict.NOT_ALLOWED
+
+
+def test_presence_is_told_in_three_words() -> None:
+    """Silent is who was a source; a stray datagram was none."""
+    made = lock()
+    seen = [made.presence]
+    for form in (Form.OPAQUE, Form.TS):
+        made.offer(ONE, 5, 11.0, form)
+        seen.append(made.presence)
+        made.fall_silent()
+        seen.append(made.presence)
+    assert seen == [
+        Presence.ABSENT, Presence.ACTIVE, Presence.ABSENT, Presence.ACTIVE, Presence.SILENT,
+    ]  # fmt: skip
+    assert [each.value for each in Presence] == ["ausente", "activa", "silencio"]
+
+
+def test_what_is_recognised_stays_so() -> None:
+    """A source whose datagrams are opaque for a while has not become a stray for that."""
+    made = lock()
+    for form in (Form.RTP, Form.OPAQUE, Form.TS, Form.OPAQUE):
+        made.offer(ONE, 1316, 11.0, form)
+    assert (made.state.form, made.holder) == (Form.TS, ONE)
 
 
 @pytest.mark.parametrize(
@@ -100,31 +173,80 @@ def test_a_restart_keeps_the_lock_unless_its_source_may_not_send_any_more() -> N
 
 
 SOURCES = st.sampled_from([ONE, OTHER, NEIGHBOUR, FOREIGN])
-EVENTS = st.tuples(st.sampled_from(["datagram", "heard", "checked"]), SOURCES, st.integers(0, 2))
+EVENTS = st.one_of(
+    st.sampled_from([("heard",), ("checked",)]),
+    st.tuples(st.just("offer"), SOURCES, st.integers(0, 2), st.sampled_from(Form)),
+    st.tuples(st.just("offer"), SOURCES, st.just(1316), st.just(Form.OPAQUE), st.integers(40, 60)),
+    st.tuples(st.just("appoint"), st.none() | SOURCES),
+)
+
+
+class Model:
+    """A lock, and beside it what is known of the active source; offers are checked against that."""
+
+    def __init__(self) -> None:
+        self.lock = SourceLock(ALLOWED, TIMEOUT)
+        self.now = self.last = 0.0
+        self.active: Address | None = None
+        self.appointed: Address | None = None
+        self.sent = self.rejected = 0
+        self.recognised = False
+
+    def checked(self) -> None:
+        """Look at the clock."""
+        if self.lock.overdue(self.now):
+            self.lock.fall_silent()
+
+    def heard(self) -> None:
+        """Read on without a look, where that is right."""
+        if self.lock.undisputed is not None:
+            assert self.lock.heard(self.now) is Verdict.STREAM
+            self.last = self.now
+
+    def appoint(self, source: Address | None) -> None:
+        """Appoint a successor, or none."""
+        self.appointed = source
+        self.lock.appoint(source and Successor(source, Reason.ERRORS, Form.TS))
+
+    def offer(self, source: Address, size: int, form: Form, count: int = 1) -> None:
+        """Offer some datagrams."""
+        for _ in range(count):
+            sure = source == self.lock.undisputed
+            verdict = self.lock.offer(source, size, self.now, form)
+            assert verdict is Verdict.STREAM or not sure
+            self.rejected += not verdict.accepted
+            if verdict.accepted and size:
+                self.accepted(source, form, verdict)
+
+    def accepted(self, source: Address, form: Form, verdict: Verdict) -> None:
+        """Find the reason for which it was accepted."""
+        assert source != FOREIGN
+        if source != self.active:
+            assert (verdict is Verdict.STARTED) is (self.active is None)
+            assert (
+                self.active is None
+                or {
+                    Reason.SILENCE: self.now - self.last >= TIMEOUT,
+                    Reason.FORM: not self.recognised and self.sent < 50 and form is not Form.OPAQUE,
+                    Reason.ERRORS: source == self.appointed,
+                }[self.lock.reason]
+            )
+            self.sent, self.recognised = 0, source == self.appointed
+            self.active, self.appointed = source, None
+        self.recognised |= form is not Form.OPAQUE
+        self.last, self.sent = self.now, self.sent + 1
 
 
 @given(st.lists(st.tuples(EVENTS, st.floats(0, 3)), max_size=50))
-def test_streams_are_never_spliced(events: list[tuple[tuple[str, Address, int], float]]) -> None:
-    """In any order of datagrams and looks, sources only change across a silence of `timeout`."""
-    made, now, rejected = SourceLock(ALLOWED, TIMEOUT), 0.0, 0
-    accepted: list[tuple[Address, float]] = []
-    for (event, source, size), pause in events:
-        now += pause
-        if event == "checked":
-            if made.overdue(now):
-                made.fall_silent()
-        elif event == "heard":
-            if (active := made.undisputed) is not None:
-                assert made.heard(now) is Verdict.STREAM
-                accepted.append((active, now))
-        else:
-            sure = source == made.undisputed
-            verdict = made.offer(source, size, now)
-            assert verdict is Verdict.STREAM or not sure
-            rejected += not verdict.accepted
-            if verdict.accepted and size:
-                accepted.append((source, now))
-    assert made.state.rejected == rejected
-    assert FOREIGN not in [source for source, _ in accepted]
-    for (before, then), (after, later) in itertools.pairwise(accepted):
-        assert before == after or later - then >= TIMEOUT
+def test_streams_are_never_spliced(events: list[tuple[tuple[Any, ...], float]]) -> None:
+    """In any order of datagrams, looks and appointments sources only change for a reason.
+
+    After a silence of `timeout`; from an opaque source of less than 50 datagrams to a recognised
+    one; or to who was appointed. Nobody who is not allowed is ever accepted.
+    """
+    model = Model()
+    for (name, *words), pause in events:
+        model.now += pause
+        getattr(model, name)(*words)
+        assert model.lock.state.active == model.active
+    assert model.lock.state.rejected == model.rejected
