@@ -1,7 +1,8 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while,
+out of which `deferred` sends it to those who are behind.
 How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
 `session` says what it does now, `viewer` does it and replies.
 """
@@ -42,6 +43,7 @@ from relaylib.net.descriptors import (
 from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
@@ -70,14 +72,29 @@ class Relay:
         self.history = open_history(config, None if inherited is None else inherited.history)
         self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
         self.ingest.on_source = self.fanout.forget_limits
-        self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
+        self.deferred = Deferred(self.loop, self.fanout, self.history, config)
+        self.server = Server(
+            self.loop,
+            listener,
+            self.fanout,
+            self._ingest_address,
+            config,
+            deferred=self.deferred,
+        )
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
             self._asked = inherited.asked
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
-        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
+        self._stand_in = StandIn(
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self._outputs,
+            history=self.history,
+            deferred=self.deferred,
+        )
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
         Signals(self.loop, end=self._shut_down, restart=self._restart.begin)

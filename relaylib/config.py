@@ -71,6 +71,8 @@ class Config:
     source_timeout: float = 2.0
     """Silence after which another source may take over: longer than any encoder's pause between two
     frames, short enough for a viewer to wait for the standby."""
+    start: str = "live"
+    """Where viewers start: with what comes next, or at the latest random access point."""
     inspect: bool = True
     """Look into the stream, to say what is wrong and whose fault it is."""
     timeshift: float = 0.0
@@ -100,6 +102,8 @@ def parse(argv: Sequence[str]) -> Config:
     for name, default in (("allow", PRIVATE), ("allow_source", ANY)):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["words"] = parser.words
+    if options["start"] == "keyframe" and not options["inspect"]:
+        parser.reject("--start keyframe needs to look into the stream: not with --no-inspect")
     return Config(**options)
 
 
@@ -168,6 +172,9 @@ def _add_stream(group: Group) -> None:
         "and go back (off)")  # fmt: skip
     add("--timeshift-mib", metavar="N", type=_mebibytes,
         help="most memory for that, in MiB (%(default)s)")  # fmt: skip
+    add("--start", choices=("live", "keyframe"),
+        help="where viewers start: with what comes next, or, for a picture at once, at the latest "
+        "random access point, sent faster until it is live (%(default)s)")  # fmt: skip
     add("--no-inspect", dest="inspect", action="store_false", help="do not look into the stream")
 
 

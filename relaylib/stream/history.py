@@ -44,6 +44,15 @@ UNDER_INSPECTION = 4 << 20
 """Bytes that are kept where nobody wants a history: what came and was not looked at yet, 0.6 s at
 50 Mb/s."""
 
+FOR_A_START = 32 << 20
+"""The same where viewers start at a random access point, and `START` seconds: 9 Mb/s."""
+
+START = 30.0
+
+MARGIN = 1.0
+"""Seconds that are kept beyond those that were asked for: what has been gone back to must still be
+there when its turn comes."""
+
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 _OCTETS_A_SLOT = 512
@@ -235,6 +244,23 @@ class History:
         """Tell whether reading can go on there: nothing that follows is missing."""
         return self.oldest <= place.number <= self.end
 
+    def time(self, place: Place) -> float:
+        """Return when what follows a place came, as far as it is there; at the end, the latest.
+
+        The caller knows that there is something.
+        """
+        return self[min(max(place.number, self.oldest), self.end - 1)].time
+
+    def floor(self) -> float:
+        """Return since when what came will not be overwritten at once: `MARGIN` behind the oldest.
+
+        What has begun to be overwritten goes on to be. The caller knows that there is something.
+        """
+        if not self.oldest:
+            return -math.inf
+        oldest, newest = self[self.oldest].time, self[self.end - 1].time
+        return oldest + min(MARGIN, (newest - oldest) / 4)
+
     def run(self, number: int) -> Run:
         """Return a run as it was read, until it is overwritten."""
         entry = self[number]
@@ -266,6 +292,11 @@ class History:
             number += 1
         return Run(self._slice(start, end - start), size, count), Place(number)
 
+    def behind(self, number: int, datagram: int) -> Place:
+        """Return the place behind a datagram of a run."""
+        more = datagram + 1 < self[number].datagrams
+        return Place(number, datagram + 1) if more else Place(number + 1)
+
     def find(self, time: float) -> Place:
         """Return the first place that came `time` or later; the end if nothing has."""
         numbers = range(self.oldest, self.end)
@@ -285,13 +316,16 @@ class History:
             self.points.append(point)
         self._forget_points()
 
-    def access(self, time: float) -> AccessPoint | None:
-        """Return the latest point that came `time` or before, or else the oldest; None: none."""
+    def access(self, time: float, since: float = -math.inf) -> AccessPoint | None:
+        """Return the latest point that came from `since` to `time`, or else the first after that.
+
+        None: there is none.
+        """
         self._forget_points()
-        if not self.points:
-            return None
         at = bisect.bisect_right(self.points, time, key=lambda point: point.time)
-        return self.points[max(0, at - 1)]
+        if at and self.points[at - 1].time >= since:
+            return self.points[at - 1]
+        return self.points[at] if at < len(self.points) else None
 
     def _forget_points(self) -> None:
         while self.points and self.points[0].number < self.oldest:
@@ -305,7 +339,10 @@ def open_history(config: Config, saved: HistoryState | None) -> History | None:
         SetupError: there is no memory for it.
     """
     octets = config.timeshift_mib << 20 if config.timeshift else UNDER_INSPECTION
-    seconds = config.timeshift or math.inf
+    seconds = config.timeshift + MARGIN if config.timeshift else math.inf
+    if config.start == "keyframe":
+        octets = max(octets, FOR_A_START)
+        seconds = max(seconds, START) if config.timeshift else START
     if not config.timeshift and not config.inspect:
         if saved is not None:
             os.close(saved.memory)

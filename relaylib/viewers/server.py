@@ -25,6 +25,7 @@ from relaylib.net.loop import Loop
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.viewers.access import Access
 from relaylib.viewers.destinations import Destinations
@@ -106,6 +107,8 @@ class Server:
         fanout: Fanout,
         ingest: Address,
         config: Config,
+        *,
+        deferred: Deferred,
     ) -> None:
         self.listener = listener
         self.clients: dict[Viewer, None] = {}  # in the order in which they came
@@ -118,6 +121,7 @@ class Server:
         self._services = Services(
             loop=loop,
             fanout=fanout,
+            deferred=deferred,
             destinations=Destinations(loop, fanout, ingest),
             access=self._access,
             egress=Egress(config.max_egress),
