@@ -58,7 +58,7 @@ _CONNECT = re.compile(rb"CONECTAR(?:[\s-]|(?=\d)|\Z)(.*)", re.IGNORECASE | re.DO
 
 _REWIND = Verb.REWIND.value.encode()
 
-_SECONDS = re.compile(rb"\d{1,5}(?:[.,]\d{1,6})?")
+_SECONDS = re.compile(rb"\d{1,5}(?:[.,]\d{1,3})?")
 """Whole or decimal, with the point or the comma that people write in Spanish."""
 
 

@@ -29,7 +29,7 @@ from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import START, AccessPoint, History, Place
 from relaylib.stream.output import Behind, Output
 
-TICK = 0.010
+TICK = 0.015
 """Seconds between two turns: as long as the live stream may gather."""
 
 SPEED = 3
@@ -161,7 +161,7 @@ class Deferred:
             if not output.paused and output.behind is not None:
                 if output.behind.catching_up:
                     output.behind.delay -= gained
-                more |= self._serve(output, output.behind, self._loop.time())
+                more |= self._serve(output, output.behind, now)
                 self._loop.read_priority()
         if more and self._timer is not None:
             self._timer.cancel()

@@ -112,6 +112,7 @@ class Fanout:
         If it is `behind`, it gets what `send` is given for it instead.
         """
         output.segment_limit = NO_LIMIT
+        output.segment = 0
         if self._segmentation and output.behind is None:
             linux.set_segment(output.sock, self._segment)
             self._move(output, self._segmented)
@@ -214,7 +215,12 @@ class Fanout:
             output.counters.unreachable += run.count
             self._probe((output,), run, now)
             return
-        self._send_parts((output,), run)
+        if run.count == 1 or (self._segmentation and run.size < output.segment_limit):
+            self._fit_own_segment(output, run.size if run.count > 1 else 0, run.size)
+            self._send_run((output,), run)
+        else:
+            self._fit_own_segment(output, 0, run.size)
+            self._send_each(output, run.datagrams())
         if self._failed or self._errors:
             self._handle_failures(run, now)
 
@@ -233,7 +239,14 @@ class Fanout:
         if unsegmented.rest:
             self._send_parts(unsegmented.rest, run)
 
-    def _send_run(self, outputs: deque[Output], run: Run) -> None:
+    @staticmethod
+    def _fit_own_segment(output: Output, segment: int, size: int) -> None:
+        """Change the segment size of an output that is behind; for one datagram, if it is cut."""
+        if segment != output.segment if segment else 0 < output.segment < size:
+            linux.set_segment(output.sock, segment)
+            output.segment = segment
+
+    def _send_run(self, outputs: Iterable[Output], run: Run) -> None:
         """The hot path: one system call an output."""
         view = run.view
         for output in outputs:
@@ -253,9 +266,9 @@ class Fanout:
         for output in self._segmented:
             linux.set_segment(output.sock, self._segment)
 
-    def _send_parts(self, outputs: Iterable[Output], run: Run) -> None:
+    def _send_parts(self, outputs: deque[Output], run: Run) -> None:
         whole = run.count > 1 and self._segmentation
-        datagrams: list[memoryview] = []
+        datagrams = run.datagrams()
         for output in outputs:
             if whole and run.size < output.segment_limit:
                 try:
@@ -263,7 +276,6 @@ class Fanout:
                 except OSError as error:
                     self._failed.append((output, error))
             else:
-                datagrams = datagrams or run.datagrams()
                 self._send_each(output, datagrams)
 
     def _send_each(self, output: Output, datagrams: list[memoryview]) -> None:
@@ -357,6 +369,7 @@ class Fanout:
         """Only probe an output from now on whose port seems closed, or to which there is no way."""
         if self._segmentation:
             linux.set_segment(output.sock, 0)
+        output.segment = 0
         self._move(output, self._deferred_closed if self.is_deferred(output) else self._closed)
 
     def _probe(self, outputs: Iterable[Output], run: Run, now: float) -> None:

@@ -275,22 +275,30 @@ class History:
         number, skipped = place
         if number >= self.end:
             return None
-        time, start, length, size, count = self._entry(number)
+        entries = _ENTRY.iter_unpack(self._entries(number, number + MAX_DATAGRAMS))
+        time, start, length, size, count = next(entries)
         if time > until:
             return None
         end, number = start + length, number + 1
         start += skipped * size
         count -= skipped
-        while number < self.end and end - start == size * count:
-            time, following, length, each, more = self._entry(number)
-            if time > until or following != end or count + more > MAX_DATAGRAMS:
+        for time, following, length, each, more in entries:
+            if end - start != size * count or following != end or time > until:
                 break
-            if end - start + length > MAX_BYTES or each > size or (each < size and more > 1):
+            if each > size or (each < size and more > 1):
+                break
+            if count + more > MAX_DATAGRAMS or end - start + length > MAX_BYTES:
                 break
             end += length
             count += more
             number += 1
         return Run(self._slice(start, end - start), size, count), Place(number)
+
+    def _entries(self, number: int, end: int) -> memoryview:
+        """Return what the index has of these runs, or of the first of them: as much as is there."""
+        first = number % self._slots
+        behind = min(first + min(end, self.end) - number, self._slots)
+        return self._view[_PAGE + first * _ENTRY.size : _PAGE + behind * _ENTRY.size]
 
     def behind(self, number: int, datagram: int) -> Place:
         """Return the place behind a datagram of a run."""

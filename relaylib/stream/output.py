@@ -84,13 +84,14 @@ class Output:
     `segment_limit` is the smallest size of segments that its path has refused lately, and
     `unsegmentable` whether it ever has. `member_of` is the lane that it is in, None while paused;
     `counted_to` is how much of the stream its counters include. `behind` is where it is, None if
-    that is the end: then it is live, or was paused and nobody remembers where. `turn` counts what
-    it was sent from there.
+    that is the end: then it is live, or was paused and nobody remembers where. `turn` counts the
+    runs it was sent from there, and `segment` is its socket's own segment size meanwhile.
     """
 
     __slots__ = (
         "behind", "counted_to", "counters", "destination", "last_error", "member_of",
-        "on_port_closed", "probe", "segment_limit", "send", "sock", "turn", "unsegmentable",
+        "on_port_closed", "probe", "segment", "segment_limit", "send", "sock", "turn",
+        "unsegmentable",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Output:
         self.behind: Behind | None = None
         self.turn = 0
         self.member_of: Lane[Output] | None = None
+        self.segment = 0
         self.segment_limit = NO_LIMIT
         self.unsegmentable = False
         self.probe = PortProbe(sock)

@@ -17,7 +17,7 @@ from tools.lab.netns import (
 )
 from tools.lab.process import wait_for
 
-STATUS = "OK estado=inactivo destino=- enviados=0 perdidos=0"
+STATUS = "OK estado=inactivo destino=- enviados=0 perdidos=0 retraso=-"
 
 
 def loopback(stage: Stage) -> Watcher:

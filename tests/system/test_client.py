@@ -34,7 +34,8 @@ def fake() -> Iterator[FakeRelay]:
 def report(state: str, port: int = VLCPORT) -> str:
     """The relay's answer to ESTADO before any stream."""
     destination = "-" if state == "inactivo" else f"127.0.0.1:{port}"
-    return f"OK estado={state} destino={destination} enviados=0 perdidos=0\n"
+    delay = "0.0" if state == "transmitiendo" else "-"
+    return f"OK estado={state} destino={destination} enviados=0 perdidos=0 retraso={delay}\n"
 
 
 def test_piped_commands_are_all_answered(relay: Relay) -> None:

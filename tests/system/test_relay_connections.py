@@ -172,7 +172,7 @@ def test_netcat_with_piped_commands(shared_relay: Relay) -> None:
         "OK",
         "OK",
         "ERROR CONTINUAR no es valido ahora (estado: transmitiendo)",
-        "OK estado=transmitiendo destino=127.0.0.1:5004 enviados=0 perdidos=0",
+        "OK estado=transmitiendo destino=127.0.0.1:5004 enviados=0 perdidos=0 retraso=0.0",
         "OK",
     ]
 

@@ -141,7 +141,8 @@ def test_addresses_of_both_families(host: str, feed: str, peer: str, shown: str)
         viewer.subscribe()
         exchange(sender, [viewer], numbered([1316] * 300))
         assert viewer.command("ESTADO") == (
-            f"OK estado=transmitiendo destino={shown}:{viewer.port} enviados=300 perdidos=0"
+            f"OK estado=transmitiendo destino={shown}:{viewer.port} "
+            "enviados=300 perdidos=0 retraso=0.0"
         )
         assert relay.wait_event("output_added")["destination"] == f"{shown}:{viewer.port}"
 

@@ -192,7 +192,7 @@ def test_200_viewers_at_5_megabits_cost_little_memory(relay: Relay) -> None:
         assert after < 60 * 1024
         assert after - before < 1024
         assert {viewer.command("ESTADO").partition("enviados=")[2] for viewer in crowd} == {
-            "2375 perdidos=0"
+            "2375 perdidos=0 retraso=0.0"
         }
 
 

@@ -16,18 +16,19 @@ from tools.lab.viewer import Viewer
 FRAMINGS = ("whole", "byte by byte", "one segment")
 
 DIALOGUE = """
-ESTADO             | OK estado=inactivo destino=- enviados=0 perdidos=0
+ESTADO             | OK estado=inactivo destino=- enviados=0 perdidos=0 retraso=-
 INTERRUMPIR        | ERROR INTERRUMPIR no es valido ahora (estado: inactivo)
 CONECTAR 80        | ERROR puerto no valido: '80' (de 1024 a 65535)
 CONECTAR {port}    | OK
 continuar          | ERROR CONTINUAR no es valido ahora (estado: transmitiendo)
 Interrumpir        | OK
-  estado           | OK estado=pausado destino=127.0.0.1:{port} enviados=0 perdidos=0
+  estado           | OK estado=pausado destino=127.0.0.1:{port} enviados=0 perdidos=0 retraso=-
 CONTINUAR DIFERIDO | ERROR CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria
+RETROCEDER 5       | ERROR RETROCEDER no esta disponible: este relay no guarda memoria
 CONTINUAR          | OK
 INTERRUMPIR        | OK
 conectar-{other}   | OK
-ESTADO             | OK estado=transmitiendo destino=127.0.0.1:{other} enviados=0 perdidos=0
+ESTADO             | OK estado=transmitiendo destino=127.0.0.1:{other} {live}
 hola               | ERROR comando desconocido: 'hola' (AYUDA los enumera)
 AYUDA              | {help}
 DESCONECTAR        | OK
@@ -55,6 +56,7 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
         names = {
             "port": viewer.port,
             "other": other.getsockname()[1],
+            "live": "enviados=0 perdidos=0 retraso=0.0",
             "help": commands.HELP.decode().rstrip("\n"),
         }
         rows = [row.format(**names).split("|") for row in DIALOGUE.splitlines() if row]

@@ -78,7 +78,7 @@ def test_restarts_cost_nobody_anything(relay: Relay) -> None:
         assert all(typist.finish() > RESTARTS for typist in crowd.typists)
         counters = f"enviados={stream.sent} perdidos=0"
         for viewer in crowd.watching:
-            assert viewer.command("ESTADO").endswith(counters)
+            assert counters in viewer.command("ESTADO")
         for viewer in crowd.paused:
             assert viewer.command("ESTADO").startswith("OK estado=pausado ")
             assert viewer.nothing_arrives(0.01)

@@ -68,7 +68,7 @@ def test_a_storm_of_hang_ups(relay: Relay) -> None:
             restart(relay)
             stream.__exit__()
             audience.expect(stream.sent)
-        assert viewer.command("ESTADO").endswith(f"enviados={stream.sent} perdidos=0")
+        assert f"enviados={stream.sent} perdidos=0" in viewer.command("ESTADO")
     assert not relay.events("reload_failed")
     wait_for(lambda: not children(relay), "the last restart to be over")
 

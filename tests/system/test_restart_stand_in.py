@@ -85,9 +85,9 @@ def test_the_stream_goes_on_while_the_new_program_begins(held: Held) -> None:
         held.let_go()
         exchange(encoder, [first, second], numbered([1316] * 101 + [7, 1472] * 50))
         first.send(b"DO\n")
-        assert first.reply().endswith("enviados=1000 perdidos=0")
-        assert second.command("ESTADO").endswith("enviados=1000 perdidos=0")
-        assert paused.command("ESTADO").endswith("enviados=100 perdidos=0")
+        assert "enviados=1000 perdidos=0" in first.reply()
+        assert "enviados=1000 perdidos=0" in second.command("ESTADO")
+        assert "enviados=100 perdidos=0" in paused.command("ESTADO")
         assert paused.nothing_arrives(0.01)
         assert not children(relay)
         assert descriptors(relay) == before
@@ -122,7 +122,7 @@ def test_a_stand_in_that_does_not_answer(held: Held, signum: signal.Signals) -> 
         os.kill(stand_in, signum)
         held.let_go()
         exchange(encoder, [viewer], numbered([188] * 40))
-        assert viewer.command("ESTADO").endswith("enviados=50 perdidos=0")
+        assert "enviados=50 perdidos=0" in viewer.command("ESTADO")
     assert relay.wait_event("stand_in_lost")["pid"] == stand_in
     assert not children(relay)
 
@@ -140,7 +140,7 @@ def test_a_stand_in_that_has_waited_too_long(tmp_path: Path) -> None:
             encoder.send(datagram)
         held.let_go()
         assert viewer.receive_all(20) == numbered([1316] * 20)
-        assert viewer.command("ESTADO").endswith("enviados=30 perdidos=0")
+        assert "enviados=30 perdidos=0" in viewer.command("ESTADO")
 
 
 TALK = """
@@ -214,6 +214,6 @@ def test_an_exec_that_fails_in_the_end(tmp_path: Path) -> None:
             assert relay.wait_event("reload_failed")["reason"] == "Cannot allocate memory"
             stream.__exit__()
             audience.expect(stream.sent)
-        assert viewer.command("ESTADO").endswith(f"enviados={stream.sent} perdidos=0")
+        assert f"enviados={stream.sent} perdidos=0" in viewer.command("ESTADO")
         wait_for(lambda: descriptors(relay) == before, "the descriptors to be as before")
         assert not children(relay)
