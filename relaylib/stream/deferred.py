@@ -150,7 +150,7 @@ class Deferred:
     def _tick(self) -> None:
         """Serve everybody once; they share turns with everything else in the relay."""
         self._timer = None
-        outputs = self._fanout.deferred
+        outputs = self._fanout.deferred()
         if not outputs:
             return
         self._arm(TICK)  # whatever happens below

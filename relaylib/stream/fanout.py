@@ -96,9 +96,9 @@ class Fanout:
         """How many outputs are not paused."""
         return sum(map(len, self._lanes))
 
-    @property
     def deferred(self) -> list[Output]:
-        """The outputs that are not paused and get what `send` is given."""
+        """Return the outputs that are to get by `send` what is next, in the order of a lane."""
+        self._deferred.rotate()
         return [*self._deferred, *self._deferred_closed]
 
     @property
@@ -316,11 +316,13 @@ class Fanout:
                 self._test_port(output)
 
     def _send_again(self, output: Output, error: OSError, run: Run, now: float) -> None:
-        """Send a run again; the output is in one of the first two lanes."""
-        segmented = output.member_of is self._segmented
-        send = partial(output.send, run.view) if segmented else partial(_send_segments, output, run)
+        """Send a run again; the output is in one of the first two lanes, or is deferred."""
+        send: Callable[[], object] = partial(output.send, run.view)
+        if output.member_of is self._unsegmented:
+            send, segment = partial(_send_segments, output, run), run.size
+        else:
+            segment = output.segment if self.is_deferred(output) else self._segment
         left = self._repeat(output, send, error)
-        segment = self._segment if segmented else run.size
         if left is None:
             self._errors.append((output, 0))
         elif left.errno in _UNSEGMENTABLE and segment:
@@ -358,8 +360,9 @@ class Fanout:
             )
         output.unsegmentable = True
         output.segment_limit = segment
+        linux.set_segment(output.sock, 0)
+        output.segment = 0
         if output.member_of is self._segmented:
-            linux.set_segment(output.sock, 0)
             self._move(output, self._unsegmented)
         self._forget_limits_at = min(self._forget_limits_at, now + LIMIT_FORGOTTEN)
 
