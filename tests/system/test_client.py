@@ -144,7 +144,8 @@ def test_help_is_local(fake: FakeRelay) -> None:
         fake.send(b"OK\n")
         assert client.wait() == 0
     listed = [line[2:].split("  ")[0] for line in client.stdout[1:-1]]
-    assert listed == ["CONECTAR [PORT]", *(verb.value for verb in Verb if verb is not Verb.CONNECT)]
+    arguments = {Verb.CONNECT: " [PORT]", Verb.REWIND: " SECONDS"}
+    assert listed == [verb.value + arguments.get(verb, "") for verb in Verb]
     assert "UDP port 5004" in client.stdout[1]
 
 

@@ -125,7 +125,7 @@ def shift(stack: contextlib.ExitStack) -> Shift:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["pause", "go on", "play", "silence"]), st.floats(0.01, 0.5)),
+    st.tuples(st.sampled_from(["pause", "go on", "play", "silence"]), st.floats(0.01, 0.25)),
     max_size=12,
 )
 
@@ -148,7 +148,7 @@ def test_nothing_is_missing_and_nothing_comes_twice(steps: list[tuple[str, float
             if viewer.paused:
                 shift.deferred.go_on(viewer)
         shift.silent = True
-        shift.play(8)
+        shift.play(4)
         assert all(shift.whole(viewer) for viewer in viewers)
 
 
