@@ -1,7 +1,8 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while,
+out of which `deferred` sends it to those who are behind.
 How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
 `session` says what it does now, `viewer` does it and replies.
 """
@@ -44,6 +45,7 @@ from relaylib.net.descriptors import (
 from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.fixed import FixedOutputs, check_outputs
 from relaylib.stream.group import Group
@@ -94,8 +96,16 @@ class Relay:
             outputs=self._outputs,
             saved=None if inherited is None else inherited.health,
         )
-        address = self._ingest_address
-        self.server = Server(self.loop, listener, self.fanout, address, config, facts=self._facts)
+        self.deferred = Deferred(self.loop, self.fanout, self.history, config)
+        self.server = Server(
+            self.loop,
+            listener,
+            self.fanout,
+            self._ingest_address,
+            config,
+            deferred=self.deferred,
+            facts=self._facts,
+        )
         self.fixed = FixedOutputs(
             self.loop,
             self.fanout,
@@ -119,7 +129,14 @@ class Relay:
         )  # fmt: skip
         if self.recorder is not None:
             self.health.on_change = self.recorder.verdict_changed
-        self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
+        self._stand_in = StandIn(
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self._outputs,
+            history=self.history,
+            deferred=self.deferred,
+        )
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
         self._report = Report(

@@ -61,6 +61,10 @@ class FileParser(Parser):
         except _WrongError as wrong:
             super().error(self._place(words, str(wrong)) + str(wrong))
 
+    def reject(self, message: str) -> NoReturn:
+        """Print what is wrong with the words together and exit with status 2."""
+        super().error(message)
+
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found; `parse` finds out where."""
         raise _WrongError(message)

@@ -94,6 +94,8 @@ class Config:
     that has none; None: however many. Off, because it means to look at every packet."""
     prefer: tuple[Network, ...] = ()
     """The source that gets the ingest back when it has been healthy for some seconds."""
+    start: str = "live"
+    """Where viewers start: with what comes next, or at the latest random access point."""
     inspect: bool = True
     """Look into the stream, to say what is wrong and whose fault it is."""
     timeshift: float = 0.0
@@ -134,14 +136,16 @@ def parse(argv: Sequence[str]) -> Config:
     ingest: Mrl | None = options["ingest"]
     if ingest is not None and ingest.source:
         if options["allow_source"]:
-            Parser.error(parser, "--ingest names the one source, and --allow-source others")
+            parser.reject("--ingest names the one source, and --allow-source others")
         options["allow_source"] = [_networks(ingest.source)]
     for name, default in (("allow", PRIVATE), ("allow_source", ANY), ("prefer", ())):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["words"] = parser.words
     config = Config(**options)
-    if config.record_faults and not config.inspect:
-        Parser.error(parser, "--record-faults needs what --no-inspect turns off")
+    if not config.inspect and config.record_faults:
+        parser.reject("--record-faults needs to look into the stream: not with --no-inspect")
+    if not config.inspect and config.start == "keyframe":
+        parser.reject("--start keyframe needs to look into the stream: not with --no-inspect")
     return config
 
 
@@ -223,6 +227,9 @@ def _add_stream(group: Group) -> None:
         "and go back (off)")  # fmt: skip
     add("--timeshift-mib", metavar="N", type=_mebibytes,
         help="most memory for that, in MiB (%(default)s)")  # fmt: skip
+    add("--start", choices=("live", "keyframe"),
+        help="where viewers start: with what comes next, or, for a picture at once, at the latest "
+        "random access point, sent faster until it is live (%(default)s)")  # fmt: skip
     add("--no-inspect", dest="inspect", action="store_false", help="do not look into the stream")
     add("--record-faults", metavar="DIR", type=_directory,
         help="when the stream stops being healthy, record it there from 10 s before until 5 s "

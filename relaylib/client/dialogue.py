@@ -8,7 +8,7 @@ before a command is held back the relay is asked again (`app` sends ESTADO).
 
 import re
 
-from relaylib.protocol.commands import MAX_PORT, MIN_PORT, Request, Verb, parse, shown
+from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb, parse, shown
 from relaylib.protocol.session import TABLE, State
 
 HELP = """\
@@ -17,6 +17,7 @@ commands:
   INTERRUMPIR         pause: nothing is sent until CONTINUAR
   CONTINUAR           resume live
   CONTINUAR DIFERIDO  resume where it was paused, if the relay keeps that much
+  RETROCEDER SECONDS  go back by so much, likewise; CONTINUAR is live again
   DESCONECTAR         end the stream and leave; so do Ctrl-D and Ctrl-C
   ESTADO              ask the relay how the session stands
   AYUDA               show this list"""
@@ -26,6 +27,7 @@ _OUTCOME = {
     Verb.INTERRUPT: State.PAUSED,
     Verb.CONTINUE: State.STREAMING,
     Verb.CONTINUE_DEFERRED: State.DEFERRED,
+    Verb.REWIND: State.DEFERRED,
     Verb.DISCONNECT: State.CLOSED,
 }
 """Where an OK to the command puts the session, whatever its state was before."""
@@ -55,6 +57,8 @@ def explain(line: bytes) -> str:
     word = line.split()[0].upper().decode("ascii", "replace")
     if word.startswith(Verb.CONNECT.value):
         return f"{shown(line)}: CONECTAR takes one UDP port, {MIN_PORT} to {MAX_PORT}, or none"
+    if word == Verb.REWIND.value:
+        return f"{shown(line)}: RETROCEDER takes seconds, more than 0 and up to {MAX_SECONDS}"
     if any(word == verb.value for verb in Verb):
         return f"{shown(line)}: {word} does not take that"
     return f"unknown command: {shown(line)} (AYUDA lists them)"
@@ -62,8 +66,12 @@ def explain(line: bytes) -> str:
 
 def encode(request: Request) -> bytes:
     """Spell a command for the wire, in the spelling that every relay knows."""
-    port = "" if request.port is None else f" {request.port}"
-    return f"{request.verb.value}{port}\n".encode("ascii")
+    words = [request.verb.value]
+    if request.port is not None:
+        words.append(str(request.port))
+    if request.seconds is not None:
+        words.append(f"{request.seconds:.3f}".rstrip("0").rstrip("."))
+    return f"{' '.join(words)}\n".encode("ascii")
 
 
 def printable(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Dataclasses to JSON and back, guided by the types of their fields alone.
+"""Dataclasses and named tuples to JSON and back, guided by the types of their fields alone.
 
 JSON, because a restart joins two programs of different ages: pickled objects would tie one's
 classes to the other's. Reading is strict, down to the last value: what a field's type does not
@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
 
 
 @functools.cache
-def _reader(kind: Any) -> Reader:  # noqa: PLR0911 - one line a kind
+def _reader(kind: Any) -> Reader:  # noqa: C901, PLR0911 - one line a kind
     origin, of = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(kind, typing.NewType):
         return _reader(kind.__supertype__)
@@ -68,6 +68,9 @@ def _reader(kind: Any) -> Reader:  # noqa: PLR0911 - one line a kind
         return _read_one_of({_shape(each): _reader(each) for each in of})
     if origin is tuple:
         return _read_tuple([_reader(each) for each in of])
+    if issubclass(origin or kind, tuple):  # a named one
+        each_of = _read_tuple([_reader(each) for each in fields(kind).values()])
+        return lambda raw: kind(*each_of(raw))
     if origin is list:
         plain, each = _read_plain(list), _reader(of[0])
         return lambda raw: [each(value) for value in plain(raw)]

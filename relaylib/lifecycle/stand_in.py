@@ -6,7 +6,8 @@ usual size would overflow. So the relay is forked before. The child, the stand-i
 and sending with the same sockets and the same objects, until the new program, which has the
 parent's place and number, is about to read itself. Then it reports what it has counted, and ends.
 
-It does nothing else: TCP connections, all timers and the log are the parent's. So nothing happens
+It also sends to the outputs that are behind. It does nothing else: TCP connections, all other
+timers and the log are the parent's. So nothing happens
 in it that the new program would have to learn, but counting. A source cannot take over either,
 because that takes a look at the standby socket, which nobody has; where there is no active source,
 or one that may be displaced at any datagram, there is nothing to go on with, and no stand-in.
@@ -25,7 +26,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
@@ -35,10 +36,11 @@ from relaylib.lifecycle import codec
 from relaylib.log import mute
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import History
 from relaylib.stream.ingest import Ingest
-from relaylib.stream.output import Counters, Output
+from relaylib.stream.output import Behind, Counters, Output
 
 LIMIT = 30.0
 """Seconds after which a stand-in ends by itself: a new program that hangs has no use for it."""
@@ -60,13 +62,14 @@ class StandInState:
 @dataclass(slots=True)
 class Report:
     """What happened while it relayed: datagrams `received` and `rejected` by it, when the source
-    was `heard` last, and the counters of each output, which its socket names.
+    was `heard` last, and the counters of each output, which its socket names, and where it is.
     """
 
     received: int
     rejected: int
     heard: float
     counters: list[tuple[Descriptor, Counters]]
+    behind: list[tuple[Descriptor, Behind | None]] = field(default_factory=list)
 
 
 class StandIn:
@@ -81,11 +84,14 @@ class StandIn:
         ingest: Ingest,
         fanout: Fanout,
         outputs: Callable[[], Iterable[Output]],
-        history: History | None = None,
+        *,
+        history: History | None,
+        deferred: Deferred,
     ) -> None:
         self._loop = loop
         self._ingest = ingest
         self._fanout = fanout
+        self._deferred = deferred
         self._outputs = outputs
         self._history = history
 
@@ -126,15 +132,18 @@ class StandIn:
         if self._history is not None:
             self._history.refresh()
         self._fanout.go_on()
+        self._deferred.begin()
 
     def _add(self, report: Report) -> None:
         lock = self._ingest.lock.state
         self._ingest.received += report.received
         lock.rejected += report.rejected
         lock.last = max(lock.last, report.heard)
-        counters = dict(report.counters)
+        counters, behind = dict(report.counters), dict(report.behind)
         for output in self._outputs():
-            output.counters = counters.get(descriptor(output.sock), output.counters)
+            sock = descriptor(output.sock)
+            output.counters = counters.get(sock, output.counters)
+            self._deferred.put(output, behind.get(sock, output.behind))
 
     # --- in the child
 
@@ -144,6 +153,7 @@ class StandIn:
             self._loop.keep_only(self._ingest.sockets.stream)
             self._loop.watch(channel, self._loop.stop, broken=lambda _error: None)
             self._loop.call_later(LIMIT, self._loop.stop)
+            self._deferred.begin()
             received, rejected = self._ingest.received, self._ingest.lock.state.rejected
             self._loop.run()
             channel.settimeout(ANSWER)
@@ -160,6 +170,7 @@ class StandIn:
             self._ingest.lock.state.rejected - rejected,
             self._ingest.lock.state.last,
             [(descriptor(output.sock), output.counters) for output in outputs],
+            [(descriptor(output.sock), output.behind) for output in outputs],
         )
 
 

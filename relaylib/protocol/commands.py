@@ -10,6 +10,9 @@ from enum import Enum
 
 from relaylib.errors import BadCommandError, OtherProtocolError, PeerError
 
+MAX_SECONDS = 86_400
+"""A day: no relay keeps more of the stream."""
+
 MIN_PORT, MAX_PORT = 1024, 65535
 """A lower port would let a viewer aim the stream at a system service."""
 
@@ -24,6 +27,7 @@ class Verb(Enum):
     INTERRUPT = "INTERRUMPIR"
     CONTINUE = "CONTINUAR"
     CONTINUE_DEFERRED = "CONTINUAR DIFERIDO"
+    REWIND = "RETROCEDER"
     DISCONNECT = "DESCONECTAR"
     STATUS = "ESTADO"
     HELP = "AYUDA"
@@ -31,19 +35,31 @@ class Verb(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One command: `port` is the UDP port of CONECTAR, None for every other verb."""
+    """One command: `port` is the UDP port of CONECTAR, `seconds` how far RETROCEDER goes back.
+
+    None for every other verb.
+    """
 
     verb: Verb
     port: int | None = None
+    seconds: float | None = None
 
 
 # --- requests
 
-_PLAIN = {verb.value.encode(): verb for verb in Verb if verb is not Verb.CONNECT}
+_ARGUMENTS = {Verb.CONNECT: " <puerto>", Verb.REWIND: " <segundos>"}
+
+_PLAIN = {verb.value.encode(): verb for verb in Verb if verb not in _ARGUMENTS}
 """The commands without argument."""
 
 _CONNECT = re.compile(rb"CONECTAR(?:[\s-]|(?=\d)|\Z)(.*)", re.IGNORECASE | re.DOTALL)
 """CONECTAR 5004, CONECTAR-5004 and CONECTAR5004 are all found in clients people wrote."""
+
+
+_REWIND = Verb.REWIND.value.encode()
+
+_SECONDS = re.compile(rb"\d{1,5}(?:[.,]\d{1,3})?")
+"""Whole or decimal, with the point or the comma that people write in Spanish."""
 
 
 def parse(line: bytes) -> Request | None:
@@ -63,7 +79,9 @@ def parse(line: bytes) -> Request | None:
         return Request(verb)
     if match := _CONNECT.fullmatch(line.strip()):
         return Request(Verb.CONNECT, _port(match[1].split()))
-    if (first := words[0].upper()) in _PLAIN:
+    if (first := words[0].upper()) == _REWIND:
+        return Request(Verb.REWIND, seconds=_seconds(words[1:]))
+    if first in _PLAIN:
         raise _extra(words[1:], first.decode())
     text = shown(line.strip())
     message = f"comando desconocido: {text} (AYUDA los enumera)"
@@ -107,6 +125,20 @@ def _port(words: list[bytes]) -> int:
     return int(word)
 
 
+def _seconds(words: list[bytes]) -> float:
+    if not words:
+        raise BadCommandError("faltan los segundos: RETROCEDER <segundos>", "missing_seconds")
+    word, *rest = words
+    if rest:
+        raise _extra(rest, "RETROCEDER <segundos>")
+    seconds = float(word.replace(b",", b".")) if _SECONDS.fullmatch(word) else 0.0
+    if not 0 < seconds <= MAX_SECONDS:
+        text = shown(word)
+        message = f"segundos no validos: {text} (mas de 0, hasta {MAX_SECONDS})"
+        raise BadCommandError(message, "bad_seconds", text)
+    return seconds
+
+
 def _extra(words: list[bytes], command: str) -> BadCommandError:
     text = shown(b" ".join(words))
     return BadCommandError(f"sobra {text} tras {command}", "extra_argument", text)
@@ -147,7 +179,5 @@ def shown(value: str | bytes) -> str:
     text = "".join(chr(b) if 32 <= b < 127 else f"\\x{b:02x}" for b in raw[: _SHOWN + 1])
     return f"'{text[:_SHOWN]}...'" if len(text) > _SHOWN else f"'{text}'"
 
-
-_ARGUMENTS = {Verb.CONNECT: " <puerto>"}
 
 HELP = ok("comandos: " + ", ".join(verb.value + _ARGUMENTS.get(verb, "") for verb in Verb))

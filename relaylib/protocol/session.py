@@ -31,6 +31,7 @@ _ROWS: dict[Verb, tuple[State | None, ...]] = {
     Verb.INTERRUPT:         (None,       _PAUSED,    None,       _PAUSED,    None),
     Verb.CONTINUE:          (None,       None,       _STREAMING, _STREAMING, None),
     Verb.CONTINUE_DEFERRED: (None,       None,       _DEFERRED,  None,       None),
+    Verb.REWIND:            (None,       _DEFERRED,  _DEFERRED,  _DEFERRED,  None),
     Verb.DISCONNECT:        (_CLOSED,    _CLOSED,    _CLOSED,    _CLOSED,    None),
     Verb.STATUS:            (_IDLE,      _STREAMING, _PAUSED,    _DEFERRED,  None),
     Verb.HELP:              (_IDLE,      _STREAMING, _PAUSED,    _DEFERRED,  None),

@@ -19,6 +19,8 @@ An output is in one lane at a time, by how it is sent to:
   refused such a run (a segment larger than its MTU). Runs of smaller datagrams it gets whole, and
   after `LIMIT_FORGOTTEN` it is tried anew, so that a few large datagrams cost nobody for long;
 - `_closed`: its port seems to be closed, it only gets a probe now and then; see `port_probe`;
+- `_deferred`: is behind, and gets by `send` what `deferred` takes out of the history, in the way of
+  `_unsegmented`; `_deferred_closed`: the same, of which the port seems to be closed;
 - `_restored`: another program may still be sending to it. Its socket is left alone until `go_on`,
   for the segment size belongs to the socket: who changed it would cut what the other one sends.
 
@@ -32,7 +34,7 @@ forges such errors costs the viewer nothing.
 import contextlib
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
@@ -76,6 +78,8 @@ class Fanout:
         self._segmented: Lane[Output] = Lane()
         self._unsegmented: Lane[Output] = Lane()
         self._closed: Lane[Output] = Lane()
+        self._deferred: Lane[Output] = Lane()
+        self._deferred_closed: Lane[Output] = Lane()
         self._restored: Lane[Output] = Lane()
         self._segment = 0
         self._forget_limits_at = float("inf")
@@ -90,18 +94,32 @@ class Fanout:
     @property
     def active(self) -> int:
         """How many outputs are not paused."""
-        return sum(map(len, (self._segmented, self._unsegmented, self._closed, self._restored)))
+        return sum(map(len, self._lanes))
+
+    def deferred(self) -> list[Output]:
+        """Return the outputs that are to get by `send` what is next, in the order of a lane."""
+        self._deferred.rotate()
+        return [*self._deferred, *self._deferred_closed]
+
+    @property
+    def _lanes(self) -> tuple[Lane[Output], ...]:
+        live = self._segmented, self._unsegmented, self._closed
+        return (*live, self._deferred, self._deferred_closed, self._restored)
 
     def resume(self, output: Output) -> None:
-        """Send to this output from the next datagram on; also how a new one is added."""
+        """Send to this output from the next datagram on; also how a new one is added.
+
+        If it is `behind`, it gets what `send` is given for it instead.
+        """
         output.segment_limit = NO_LIMIT
-        if self._segmentation:
+        output.segment = 0
+        if self._segmentation and output.behind is None:
             linux.set_segment(output.sock, self._segment)
             self._move(output, self._segmented)
         else:
             with contextlib.suppress(OSError):  # a system that cannot segment
                 linux.set_segment(output.sock, 0)
-            self._move(output, self._unsegmented)
+            self._move(output, self._unsegmented if output.behind is None else self._deferred)
 
     def pause(self, output: Output) -> None:
         """Send nothing more to this output; also before it is forgotten."""
@@ -116,6 +134,7 @@ class Fanout:
             output.paused,
             output.unsegmentable,
             output.counters,
+            output.behind,
         )
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None] | None) -> Output:
@@ -123,6 +142,7 @@ class Fanout:
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
         output.counters = saved.counters
+        output.behind = saved.behind
         if not saved.paused:
             self._move(output, self._restored)
         return output
@@ -134,7 +154,7 @@ class Fanout:
         """
         for output in self._restored:
             linux.report_drops(output.sock)  # an older program has not asked for it
-        for output in [*self._restored, *self._segmented, *self._unsegmented, *self._closed]:
+        for output in [output for lane in self._lanes for output in lane]:
             self.resume(output)
 
     def update_counters(self, output: Output) -> None:
@@ -143,7 +163,7 @@ class Fanout:
         Sending counts nothing for the outputs that get everything, which saves an addition a
         datagram: what they were offered is the distance that `forwarded` has covered.
         """
-        if output.member_of is not None:
+        if output.member_of is not None and not self.is_deferred(output):
             offered = self.forwarded - output.counted_to
             output.counters.offered += offered
             if output.member_of is self._closed:
@@ -156,6 +176,12 @@ class Fanout:
         if self._segmentation:
             for output in list(self._unsegmented):
                 self.resume(output)
+            for output in self._deferred:
+                output.segment_limit = NO_LIMIT
+
+    def is_deferred(self, output: Output) -> bool:
+        """Tell whether it is one of `deferred`."""
+        return output.member_of in (self._deferred, self._deferred_closed)
 
     def _move(self, output: Output, to: Lane[Output] | None) -> None:
         self.update_counters(output)
@@ -171,7 +197,7 @@ class Fanout:
         """Send the runs, in order, to everyone."""
         self._turn += 1
         if self._closed.first:
-            self._probe_closed(runs[0], now)
+            self._probe(self._closed, runs[0], now)
         if now >= self._forget_limits_at:
             self.forget_limits()
         for run in runs:
@@ -180,6 +206,23 @@ class Fanout:
             self._send(run)
             if self._failed or self._errors:
                 self._handle_failures(run, now)
+
+    def send(self, output: Output, run: Run, now: float) -> None:
+        """Send a run to one output that is behind: what `forward` does for the others."""
+        output.turn += 1
+        output.counters.offered += run.count
+        if output.member_of is self._deferred_closed:
+            output.counters.unreachable += run.count
+            self._probe((output,), run, now)
+            return
+        if run.count == 1 or (self._segmentation and run.size < output.segment_limit):
+            self._fit_own_segment(output, run.size if run.count > 1 else 0, run.size)
+            self._send_run((output,), run)
+        else:
+            self._fit_own_segment(output, 0, run.size)
+            self._send_each(output, run.datagrams())
+        if self._failed or self._errors:
+            self._handle_failures(run, now)
 
     def _send(self, run: Run) -> None:
         segmented, unsegmented = self._segmented, self._unsegmented
@@ -196,7 +239,14 @@ class Fanout:
         if unsegmented.rest:
             self._send_parts(unsegmented.rest, run)
 
-    def _send_run(self, outputs: deque[Output], run: Run) -> None:
+    @staticmethod
+    def _fit_own_segment(output: Output, segment: int, size: int) -> None:
+        """Change the segment size of an output that is behind; for one datagram, if it is cut."""
+        if segment != output.segment if segment else 0 < output.segment < size:
+            linux.set_segment(output.sock, segment)
+            output.segment = segment
+
+    def _send_run(self, outputs: Iterable[Output], run: Run) -> None:
         """The hot path: one system call an output."""
         view = run.view
         for output in outputs:
@@ -262,15 +312,17 @@ class Fanout:
             if missed:
                 port.unreachable(now)
                 self._test_port(output)
-            elif port.error(self._turn, now):
+            elif port.error(output.turn if self.is_deferred(output) else self._turn, now):
                 self._test_port(output)
 
     def _send_again(self, output: Output, error: OSError, run: Run, now: float) -> None:
-        """Send a run again; the output is in one of the first two lanes."""
-        segmented = output.member_of is self._segmented
-        send = partial(output.send, run.view) if segmented else partial(_send_segments, output, run)
+        """Send a run again; the output is in one of the first two lanes, or is deferred."""
+        send: Callable[[], object] = partial(output.send, run.view)
+        if output.member_of is self._unsegmented:
+            send, segment = partial(_send_segments, output, run), run.size
+        else:
+            segment = output.segment if self.is_deferred(output) else self._segment
         left = self._repeat(output, send, error)
-        segment = self._segment if segmented else run.size
         if left is None:
             self._errors.append((output, 0))
         elif left.errno in _UNSEGMENTABLE and segment:
@@ -309,7 +361,9 @@ class Fanout:
         output.unsegmentable = True
         output.segment_limit = segment
         linux.set_segment(output.sock, 0)
-        self._move(output, self._unsegmented)
+        output.segment = 0
+        if output.member_of is self._segmented:
+            self._move(output, self._unsegmented)
         self._forget_limits_at = min(self._forget_limits_at, now + LIMIT_FORGOTTEN)
 
     # --- closed ports
@@ -318,11 +372,12 @@ class Fanout:
         """Only probe an output from now on whose port seems closed, or to which there is no way."""
         if self._segmentation:
             linux.set_segment(output.sock, 0)
-        self._move(output, self._closed)
+        output.segment = 0
+        self._move(output, self._deferred_closed if self.is_deferred(output) else self._closed)
 
-    def _probe_closed(self, run: Run, now: float) -> None:
+    def _probe(self, outputs: Iterable[Output], run: Run, now: float) -> None:
         datagram = run.view[: run.size]
-        for output in [each for each in self._closed if each.probe.due <= now]:
+        for output in [each for each in outputs if each.probe.due <= now]:
             self._judge(output, output.probe.step(output.send, datagram, now), now)
 
     def _judge(self, output: Output, port: PortState, now: float) -> None:

@@ -49,6 +49,14 @@ UNDER_RECORDING = 64 << 20
 
 RECORDABLE = 15.0
 """Seconds of it that are kept: those that it wants, and as long as it takes to write them."""
+FOR_A_START = 32 << 20
+"""The same where viewers start at a random access point, and `START` seconds: 9 Mb/s."""
+
+START = 30.0
+
+MARGIN = 1.0
+"""Seconds that are kept beyond those that were asked for: what has been gone back to must still be
+there when its turn comes."""
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
@@ -241,6 +249,23 @@ class History:
         """Tell whether reading can go on there: nothing that follows is missing."""
         return self.oldest <= place.number <= self.end
 
+    def time(self, place: Place) -> float:
+        """Return when what follows a place came, as far as it is there; at the end, the latest.
+
+        The caller knows that there is something.
+        """
+        return self[min(max(place.number, self.oldest), self.end - 1)].time
+
+    def floor(self) -> float:
+        """Return since when what came will not be overwritten at once: `MARGIN` behind the oldest.
+
+        What has begun to be overwritten goes on to be. The caller knows that there is something.
+        """
+        if not self.oldest:
+            return -math.inf
+        oldest, newest = self[self.oldest].time, self[self.end - 1].time
+        return oldest + min(MARGIN, (newest - oldest) / 4)
+
     def run(self, number: int) -> Run:
         """Return a run as it was read, until it is overwritten."""
         entry = self[number]
@@ -255,22 +280,35 @@ class History:
         number, skipped = place
         if number >= self.end:
             return None
-        time, start, length, size, count = self._entry(number)
+        entries = _ENTRY.iter_unpack(self._entries(number, number + MAX_DATAGRAMS))
+        time, start, length, size, count = next(entries)
         if time > until:
             return None
         end, number = start + length, number + 1
         start += skipped * size
         count -= skipped
-        while number < self.end and end - start == size * count:
-            time, following, length, each, more = self._entry(number)
-            if time > until or following != end or count + more > MAX_DATAGRAMS:
+        for time, following, length, each, more in entries:
+            if end - start != size * count or following != end or time > until:
                 break
-            if end - start + length > MAX_BYTES or each > size or (each < size and more > 1):
+            if each > size or (each < size and more > 1):
+                break
+            if count + more > MAX_DATAGRAMS or end - start + length > MAX_BYTES:
                 break
             end += length
             count += more
             number += 1
         return Run(self._slice(start, end - start), size, count), Place(number)
+
+    def _entries(self, number: int, end: int) -> memoryview:
+        """Return what the index has of these runs, or of the first of them: as much as is there."""
+        first = number % self._slots
+        behind = min(first + min(end, self.end) - number, self._slots)
+        return self._view[_PAGE + first * _ENTRY.size : _PAGE + behind * _ENTRY.size]
+
+    def behind(self, number: int, datagram: int) -> Place:
+        """Return the place behind a datagram of a run."""
+        more = datagram + 1 < self[number].datagrams
+        return Place(number, datagram + 1) if more else Place(number + 1)
 
     def find(self, time: float) -> Place:
         """Return the first place that came `time` or later; the end if nothing has."""
@@ -291,13 +329,16 @@ class History:
             self.points.append(point)
         self._forget_points()
 
-    def access(self, time: float) -> AccessPoint | None:
-        """Return the latest point that came `time` or before, or else the oldest; None: none."""
+    def access(self, time: float, since: float = -math.inf) -> AccessPoint | None:
+        """Return the latest point that came from `since` to `time`, or else the first after that.
+
+        None: there is none.
+        """
         self._forget_points()
-        if not self.points:
-            return None
         at = bisect.bisect_right(self.points, time, key=lambda point: point.time)
-        return self.points[max(0, at - 1)]
+        if at and self.points[at - 1].time >= since:
+            return self.points[at - 1]
+        return self.points[at] if at < len(self.points) else None
 
     def _forget_points(self) -> None:
         while self.points and self.points[0].number < self.oldest:
@@ -310,10 +351,7 @@ def open_history(config: Config, saved: HistoryState | None) -> History | None:
     Raises:
         SetupError: there is no memory for it.
     """
-    octets = config.timeshift_mib << 20 if config.timeshift else UNDER_INSPECTION
-    seconds = config.timeshift or math.inf
-    if config.record_faults:
-        octets, seconds = max(octets, UNDER_RECORDING), max(seconds, RECORDABLE)
+    seconds, octets = _measures(config)
     if not config.timeshift and not config.inspect:
         if saved is not None:
             os.close(saved.memory)
@@ -324,6 +362,21 @@ def open_history(config: Config, saved: HistoryState | None) -> History | None:
         return History(seconds, octets)
     except OSError as error:
         raise SetupError(f"no memory for the history: {error.strerror}") from None
+
+
+def _measures(config: Config) -> tuple[float, int]:
+    """Return the seconds, and the bytes for them, that satisfy everyone who wants a history."""
+    wanted = []
+    if config.timeshift:
+        wanted.append((config.timeshift + MARGIN, config.timeshift_mib << 20))
+    if config.start == "keyframe":
+        wanted.append((START, FOR_A_START))
+    if config.record_faults:
+        wanted.append((RECORDABLE, UNDER_RECORDING))
+    if not wanted:
+        return math.inf, UNDER_INSPECTION
+    seconds, octets = zip(*wanted, strict=True)
+    return max(seconds), max(octets)
 
 
 def _size(octets: int) -> int:

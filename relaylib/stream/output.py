@@ -8,6 +8,7 @@ from relaylib.net import linux
 from relaylib.net.address import Address, with_port
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.lookup import family_of
+from relaylib.stream.history import Place
 from relaylib.stream.lane import Lane
 from relaylib.stream.port_probe import PortProbe
 
@@ -46,6 +47,18 @@ class Counters:
 
 
 @dataclass(slots=True)
+class Behind:
+    """Where in the stream an output is that is not live: it goes on behind `place`.
+
+    What follows is sent `delay` seconds after it came; `catching_up`: faster, until it is live.
+    """
+
+    place: Place
+    delay: float = 0.0
+    catching_up: bool = False
+
+
+@dataclass(slots=True)
 class OutputState:
     """What a restart hands over of an output.
 
@@ -57,6 +70,7 @@ class OutputState:
     paused: bool
     unsegmentable: bool
     counters: Counters = field(default_factory=Counters)
+    behind: Behind | None = None
 
 
 NO_LIMIT = 1 << 16
@@ -70,12 +84,15 @@ class Output:
     that never happens, it is probed until its port opens.
     `segment_limit` is the smallest size of segments that its path has refused lately, and
     `unsegmentable` whether it ever has. `member_of` is the lane that it is in, None while paused;
-    `counted_to` is how much of the stream its counters include.
+    `counted_to` is how much of the stream its counters include. `behind` is where it is, None if
+    that is the end: then it is live, or was paused and nobody remembers where. `turn` counts the
+    runs it was sent from there, and `segment` is its socket's own segment size meanwhile.
     """
 
     __slots__ = (
-        "counted_to", "counters", "destination", "last_error", "member_of", "on_port_closed",
-        "probe", "segment_limit", "send", "sock", "unsegmentable",
+        "behind", "counted_to", "counters", "destination", "last_error", "member_of",
+        "on_port_closed", "probe", "segment", "segment_limit", "send", "sock", "turn",
+        "unsegmentable",
     )  # fmt: skip
 
     def __init__(
@@ -89,7 +106,10 @@ class Output:
         self.use(sock)
         self.counters = Counters()
         self.counted_to = 0
+        self.behind: Behind | None = None
+        self.turn = 0
         self.member_of: Lane[Output] | None = None
+        self.segment = 0
         self.segment_limit = NO_LIMIT
         self.unsegmentable = False
         self.last_error = ""

@@ -26,6 +26,7 @@ from relaylib.net.loop import Loop
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output
 from relaylib.viewers.access import Access
@@ -110,6 +111,7 @@ class Server:
         ingest: Address,
         config: Config,
         *,
+        deferred: Deferred,
         facts: Callable[[Output | None], str] = lambda _output: "",
     ) -> None:
         self.listener = listener
@@ -124,6 +126,7 @@ class Server:
         self._services = Services(
             loop=loop,
             fanout=fanout,
+            deferred=deferred,
             destinations=self.destinations,
             access=self._access,
             egress=Egress(config.max_egress),

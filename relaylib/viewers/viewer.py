@@ -21,6 +21,7 @@ from relaylib.protocol import commands
 from relaylib.protocol.commands import Request, Verb
 from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import Session, State
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState
 from relaylib.viewers.access import Access
@@ -41,6 +42,7 @@ class Services:
 
     loop: Loop
     fanout: Fanout
+    deferred: Deferred
     destinations: Destinations
     access: Access
     egress: Egress
@@ -131,13 +133,17 @@ class Viewer:
 
     @classmethod
     def restore(cls, services: Services, saved: ViewerState) -> "Viewer":
-        """Make the viewer that `export` described."""
-        session = Session(saved.state, LineReader(saved.pending, saved.telnet))
+        """Make the viewer that `export` described; if it was deferred and can be no more, live."""
+        lost = saved.state is State.DEFERRED and not services.deferred.keeps
+        session = Session(
+            State.STREAMING if lost else saved.state, LineReader(saved.pending, saved.telnet)
+        )
         sock = adopt(saved.sock)
         silent = saved.silent_for
         viewer = cls(services, sock, saved.peer, session, saved.unsent, silent_for=silent)
         if saved.output is not None:
             viewer.output = services.destinations.restore(saved.output, viewer._port_closed)
+            services.deferred.put(viewer.output, saved.output.behind)
         if saved.closing:
             viewer.connection.close(saved.closing)
         return viewer
@@ -232,12 +238,12 @@ class Viewer:
             self._services.events.log(
                 log.info, "resumed", self.peer[0], client=self.name, destination=show(destination)
             )
-        self._services.fanout.resume(self.output)
+        self._services.deferred.start(self.output)
         return commands.ok()
 
     def _interrupt(self, _request: Request) -> bytes:
         assert self.output is not None
-        self._services.fanout.pause(self.output)
+        self._services.deferred.pause(self.output)
         self._services.events.log(
             log.info,
             "paused",
@@ -250,7 +256,7 @@ class Viewer:
     def _continue(self, _request: Request) -> bytes:
         assert self.output is not None
         self._check_egress()
-        self._services.fanout.resume(self.output)
+        self._services.deferred.start(self.output)
         self._services.events.log(
             log.info,
             "resumed",
@@ -269,24 +275,59 @@ class Viewer:
         if self.output is None or self.output.paused:
             self._services.egress.admit(self._services.fanout.active)
 
-    def _continue_deferred(self, _request: Request) -> bytes:
-        message = "CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria"
-        raise DeclinedError(message, "no_history")
+    def _continue_deferred(self, request: Request) -> bytes:
+        self._check_history(request)
+        self._check_egress()
+        assert self.output is not None
+        self._services.deferred.go_on(self.output)
+        self._log_deferred(self.output)
+        return commands.ok()
+
+    def _rewind(self, request: Request) -> bytes:
+        self._check_history(request)
+        self._check_egress()
+        assert self.output is not None
+        assert request.seconds is not None
+        if not self._services.deferred.rewind(self.output, request.seconds):
+            raise DeclinedError("no hay nada a lo que RETROCEDER todavia", "empty_history")
+        self._log_deferred(self.output)
+        return commands.ok()
+
+    def _check_history(self, request: Request) -> None:
+        if not self._services.deferred.keeps:
+            name = request.verb.value
+            message = f"{name} no esta disponible: este relay no guarda memoria"
+            raise DeclinedError(message, "no_history")
+
+    def _log_deferred(self, output: Output) -> None:
+        self._services.events.log(
+            log.info,
+            "deferred",
+            self.peer[0],
+            client=self.name,
+            destination=show(output.destination),
+            seconds=round(self._services.deferred.delay(output) or 0.0, 1),
+        )
 
     def _disconnect(self, _request: Request) -> bytes:
         return commands.ok()  # `_answer` ends a session that is closed
 
     def _status(self, _request: Request) -> bytes:
-        destination, sent, lost = "-", 0, 0
+        destination, sent, lost, delay = "-", 0, 0, None
         if self.output is not None:
             self._services.fanout.update_counters(self.output)
             destination = show(self.output.destination)
             sent, lost = self.output.counters.sent, self.output.counters.lost
-        state = self.session.state.value
-        return commands.ok(
-            f"estado={state} destino={destination} enviados={sent} perdidos={lost} "
-            f"{self._services.facts(self.output)}".rstrip()
+            delay = self._services.deferred.delay(self.output)
+        pairs = (
+            f"estado={self.session.state.value}",
+            f"destino={destination}",
+            f"enviados={sent}",
+            f"perdidos={lost}",
+            self._services.facts(self.output),
+            f"retraso={'-' if delay is None else f'{delay:.1f}'}",
         )
+        return commands.ok(" ".join(filter(None, pairs)))
 
     def _help(self, _request: Request) -> bytes:
         return commands.HELP
@@ -296,6 +337,7 @@ class Viewer:
         Verb.INTERRUPT: _interrupt,
         Verb.CONTINUE: _continue,
         Verb.CONTINUE_DEFERRED: _continue_deferred,
+        Verb.REWIND: _rewind,
         Verb.DISCONNECT: _disconnect,
         Verb.STATUS: _status,
         Verb.HELP: _help,
@@ -307,6 +349,7 @@ class Viewer:
         """Pause, as if the viewer had said so: nobody opens the player any more."""
         self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
+        self._services.deferred.pause(self.output)
         self._services.events.log(
             log.warning,
             "paused",

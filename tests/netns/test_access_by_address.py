@@ -18,7 +18,8 @@ from tools.lab.netns import (
 from tools.lab.process import wait_for
 
 STATUS = (
-    "OK estado=inactivo destino=- enviados=0 perdidos=0 fuente=ausente forma=opaca salud=silencio"
+    "OK estado=inactivo destino=- enviados=0 perdidos=0 "
+    "fuente=ausente forma=opaca salud=silencio retraso=-"
 )
 
 

@@ -34,8 +34,11 @@ def fake() -> Iterator[FakeRelay]:
 def report(state: str, port: int = VLCPORT) -> str:
     """The relay's answer to ESTADO before any stream."""
     destination = "-" if state == "inactivo" else f"127.0.0.1:{port}"
-    facts = "fuente=ausente forma=opaca salud=silencio retraso=-"
-    return f"OK estado={state} destino={destination} enviados=0 perdidos=0 {facts}\n"
+    facts = "fuente=ausente forma=opaca salud=silencio"
+    delay = "0.0" if state == "transmitiendo" else "-"
+    return (
+        f"OK estado={state} destino={destination} enviados=0 perdidos=0 {facts} retraso={delay}\n"
+    )
 
 
 def test_piped_commands_are_all_answered(relay: Relay) -> None:
@@ -144,7 +147,8 @@ def test_help_is_local(fake: FakeRelay) -> None:
         fake.send(b"OK\n")
         assert client.wait() == 0
     listed = [line[2:].split("  ")[0] for line in client.stdout[1:-1]]
-    assert listed == ["CONECTAR [PORT]", *(verb.value for verb in Verb if verb is not Verb.CONNECT)]
+    arguments = {Verb.CONNECT: " [PORT]", Verb.REWIND: " SECONDS"}
+    assert listed == [verb.value + arguments.get(verb, "") for verb in Verb]
     assert "UDP port 5004" in client.stdout[1]
 
 

@@ -44,7 +44,7 @@ FIXED = {
 }
 """Replies that do not depend on the session."""
 
-COMMANDS = ["INTERRUMPIR", "CONTINUAR", "CONTINUAR DIFERIDO", "ESTADO", *FIXED]
+COMMANDS = ["INTERRUMPIR", "CONTINUAR", "CONTINUAR DIFERIDO", "RETROCEDER 5", "ESTADO", *FIXED]
 CONNECT = ["CONECTAR {}", "conectar-{}", "  Conectar{}  ", "CONECTAR \t {}"]
 
 Command = str | tuple[str, int]
@@ -121,11 +121,15 @@ class Sessions(RuleBasedStateMachine):
             return FIXED[command]
         if command == "ESTADO":
             where = "-" if client.port is None else f"127.0.0.1:{client.port}"
-            return f"OK estado={client.state} destino={where} enviados={client.sent} perdidos=0"
-        if client.state != ("transmitiendo" if command == "INTERRUMPIR" else "pausado"):
-            return f"ERROR {command} no es valido ahora (estado: {client.state})"
-        if command == "CONTINUAR DIFERIDO":
-            return "ERROR CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria"
+            delay = "0.0" if client.state == "transmitiendo" else "-"
+            counters = f"enviados={client.sent} perdidos=0 retraso={delay}"
+            return f"OK estado={client.state} destino={where} {counters}"
+        verb = command.removesuffix(" 5")
+        valid = {"INTERRUMPIR": ["transmitiendo"], "RETROCEDER": ["transmitiendo", "pausado"]}
+        if client.state not in valid.get(verb, ["pausado"]):
+            return f"ERROR {verb} no es valido ahora (estado: {client.state})"
+        if verb in ("CONTINUAR DIFERIDO", "RETROCEDER"):
+            return f"ERROR {verb} no esta disponible: este relay no guarda memoria"
         client.state = "pausado" if command == "INTERRUMPIR" else "transmitiendo"
         return "OK"
 

@@ -24,6 +24,7 @@ continuar          | ERROR CONTINUAR no es valido ahora (estado: transmitiendo)
 Interrumpir        | OK
   estado           | OK estado=pausado destino=127.0.0.1:{port} {none}
 CONTINUAR DIFERIDO | ERROR CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria
+RETROCEDER 5       | ERROR RETROCEDER no esta disponible: este relay no guarda memoria
 CONTINUAR          | OK
 INTERRUMPIR        | OK
 conectar-{other}   | OK
@@ -56,6 +57,7 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
             "none": "enviados=0 perdidos=0 salud=silencio",
             "port": viewer.port,
             "other": other.getsockname()[1],
+            "live": "enviados=0 perdidos=0 retraso=0.0",
             "help": commands.HELP.decode().rstrip("\n"),
         }
         rows = [row.format(**names).split("|") for row in DIALOGUE.splitlines() if row]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from relaylib.stream.batch import Batch, Run
 from relaylib.stream.fanout import Fanout
-from relaylib.stream.output import Output, open_socket
+from relaylib.stream.history import Place
+from relaylib.stream.output import Behind, Output, open_socket
 from tools.lab.sockets import udp_socket
 
 LOCAL = ("127.0.0.1", 0)
@@ -29,10 +30,14 @@ def make_fanout(*, segmentation: bool) -> Fanout:
 
 @dataclass
 class Bench:
-    """A fan-out, its players, what they were offered, and the outputs whose port stayed closed."""
+    """A fan-out, its players, what they were offered, and the outputs whose port stayed closed.
+
+    `behind`: its outputs are not live, but are sent everything one by one.
+    """
 
     fanout: Fanout
     stack: contextlib.ExitStack
+    behind: bool = False
     now: float = 1000.0
     offered: list[bytes] = field(default_factory=list)
     given_up: list[Output] = field(default_factory=list)
@@ -56,6 +61,7 @@ class Bench:
         output = Output(
             destination, sock, None if lasting else lambda: self.given_up.append(output)
         )
+        output.behind = Behind(Place(0)) if self.behind else None
         self.fanout.resume(output)
         return output
 
@@ -68,7 +74,12 @@ class Bench:
         """Forward these datagrams, some seconds later."""
         self.now += after
         self.offered += datagrams
-        self.fanout.forward(runs_of(datagrams), self.now)
+        runs = runs_of(datagrams)
+        self.fanout.forward(runs, self.now)
+        for output in self.fanout.deferred():
+            for run in runs:
+                if not output.paused:
+                    self.fanout.send(output, run, self.now)
 
     def counters(self, output: Output) -> tuple[int, int, int]:
         """Return what was sent, dropped and unreachable; their sum is what was offered."""

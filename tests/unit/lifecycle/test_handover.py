@@ -21,10 +21,10 @@ from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
 from relaylib.stream.failover import FailoverState
 from relaylib.stream.fixed import FixedState
-from relaylib.stream.history import AccessPoint, HistoryState
+from relaylib.stream.history import AccessPoint, HistoryState, Place
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
-from relaylib.stream.output import Counters, OutputState
+from relaylib.stream.output import Behind, Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.recorder import RecorderState, RecordingState
 from relaylib.stream.source_lock import LockState
@@ -45,9 +45,16 @@ MRLS = st.builds(
     Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | st.integers(0, 255)
 )
 
+SECONDS = st.floats(0, 1e9)
+
 OUTPUTS = st.builds(
-    OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS)
-)
+    OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS),
+    st.none() | st.builds(Behind, st.builds(Place, COUNTS, COUNTS), SECONDS, FLAGS),
+)  # fmt: skip
+HISTORIES = st.builds(
+    HistoryState, FDS, COUNTS,
+    st.lists(st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, SECONDS), max_size=3),
+)  # fmt: skip
 VIEWERS = st.builds(
     ViewerState, FDS, ADDRESSES, st.sampled_from(session.State), BYTES,
     st.sampled_from(Telnet), BYTES, st.text(), st.none() | OUTPUTS, st.floats(0, 1e9), FLAGS,
@@ -69,7 +76,6 @@ INGESTS = st.builds(
     st.none() | st.floats(0, 1e9),
     st.builds(FailoverState, st.none() | ADDRESSES, COUNTS, st.none() | ADDRESSES, COUNTS),
 )
-POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
 STATES = st.builds(
     State,
@@ -81,7 +87,7 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
-    history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
+    history=st.none() | HISTORIES,
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
     recorder=st.none()
@@ -104,8 +110,8 @@ def test_every_descriptor_survives(state: State) -> None:
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
     sockets += [each.output.sock for each in state.fixed]
-    sockets += [state.history.memory] if state.history else []
     sockets += [state.stand_in.channel] if state.stand_in else []
+    sockets += [state.history.memory] if state.history else []
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
 
@@ -113,7 +119,8 @@ def test_every_descriptor_survives(state: State) -> None:
 
 WATCHING = ViewerState(
     Descriptor(5), ("192.0.2.1", 40000), session.State.STREAMING, b"AYU", Telnet.TEXT, b"OK\n", "",
-    OutputState(Descriptor(6), ("fe80::1%eth0", 5004, 0, 2), False, False, Counters(9, 0, 0)),
+    OutputState(Descriptor(6), ("fe80::1%eth0", 5004, 0, 2), False, False, Counters(9, 0, 0),
+                Behind(Place(7, 1), 2.5)),
 )  # fmt: skip
 FULL = State(Descriptor(3), ("::", 0, None), SILENCE, 7, {"full": 1}, [WATCHING])
 
@@ -176,6 +183,9 @@ VIEWER = "state viewers 0"
         (f"{VIEWER} output destination 3", 1 << 32),
         (f"{VIEWER} output destination 3", "eth0"),
         (f"{VIEWER} output paused", ...),
+        (f"{VIEWER} output behind place", [7]),
+        (f"{VIEWER} output behind place", [7, "1"]),
+        (f"{VIEWER} output behind delay", None),
         ("state argv", None),
         ("state argv", ["relay.py", 9000]),
         ("state stand_in", {}),
@@ -209,6 +219,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
     [
         (f"{VIEWER} output counters offered", 0),
         (f"{VIEWER} output counters", Counters()),
+        (f"{VIEWER} output behind", None),
         ("state ingest lock active", None),
         ("state argv", []),
         ("state stand_in", None),

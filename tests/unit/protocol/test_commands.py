@@ -34,7 +34,7 @@ def requests(data: bytes) -> list[Request | str]:
     return [*in_every_framing(requests_of, data)]
 
 
-@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.CONNECT])
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb not in (Verb.CONNECT, Verb.REWIND)])
 def test_case_and_blanks_do_not_matter(verb: Verb) -> None:
     """A command is known in any case, with blanks around it, and between its words."""
     text = verb.value.encode()
@@ -69,6 +69,22 @@ def test_spellings_of_conectar(line: bytes) -> None:
     assert requests(line + b"\n") == [Request(Verb.CONNECT, 5004)]
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("10", 10.0), ("2.5", 2.5), ("2,5", 2.5), ("0.001", 0.001), ("086400", None), ("86400", 86400)]
+    + [
+        (text, None) for text in ("0", "0.0", "86400.1", "-5", "+5", "1e3", ".5", "5.", "5s", "nan")
+    ],
+)
+def test_how_far_to_go_back(text: str, seconds: float | None) -> None:
+    """RETROCEDER takes whole and decimal seconds up to a day; what is none is named."""
+    [request] = requests(f"retroceder \t {text}\n".encode())
+    if seconds is None:
+        assert request == f"segundos no validos: '{text}' (mas de 0, hasta 86400)"
+    else:
+        assert request == Request(Verb.REWIND, seconds=seconds)
+
+
 @pytest.mark.parametrize("port", [1024, 5004, 65535])
 def test_good_ports(port: int) -> None:
     """Ports are 1024 to 65535, both ends included."""
@@ -94,6 +110,14 @@ def test_bad_ports_are_named(port: str) -> None:
         (b"CONECTAR 80", "puerto no valido: '80' (de 1024 a 65535)", "bad_port", "'80'"),
         (b"CONECTAR 1 2", "sobra '2' tras CONECTAR <puerto>", "extra_argument", "'2'"),
         (b"CONECTAR-1 y mas", "sobra 'y mas' tras CONECTAR <puerto>", "extra_argument", "'y mas'"),
+        (b"retroceder", "faltan los segundos: RETROCEDER <segundos>", "missing_seconds", ""),
+        (b"RETROCEDER 1 s", "sobra 's' tras RETROCEDER <segundos>", "extra_argument", "'s'"),
+        (
+            b"RETROCEDER5",
+            "comando desconocido: 'RETROCEDER5' (AYUDA los enumera)",
+            "unknown_command",
+            "'RETROCEDER5'",
+        ),
         (b"INTERRUMPIR ya", "sobra 'ya' tras INTERRUMPIR", "extra_argument", "'ya'"),
         (b"continuar Despacio", "sobra 'Despacio' tras CONTINUAR", "extra_argument", "'Despacio'"),
         (b"estado ?", "sobra '?' tras ESTADO", "extra_argument", "'?'"),
@@ -145,5 +169,5 @@ def test_replies_are_one_ascii_line() -> None:
     assert commands.error("se\xf1al \u20ac") == b"ERROR se\\xf1al \\u20ac\n"
     assert commands.HELP == (
         b"OK comandos: CONECTAR <puerto>, INTERRUMPIR, CONTINUAR, CONTINUAR DIFERIDO, "
-        b"DESCONECTAR, ESTADO, AYUDA\n"
+        b"RETROCEDER <segundos>, DESCONECTAR, ESTADO, AYUDA\n"
     )

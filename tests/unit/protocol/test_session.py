@@ -15,6 +15,7 @@ CONNECT            STREAMING  STREAMING  STREAMING  STREAMING
 INTERRUPT          -          PAUSED     -          PAUSED
 CONTINUE           -          -          STREAMING  STREAMING
 CONTINUE_DEFERRED  -          -          DEFERRED   -
+REWIND             -          DEFERRED   DEFERRED   DEFERRED
 DISCONNECT         CLOSED     CLOSED     CLOSED     CLOSED
 STATUS             IDLE       STREAMING  PAUSED     DEFERRED
 HELP               IDLE       STREAMING  PAUSED     DEFERRED

@@ -28,19 +28,31 @@ needs_no_check = pytest.mark.skipif(sys.platform != "linux", reason="needs SO_NO
 
 
 @pytest.fixture(params=[True, False], ids=["segments", "plain"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench on each of the two paths."""
-    with contextlib.ExitStack() as stack:
-        yield Bench(make_fanout(segmentation=request.param), stack)
+def segmentation(request: pytest.FixtureRequest) -> bool:
+    """Each of the two paths."""
+    return bool(request.param)
+
+
+@pytest.fixture(params=[False, True], ids=["live", "behind"])
+def behind(request: pytest.FixtureRequest) -> bool:
+    """Both kinds of outputs: those that are live and those that are behind."""
+    return bool(request.param)
 
 
 @pytest.fixture
-def segments() -> Iterator[Bench]:
+def bench(segmentation: bool, behind: bool) -> Iterator[Bench]:
+    """A bench on each of the two paths, for each kind of outputs."""
+    with contextlib.ExitStack() as stack:
+        yield Bench(make_fanout(segmentation=segmentation), stack, behind)
+
+
+@pytest.fixture
+def segments(behind: bool) -> Iterator[Bench]:
     """A bench that sends segments, where the kernel can."""
     if not linux.can_segment():
         pytest.skip("needs UDP_SEGMENT")
     with contextlib.ExitStack() as stack:
-        yield Bench(make_fanout(segmentation=True), stack)
+        yield Bench(make_fanout(segmentation=True), stack, behind)
 
 
 # --- everyone gets everything

@@ -19,6 +19,7 @@ from relaylib.net.descriptors import Descriptor
 from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
 from relaylib.protocol.session import Session, State
+from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
@@ -39,7 +40,11 @@ class ControlSide:
         self.fanout = Fanout(self.loop.call_later, segmentation=True)
         self.listener, self.ingest = bind_pair("127.0.0.1", 0, None)
         name = self.ingest.getsockname()
-        self.server = Server(self.loop, self.listener, self.fanout, name, config or Config())
+        config = config or Config()
+        self.deferred = Deferred(self.loop, self.fanout, None, config)
+        self.server = Server(
+            self.loop, self.listener, self.fanout, name, config, deferred=self.deferred
+        )
         self.peers: list[socket.socket] = []
 
     def turn_until(self, condition: Callable[[], object], what: str) -> None:

@@ -1,0 +1,253 @@
+"""Outputs that are behind the live stream: what they get next, and when.
+
+What follows an output's place in the history is sent `delay` seconds after it came, so paced as it
+arrived. One timer serves all of them, as long as there are any. The stream comes first: it is read
+between two outputs. For each output a turn sends what has become due since the last one, whole runs
+of it, so that many who are behind cost about what as many live ones do.
+
+An output that starts at a random access point is `catching_up`: what it gets comes faster than it
+came, until there is no more. Then it joins the live outputs, in the same turn, so that nothing is
+missing in between and nothing comes twice.
+
+What is overwritten before its turn came, or while the output was paused, is lost for it. It goes on
+at the oldest random access point, or at the oldest datagram where none is known; not at the very
+oldest, which would be overwritten next. Wherever it goes on at such a point, the tables come first.
+
+A place that is remembered while an output is paused is exact, because commands and sending never
+meet: what is in the history at that time has been sent.
+"""
+
+import structlog
+
+from relaylib.config import Config
+from relaylib.log import Throttle
+from relaylib.media.opening import opening
+from relaylib.net.address import show
+from relaylib.net.loop import Loop, Timer
+from relaylib.stream.batch import Run
+from relaylib.stream.fanout import Fanout
+from relaylib.stream.history import START, AccessPoint, History, Place
+from relaylib.stream.output import Behind, Output
+
+TICK = 0.015
+"""Seconds between two turns: as long as the live stream may gather."""
+
+SPEED = 3
+"""Times the pace of the stream at which an output catches up."""
+
+_SENDS = 16
+"""Sends to one output in one turn: if more is due, the next turn follows at once."""
+
+log = structlog.get_logger()
+
+
+class Deferred:
+    """Sends to the outputs that are behind; knows where each of them is, also while it is paused.
+
+    `keeps`: the relay keeps a history for viewers. `overtaken` counts how often an output had to
+    leave something out. Without a history every output is live or paused.
+    """
+
+    def __init__(self, loop: Loop, fanout: Fanout, history: History | None, config: Config) -> None:
+        self.keeps = history is not None and config.timeshift > 0
+        self.overtaken = 0
+        self._loop = loop
+        self._fanout = fanout
+        self._keyframe = config.start == "keyframe"
+        self._history = history if self.keeps or self._keyframe else None
+        self._timer: Timer | None = None
+        self._last = loop.now
+        self._overtaken_log = Throttle(loop.call_later)
+
+    # --- what viewers ask for
+
+    def start(self, output: Output) -> None:
+        """Send live to an output: a new one, or one that was paused or deferred.
+
+        Where viewers start at a random access point, it comes from there, and catches up; if it is
+        nearer to live already, from where it is.
+        """
+        here, output.behind = output.behind, None
+        if not output.paused and (here is None or here.catching_up):  # on its way there
+            output.behind = here
+            self._fanout.resume(output)
+            return
+        now = self._loop.time()
+        point = self._latest(now)
+        if point is None:
+            self._fanout.resume(output)
+        elif not output.paused and here and here.place > (point.number, point.datagram):
+            here.catching_up = True
+            self._go_on(output, here)
+        else:
+            self._open(output, point, now, catching_up=True)
+
+    def pause(self, output: Output) -> None:
+        """Send nothing more to an output, and remember where that was."""
+        self._fanout.pause(output)
+        if not self.keeps:
+            output.behind = None
+        elif output.behind is None:
+            output.behind = Behind(self._end())
+
+    def go_on(self, output: Output) -> None:
+        """Send to a paused output from where it was paused."""
+        assert self._history is not None
+        behind = output.behind or Behind(self._end())
+        self._go_on(output, Behind(behind.place, self._age(behind.place)))
+
+    def rewind(self, output: Output, seconds: float) -> bool:
+        """Go back by so much from where an output is; return False if there is nothing yet.
+
+        It goes on at a random access point, unless none is known there.
+        """
+        history, now = self._history, self._loop.time()
+        assert history is not None
+        if history.oldest == history.end:
+            return False
+        here = output.behind.place if output.behind else self._end()
+        floor = history.floor()
+        time = max(history.time(here) - seconds, floor)
+        point = history.access(time, floor)
+        if point and (here not in history or (point.number, point.datagram) <= here):
+            self._open(output, point, now)
+        else:
+            place = min(history.find(time), max(here, Place(history.oldest)))
+            self._go_on(output, Behind(place, self._age(place)))
+        return True
+
+    def delay(self, output: Output) -> float | None:
+        """Return how many seconds an output is behind, or would be if it went on now.
+
+        None where that is not known.
+        """
+        behind = output.behind
+        if behind is None:
+            return None if output.paused else 0.0
+        if not output.paused:
+            return max(0.0, behind.delay)
+        return self._age(behind.place)
+
+    # --- restarting
+
+    def put(self, output: Output, behind: Behind | None) -> None:
+        """Take what another program says about where an output is, as far as it means something."""
+        lasting = self.keeps or (behind is not None and behind.catching_up)
+        output.behind = behind if self._history is not None and lasting else None
+
+    def begin(self) -> None:
+        """Serve the outputs of the fan-out: nobody else does any more."""
+        self._timer = None
+        self._last = self._loop.time()
+        self._arm(0)
+
+    # --- pacing
+
+    def _arm(self, delay: float) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        """Serve everybody once; they share turns with everything else in the relay."""
+        self._timer = None
+        outputs = self._fanout.deferred()
+        if not outputs:
+            return
+        self._arm(TICK)  # whatever happens below
+        now = self._loop.time()
+        gained, self._last = (SPEED - 1) * min(now - self._last, 2 * TICK), now
+        more = False
+        for output in outputs:
+            if not output.paused and output.behind is not None:
+                if output.behind.catching_up:
+                    output.behind.delay -= gained
+                more |= self._serve(output, output.behind, now)
+                self._loop.read_priority()
+        if more and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._arm(0)
+
+    def _serve(self, output: Output, behind: Behind, now: float) -> bool:
+        """Send what is due; return whether there is more."""
+        history = self._history
+        assert history is not None
+        if behind.place not in history:
+            behind = self._skip(output, behind)
+        until = now - max(0.0, behind.delay)
+        for _ in range(_SENDS):
+            found = history.read(behind.place, until)
+            if found is None:
+                break
+            run, place = found
+            self._fanout.send(output, run, now)
+            if output.paused:  # its port stayed closed
+                return False
+            behind.place = place
+        else:
+            return True
+        if behind.catching_up and behind.place.number == history.end:
+            output.behind = None
+            self._fanout.resume(output)
+        return False
+
+    # --- places
+
+    def _end(self) -> Place:
+        assert self._history is not None
+        return Place(self._history.end)
+
+    def _latest(self, now: float) -> AccessPoint | None:
+        """Return where a viewer starts who is to be live; None: with what comes next."""
+        if not self._keyframe or self._history is None:
+            return None
+        point = self._history.access(now)
+        return point if point is not None and now - point.time <= START else None
+
+    def _age(self, place: Place) -> float:
+        """Return how many seconds ago that came which follows a place; 0 at the end."""
+        assert self._history is not None
+        waiting = place.number < self._history.end
+        return self._loop.time() - self._history.time(place) if waiting else 0.0
+
+    def _go_on(self, output: Output, behind: Behind) -> Behind:
+        output.behind = behind
+        if not self._fanout.is_deferred(output):
+            self._fanout.resume(output)
+            self._arm(0)
+        return behind
+
+    def _open(
+        self, output: Output, point: AccessPoint, now: float, *, catching_up: bool = False
+    ) -> Behind:
+        """Send the tables and the rest of the point's datagram; what follows is to be paced."""
+        history = self._history
+        assert history is not None
+        place = history.behind(point.number, point.datagram)
+        time = history[point.number].time
+        behind = self._go_on(output, Behind(place, now - time, catching_up))
+        datagram = history.run(point.number).datagrams()[point.datagram]
+        for each in opening(point.tables, bytes(datagram), point.offset):
+            self._fanout.send(output, Run(memoryview(each), len(each), 1), now)
+        return behind
+
+    def _skip(self, output: Output, behind: Behind) -> Behind:
+        """Go on where the history begins, since the place is not there any more."""
+        history = self._history
+        assert history is not None
+        self.overtaken += 1
+        self._overtaken_log.log(
+            log.warning,
+            "history_overtaken",
+            destination=show(output.destination),
+            runs=history.oldest - behind.place.number,
+            total=self.overtaken,
+        )
+        if history.oldest == history.end:  # another history, and nothing in it yet
+            return self._go_on(output, Behind(self._end()))
+        floor, catching_up = history.floor(), behind.catching_up
+        point = history.access(floor, floor)
+        if point is not None:
+            return self._open(output, point, self._loop.time(), catching_up=catching_up)
+        place = history.find(floor)
+        return self._go_on(output, Behind(place, self._age(place), catching_up))
