@@ -121,8 +121,7 @@ class Sessions(RuleBasedStateMachine):
             return FIXED[command]
         if command == "ESTADO":
             where = "-" if client.port is None else f"127.0.0.1:{client.port}"
-            delay = "0.0" if client.state == "transmitiendo" else "-"
-            counters = f"enviados={client.sent} perdidos=0 retraso={delay}"
+            counters = f"enviados={client.sent} perdidos=0"
             return f"OK estado={client.state} destino={where} {counters}"
         verb = command.removesuffix(" 5")
         valid = {"INTERRUMPIR": ["transmitiendo"], "RETROCEDER": ["transmitiendo", "pausado"]}

@@ -172,7 +172,7 @@ def test_netcat_with_piped_commands(shared_relay: Relay) -> None:
         "OK",
         "OK",
         "ERROR CONTINUAR no es valido ahora (estado: transmitiendo)",
-        "OK estado=transmitiendo destino=127.0.0.1:5004 enviados=0 perdidos=0 salud=silencio",
+        "OK estado=transmitiendo destino=127.0.0.1:5004 enviados=0 perdidos=0",
         "OK",
     ]
 
@@ -182,7 +182,7 @@ DIALOGUE = [
     ("CONTINUAR", "ERROR CONTINUAR no es valido ahora (estado: inactivo)"),
     ("CONECTAR-5004", "OK"),
     ("INTERRUMPIR", "OK"),
-    ("estado", "OK estado=pausado destino=127.0.0.1:5004 enviados=0 perdidos=0 salud=silencio"),
+    ("estado", "OK estado=pausado destino=127.0.0.1:5004 enviados=0 perdidos=0"),
     ("CONTINUAR", "OK"),
     ("DESCONECTAR", "OK"),
 ]
