@@ -137,7 +137,7 @@ class Fanout:
             output.behind,
         )
 
-    def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
+    def restore(self, saved: OutputState, on_port_closed: Callable[[], None] | None) -> Output:
         """Make the output that `export` described; unless it is paused, `go_on` will send to it."""
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
@@ -241,8 +241,11 @@ class Fanout:
 
     @staticmethod
     def _fit_own_segment(output: Output, segment: int, size: int) -> None:
-        """Change the segment size of an output that is behind; for one datagram, if it is cut."""
-        if segment != output.segment if segment else 0 < output.segment < size:
+        """Change the segment size of an output that is behind.
+
+        To 0 only if datagrams of this size would be cut otherwise.
+        """
+        if segment != output.segment and (segment or output.segment < size):
             linux.set_segment(output.sock, segment)
             output.segment = segment
 
@@ -392,6 +395,7 @@ class Fanout:
                 )
             case PortState.GIVEN_UP:
                 self.pause(output)
+                assert output.on_port_closed is not None  # or its probe would go on
                 output.on_port_closed()
 
 

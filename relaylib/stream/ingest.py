@@ -64,7 +64,8 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream. `on_source` is called when another source becomes the active one.
+    datagrams of the stream. `on_source` is called when another source becomes the active one,
+    `remedy`, if there is one, says what may help when it has fallen silent.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Ingest:
         self.buffer = ReceiveBuffer()
         self.received = 0
         self.on_source: Callable[[], None] = lambda: None
+        self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
         self.sockets = IngestSockets(sock, program, shared=shared)
         if program and not self.sockets.filtered:
@@ -286,7 +288,9 @@ class Ingest:
             self._watch_standby()
             active, last = self.lock.state.active, self.lock.state.last
             assert active is not None
-            log.warning("ingest_silent", source=show(active), seconds=round(now - last, 1))
+            remedy = {} if self.remedy is None else {"remedy": self.remedy()}
+            seconds = round(now - last, 1)
+            log.warning("ingest_silent", source=show(active), seconds=seconds, **remedy)
 
     def _watch_standby(self) -> None:
         """While the active source is silent, let the next one begin with its first datagram."""
