@@ -10,7 +10,8 @@ It also sends to the outputs that are behind. It does nothing else: TCP connecti
 timers and the log are the parent's. So nothing happens
 in it that the new program would have to learn, but counting. A source cannot take over either,
 because that takes a look at the standby socket, which nobody has; where there is no active source,
-or one that may be displaced at any datagram, there is nothing to go on with, and no stand-in.
+or one that may be displaced at any datagram, there is nothing to read, and no stand-in unless
+outputs are behind.
 
 The two are joined by a pair of sockets. The end of what the new program has to say, which is
 nothing, asks for the report; so a stand-in cannot survive a program that died.
@@ -100,7 +101,7 @@ class StandIn:
 
         Signals must be blocked: the stand-in keeps them blocked, they are meant for its parent.
         """
-        if self._ingest.lock.undisputed is None:
+        if self._ingest.lock.undisputed is None and not self._deferred.active:
             return None
         try:
             ours, its = socket.socketpair()
@@ -151,6 +152,9 @@ class StandIn:
         try:
             _be_silent()
             self._loop.keep_only(self._ingest.sockets.stream)
+            if self._ingest.lock.undisputed is None:
+                self._loop.unwatch(self._ingest.sockets.stream)
+                self._loop.set_priority_reader(lambda: None)
             self._loop.watch(channel, self._loop.stop, broken=lambda _error: None)
             self._loop.call_later(LIMIT, self._loop.stop)
             self._deferred.begin()

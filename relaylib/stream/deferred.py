@@ -59,6 +59,11 @@ class Deferred:
         self._last = loop.now
         self._overtaken_log = Throttle(loop.call_later)
 
+    @property
+    def active(self) -> bool:
+        """Whether anybody is served."""
+        return bool(self._fanout.deferred())
+
     # --- what viewers ask for
 
     def start(self, output: Output) -> None:
@@ -240,7 +245,7 @@ class Deferred:
             log.warning,
             "history_overtaken",
             destination=show(output.destination),
-            runs=history.oldest - behind.place.number,
+            runs=max(0, history.oldest - behind.place.number),
             total=self.overtaken,
         )
         if history.oldest == history.end:  # another history, and nothing in it yet

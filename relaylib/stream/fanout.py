@@ -241,8 +241,11 @@ class Fanout:
 
     @staticmethod
     def _fit_own_segment(output: Output, segment: int, size: int) -> None:
-        """Change the segment size of an output that is behind; for one datagram, if it is cut."""
-        if segment != output.segment if segment else 0 < output.segment < size:
+        """Change the segment size of an output that is behind.
+
+        To 0 only if datagrams of this size would be cut otherwise.
+        """
+        if segment != output.segment and (segment or output.segment < size):
             linux.set_segment(output.sock, segment)
             output.segment = segment
 

@@ -25,10 +25,10 @@ pile up in the kernel."""
 class Counters:
     """Datagrams, since the output was added. Current after `Fanout.update_counters`.
 
-    `offered` came in while it was not paused. Of those `dropped` found its send buffer full, or the
-    queue of the link where the kernel says so (or were too large for any packet), and `unreachable`
-    its port closed (or no way there): those that an ICMP error came for, which may be forged, and
-    those that were not sent because of it.
+    `offered` came in while it was not paused, or were its turn while it was behind. Of those
+    `dropped` found its send buffer full, or the queue of the link where the kernel says so (or were
+    too large for any packet), and `unreachable` its port closed (or no way there): those that an
+    ICMP error came for, which may be forged, and those that were not sent because of it.
     """
 
     offered: int = 0

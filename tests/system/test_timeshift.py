@@ -96,3 +96,23 @@ def test_a_reload_without_a_history_makes_everyone_live(tmp_path: Path) -> None:
         assert paused.command("CONTINUAR DIFERIDO").startswith("ERROR ")
         assert delay(paused) == "-"
         assert paused.command("CONTINUAR") == "OK"
+
+
+def test_who_is_behind_goes_on_through_a_reload_when_the_source_is_silent() -> None:
+    """A stand-in sends what is left in the history, though there is nothing to read any more."""
+    with (
+        Relay("--timeshift", "60", "--source-timeout", "0.2") as relay,
+        Viewer(relay.port).subscribe() as viewer,
+        Audience([viewer]) as audience,
+    ):
+        with Stream(relay.ingest_port) as stream:
+            assert viewer.command("INTERRUMPIR") == "OK"
+            wait_for(lambda: stream.sent > 1500, "three seconds of the stream")
+        assert viewer.command("CONTINUAR DIFERIDO") == "OK"
+        relay.wait_event("ingest_silent")
+        audience.longest_gap = 0.0
+        restart(relay)
+        print(f"longest gap {audience.longest_gap:.3f} s")
+        assert not audience.has(stream.sent)
+        audience.expect(stream.sent)
+        assert not relay.events("stand_in_lost")

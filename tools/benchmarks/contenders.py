@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tools.lab.machine import compile_c
 from tools.lab.process import PATIENCE, Program
@@ -22,6 +22,9 @@ RECEIVE_BUFFER = 4 << 20
 
 AUTO = "relay"
 PROMPT = "relay --coalesce 0"
+DEFERRED = "relay, deferred"
+"""The relay when all its viewers are behind, each at another place; see `defer`."""
+
 REFERENCE = "C reference"
 MULTIUDPSINK = "GStreamer multiudpsink"
 TEE = "ffmpeg tee"
@@ -34,11 +37,15 @@ PROGRAMS = {MULTIUDPSINK: "gst-launch-1.0", TEE: "ffmpeg"}
 
 @dataclass
 class Running:
-    """A contender's process, the UDP port where it takes the stream, and how long it took."""
+    """A contender's process, the UDP port where it takes the stream, and how long it took.
+
+    `sessions` are control connections, those of a relay.
+    """
 
     program: Program
     ingest_port: int
     start_seconds: float = 0.0
+    sessions: list[socket.socket] = field(default_factory=list)
 
 
 def missing(name: str) -> str:
@@ -80,25 +87,42 @@ def running(
         FAILURES: the relay does not start, or declines a session.
     """
     with contextlib.ExitStack() as stack:
-        if name not in (AUTO, PROMPT):
+        if name not in (AUTO, PROMPT, DEFERRED):
             ingest = unused_port()
             peer = stack.enter_context(Program(*core, *_command(name, ingest, ports)))
             yield Running(peer, ingest)
             return
-        options = ("--coalesce", "auto" if name == AUTO else "0", "--max-clients", "4000")
+        options = ["--coalesce", "0" if name == PROMPT else "auto", "--max-clients", "4000"]
+        options += ["--timeshift", "60"] if name == DEFERRED else []
         began = time.monotonic()
         relay = Relay(*options, prefix=(*core, *interpreter), stdin=subprocess.PIPE)
         start_seconds = time.monotonic() - began
         stack.enter_context(relay)
-        for port in ports:
-            stack.enter_context(ask_for_stream(relay.port, port))
-        yield Running(relay, relay.ingest_port, start_seconds)
+        sessions = [stack.enter_context(ask_for_stream(relay.port, port)) for port in ports]
+        yield Running(relay, relay.ingest_port, start_seconds, sessions)
 
 
 def ask_for_stream(control_port: int, port: int) -> socket.socket:
     """A control connection that asked for the stream at `port` and was told `OK`."""
     sock = socket.create_connection(("127.0.0.1", control_port), PATIENCE)
-    sock.sendall(b"CONECTAR %d\n" % port)
+    _ask(sock, b"CONECTAR %d\n" % port)
+    return sock
+
+
+def defer(sessions: Sequence[socket.socket], seconds: float) -> None:
+    """Let viewers pause one after the other, and then go on deferred, the last one first.
+
+    So they are behind by up to twice `seconds`, no two by the same.
+    """
+    for session in sessions:
+        time.sleep(seconds / len(sessions))
+        _ask(session, b"INTERRUMPIR\n")
+    for session in reversed(sessions):
+        time.sleep(seconds / len(sessions))
+        _ask(session, b"CONTINUAR DIFERIDO\n")
+
+
+def _ask(sock: socket.socket, command: bytes) -> None:
+    sock.sendall(command)
     reply = sock.recv(512)
     assert reply == b"OK\n", f"a session was declined: {reply!r}"
-    return sock

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tools.benchmarks.contenders import AUTO, Running, missing, running
+from tools.benchmarks.contenders import AUTO, DEFERRED, Running, defer, missing, running
 from tools.benchmarks.plan import FLOODED, Load
 from tools.benchmarks.results import Results, Sample
 from tools.benchmarks.sinks import Sinks
@@ -89,7 +89,10 @@ def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
             return time.monotonic(), time.time_ns(), sinks.delivered(), cpu
 
         expected = greet(sock, sinks, contender.program)
-        with streaming(sock, load.rate, settle + seconds + TAIL) as sent:
+        spread = 2 * settle if name == DEFERRED else 0.0
+        with streaming(sock, load.rate, spread + settle + seconds + TAIL) as sent:
+            if name == DEFERRED:
+                defer(contender.sessions, settle)
             sinks.watch(settle)
             began, first, before, cpu = reading()
             sinks.watch(seconds)
@@ -106,6 +109,8 @@ def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
         )
         if load.flooded:
             return measured
+        if name == DEFERRED:  # late on purpose
+            return replace(measured, lost=expected - sinks.wait(expected, 3 * QUIET))
         lost = expected - sinks.wait(expected, QUIET)
         measured = replace(measured, lost=lost, lag=missing / load.destinations / load.rate)
         ordered = sinks.latencies(first, last)

@@ -7,7 +7,7 @@ everyone down, and a ratio of two figures from the same round keeps its meaning.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tools.benchmarks.contenders import AUTO, MULTIUDPSINK, PROMPT, REFERENCE
+from tools.benchmarks.contenders import AUTO, DEFERRED, MULTIUDPSINK, PROMPT, REFERENCE
 
 FLOODED = 100_000
 """Datagrams a second: several times what the fastest contender forwards to 100 destinations, and
@@ -73,13 +73,17 @@ class Plan:
         return [Load(*pair) for pair in self.heavy]
 
     def measurements(self, names: Sequence[str]) -> Iterator[tuple[str, Load]]:
-        """Every (contender, load) to measure, in order, for the contenders in `names`."""
-        each = [(load, names) for load in (self.flood, *self.paced)]
+        """Every (contender, load) to measure, in order, for the contenders in `names`.
+
+        Who measures the relay measures it with deferred viewers, too.
+        """
+        everyone = (*names, *([DEFERRED] if AUTO in names else []))
+        each = [(self.flood, names), *((load, everyone) for load in self.paced)]
         each += [(load, SCALED) for load in (self.scaled[0], self.scaled[-1])]
         each += [(load, HEAVY) for load in self.heavy_loads]
         for _ in range(self.repetitions):
             for load, those in each:
-                yield from ((name, load) for name in names if name in those)
+                yield from ((name, load) for name in everyone if name in those)
 
 
 PLANS = {

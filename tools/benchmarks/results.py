@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tools.benchmarks.contenders import AUTO, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
+from tools.benchmarks.contenders import AUTO, DEFERRED, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
 from tools.benchmarks.plan import Load, Plan
 
 NOISE = 1.1
@@ -148,6 +148,7 @@ def verdicts(results: Results) -> list[Verdict]:
         latency(AUTO, higher, 12),
         latency(PROMPT, lower, 1.5),
         latency(PROMPT, higher, 1.5),
+        *_deferred(results),
         _scaling(results),
         *(_heavy(results, load) for load in plan.heavy_loads),
         judge("start to listening", "under 0.4 s", Figure(results.starts), "{:.2f} s",
@@ -167,6 +168,24 @@ def _scaling(results: Results) -> Verdict:
     costs = [cost.median for cost in found]
     met = all(more <= fewer * NOISE for fewer, more in itertools.pairwise(costs))
     return Verdict(measure, target, ", ".join(f"{cost:,.0f}" for cost in costs) + " ns", met)
+
+
+def _deferred(results: Results) -> list[Verdict]:
+    """Nothing, for a run of before there were deferred viewers."""
+    found = []
+    for load in results.plan.paced:
+        ours, theirs = (
+            results.figure(name, load, "cpu_per_datagram").values for name in (DEFERRED, AUTO)
+        )
+        ratios = Figure([each / live for each, live in zip(ours, theirs, strict=False)])
+        if ratios:
+            measure = f"CPU per datagram, {load}, deferred against live"
+            lost = sum(each.lost or 0 for each in results.of(DEFERRED, load))
+            value = f"{ratios.text('{:.2f}x')}, {lost:,} lost"
+            found.append(
+                Verdict(measure, "at most 2x, none lost", value, ratios.median <= 2 and not lost)
+            )
+    return found
 
 
 def _heavy(results: Results, load: Load) -> Verdict:

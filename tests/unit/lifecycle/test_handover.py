@@ -21,7 +21,7 @@ from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
 from relaylib.stream.failover import FailoverState
 from relaylib.stream.fixed import FixedState
-from relaylib.stream.history import AccessPoint, HistoryState, Place
+from relaylib.stream.history import Place
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Behind, Counters, OutputState
@@ -50,10 +50,6 @@ SECONDS = st.floats(0, 1e9)
 OUTPUTS = st.builds(
     OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS),
     st.none() | st.builds(Behind, st.builds(Place, COUNTS, COUNTS), SECONDS, FLAGS),
-)  # fmt: skip
-HISTORIES = st.builds(
-    HistoryState, FDS, COUNTS,
-    st.lists(st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, SECONDS), max_size=3),
 )  # fmt: skip
 VIEWERS = st.builds(
     ViewerState, FDS, ADDRESSES, st.sampled_from(session.State), BYTES,
@@ -87,7 +83,7 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
-    history=st.none() | HISTORIES,
+    history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
     recorder=st.none()

@@ -8,7 +8,7 @@ import pytest
 
 from relaylib.errors import SetupError
 from tools import bench
-from tools.benchmarks.contenders import AUTO, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
+from tools.benchmarks.contenders import AUTO, DEFERRED, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
 from tools.benchmarks.measure import quantile
 from tools.benchmarks.plan import PLANS, Load, Plan
 from tools.benchmarks.report import markdown
@@ -85,6 +85,20 @@ def test_more_than_the_peer_may_be_less_than_the_reference(published: Results) -
     ]
     [measure] = [each for each in missed(published) if each.startswith("egress")]
     assert measure.endswith("C reference")
+
+
+@pytest.mark.parametrize(("ratio", "lost", "met"), [(1.9, 0, True), (2.1, 0, False), (1, 1, False)])
+def test_deferred_viewers_have_a_limit(
+    published: Results, ratio: float, lost: int, met: bool
+) -> None:
+    """They may cost twice what live ones do, and lose nothing."""
+    live = published.of(AUTO, LOW)
+    published.samples = [each for each in published.samples if each.contender != DEFERRED] + [
+        replace(each, contender=DEFERRED, cpu_per_datagram=each.cpu_per_datagram * ratio, lost=lost)
+        for each in live
+    ]
+    [verdict] = [each for each in verdicts(published) if each.measure.endswith("against live")]
+    assert verdict.met is met
 
 
 def test_starts_and_memory_have_limits(published: Results) -> None:
