@@ -134,7 +134,7 @@ class Judge:
         found = self._decide(seen)
         inherited = seen.now < self._kept_until and self.verdict.word is not Word.SILENCE
         if found.word is not Word.HEALTHY or not inherited:
-            self.verdict = found
+            self.verdict, self._kept_until = found, float("-inf")
         return self.verdict
 
     def _compare(self, before: Seen, seen: Seen) -> _Step:

@@ -13,11 +13,14 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.media.verdict import Word
 from relaylib.net.descriptors import Descriptor
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
+from relaylib.stream.health import HealthState
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
+from relaylib.stream.inspection import Counts, InspectionState
 from relaylib.stream.output import Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.source_lock import LockState
@@ -49,6 +52,8 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
+FOUND = st.builds(Counts, *[COUNTS] * 8, st.dictionaries(st.text(), COUNTS))
+INSPECTIONS = st.builds(InspectionState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
 STATES = st.builds(
     State,
     FDS,
@@ -59,6 +64,8 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    inspection=st.none() | INSPECTIONS,
+    health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
