@@ -84,9 +84,12 @@ class Relay:
         )
         self.ingest.on_source = self._on_source
         self._group = None if membership is None else Group(self.loop, self.ingest, membership)
-        saved = None if inherited is None else inherited.inspection
         self.inspection = open_inspection(
-            self.loop, self.ingest, self.fanout, self.history if config.inspect else None, saved
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self.history if config.inspect else None,
+            None if inherited is None else inherited.inspection,
         )
         self.health = Health(
             self.loop,

@@ -14,6 +14,7 @@ from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.media.form import Form
+from relaylib.media.verdict import Word
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import MembershipState
@@ -21,9 +22,11 @@ from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
 from relaylib.stream.failover import FailoverState
 from relaylib.stream.fixed import FixedState
-from relaylib.stream.history import Place
+from relaylib.stream.health import HealthState
+from relaylib.stream.history import AccessPoint, HistoryState, Place
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
+from relaylib.stream.inspection import Counts, InspectionState
 from relaylib.stream.output import Behind, Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.recorder import RecorderState, RecordingState
@@ -73,6 +76,9 @@ INGESTS = st.builds(
     st.builds(FailoverState, st.none() | ADDRESSES, COUNTS, st.none() | ADDRESSES, COUNTS),
 )
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
+FOUND = st.builds(Counts, *[COUNTS] * 8, st.dictionaries(st.text(), COUNTS))
+INSPECTIONS = st.builds(InspectionState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
+POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 STATES = st.builds(
     State,
     FDS,
@@ -83,6 +89,8 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    inspection=st.none() | INSPECTIONS,
+    health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
     history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
