@@ -23,7 +23,7 @@ def send(stage: Stage, host: Host, *options: str) -> Program:
 
 def health(watcher: Watcher) -> str:
     """Ask for it; "" if that was too often."""
-    return watcher.command("ESTADO").partition("salud=")[2]
+    return watcher.command("ESTADO").partition("salud=")[2].partition(" ")[0]
 
 
 def wait_health(watcher: Watcher, word: str) -> None:

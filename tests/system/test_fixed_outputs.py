@@ -31,6 +31,7 @@ def test_reloads_keep_add_and_remove_outputs(tmp_path: Path) -> None:
         audience = stack.enter_context(Audience([stays]))
         stream = stack.enter_context(Stream(relay.ingest_port))
         goes.receive()
+        relay.wait_event("source_locked")  # which takes a descriptor
         before = descriptors(relay)
         restart(relay)
         conf.write_text(to(comes, stays))
