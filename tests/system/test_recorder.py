@@ -8,6 +8,7 @@ import pytest
 from tools.lab.process import Program, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
+from tools.replay.flows import survey_capture
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "127.0.0.1")
 
@@ -31,6 +32,10 @@ def test_a_recording_replayed_gives_the_same_verdict(form: tuple[str], tmp_path:
         assert verdict[0] == first.events("recording_started")[0]["reason"] == "fuente"
         [file] = tmp_path.iterdir()
         assert str(file) == recorded["file"]
+        source = first.events("source_locked")[0]["source"]
+        with file.open("rb") as capture:
+            [flow] = survey_capture(capture).flows
+        assert flow.ends == (source, f"127.0.0.1:{first.ingest_port}")
     with Relay() as second, Program(*FAKE_VLC, str(second.ingest_port), str(file)):
         assert found(second) == verdict
 
