@@ -17,12 +17,14 @@ Hypothesis runs without deadlines: a loaded machine is no fault of the relay's.
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tools.lab.process import NeedError
 from tools.lab.relay import Relay
+from tools.lab.restarts import Held
 
 settings.register_profile(
     "relay", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
@@ -63,3 +65,11 @@ def shared_relay() -> Iterator[Relay]:
     """A relay that a module's tests share: each brings its own connections and takes them away."""
     with Relay() as program:
         yield program
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    """A relay whose new program can be held."""
+    made = Held(tmp_path)
+    with made.relay:
+        yield made

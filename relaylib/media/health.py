@@ -144,14 +144,13 @@ class Monitor:
         `position` is its first byte's, for `on_access`; the byte behind it has one more.
         """
         self._count(len(datagram), now)
-        data = bytes(datagram)
-        form = self._recogniser.form
+        data, form = bytes(datagram), self._recogniser.form
         if form is Form.OPAQUE:
             form = self._recogniser.feed(data)
         if form is Form.TS:
             self.transport.feed(data, now, position)
-        elif form is Form.RTP and (packet := rtp.parse(data)):
-            self._receive(packet, now, position + packet.start)
+        elif form is Form.RTP and not self._follow(data, now, position):
+            self._receive(rtp.parse(data), now, position)
 
     def restart(self) -> None:
         """Another source goes on where this one ended, or a later part: what comes need not fit."""
@@ -167,21 +166,40 @@ class Monitor:
     def _count(self, size: int, now: float) -> None:
         if not self.datagrams:
             self.begun, self._now, self._first_size = now, now, size
-        self.longest_gap = max(self.longest_gap, now - self._now)
-        self._now = max(self._now, now)
+        gap = now - self._now
+        if gap > 0:
+            self._now = now
+            self.longest_gap = max(self.longest_gap, gap)
         self.datagrams += 1
         self.bytes += size
         if now >= self._second_at:
             self.meter.mark(now, self.bytes)
             self._second_at = now + 1
 
-    def _receive(self, packet: rtp.Packet, now: float, position: int) -> None:
+    def _follow(self, data: bytes, now: float, position: int) -> bool:
+        """Take an RTP packet that is just the next one, as most are."""
+        fields = rtp.plain(data)
+        place = fields and self.reception.follow(*fields, now)
+        if not place:
+            return False
+        start = rtp.HEADER_SIZE
+        if self._order.follow(place):
+            self.transport.feed(data[start:], now, position + start)
+        else:
+            self._transport_takes(self._order.put(place, data[start:], now, position + start))
+        return True
+
+    def _receive(self, packet: rtp.Packet | None, now: float, position: int) -> None:
+        if packet is None:
+            return
         place = self.reception.add(packet, now)
         if self._restarts != self.reception.restarts:
             self._restarts = self.reception.restarts
             self.transport.restart()
         if place is not None:
-            self._transport_takes(self._order.put(place, bytes(packet.payload), now, position))
+            self._transport_takes(
+                self._order.put(place, bytes(packet.payload), now, position + packet.start)
+            )
 
     def _transport_takes(self, arrivals: list[Arrival]) -> None:
         for payload, then, position in arrivals:

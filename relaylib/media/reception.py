@@ -49,6 +49,14 @@ class Reception:
         waiting = self._highest - InOrder.DEPTH
         return self._given_up + sum(place < waiting for place in self._missing)
 
+    def follow(self, sequence: int, timestamp: int, ssrc: int, now: float) -> int | None:
+        """Take a packet if it is just the next one, and return its place; else `add` has to."""
+        if ssrc != self.ssrc or (sequence - self._shift - self._highest) % _SEQUENCES != 1:
+            return None
+        self._highest += 1
+        self._time(timestamp, now)
+        return self._highest
+
     def add(self, packet: Packet, now: float) -> int | None:
         """Take a packet as it arrives; return its place, None if it is not to be looked at.
 
@@ -58,11 +66,10 @@ class Reception:
             self.restarts += self.ssrc >= 0
             self.ssrc = packet.ssrc
             return self._begin(packet, now)
+        place = self.follow(packet.sequence, packet.timestamp, packet.ssrc, now)
+        if place is not None:
+            return place
         ahead = (packet.sequence - self._shift - self._highest) % _SEQUENCES
-        if ahead == 1:
-            self._highest += 1
-            self._time(packet, now)
-            return self._highest
         return self._out_of_turn(packet, ahead, now)
 
     def restart(self) -> None:
@@ -87,7 +94,7 @@ class Reception:
             self._missing.update(range(self._highest + 1, self._highest + ahead))
             self._highest += ahead
             self._settle(self._highest - MAX_MISORDER)
-            self._time(packet, now)
+            self._time(packet.timestamp, now)
             return self._highest
         if behind <= MAX_MISORDER:
             return self._late(self._highest - behind)
@@ -117,12 +124,12 @@ class Reception:
         self._missing -= old
         self._given_up += len(old)
 
-    def _time(self, packet: Packet, now: float) -> None:
+    def _time(self, timestamp: int, now: float) -> None:
         if self._then:
             then, stamp = self._then
-            step = (packet.timestamp - stamp + _SIGN) % (2 * _SIGN) - _SIGN
+            step = (timestamp - stamp + _SIGN) % (2 * _SIGN) - _SIGN
             self.jitter += (abs(now - then - step / CLOCK_HZ) - self.jitter) / 16
-        self._then = (now, packet.timestamp)
+        self._then = (now, timestamp)
 
 
 Arrival = tuple[bytes, float, int]
@@ -141,6 +148,13 @@ class InOrder:
     def __init__(self) -> None:
         self._next: int | None = None
         self._held = dict[int, Arrival]()
+
+    def follow(self, place: int) -> bool:
+        """Tell whether the packet at this place need not wait; then it is taken for given."""
+        if self._held or place != self._next:
+            return False
+        self._next = place + 1
+        return True
 
     def put(self, place: int, payload: bytes, now: float, position: int = 0) -> list[Arrival]:
         """Take a packet that arrived `now`; return those whose turn it is."""

@@ -19,6 +19,7 @@ HEADER_SIZE = 12
 
 _HEADER = struct.Struct(">BBHII")
 _VERSION = 2
+_PLAIN = _VERSION << 6
 _PADDING, _EXTENSION, _MARKER = 0x20, 0x10, 0x80
 _RTCP_TYPES = range(72, 77)
 """Payload types that nobody may use: with the marker they are RTCP's packet types, sender report to
@@ -39,6 +40,17 @@ class Packet(NamedTuple):
     payload: memoryview
     start: int
     """Where in the datagram the payload begins."""
+
+
+def plain(datagram: bytes | memoryview) -> tuple[int, int, int] | None:
+    """Return sequence number, time stamp and SSRC if nothing but payload follows HEADER_SIZE.
+
+    It is what most packets of MP2T are. None tells nothing: `parse` does.
+    """
+    if len(datagram) < HEADER_SIZE:
+        return None
+    flags, kind, sequence, timestamp, ssrc = _HEADER.unpack_from(datagram)
+    return (sequence, timestamp, ssrc) if flags == _PLAIN and kind == MP2T else None
 
 
 def parse(datagram: bytes | memoryview) -> Packet | None:

@@ -32,6 +32,9 @@ MAX_PIDS = 512
 MAX_CHANGES = 64
 """Changes of the programs that are followed at once, in a second. More wait for its end."""
 
+MAX_SEQUENCES = 512
+"""Sequences of headers that are known by sight: sixteen for each PID that fills whole datagrams."""
+
 NULL_PID = 0x1FFF
 
 _TICK = 0.1
@@ -104,6 +107,7 @@ class Transport:
         self._rest = b""
         self._first = self._start = 0  # positions of the block's first packet, and of the others
         self._rest_at = 0
+        self._sequences = dict[tuple[int, ...], tuple[Pid, int]]()
         self._block = self._before = b""
         self._bad, self._lost_sync = -RESYNC, False
         self._anew = False
@@ -117,14 +121,26 @@ class Transport:
         """
         if now > self._tick_at or self._anew:
             self._tick(now)
-        self._now = max(now, self._now)
+        self._now = max(self._now, now)
         self._first = self._start = position
-        if self._rest or not aligned(data):
+        count, rest = divmod(len(data), PACKET_SIZE)
+        if rest or self._rest or not count or not data[0] == data[-PACKET_SIZE] == SYNC_BYTE:
             data = self._realigned(data)
-        count = len(data) // PACKET_SIZE
+            count = len(data) // PACKET_SIZE
         self._before, self._block = self._block, data
+        headers = _headers(count).unpack(data)
+        known = self._sequences.get(headers)
+        if known is not None and known[0].expected == headers[0]:
+            known[0].packets += count
+            known[0].expected = known[1]
+        else:
+            self._walk(headers)
+        self.packets += count
+
+    def _walk(self, headers: tuple[int, ...]) -> None:
+        """Take the packets of a block one by one."""
         by_number, at = self._by_number, 0
-        for header in _headers(count).unpack(data):
+        for header in headers:
             pid = by_number[header >> 8 & NULL_PID]
             if pid is not None and pid.expected == header:
                 pid.expected = header & ~15 | header + 1 & 15
@@ -132,7 +148,20 @@ class Transport:
             else:
                 self._look(header, at)
             at += PACKET_SIZE
-        self.packets += count
+        if headers and headers[0] >> 8 == headers[-1] >> 8:
+            self._learn(headers)
+
+    def _learn(self, headers: tuple[int, ...]) -> None:
+        """Remember headers of one PID that follow each other, and with which one it goes on.
+
+        Most datagrams are such a sequence, and of one PID and length there are sixteen.
+        """
+        first, pid = headers[0], self._by_number[headers[0] >> 8 & NULL_PID]
+        following = [first & ~15 | first + index & 15 for index in range(len(headers) + 1)]
+        if pid is not None and headers == tuple(following[:-1]) and pid.expected == following[-1]:
+            if len(self._sequences) >= MAX_SEQUENCES:
+                self._sequences.clear()
+            self._sequences[headers] = (pid, following[-1])
 
     def restart(self) -> None:
         """The sender started again: whatever comes next, its counters and clocks are right.

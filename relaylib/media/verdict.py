@@ -134,7 +134,7 @@ class Judge:
         found = self._decide(seen)
         inherited = seen.now < self._kept_until and self.verdict.word is not Word.SILENCE
         if found.word is not Word.HEALTHY or not inherited:
-            self.verdict = found
+            self.verdict, self._kept_until = found, float("-inf")
         return self.verdict
 
     def _compare(self, before: Seen, seen: Seen) -> _Step:
@@ -185,10 +185,11 @@ class Judge:
         )
 
     def _network(self) -> Verdict | None:
-        worst = max(self._steps, key=lambda step: step.full, default=None)
-        if worst is None or not worst.full or worst.full * 2 < worst.outputs:
+        found = [step for step in self._steps if step.full and step.full * 2 >= step.outputs]
+        if not found:
             return None
-        evidence = f"{worst.full} of {worst.outputs} outputs could not take everything {_LATELY}"
+        full, outputs = found[-1].full, found[-1].outputs
+        evidence = f"{full} of {outputs} outputs could not take everything {_LATELY}"
         return Verdict(Word.NETWORK, evidence, _FULL_PATH)
 
 

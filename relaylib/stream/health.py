@@ -31,6 +31,9 @@ PERIOD = 0.4
 _OUTPUTS = 128
 """Outputs that are looked at without a look at the ingest: about 0.1 ms."""
 
+_CLOSED, _ANSWERS_END = 3, 2.5
+"""Answers that make a closed port, and seconds without one that end their count."""
+
 _SECOND = 1.0
 
 UNKNOWN = "-"
@@ -49,12 +52,17 @@ class HealthState:
 
 
 class _Path(NamedTuple):
-    """What an output's counters were, and when its path has last failed to take everything."""
+    """What an output's counters were, and when its path has last failed to take everything.
+
+    `answers` counts the looks at which its port had said that it is closed, up to `answered_at`.
+    """
 
     offered: int
     dropped: int
     unreachable: int
     failed_at: float = float("-inf")
+    answers: int = 0
+    answered_at: float = float("-inf")
 
 
 class Rates(NamedTuple):
@@ -199,17 +207,20 @@ class Health:
         self._paths, self._full_hosts = paths, len(hosts)
 
     def _look_at(self, output: Output, now: float) -> _Path:
-        """Most of what came found the port closed, or something found its buffer full: it failed.
+        """See whether something found the buffer full, or the port says again that it is closed.
 
-        A single unreachable datagram may be somebody's forgery.
+        Most hosts say so once a second. Who says it just once may be a forger.
         """
         self._fanout.update_counters(output)
         counters, before = output.counters, self._paths.get(output)
         offered, dropped, unreachable = counters.offered, counters.dropped, counters.unreachable
         if before is None:
             return _Path(offered, dropped, unreachable)
-        more = offered - before.offered
-        closed = unreachable - before.unreachable
-        self._sent += more - (dropped - before.dropped) - closed
-        failed = dropped > before.dropped or closed * 2 > more
-        return _Path(offered, dropped, unreachable, now if failed else before.failed_at)
+        answers, answered_at = before.answers, before.answered_at
+        if unreachable > before.unreachable:
+            answers = answers + 1 if now - answered_at < _ANSWERS_END else 1
+            answered_at = now
+        failed = dropped > before.dropped or (answered_at == now and answers >= _CLOSED)
+        self._sent += counters.sent - (before.offered - before.dropped - before.unreachable)
+        failed_at = now if failed else before.failed_at
+        return _Path(offered, dropped, unreachable, failed_at, answers, answered_at)

@@ -246,6 +246,10 @@ class History:
         entry = self[number]
         return Run(self._slice(entry.start, entry.octets), entry.size, entry.datagrams)
 
+    def data(self, entry: Entry) -> memoryview:
+        """Return the datagrams of a run, laid end to end, until they are overwritten."""
+        return self._slice(entry.start, entry.octets)
+
     def read(self, place: Place, until: float) -> tuple[Run, Place] | None:
         """Return what can be sent at once of what follows a place and came `until` then.
 

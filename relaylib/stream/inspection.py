@@ -20,15 +20,14 @@ from relaylib.log import Throttle
 from relaylib.media.form import Form
 from relaylib.media.health import Access, Monitor
 from relaylib.net.loop import Loop
-from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
-from relaylib.stream.history import AccessPoint, History, Place
+from relaylib.stream.history import AccessPoint, Entry, History, Place
 from relaylib.stream.ingest import Ingest
 
 PERIOD = 0.04
 """Seconds between two looks. What lies in the history, four mebibytes at least, waits for it."""
 
-PIECE = 8
+PIECE = 16
 """Datagrams that are looked at without a look at the ingest: about 0.1 ms."""
 
 SHARE = 0.1
@@ -241,26 +240,31 @@ class Inspection:
         self._of_source = 0
 
     def _take(self) -> None:
-        """Look at the next piece."""
-        left = PIECE
-        while left > 0 and self._place.number < self._history.end:
-            self._count_from_here()
-            number, first = self._place
+        """Look at the next piece: the rest of a run, or some runs, as far as `PIECE` goes."""
+        self._count_from_here()
+        history, (number, first) = self._history, self._place
+        limit, left = Place(history.end), PIECE
+        if self._warm is None:
+            limit = min(limit, self._certain)
+        while left > 0 and (number, first) < limit:
             if not first and number in self._sources:
                 self._restart()
-            run = self._history.run(number)
-            behind = min(first + left, run.count)
-            self._feed(run, number, first, behind)
+            entry = history[number]
+            behind = min(first + left, entry.datagrams)
+            if number == limit.number:
+                behind = min(behind, limit.datagrams)
+            self._feed(entry, number, first, behind)
             left -= behind - first
-            self._place = Place(number, behind) if behind < run.count else Place(number + 1)
+            number, first = (number, behind) if behind < entry.datagrams else (number + 1, 0)
+        self._place = Place(number, first)
 
     def _count_from_here(self) -> None:
         """Let what is found count, if the previous program got no further."""
         if self._warm is None and self._place >= self._certain:
             self._warm = self._found()
 
-    def _feed(self, run: Run, number: int, first: int, behind: int) -> None:
-        time, view, size = self._history[number].time, run.view, run.size
+    def _feed(self, entry: Entry, number: int, first: int, behind: int) -> None:
+        view, time, size = self._history.data(entry), entry.time, entry.size
         feed, base = self.monitor.feed, number << _SHIFT
         for at in range(first * size, behind * size, size):
             feed(view[at : at + size], time, base + at)

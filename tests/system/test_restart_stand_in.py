@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,51 +9,10 @@ import pytest
 from tools.lab.altered import Altered
 from tools.lab.process import wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, children, descriptors, hang_up, restart
+from tools.lab.restarts import Audience, Held, Stream, children, descriptors, hang_up, restart
 from tools.lab.sockets import is_bound, source
 from tools.lab.traffic import exchange, numbered
 from tools.lab.viewer import Viewer
-
-HOLD = """
-import os, time
-from relaylib.lifecycle.stand_in import StandIn
-relieve = StandIn.relieve
-def hold(self, saved):
-    open({held!r}, "w").close()
-    while not os.path.exists({go!r}):
-        time.sleep(0.01)
-    relieve(self, saved)
-StandIn.relieve = hold
-"""
-
-
-class Held:
-    """A relay whose new program, when it has built everything, waits for `let_go`."""
-
-    def __init__(self, directory: Path, alteration: str = "") -> None:
-        self.program = Altered(directory, alteration)
-        self.relay = Relay(prefix=self.program.prefix)
-        self._held, self._go = directory / "held", directory / "go"
-
-    def hang_up(self) -> int:
-        """Ask for a restart; return the stand-in's process ID once the new program is held."""
-        self.program.become(HOLD.format(held=str(self._held), go=str(self._go)))
-        hang_up(self.relay)
-        wait_for(self._held.exists, "the new program")
-        return int(children(self.relay))
-
-    def let_go(self) -> None:
-        """Let the new program go on, and wait until it relays."""
-        self._go.touch()
-        self.relay.wait_event("reloaded")
-
-
-@pytest.fixture
-def held(tmp_path: Path) -> Iterator[Held]:
-    """A relay whose new program can be held."""
-    made = Held(tmp_path)
-    with made.relay:
-        yield made
 
 
 def state(pid: int) -> str:

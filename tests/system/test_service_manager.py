@@ -39,10 +39,16 @@ class Manager:
         self._socket.close()
 
     def told_state(self) -> dict[str, str]:
-        """Return the next message that is not just a beat of the watchdog."""
-        while (message := self.told()) == {"WATCHDOG": "1"}:
+        """Return the next message that is not just a beat of the watchdog, or how it goes."""
+        while (message := self.told()).keys() in ({"WATCHDOG"}, {"STATUS"}):
             pass
         return message
+
+    def told_status(self) -> str:
+        """Return how it goes, the next time that it is told and nothing else is."""
+        while (message := self.told()).keys() != {"STATUS"}:
+            pass
+        return message["STATUS"]
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -93,6 +99,7 @@ def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
         failed = manager.told_state()
         assert failed["READY"] == "1"
         assert failed["STATUS"].startswith("Restart failed: relay.py: ")
+        assert manager.told_status().startswith(f"{failed['STATUS']}; silencio (no source sends): ")
 
 
 def test_the_watchdog_never_waits_too_long(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from relaylib.protocol.commands import HELP
+from tools.lab.altered import Altered
 from tools.lab.numbered import Stats, make
 from tools.lab.process import PATIENCE, LabError, wait_for
 from tools.lab.relay import Relay
@@ -249,3 +250,37 @@ def _in_kernel(relay: Relay, viewer: Viewer) -> int:
         sending, receiving = (int(size, 16) for size in queues.split(":"))
         held += sending * (ports == ends) + receiving * (ports == ends[::-1])
     return held
+
+
+HOLD = """
+import os, time
+from relaylib.lifecycle.stand_in import StandIn
+relieve = StandIn.relieve
+def hold(self, saved):
+    open({held!r}, "w").close()
+    while not os.path.exists({go!r}):
+        time.sleep(0.01)
+    relieve(self, saved)
+StandIn.relieve = hold
+"""
+
+
+class Held:
+    """A relay whose new program, when it has built everything, waits for `let_go`."""
+
+    def __init__(self, directory: Path, alteration: str = "") -> None:
+        self.program = Altered(directory, alteration)
+        self.relay = Relay(prefix=self.program.prefix)
+        self._held, self._go = directory / "held", directory / "go"
+
+    def hang_up(self) -> int:
+        """Ask for a restart; return the stand-in's process ID once the new program is held."""
+        self.program.become(HOLD.format(held=str(self._held), go=str(self._go)))
+        hang_up(self.relay)
+        wait_for(self._held.exists, "the new program")
+        return int(children(self.relay))
+
+    def let_go(self) -> None:
+        """Let the new program go on, and wait until it relays."""
+        self._go.touch()
+        self.relay.wait_event("reloaded")

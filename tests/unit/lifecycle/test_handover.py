@@ -13,11 +13,18 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.media.verdict import Word
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import MembershipState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
+from relaylib.stream.fixed import FixedState
+from relaylib.stream.health import HealthState
+from relaylib.stream.history import AccessPoint, HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
+from relaylib.stream.inspection import Counts, InspectionState
 from relaylib.stream.output import Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.recorder import RecorderState, RecordingState
@@ -34,7 +41,10 @@ ADDRESSES = st.one_of(
 )
 BYTES = st.binary(max_size=600)
 FLAGS = st.booleans()
-ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS)
+ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS | st.text())
+MRLS = st.builds(
+    Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | st.integers(0, 255)
+)
 
 OUTPUTS = st.builds(
     OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS)
@@ -50,6 +60,9 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
+FOUND = st.builds(Counts, *[COUNTS] * 8, st.dictionaries(st.text(), COUNTS))
+INSPECTIONS = st.builds(InspectionState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
+POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
 STATES = st.builds(
     State,
@@ -61,6 +74,11 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    inspection=st.none() | INSPECTIONS,
+    health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
+    history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
+    group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
+    fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
     recorder=st.none()
     | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
@@ -76,10 +94,12 @@ def test_everything_travels(state: State) -> None:
 
 @given(STATES)
 def test_every_descriptor_survives(state: State) -> None:
-    """Those named are the listener's, the ingest's, each viewer's and output's, the stand-in's."""
+    """Those named are the listener's, the ingest's, each output's, the history's, and so on."""
     sockets = [state.listener, state.ingest.sockets.stream, state.ingest.sockets.standby]
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
+    sockets += [each.output.sock for each in state.fixed]
+    sockets += [state.history.memory] if state.history else []
     sockets += [state.stand_in.channel] if state.stand_in else []
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
@@ -187,6 +207,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         ("state ingest lock active", None),
         ("state argv", []),
         ("state stand_in", None),
+        ("state fixed", []),
     ],
 )
 def test_what_an_older_program_does_not_know_has_its_default(path: str, default: object) -> None:

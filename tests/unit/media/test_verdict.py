@@ -1,0 +1,152 @@
+"""Whose fault it is, from counts: each cause has its word, for as long as it lasts and a while."""
+
+from dataclasses import replace
+
+import pytest
+
+from relaylib.media.verdict import EXCUSED, FEW_TABLES, STALL, WINDOW, Judge, Seen, Verdict, Word
+
+PERIOD = 0.4
+REMEDY = "a larger buffer"
+
+
+class Stream:
+    """What is seen of a stream, step by step."""
+
+    def __init__(self, last: Verdict | None = None) -> None:
+        self.judge = Judge(REMEDY, last)
+        self.seen = Seen(100.0)
+
+    def go_on(self, seconds: float, **changes: object) -> list[Word]:
+        """Change what is seen, and let it stay so; return the words that were said."""
+        self.seen = replace(self.seen, **changes)  # type: ignore[arg-type]
+        words = []
+        for _ in range(max(1, round(seconds / PERIOD))):
+            words.append(self.judge.step(self.seen).word)
+            self.seen = replace(self.seen, now=self.seen.now + PERIOD)
+        return words
+
+    def count(self, **counts: int) -> dict[str, int]:
+        """Return the errors, with so many more."""
+        errors = dict(self.seen.errors)
+        for name, count in counts.items():
+            errors[name] = errors.get(name, 0) + count
+        return errors
+
+
+@pytest.fixture
+def stream() -> Stream:
+    """A stream that has been well for a while."""
+    stream = Stream()
+    assert set(stream.go_on(5)) == {Word.HEALTHY}
+    return stream
+
+
+def test_no_source_is_silence_and_ends_at_once() -> None:
+    """Before the first datagram, and with it."""
+    stream = Stream()
+    assert set(stream.go_on(20, silence="no source sends")) == {Word.SILENCE}
+    assert set(stream.go_on(20, silence="")) == {Word.HEALTHY}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lost": 3},
+        {"errors": {"Continuity_count_error": 3}},
+        {"errors": {"TS_sync_loss": 3}},
+        {"errors": {"PAT_error_2": FEW_TABLES}},
+    ],
+    ids=str,
+)
+def test_what_is_missing_is_the_source_s(stream: Stream, changes: dict[str, object]) -> None:
+    """It is told within 2 s, with its count, and forgotten when the window has passed."""
+    assert Word.SOURCE in stream.go_on(1.6, **changes)
+    assert "3 " in stream.judge.verdict.evidence
+    words = stream.go_on(WINDOW + 1)
+    assert words == sorted(words)  # fuente, then sano, and not back
+    assert words[-1] is Word.HEALTHY
+
+
+@pytest.mark.parametrize("name", ["PCR_repetition_error", "PTS_error", "PAT_error_2"])
+def test_what_nobody_sees_is_no_fault(stream: Stream, name: str) -> None:
+    """Clocks and time stamps that come seldom, or one table too late, are only counted."""
+    assert set(stream.go_on(20, errors={name: 1})) == {Word.HEALTHY}
+
+
+def test_a_late_packet_is_not_lost(stream: Stream) -> None:
+    """What was missing and came is as if it had come in time."""
+    stream.go_on(1, lost=1)
+    stream.go_on(1, lost=0)
+    assert stream.judge.verdict.word is Word.HEALTHY
+
+
+@pytest.mark.parametrize("first", ["overflowed", "lost"])
+def test_gaps_after_a_drop_of_ours_are_ours(stream: Stream, first: str) -> None:
+    """Whichever is seen first: the full buffer explains what is missing then."""
+    later = "lost" if first == "overflowed" else "overflowed"
+    words = stream.go_on(PERIOD, **{first: 70})
+    words += stream.go_on(PERIOD, **{later: 70})
+    words += stream.go_on(EXCUSED / 2, errors=stream.count(Continuity_count_error=9))
+    assert Word.RELAY in words
+    words += stream.go_on(2 * WINDOW)
+    assert set(words) == {Word.HEALTHY, Word.RELAY}
+    assert words[-1] is Word.HEALTHY
+
+
+def test_a_full_buffer_is_told_with_what_helps(stream: Stream) -> None:
+    """The evidence has the count, and the remedy is the one that was given."""
+    stream.go_on(PERIOD, overflowed=70)
+    verdict = stream.judge.verdict
+    assert "70 datagrams" in verdict.evidence
+    assert verdict.remedy == REMEDY
+
+
+def test_losses_long_after_a_drop_of_ours_are_the_source_s_again(stream: Stream) -> None:
+    """One word at a time: the graver one first, then the other."""
+    stream.go_on(EXCUSED + 2, overflowed=70)
+    assert set(stream.go_on(WINDOW - EXCUSED - 3, lost=5)) == {Word.RELAY}
+    words = stream.go_on(WINDOW)
+    assert Word.SOURCE in words
+    assert words[-1] is Word.HEALTHY
+
+
+def test_standing_still_is_the_relay_s(stream: Stream) -> None:
+    """And makes times of arrival worthless: tables that came late are not the source's fault."""
+    words = stream.go_on(1, stalled=STALL, errors={"PAT_error_2": 9})
+    assert set(words + stream.go_on(5)) == {Word.RELAY}
+    assert set(stream.go_on(2 * WINDOW)[-5:]) == {Word.HEALTHY}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "full", "hosts", "word"),
+    [
+        (1, 1, 1, Word.NETWORK),
+        (4, 2, 2, Word.NETWORK),
+        (4, 1, 1, Word.HEALTHY),
+        (4, 4, 1, Word.NETWORK),
+        (4, 4, 4, Word.RELAY),
+        (0, 0, 0, Word.HEALTHY),
+    ],
+)
+def test_full_outputs(stream: Stream, outputs: int, full: int, hosts: int, word: Word) -> None:
+    """All, of several hosts: the relay's own link. Half, or one host: the ways to them."""
+    assert stream.go_on(PERIOD, outputs=outputs, full=full, full_hosts=hosts) == [word]
+
+
+def test_a_pause_is_not_told_twice(stream: Stream) -> None:
+    """When a silent source sends again, what came late because of that is no fault."""
+    stream.go_on(5, silence="stopped")
+    words = stream.go_on(PERIOD, silence="", errors={"PAT_error_2": 5, "PMT_error_2": 5})
+    assert set(words + stream.go_on(20)) == {Word.HEALTHY}
+
+
+def test_the_next_program_goes_on_with_the_verdict() -> None:
+    """It says the same until the window has passed, unless there is something new."""
+    last = Verdict(Word.SOURCE, "3 lost")
+    stream = Stream(last)
+    words = stream.go_on(WINDOW - 1)
+    assert set(words) == {Word.SOURCE}
+    assert stream.judge.verdict == last
+    assert stream.go_on(2)[-1] is Word.HEALTHY
+    assert Stream(last).go_on(1, silence="stopped")[-1] is Word.SILENCE
