@@ -24,7 +24,7 @@ import errno
 import ipaddress
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -113,8 +113,6 @@ class _Recording:
     octets: int = 0
     waited: float = 0.0
     """Seconds that writing has taken."""
-    waiting: bytes = field(default=b"", repr=False)
-    """What is to be written next."""
 
     @property
     def seconds(self) -> float:
@@ -183,10 +181,18 @@ class Recorder:
         log.info("recording_started", file=path, reason=reason)
         time = self._history[first].time
         self._recording = _Recording(
-            path, file, _flow(*self._ends()), self._loop.epoch(), first, now + AFTER,
-            time, time, waiting=pcapng.head(f"{reason}: {sentence}", f"relay {__version__}"),
-        )  # fmt: skip
+            path, file, _flow(*self._ends()), self._loop.epoch(), first, now + AFTER, time, time
+        )
+        self._write_head(self._recording, f"{reason}: {sentence}")
         self._wake()
+
+    def _write_head(self, recording: _Recording, comment: str) -> None:
+        """Make it a capture, if without packets: from now on, it may be completed at any time."""
+        head = pcapng.head(comment, f"relay {__version__}")
+        try:
+            self._append(recording, head)
+        except (OSError, _TooSlowError) as error:
+            self._fail(recording, _reason(error))
 
     def _first(self, since: float) -> int:
         """Return the first run that came since then, and that will not be overwritten too soon.
@@ -235,23 +241,25 @@ class Recorder:
         last = not self._files.has_room(recording.octets + LARGEST_PIECE)
         if not last:
             data, last = self._piece(recording)
-            started = self._loop.time()
-            _write(recording.file, data)
-            recording.octets += len(data)
-            recording.waited += self._loop.time() - started
-            if recording.waited > MOST_WAITING:
-                raise _TooSlowError
+            self._append(recording, data)
         if last:
             self._finish(recording)
+
+    def _append(self, recording: _Recording, data: bytes) -> None:
+        started = self._loop.time()
+        _write(recording.file, data)
+        recording.octets += len(data)
+        recording.waited += self._loop.time() - started
+        if recording.waited > MOST_WAITING:
+            raise _TooSlowError
 
     def _piece(self, recording: _Recording) -> tuple[bytes, bool]:
         """Make blocks of what came; also tell whether they are the last ones.
 
         What is in the history may be overwritten when the ingest is read in between.
         """
-        blocks, history, spent = [recording.waiting], self._history, 0.0
-        recording.waiting = b""
-        size = 0
+        blocks, history = list[bytes](), self._history
+        size, spent = 0, 0.0
         while size < PIECE and spent < PIECE_TIME:
             started = self._loop.time()
             if recording.number == history.end:
