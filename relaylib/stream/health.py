@@ -75,7 +75,10 @@ class Rates(NamedTuple):
 
 
 class Health:
-    """Judges, unless there is no inspection; `begun` is when the relay began."""
+    """Judges, unless there is no inspection; `begun` is when the relay began.
+
+    `on_change` is called with another word, and the sentence of evidence for it.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class Health:
         saved: HealthState | None = None,
     ) -> None:
         self.inspection = inspection
+        self.on_change: Callable[[str, str], None] = lambda _word, _evidence: None
         self.begun = loop.time() if saved is None else saved.begun
         self._loop = loop
         self._ingest = ingest
@@ -147,6 +151,7 @@ class Health:
             verdict = self._judge.step(self._seen(self.inspection.monitor, now))
             if verdict.word is not previous:
                 self._tell(previous, verdict)
+                self.on_change(verdict.word.value, verdict.evidence)
 
     def _tell(self, previous: Word, verdict: Verdict) -> None:
         self._log.log(
