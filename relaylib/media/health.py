@@ -153,9 +153,13 @@ class Monitor:
             self._receive(rtp.parse(data), now, position)
 
     def restart(self) -> None:
-        """Another source goes on where this one ended, or a later part: what comes need not fit."""
-        self.finish()
+        """Another source goes on where this one ended: what it sends need not fit."""
         self._recogniser = Recogniser()
+        self.skip()
+
+    def skip(self) -> None:
+        """A later part of the stream comes next: what lies between was not fed, and is not lost."""
+        self.finish()
         self.reception.restart()
         self.transport.restart()
 

@@ -220,8 +220,12 @@ class Inspection:
         self._unseen += max(0, self._passed() - self._caught_up - self._since)
         self._caught_up, self._since = self._passed(), 0
         self._unseen_log.log(log.info, "inspection_behind", unseen=self.counts.unseen)
+        changed = any(number >= self._place.number for number in self._sources)
         self._place = Place(self._history.end)
-        self._restart()
+        if changed:
+            self._restart()
+        else:
+            self.monitor.skip()
 
     def _sample(self) -> None:
         """Pass over what nobody understands, but for a little now and then."""
