@@ -36,14 +36,19 @@ JUMP = 10 * PTS_HZ
 """Ticks from a picture to the next one that are a jump of the clock, and between picture and sound
 that belong to each other."""
 
+HEADROOM = PTS_HZ // 5
+"""Ticks that pictures are decoded before their DTS, so that none has to be after it is shown, even
+where stamps are wrong: five pictures at 25 a second, as far as they go back and forth."""
+
 WAIT = PTS_HZ
 """Ticks of picture until which sound that the tables name is waited for."""
 
 SILENCE = 3 * PTS_HZ
 """Ticks without sound after which there is none: browsers wait for a track that does not go on."""
 
-BACK = PTS_HZ // 2
-"""Ticks that the stamps of sound alone may go back without being a jump."""
+BACK = PTS_HZ
+"""Ticks that stamps may go back without being a jump. VLC gives two pictures one DTS now and then;
+GStreamer gives none if it knows none, and the PTS of pictures go back and forth."""
 
 EARLY = 64
 """PES packets of sound that are kept until the picture begins."""
@@ -72,9 +77,9 @@ class Fragment(NamedTuple):
 
     data: bytes
     random_access: bool
-    """It begins with a picture that needs no other (or with sound, in a stream without pictures)."""
+    """It begins with a picture that needs no other, or with sound in a stream without pictures."""
     time: float
-    """Seconds at which its first sample is decoded."""
+    """Seconds at which its first sample is shown."""
     duration: float
 
 
@@ -266,6 +271,7 @@ class Remuxer:
         self._early = deque[Frames](maxlen=EARLY)
         self._skew = 0
         self._old: int | None = None
+        self._shift = HEADROOM  # of the times at which pictures are decoded; it may have to grow
         self._running = False
 
     def _play(self, selection: Selection) -> None:
@@ -287,7 +293,7 @@ class Remuxer:
         picture = self._pictures.take(unit.data) if self._pictures and unit.whole else None
         if picture is None:
             return
-        if self._running and not 0 < self._clock.ahead(unit.dts) <= JUMP:
+        if self._running and not -BACK < self._clock.ahead(unit.dts) <= JUMP:
             self._break()
         if picture.random_access:
             self._enter(unit.dts)
@@ -299,8 +305,10 @@ class Remuxer:
         self._clock.advance(unit.dts)
         if unit.following is not None and 0 < (step := self._clock.ahead(unit.following)) <= JUMP:
             self._clock.step = step
-        shown = self._clock.time + min(max(0, _signed(unit.pts - unit.dts)), JUMP)
-        end = max(self._clock.time + self._clock.step, lane.end + 1)
+        offset = _signed(unit.pts - unit.dts)
+        shown = self._clock.time + (offset if 0 <= offset <= JUMP else 0)
+        self._shift = min(max(self._shift, self._shift + lane.end - shown), BACK)
+        end = max(self._clock.time + self._clock.step - self._shift, lane.end + 1)
         flags = boxes.SYNC if picture.random_access else boxes.NO_SYNC
         flags |= boxes.DISPOSABLE if picture.disposable else 0
         lane.add(picture.data, end - lane.end, flags, max(0, shown - lane.end))
@@ -399,13 +407,13 @@ class Remuxer:
         if self._running:
             self._clock.advance(stamp)
         else:
-            self._clock.restart(stamp, self._end)
-            self._running, self._since = True, self._end
+            self._clock.restart(stamp, self._end + (HEADROOM if self._pictures else 0))
+            self._running, self._since, self._shift = True, self._end, HEADROOM
         if self._tracks and self._wanted() == self._tracks:
             return
         before = self._lanes.get(VIDEO) if self._tracks else None
         if self._pictures and self._pictures.track:
-            end = before.end if before else self._clock.time
+            end = before.end if before else self._clock.time - HEADROOM
             self._lanes[VIDEO] = _Lane(self._pictures.track, end)
         self._tracks = ()
 
@@ -454,7 +462,10 @@ class Remuxer:
         if not self._tracks or not lanes:
             return
         first, scale = lanes[0], lanes[0].track.timescale
-        time, duration = first.begin / scale, (first.end - first.begin) / scale
+        time, duration = (
+            (ticks / scale)
+            for ticks in (first.begin + first.samples[0].offset, first.end - first.begin)
+        )
         leads = first.track.number == VIDEO or not self._pictures
         random_access = leads and first.samples[0].flags == boxes.SYNC
         ends = (lane.end * PTS_HZ // lane.track.timescale for lane in lanes)
