@@ -11,6 +11,9 @@ decoded throws away all pictures up to the next random access point (W3C, Media 
 coded frame processing). So there is none: after a loss, the next sample is decoded from the end of
 the one before, and its composition offset puts it where it is to be shown.
 
+Loss. Browsers give up at a picture that needs one which is not there, where a player would show
+something. So pictures pause until the next random access point; sound goes on with the next frame.
+
 A change. Where the clock jumps, or the source is another one, or a header changes, a new init
 segment comes at the next random access point, and times go on from where they were.
 """
@@ -271,6 +274,8 @@ class Remuxer:
         self._early = deque[Frames](maxlen=EARLY)
         self._skew = 0
         self._old: int | None = None
+        self._losses, self._follows = 0, False  # all pictures that the next one may need are there
+        self._first = 0  # PTS of the random access point: what is shown before it needs lost ones
         self._shift = HEADROOM  # of the times at which pictures are decoded; it may have to grow
         self._running = False
 
@@ -290,25 +295,37 @@ class Remuxer:
     # --- pictures
 
     def _picture(self, unit: Unit) -> None:
+        if self._video and self._video.losses != self._losses:
+            self._losses = self._video.losses
+            self._follows = False
         picture = self._pictures.take(unit.data) if self._pictures and unit.whole else None
         if picture is None:
+            self._follows = self._follows and unit.whole
             return
         if self._running and not -BACK < self._clock.ahead(unit.dts) <= JUMP:
             self._break()
         if picture.random_access:
+            if not self._follows or not self._running:
+                self._first = unit.pts
             self._enter(unit.dts)
-        if self._running:
+            self._follows = True
+        if not self._running:
+            return
+        self._clock.advance(unit.dts)
+        if self._follows and _signed(unit.pts - self._first) >= 0:
             self._add_picture(picture, unit)
 
     def _add_picture(self, picture: Picture, unit: Unit) -> None:
         lane = self._lanes[VIDEO]
-        self._clock.advance(unit.dts)
-        if unit.following is not None and 0 < (step := self._clock.ahead(unit.following)) <= JUMP:
+        step = JUMP if unit.following is None else self._clock.ahead(unit.following)
+        if 0 < step < JUMP:
             self._clock.step = step
+        elif not -BACK < step <= 0:
+            step = self._clock.step
         offset = _signed(unit.pts - unit.dts)
         shown = self._clock.time + (offset if 0 <= offset <= JUMP else 0)
         self._shift = min(max(self._shift, self._shift + lane.end - shown), BACK)
-        end = max(self._clock.time + self._clock.step - self._shift, lane.end + 1)
+        end = max(self._clock.time + step - self._shift, lane.end + 1)
         flags = boxes.SYNC if picture.random_access else boxes.NO_SYNC
         flags |= boxes.DISPOSABLE if picture.disposable else 0
         lane.add(picture.data, end - lane.end, flags, max(0, shown - lane.end))
@@ -394,7 +411,7 @@ class Remuxer:
         for data in wanted:
             lane.add(data, samples + gap, boxes.SYNC, gap)
             gap = 0
-        if lane.span >= (5 * SPAN if self._pictures else SPAN):
+        if lane.span >= (2 * SPAN if self._pictures else SPAN):
             self._cut()
 
     # --- init segments and fragments

@@ -43,11 +43,13 @@ class Assembler:
     without, when the next one begins, whose time it then knows.
     """
 
-    __slots__ = ("_by_length", "_dts", "_last", "_open", "_pts", "_size", "expected", "parts")
+    __slots__ = ("_by_length", "_dts", "_last", "_open", "_pts", "_size", "expected", "losses", "parts")
 
     def __init__(self, by_length: bool) -> None:
         self.expected = _UNKNOWN
         self.parts = list[bytes]()
+        self.losses = 0
+        """How often something was missing."""
         self._by_length = by_length
         self._open = False
         self._pts = self._dts = self._size = 0
@@ -57,6 +59,7 @@ class Assembler:
         """Take a packet: its first 4 bytes, and the rest. Return the unit that ends with it."""
         if header >> 24 != mpegts.SYNC_BYTE or header & (_ERROR | _SCRAMBLED):
             self.expected = _UNKNOWN
+            self.losses += 1
             return self._close(whole=False)
         if not header & _PAYLOAD:
             return None
@@ -66,6 +69,7 @@ class Assembler:
             if (self.expected - header) & 15 == 1 and payload in (self._last, *self.parts[-1:]):
                 return None  # 2.4.3.3: a packet may come twice
             if not (at > 1 and content[1] & _DISCONTINUITY):
+                self.losses += 1
                 done = self._close(whole=False)
         self._last = payload
         self.expected = header & _SAME | _PAYLOAD | header + 1 & 15
@@ -86,6 +90,7 @@ class Assembler:
     def drop_if_endless(self) -> None:
         """Forget a unit that no stream can have."""
         if len(self.parts) > MAX_PARTS:
+            self.losses += 1
             self._close(whole=False)
             self.expected &= _NO_SYNC
 
