@@ -143,6 +143,12 @@ def _signed(ticks: int) -> int:
     return (ticks + PTS_WRAP // 2) % PTS_WRAP - PTS_WRAP // 2
 
 
+def _offset(unit: Unit) -> int:
+    """Ticks from when a picture is decoded to when it is shown; 0 where they make no sense."""
+    offset = _signed(unit.pts - unit.dts)
+    return offset if 0 <= offset <= JUMP else 0
+
+
 class _Clock:
     """Makes stamps of 33 bits times that go on."""
 
@@ -173,7 +179,8 @@ class Remuxer:
         self._out = list[Output]()
         self._number = 0
         self._clock = _Clock()
-        self._end = 0  # the time up to which there are fragments
+        self._shown = 0  # when the last picture (or sound alone) ends
+        self._ends = dict[int, tuple[int, int]]()  # of each track's last sample, and its timescale
         self._broken = False
         self._reset()
 
@@ -307,7 +314,7 @@ class Remuxer:
         if picture.random_access:
             if not self._follows or not self._running:
                 self._first = unit.pts
-            self._enter(unit.dts)
+            self._enter(unit.dts, _offset(unit))
             self._follows = True
         if not self._running:
             return
@@ -322,13 +329,13 @@ class Remuxer:
             self._clock.step = step
         elif not -BACK < step <= 0:
             step = self._clock.step
-        offset = _signed(unit.pts - unit.dts)
-        shown = self._clock.time + (offset if 0 <= offset <= JUMP else 0)
+        shown = self._clock.time + _offset(unit)
         self._shift = min(max(self._shift, self._shift + lane.end - shown), BACK)
         end = max(self._clock.time + step - self._shift, lane.end + 1)
         flags = boxes.SYNC if picture.random_access else boxes.NO_SYNC
         flags |= boxes.DISPOSABLE if picture.disposable else 0
         lane.add(picture.data, end - lane.end, flags, max(0, shown - lane.end))
+        self._shown = max(self._shown, shown + max(step, 0))
         self._announce_if_known()
         if lane.span >= SPAN:
             self._cut()
@@ -373,7 +380,7 @@ class Remuxer:
             self._break()
         if not self._running or frames.layout != self._layout:
             self._layout = frames.layout
-            self._enter(frames.stamp)
+            self._enter(frames.stamp, 0)
             self._announce_if_known()
         self._clock.advance(frames.stamp)
         self._heard = self._clock.time
@@ -411,28 +418,36 @@ class Remuxer:
         for data in wanted:
             lane.add(data, samples + gap, boxes.SYNC, gap)
             gap = 0
+        if not self._pictures:
+            self._shown = lane.end * PTS_HZ // rate
         if lane.span >= (2 * SPAN if self._pictures else SPAN):
             self._cut()
 
     # --- init segments and fragments
 
-    def _enter(self, stamp: int) -> None:
-        """Decoding can start at what comes now, whose stamp this is."""
+    def _enter(self, stamp: int, offset: int) -> None:
+        """Decoding can start at what comes now, which has this stamp and is shown so much later."""
         if self._pictures and not self._pictures.track:
             return
         self._cut()
         if self._running:
             self._clock.advance(stamp)
         else:
-            self._clock.restart(stamp, self._end + (HEADROOM if self._pictures else 0))
-            self._running, self._since, self._shift = True, self._end, HEADROOM
+            least = self._ended(VIDEO, PTS_HZ) + HEADROOM if self._pictures else 0
+            self._clock.restart(stamp, max(self._shown - offset, least))
+            self._running, self._since, self._shift = True, self._clock.time, HEADROOM
         if self._tracks and self._wanted() == self._tracks:
             return
-        before = self._lanes.get(VIDEO) if self._tracks else None
         if self._pictures and self._pictures.track:
-            end = before.end if before else self._clock.time - HEADROOM
+            first = self._clock.time - HEADROOM
+            end = self._ended(VIDEO, PTS_HZ) if VIDEO in self._ends else first
             self._lanes[VIDEO] = _Lane(self._pictures.track, end)
         self._tracks = ()
+
+    def _ended(self, track: int, timescale: int) -> int:
+        """When what was made of a track ends."""
+        end, scale = self._ends.get(track, (0, timescale))
+        return end if scale == timescale else end * timescale // scale
 
     def _wanted(self) -> tuple[boxes.Track, ...]:
         """What can be played now."""
@@ -459,12 +474,12 @@ class Remuxer:
         self._open_sound(sound)
 
     def _open_sound(self, track: boxes.Track | None) -> None:
-        before = self._lanes.pop(AUDIO, None)
+        self._lanes.pop(AUDIO, None)
         if track:
-            start = self._lanes[VIDEO].begin if self._pictures else self._clock.time
-            lane = _Lane(track, start * track.timescale // PTS_HZ)
-            if before and before.track.timescale == track.timescale:
-                lane.begin = lane.end = before.end
+            first = self._lanes[VIDEO].begin if self._pictures else self._clock.time
+            lane = _Lane(track, first * track.timescale // PTS_HZ)
+            if AUDIO in self._ends:
+                lane.begin = lane.end = self._ended(AUDIO, track.timescale)
                 lane.fresh = False
             self._lanes[AUDIO] = lane
             for frames in self._early:
@@ -485,8 +500,7 @@ class Remuxer:
         )
         leads = first.track.number == VIDEO or not self._pictures
         random_access = leads and first.samples[0].flags == boxes.SYNC
-        ends = (lane.end * PTS_HZ // lane.track.timescale for lane in lanes)
-        self._end = max(self._end, *ends)
+        self._ends |= {lane.track.number: (lane.end, lane.track.timescale) for lane in lanes}
         self._number += 1
         data = boxes.fragment(self._number, [lane.take() for lane in lanes])
         self._out.append(Fragment(data, random_access, time, duration))
@@ -497,6 +511,6 @@ class Remuxer:
         if self._running and self._pictures:
             self._old = self._clock.stamp + self._clock.step
         self._broken = self._broken or bool(self._tracks)
-        self._running, self._tracks = False, ()
+        self._running, self._tracks, self._layout = False, (), None
         self._lanes.clear()
         self._early.clear()

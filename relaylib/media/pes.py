@@ -43,7 +43,17 @@ class Assembler:
     without, when the next one begins, whose time it then knows.
     """
 
-    __slots__ = ("_by_length", "_dts", "_last", "_open", "_pts", "_size", "expected", "losses", "parts")
+    __slots__ = (
+        "_by_length",
+        "_dts",
+        "_last",
+        "_open",
+        "_pts",
+        "_size",
+        "expected",
+        "losses",
+        "parts",
+    )
 
     def __init__(self, by_length: bool) -> None:
         self.expected = _UNKNOWN
