@@ -438,6 +438,9 @@ class Remuxer:
             self._running, self._since, self._shift = True, self._clock.time, HEADROOM
         if self._tracks and self._wanted() == self._tracks:
             return
+        held = self._lanes.get(VIDEO) if not self._tracks else None
+        if held and self._pictures and held.track == self._pictures.track:
+            return  # sound is still waited for
         if self._pictures and self._pictures.track:
             first = self._clock.time - HEADROOM
             end = self._ended(VIDEO, PTS_HZ) if VIDEO in self._ends else first

@@ -103,7 +103,8 @@ class Splitter:
     def _keep(self, data: bytes, at: int, whole: bool) -> None:
         if whole:
             self._rest = data[at:]
-            self._marks = [(max(0, place - at), pts) for place, pts in self._marks[-2:]]
+            left = {max(0, place - at): pts for place, pts in self._marks}
+            self._marks = list(left.items())  # of two at one place the later one holds
         else:
             self._rest, self._marks, self._stamp = b"", [], None
 
