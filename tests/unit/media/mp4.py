@@ -1,4 +1,4 @@
-"""A small second reader of MP4: boxes, and the samples of fragments. It asserts that all adds up."""
+"""A small second reader of MP4: boxes, and samples of fragments. It asserts that all adds up."""
 
 import struct
 from collections.abc import Iterator
