@@ -56,6 +56,10 @@ GStreamer gives none if it knows none, and the PTS of pictures go back and forth
 EARLY = 64
 """PES packets of sound that are kept until the picture begins."""
 
+MAX_SAMPLES = 1000
+MAX_BYTES = 16 << 20
+"""Of pictures in a fragment, or while sound is waited for: a second at 100 Mb/s."""
+
 PATIENCE = 20
 """PATs, two seconds of them or more, until a program whose map does not come is not waited for."""
 
@@ -120,16 +124,19 @@ class _Lane:
         self.begin = self.end = end
         """Time of the first of the samples, and at which the next one begins."""
         self.fresh = True
+        self.size = 0
+        """Bytes of the samples."""
 
     def add(self, data: bytes, duration: int, flags: int, offset: int = 0) -> None:
         self.samples.append(boxes.Sample(data, duration, flags, offset))
         self.end += duration
+        self.size += len(data)
         self.fresh = False
 
     def take(self) -> boxes.Run:
         """Return what there is, and begin anew."""
         run = boxes.Run(self.track.number, self.begin, self.samples)
-        self.samples, self.begin = [], self.end
+        self.samples, self.begin, self.size = [], self.end, 0
         return run
 
     @property
@@ -203,13 +210,16 @@ class Remuxer:
         return self._ready()
 
     def restart(self) -> list[Output]:
-        """What comes next is from another source. Return what is left of the one before."""
-        left = self.finish()
+        """What comes next is from another source. Return what is left of the one before.
+
+        The picture that was coming in is left out: nobody knows whether all of it was there.
+        """
+        self._break()
         self._reset()
-        return left
+        return self._ready()
 
     def finish(self) -> list[Output]:
-        """There is nothing more: return what is left."""
+        """The stream is at its end, where pictures are whole: return what is left."""
         for stream, take in ((self._video, self._picture), (self._audio, self._sound)):
             if stream and (unit := stream.finish()):
                 take(unit)
@@ -312,6 +322,8 @@ class Remuxer:
         if self._running and not -BACK < self._clock.ahead(unit.dts) <= JUMP:
             self._break()
         if picture.random_access:
+            if self._running and self._clock.time - self._lanes[VIDEO].end > JUMP:
+                self._break()  # too long without: the next sample would have to last all the time
             if not self._follows or not self._running:
                 self._first = unit.pts
             self._enter(unit.dts, _offset(unit))
@@ -336,8 +348,9 @@ class Remuxer:
         flags |= boxes.DISPOSABLE if picture.disposable else 0
         lane.add(picture.data, end - lane.end, flags, max(0, shown - lane.end))
         self._shown = max(self._shown, shown + max(step, 0))
-        self._announce_if_known()
-        if lane.span >= SPAN:
+        full = lane.size > MAX_BYTES or len(lane.samples) > MAX_SAMPLES
+        self._announce_if_known(final=full)
+        if lane.span >= SPAN or full:
             self._cut()
 
     # --- sound
@@ -411,7 +424,9 @@ class Remuxer:
         if not wanted:
             return
         gap = max(0, time + max(0, late) * samples - lane.end)
-        if lane.fresh:
+        if lane.fresh or gap > JUMP * rate // PTS_HZ:
+            if lane.samples:
+                self._cut()
             lane.begin = lane.end = lane.end + gap
             gap = 0
         gap = gap if gap > slack else 0
@@ -442,7 +457,7 @@ class Remuxer:
         if held and self._pictures and held.track == self._pictures.track:
             return  # sound is still waited for
         if self._pictures and self._pictures.track:
-            first = self._clock.time - HEADROOM
+            first = max(0, self._clock.time - HEADROOM)
             end = self._ended(VIDEO, PTS_HZ) if VIDEO in self._ends else first
             self._lanes[VIDEO] = _Lane(self._pictures.track, end)
         self._tracks = ()

@@ -17,8 +17,6 @@ _NO_SYNC = 0x00FFFFFF
 
 _UNKNOWN = -1
 _DISCONTINUITY = 0x80
-_BARE = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
-"""Stream IDs whose PES packets have no header with times (2.4.3.7)."""
 
 MAX_PARTS = 1 << 15
 """Packets of a unit, 6 MB: more than a picture at the highest levels. The rest of such is lost."""
@@ -106,7 +104,7 @@ class Assembler:
 
     def _begin(self, payload: bytes) -> Unit | None:
         behind = 9 + payload[8] if len(payload) >= 9 else len(payload) + 1
-        if payload[:3] != b"\0\0\1" or payload[3] in _BARE or behind > len(payload):
+        if payload[:3] != b"\0\0\1" or payload[3] in mpegts.BARE_STREAMS or behind > len(payload):
             return self._close(whole=False)
         times = payload[7] >> 6 if behind >= 14 else 0
         if times < 2:  # none: these bytes belong to the unit before (or to none)
