@@ -38,7 +38,7 @@ def _data(name: str) -> Codec:
 
 H264, HEVC, MPEG2, MPEG1 = map(_video, ("H.264", "HEVC", "MPEG-2 video", "MPEG-1 video"))
 MPEG_AUDIO = _audio("MPEG audio")
-_AC3, _EAC3, _DTS, _AAC = map(_audio, ("AC-3", "E-AC-3", "DTS", "AAC"))
+_AC3, _EAC3, _DTS, AAC = map(_audio, ("AC-3", "E-AC-3", "DTS", "AAC"))
 
 _TYPES = {
     0x01: MPEG1,
@@ -49,7 +49,7 @@ _TYPES = {
     0x06: _data("private data"),
     0x0B: _data("DSM-CC"),
     0x0D: _data("DSM-CC"),
-    0x0F: _AAC,
+    0x0F: AAC,
     0x10: _video("MPEG-4 video"),
     0x11: _audio("AAC (LATM)"),
     0x15: _data("metadata"),
@@ -73,7 +73,7 @@ _DESCRIPTORS = {
     0x6A: _AC3,
     0x7A: _EAC3,
     0x7B: _DTS,
-    0x7C: _AAC,
+    0x7C: AAC,
 }
 _REGISTRATION = 0x05
 _REGISTERED = {

@@ -23,7 +23,7 @@ PTS_HZ = 90_000
 PTS_WRAP = 1 << 33
 """PTS, DTS and the base of the PCR count modulo this."""
 
-_BARE_STREAMS = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
+BARE_STREAMS = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
 """Stream IDs whose PES packets have no header with times (2.4.3.7)."""
 
 
@@ -102,7 +102,7 @@ def pes_header(packet: Packet) -> PesHeader | None:
     room = PACKET_SIZE - at - 9
     if not (starts_unit(packet) and has_payload(packet)) or is_scrambled(packet) or room < 5:
         return None
-    if packet[at : at + 3] != b"\0\0\1" or packet[at + 3] in _BARE_STREAMS:
+    if packet[at : at + 3] != b"\0\0\1" or packet[at + 3] in BARE_STREAMS:
         return None
     if not packet[at + 7] & 0x80:
         return None

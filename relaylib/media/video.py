@@ -11,6 +11,7 @@ H.264: ITU-T H.264, 7.3.2.1.1 and annex E. HEVC: ITU-T H.265, 7.3.2.2. MPEG-2: I
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from relaylib.media.bits import Bits, EndError, unescaped
 from relaylib.media.codecs import H264, HEVC, MPEG1, MPEG2, Codec
 
 
@@ -21,6 +22,12 @@ class Format(NamedTuple):
     height: int
     rate: float
     """Pictures a second; 0 if it does not tell."""
+    aspect: tuple[int, int] = (1, 1)
+    """Width and height of a sample: not square in much of what was made for television."""
+    chroma: int = 1
+    """How colour is sampled: 0 not at all, 1 for 4:2:0, 2 for 4:2:2, 3 for 4:4:4."""
+    depths: tuple[int, int] = (8, 8)
+    """Bits of brightness, and of colour."""
 
 
 class Start(NamedTuple):
@@ -73,45 +80,12 @@ def _mpeg2(units: list[bytes]) -> _Found:
     return bool(sets) or any(unit[0] == _GROUP for unit in units), _read(_mpeg2_format, sets, 1)
 
 
-class _EndError(Exception):
-    """The parameter set is cut short, or none."""
-
-
-class _Bits:
-    """Reads numbers of any size from bytes, the highest bit first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
-
-    def take(self, count: int) -> int:
-        """The next `count` bits."""
-        self._left -= count
-        if self._left < 0:
-            raise _EndError
-        return self._value >> self._left & (1 << count) - 1
-
-    def golomb(self) -> int:
-        """The next number in Exp-Golomb code (H.264, 9.1), without sign."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 32:
-                raise _EndError
-        return (1 << zeros) - 1 + self.take(zeros)
-
-    def signed(self) -> int:
-        """The next number in Exp-Golomb code with a sign (H.264, 9.1.1)."""
-        code = self.golomb()
-        return (code + 1) // 2 if code & 1 else -(code // 2)
-
-
-def _read(read: Callable[[_Bits], Format], sets: list[bytes], header: int) -> Format | None:
+def _read(read: Callable[[Bits], Format], sets: list[bytes], header: int) -> Format | None:
     """Read the first parameter set that is whole, behind its header."""
     for data in sets:
-        try:  # two zeros and a 3: the 3 is there so that no start code appears (H.264, 7.4.1)
-            found = read(_Bits(data[header:].replace(b"\0\0\3", b"\0\0")))
-        except _EndError:
+        try:
+            found = read(Bits(unescaped(data[header:])))
+        except EndError:
             continue
         if 0 < found.width <= _LARGEST and 0 < found.height <= _LARGEST:
             return found
@@ -126,11 +100,11 @@ _CHROMA_UNITS = ((1, 1), (2, 2), (2, 1), (1, 1))
 """By chroma format: pixels to a unit of cropping, across and down."""
 
 
-def _avc_format(bits: _Bits) -> Format:
+def _avc_format(bits: Bits) -> Format:
     profile = bits.take(8)
     bits.take(16)
     bits.golomb()
-    chroma = _avc_chroma(bits) if profile in _HIGH_PROFILES else 1
+    chroma, depths = _avc_chroma(bits) if profile in _HIGH_PROFILES else (1, (8, 8))
     bits.golomb()
     order = bits.golomb()
     if order == 0:
@@ -154,24 +128,24 @@ def _avc_format(bits: _Bits) -> Format:
         left, right, top, bottom = (bits.golomb() for _ in range(4))
         width -= (left + right) * across
         rows -= (top + bottom) * down * (2 - frames)
-    return Format(width, rows, _avc_rate(bits) if bits.take(1) else 0.0)
+    aspect, rate = _avc_display(bits) if bits.take(1) else ((1, 1), 0.0)
+    return Format(width, rows, rate, aspect, chroma, depths)
 
 
-def _avc_chroma(bits: _Bits) -> int:
+def _avc_chroma(bits: Bits) -> tuple[int, tuple[int, int]]:
     chroma = bits.golomb()
     if chroma == 3:
         bits.take(1)
-    bits.golomb()
-    bits.golomb()
+    depths = 8 + bits.golomb(), 8 + bits.golomb()
     bits.take(1)
     if bits.take(1):
         for index in range(12 if chroma == 3 else 8):
             if bits.take(1):
                 _skip_scaling(bits, 16 if index < 6 else 64)
-    return chroma
+    return chroma, depths
 
 
-def _skip_scaling(bits: _Bits, size: int) -> None:
+def _skip_scaling(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -179,10 +153,26 @@ def _skip_scaling(bits: _Bits, size: int) -> None:
         last = following or last
 
 
-def _avc_rate(bits: _Bits) -> float:
-    """The rate in the video usability information (annex E)."""
-    if bits.take(1) and bits.take(8) == 255:
-        bits.take(32)
+_ASPECTS = (
+    (1, 1), (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11), (80, 33),
+    (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
+)  # fmt: skip
+_OWN_ASPECT = 255
+
+
+def _avc_display(bits: Bits) -> tuple[tuple[int, int], float]:
+    """The shape of a sample, and the rate, in the video usability information (annex E)."""
+    aspect = (1, 1)
+    if bits.take(1):
+        index = bits.take(8)
+        if index == _OWN_ASPECT:
+            aspect = bits.take(16), bits.take(16)
+        elif index < len(_ASPECTS):
+            aspect = _ASPECTS[index]
+    return aspect if all(aspect) else (1, 1), _avc_rate(bits)
+
+
+def _avc_rate(bits: Bits) -> float:
     if bits.take(1):
         bits.take(1)
     if bits.take(1):
@@ -198,7 +188,7 @@ def _avc_rate(bits: _Bits) -> float:
     return scale / (2 * ticks) if ticks else 0.0
 
 
-def _hevc_format(bits: _Bits) -> Format:
+def _hevc_format(bits: Bits) -> Format:
     bits.take(4)
     layers = bits.take(3)
     bits.take(1 + 88 + 8)
@@ -217,13 +207,14 @@ def _hevc_format(bits: _Bits) -> Format:
         left, right, top, bottom = (bits.golomb() for _ in range(4))
         width -= (left + right) * across
         height -= (top + bottom) * down
-    return Format(width, height, 0.0)
+    depths = 8 + bits.golomb(), 8 + bits.golomb()
+    return Format(width, height, 0.0, (1, 1), chroma, depths)
 
 
 _MPEG2_RATES = (0.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
 
 
-def _mpeg2_format(bits: _Bits) -> Format:
+def _mpeg2_format(bits: Bits) -> Format:
     width, height = bits.take(12), bits.take(12)
     bits.take(4)
     code = bits.take(4)

@@ -33,10 +33,10 @@ def ts_packet(
 def pes(pts: int, dts: int, stream: int = 0xE0) -> bytes:
     """Build the beginning of a PES packet with both time stamps."""
     head = bytes((0, 0, 1, stream, 0, 0, 0x80, 0xC0, 10))
-    return head + _stamp(3, pts) + _stamp(1, dts) + b"x" * 20
+    return head + stamp(3, pts) + stamp(1, dts) + b"x" * 20
 
 
-def _stamp(prefix: int, value: int) -> bytes:
+def stamp(prefix: int, value: int) -> bytes:
     """Spread 33 bits over 5 bytes, three marker bits between them (2.4.3.7)."""
     high, middle, low = value >> 30, value >> 15 & 0x7FFF, value & 0x7FFF
     bits = prefix << 36 | high << 33 | 1 << 32 | middle << 17 | 1 << 16 | low << 1 | 1
