@@ -4,5 +4,5 @@ To read: `rtp` (the header around a payload) and `mpegts` (the packets inside), 
 judge: `health`, whose `Monitor` takes a source's datagrams and reports. Under it, from the outside
 in: `form`, `reception` (RTP), `transport` (continuity and sync), `tables` and `psi` (programs),
 `clock` (PCR), `elementary`, `codecs` and `video` (what a program consists of); `tr101290` has the
-names of faults and counts them.
+names of faults and counts them. To join: `opening` makes a stream begin in the middle.
 """

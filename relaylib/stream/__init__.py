@@ -5,7 +5,8 @@ away, `group` keeps a multicast group joined, `receive_buffer` counts what came 
 `coalescer` says how long datagrams may gather.
 Between: `batch`. Out: `fanout` sends to every `output`, in the order of a `lane`; `port_probe`
 weighs ICMP errors, and tries the ports that seem closed. `fixed` has the outputs that are always
-there, screens and groups.
+there, screens and groups. After that: `history` keeps the last seconds, and `deferred` sends out of
+it to outputs that are behind.
 
 A new kind of output is another way to open an `Output`'s socket, as in `fixed`, and another caller
 of `Fanout.resume`. A new way in is another socket for `Ingest`.
