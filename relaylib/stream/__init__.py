@@ -6,7 +6,8 @@ away, `group` keeps a multicast group joined, `receive_buffer` counts what came 
 Between: `batch`. Out: `fanout` sends to every `output`, in the order of a `lane`; `port_probe`
 weighs ICMP errors, and tries the ports that seem closed. `fixed` has the outputs that are always
 there, screens and groups.
-Afterwards: `history` keeps the last seconds, `inspection` looks into them, `health` says whose
+Afterwards: `history` keeps the last seconds; `deferred` sends out of it to outputs that are behind,
+`inspection` looks into it, `health` says whose
 fault it is if anything is wrong, and `recorder` then writes them to `recordings`.
 
 A new kind of output is another way to open an `Output`'s socket, as in `fixed`, and another caller
