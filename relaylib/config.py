@@ -9,8 +9,8 @@ from itertools import chain
 from relaylib import __version__
 from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
+from relaylib.net.access import Limits
 from relaylib.net.networks import ANY, PRIVATE, Network
-from relaylib.viewers.access import Limits
 
 Group = argparse._ArgumentGroup
 

@@ -12,7 +12,7 @@ from tools.lab.process import ROOT
 EVERYONE = {"relaylib", "config", "cli", "errors", "log", "stdio"}
 """What lies beside the rooms, for all of them."""
 
-PURE_PARTS = {"relaylib.net.networks", "relaylib.viewers.access"}
+PURE_PARTS = {"relaylib.net.networks", "relaylib.net.access"}
 """What the configuration takes from the rooms: values."""
 
 KNOWS: dict[str, set[str]] = {
@@ -37,7 +37,7 @@ PURE_MODULES = {
     "relaylib.stream.batch",
     "relaylib.stream.coalescer",
     "relaylib.stream.source_lock",
-    "relaylib.viewers.access",
+    "relaylib.net.access",
     "relaylib.viewers.egress",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",

@@ -24,6 +24,14 @@ def is_local(address: Address) -> bool:
     return True
 
 
+def is_own(address: Address) -> bool:
+    """Tell the same; if the system cannot say, it is not."""
+    try:
+        return is_local(address)
+    except OSError:  # no descriptor to find out with
+        return False
+
+
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     """Look up a name, for a socket that is bound or connected.
 

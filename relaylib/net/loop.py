@@ -103,6 +103,11 @@ class Loop:
         """The clock itself; `now` is its value when this turn woke up."""
         return time.monotonic()
 
+    @staticmethod
+    def wall_time() -> float:
+        """Seconds since the epoch, for people and other machines; it may jump."""
+        return time.time()
+
     # --- turns
 
     def run(self) -> None:

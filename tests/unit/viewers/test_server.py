@@ -18,13 +18,13 @@ from relaylib.log import flush_throttles
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
+from relaylib.net.peer_log import SHARE
 from relaylib.protocol.session import Session, State
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
 from relaylib.viewers.server import ACCEPT_PAUSE, GIVE_WAY, LEAVING, Server
 from relaylib.viewers.viewer import Viewer, ViewerState
-from relaylib.viewers.viewer_log import SHARE
 from tools.lab.fanout_bench import runs_of
 from tools.lab.process import PATIENCE
 from tools.lab.sockets import unused_port
