@@ -30,6 +30,9 @@ class Rate:
 CONNECTIONS = Rate(per_second=10, burst=64)
 """A classroom that arrives at once behind one address, then no more than a retry loop."""
 
+HTTP_CONNECTIONS = Rate(per_second=50, burst=300)
+"""The same by HTTP, where a player may take a connection for each piece of the stream."""
+
 COMMANDS = Rate(per_second=50, burst=500)
 """What an address may ask beyond `OWN_COMMANDS`: somebody's script, once in a while."""
 

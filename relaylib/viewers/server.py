@@ -193,8 +193,8 @@ class Server:
         address = unmapped(peer)
         sock.setblocking(False)
         try:
-            is_own = partial(is_own, address)
-            self._access.admit(address[0], self._loop.now, is_own, self._make_room)
+            own = partial(is_own, address)
+            self._access.admit(address[0], self._loop.now, own, self._make_room)
             tune(sock)
             client = Viewer(self._services, sock, peer)
         except DeclinedError as error:

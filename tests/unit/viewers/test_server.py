@@ -353,7 +353,7 @@ def test_whom_a_restart_excludes_has_to_go() -> None:
         before.ask(peer, f"CONECTAR {unused_port()}")
         [saved] = before.server.export()
         assert saved.output is not None
-        with mock.patch.object(server, "is_local", return_value=False):
+        with mock.patch.object(server, "is_own", return_value=False):
             after.server.restore([handed_over(saved)], 1, {})
         after.turn()
         assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1\n"
