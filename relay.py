@@ -12,15 +12,20 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 
 import gc
+import importlib.util
 import os
 import sys
 from typing import NoReturn
 
-try:
-    import structlog
-except ModuleNotFoundError:
-    sys.exit("relay.py: needs the Python package structlog: "
+if missing := [
+    package
+    for package in ("structlog", "h11", "prometheus_client")
+    if importlib.util.find_spec(package) is None
+]:
+    sys.exit(f"relay.py: needs the Python package {missing[0]}: "
              "make setup, then .venv/bin/python relay.py ...")  # fmt: skip
+
+import structlog
 
 from relaylib import __version__
 from relaylib.config import Config, parse
@@ -30,9 +35,10 @@ from relaylib.lifecycle.guide import show_guide
 from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
-from relaylib.lifecycle.sockets import open_sockets
+from relaylib.lifecycle.sockets import open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
+from relaylib.media.form import Form
 from relaylib.net.descriptors import (
     descriptor,
     enough_descriptors,
@@ -46,7 +52,12 @@ from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Output
+from relaylib.stream.payload import octets, recognise
 from relaylib.viewers.server import Server
+from relaylib.web import server as web
+from relaylib.web.healthz import Healthz
+from relaylib.web.live import Live
+from relaylib.web.reply import Resource
 
 log = structlog.get_logger()
 
@@ -75,6 +86,7 @@ class Relay:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
             self._asked = inherited.asked
+        self.web = self._open_web(config, inherited)
         if self._asked != asked:
             log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
@@ -87,6 +99,28 @@ class Relay:
         self.fanout.forward(runs, now)
         if self.history is not None:
             self.history.append(runs, now)
+
+    def _open_web(self, config: Config, inherited: handover.State | None) -> web.Server | None:
+        opened = open_http(config, inherited)
+        if opened is None:
+            return None
+        listener, saved = opened
+        history = self.history
+        table: dict[str, Resource] = {
+            "/live.ts": Live(history, self._form),
+            "/healthz": Healthz(self._verdict),
+        }
+        server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
+        server.listen(listener, saved)
+        return server
+
+    def _form(self) -> Form:
+        return Form.OPAQUE if self.history is None else recognise(self.history)
+
+    def _verdict(self) -> tuple[str, bool]:
+        lock = self.ingest.lock.state
+        present = lock.active is not None and not lock.silent
+        return ("activa" if present else "silencio" if lock.active else "ausente"), present
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -126,10 +160,13 @@ class Relay:
             declined=dict(self.server.declined),
             viewers=self.server.export(),
             history=None if self.history is None else self.history.export(),
+            web=None if self.web is None else self.web.export(),
         )
 
     def _shut_down(self) -> None:
         self._restart.cancel()
+        if self.web is not None:
+            self.web.close()
         shut_down(self.loop, self.server)
 
 

@@ -98,8 +98,8 @@ class Config:
     """HTTP connections at once from one address: a class of thirty, whose browsers take some."""
     trusted_proxy: tuple[Network, ...] = ()
     """Whose X-Forwarded-For is believed."""
-    cors: str = ""
-    """Origin whose pages may read the stream by HTTP; "*": any; empty: none but our own."""
+    cors: str | None = None
+    """Origin whose pages may read the stream by HTTP; "*": any; None: none but our own."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False

@@ -21,7 +21,8 @@ KNOWS: dict[str, set[str]] = {
     "media": set(),
     "stream": {"net", "media"},
     "viewers": {"net", "protocol", "stream"},
-    "lifecycle": {"net", "stream", "viewers"},
+    "web": {"net", "media", "stream"},
+    "lifecycle": {"net", "stream", "viewers", "web"},
     "client": {"net", "protocol"},
 }
 """The rooms, and which others each may import from."""
@@ -39,6 +40,8 @@ PURE_MODULES = {
     "relaylib.stream.source_lock",
     "relaylib.net.access",
     "relaylib.viewers.egress",
+    "relaylib.web.request",
+    "relaylib.web.reply",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",
 }

@@ -26,6 +26,7 @@ from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
+from relaylib.web.server import WebState
 
 VERSION = 3
 """Of what the state below means. A program takes over no state of another version."""
@@ -53,6 +54,7 @@ class State:
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
     history: HistoryState | None = None
+    web: WebState | None = None
 
 
 def encode(state: State) -> bytes:
