@@ -112,6 +112,7 @@ class Relay:
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
         server.listen(listener, saved)
+        self.ingest.is_patient = lambda: bool(server.streams) and not self.fanout.active
         return server
 
     def _form(self) -> Form:

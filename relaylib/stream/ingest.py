@@ -64,7 +64,8 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream. `on_source` is called when another source becomes the active one.
+    datagrams of the stream. `on_source` is called when another source becomes the active one. Where
+    `is_patient`, those who get the stream do not notice if it comes some milliseconds later.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Ingest:
         self.buffer = ReceiveBuffer()
         self.received = 0
         self.on_source: Callable[[], None] = lambda: None
+        self.is_patient: Callable[[], bool] = lambda: False
         program = _filter(config.allow_source)
         self.sockets = IngestSockets(sock, program, shared=shared)
         if program and not self.sockets.filtered:
@@ -200,7 +202,8 @@ class Ingest:
     def _schedule_read(self, started: float, count: int) -> None:
         """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
         now = self._loop.time()
-        wait = self._coalescer.wait(now, now - started, count) if count else 0.0
+        cost, patient = now - started, self.is_patient()
+        wait = self._coalescer.wait(now, cost, count, patient=patient) if count else 0.0
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(wait, self._pump) if wait else None

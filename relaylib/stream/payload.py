@@ -39,9 +39,16 @@ def payload(run: Run, form: Form) -> list[memoryview]:
         head, length = rtp.HEADER_SIZE, len(view)
         return [view[at + head : at + size] for at in range(0, length, size)]
     if form is Form.RTP:
-        packets = [rtp.parse(each) for each in run.datagrams()]
-        return [packet.payload for packet in packets if packet and len(packet.payload)]
+        return [piece for each in run.datagrams() if len(piece := _unwrapped(each))]
     return [view] if form is Form.TS else []
+
+
+def _unwrapped(datagram: memoryview) -> memoryview:
+    """Return what is in a datagram of a stream in RTP; nothing if it is no RTP."""
+    if datagram[0] == SYNC_BYTE:  # no RTP begins so
+        return datagram
+    packet = rtp.parse(datagram)
+    return packet.payload if packet else datagram[:0]
 
 
 def _is_plain_rtp(run: Run) -> bool:

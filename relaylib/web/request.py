@@ -136,7 +136,7 @@ class Names:
 def _without_port(host: str) -> str:
     if host.startswith("["):
         name, bracket, port = host.partition("]")
-        return name + bracket if not port or _is_port(port) else ""
+        return name + bracket if bracket and (not port or _is_port(port)) else ""
     name, colon, port = host.partition(":")
     return name if not colon or _is_port(colon + port) else ""
 
