@@ -10,6 +10,7 @@ A turn writes some streams, the next one goes on: there are other sockets, too. 
 writes the ingest may be read, because UDP loses what waits for too long, and HTTP loses nothing.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,37 +37,44 @@ class Writer(Protocol):
     def write_on(self, until: float, most: int) -> None:
         """Write what had come `until` then, up to about `most` octets."""
 
+    def abort(self, reason: str) -> None:
+        """End, and have itself removed."""
+
 
 class Pace:
-    """Writes streams. `octets` tells how many octets of the live stream have ever come."""
+    """Writes streams. `octets` tells how many octets of the live stream have ever come.
+
+    `is_running` tells whether the timer is: it is not where there is nobody to write to.
+    """
 
     def __init__(self, loop: Loop, coalesce: float, octets: Callable[[], int]) -> None:
         self._loop = loop
         self._coalesce = coalesce
         self._octets = octets
         self._writers: dict[Writer, None] = {}
-        self._waiting: list[Writer] = []
+        self._waiting: deque[Writer] = deque()
         self._until = self._since = loop.now
         self._counted = octets()
         self._rate = 0.0
-        self._running = False
+        self.is_running = False
 
     @property
     def most(self) -> int:
         """Octets that a stream may be written at once."""
-        return max(_SMALLEST, int(_CATCH_UP * self._rate * self._period))
+        return max(_SMALLEST, int(_CATCH_UP * self._rate * self.period))
 
     @property
-    def _period(self) -> float:
+    def period(self) -> float:
+        """Seconds between two writes."""
         return min(self._coalesce, LARGEST / self._rate) if self._rate else self._coalesce
 
     def add(self, writer: Writer) -> None:
         """Write this one, too, from now on."""
         self._writers[writer] = None
-        if not self._running:
-            self._running = True
+        if not self.is_running:
+            self.is_running = True
             self._since, self._counted = self._loop.time(), self._octets()
-            self._loop.call_later(self._period, self._tick)
+            self._loop.call_later(self.period, self._tick)
 
     def remove(self, writer: Writer) -> None:
         """Write it no more."""
@@ -76,7 +84,7 @@ class Pace:
         self._until = self._loop.time()
         self._measure()
         self._most = self.most
-        self._waiting = list(self._writers)
+        self._waiting.extend(self._writers)
         self._write_some()
 
     def _measure(self) -> None:
@@ -87,20 +95,27 @@ class Pace:
 
     def _write_some(self) -> None:
         """Write some of those who wait; when nobody waits any more, let octets gather."""
-        waiting, self._waiting = self._waiting[:PER_TURN], self._waiting[PER_TURN:]
         try:
-            for writer in waiting:
-                if writer in self._writers:
-                    writer.write_on(self._until, self._most)
-                    self._loop.read_priority()
-        finally:  # a bug costs the one it meets, and those behind it a period
+            for _ in range(min(PER_TURN, len(self._waiting))):
+                self._write(self._waiting.popleft())
+                self._loop.read_priority()
+        finally:  # a bug costs the one it meets
             self._go_on()
+
+    def _write(self, writer: Writer) -> None:
+        if writer not in self._writers:
+            return
+        try:
+            writer.write_on(self._until, self._most)
+        except Exception:
+            writer.abort("bug")
+            raise
 
     def _go_on(self) -> None:
         if self._waiting:
             self._loop.call_soon(self._write_some)
         elif self._writers:
-            wait = self._until + self._period - self._loop.time()
+            wait = self._until + self.period - self._loop.time()
             self._loop.call_later(max(0.001, wait), self._tick)
         else:
-            self._running = False
+            self.is_running = False
