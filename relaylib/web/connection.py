@@ -10,7 +10,6 @@ one that takes too long (slowloris). The end has an order, as in `net/connection
 response might be lost.
 """
 
-import contextlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,10 +24,10 @@ from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
 from relaylib.web import reply
 from relaylib.web.reply import Response, Stream, StreamEndError, StreamState
-from relaylib.web.request import Request
+from relaylib.web.request import Request, announces_body
 
 HEAD_CAP = 8 * 1024
-"""Octets of a request's head: browsers send about 1 KiB."""
+"""Octets of a head that may come without its end, and `READ_SIZE` with it: browsers send 1 KiB."""
 
 TARGET_CAP = 4 * 1024
 """Octets of a head without the end of its first line that make it the target which is too long."""
@@ -199,19 +198,25 @@ class Connection:
             request, response = self._server.answer(self, event)
         except HttpError as wrong:
             response = reply.error(wrong)
-        self._respond(response, request, is_head=event.method == b"HEAD")
+        is_head, has_body = event.method == b"HEAD", announces_body(event.headers)
+        self._respond(response, request, is_head=is_head, has_body=has_body)
 
     # --- writing
 
     def _respond(
-        self, response: Response, request: Request | None, *, is_head: bool = False
+        self,
+        response: Response,
+        request: Request | None,
+        *,
+        is_head: bool = False,
+        has_body: bool = False,
     ) -> None:
         assert self._server is not None
         status, headers, body = self._server.complete(response, request)
         self._taken_at = self._loop.time()
         self.deadline = self._taken_at + PATIENCE
         if isinstance(response.body, bytes):
-            self._respond_whole(status, headers, b"" if is_head else body)
+            self._respond_whole(status, headers, b"" if is_head else body, has_body=has_body)
             return
         assert request is not None
         head = reply.head(status, headers)
@@ -222,11 +227,13 @@ class Connection:
         self.client, self.path = request.client, request.path
         self._carry(response.body, begin=True)
 
-    def _respond_whole(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _respond_whole(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, *, has_body: bool
+    ) -> None:
         """Let h11 say what goes before the body, and whether another request may follow."""
-        with contextlib.suppress(h11.RemoteProtocolError):
-            self._h11.next_event()  # the end of the request, if it has one
-        if self._h11.their_state in _UNREAD:  # something follows that will not be read
+        if not has_body and self._h11.their_state is h11.SEND_BODY:
+            self._h11.next_event()  # the end of the request
+        if self._h11.their_state in _UNREAD:  # what follows is not to be taken for a request
             headers = [*headers, ("Connection", "close")]
         response = h11.Response(
             status_code=status, headers=headers, reason=reply.reason_phrase(status)

@@ -7,7 +7,7 @@ address, localhost, this machine's name, or one that was given to us.
 
 import ipaddress
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from relaylib.errors import HttpError
@@ -44,7 +44,15 @@ def read_method(method: bytes) -> None:
         raise HttpError(405, "aqui solo se lee: GET y HEAD", "method")
 
 
-def read_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a body follows, as far as some program might think."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in headers
+    )
+
+
+def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Join headers by name, and make sure that no body follows them.
 
     Raises:
@@ -56,7 +64,7 @@ def read_headers(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
         found[key] = f"{found[key]}, {text}" if key in found else text
     if "transfer-encoding" in found and "content-length" in found:
         raise HttpError(400, "Transfer-Encoding y Content-Length a la vez", "framing")
-    if "transfer-encoding" in found or found.get("content-length", "0").strip("0"):
+    if announces_body(headers):
         raise HttpError(413, "aqui no se admite ningun cuerpo", "body")
     return found
 
