@@ -48,6 +48,8 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
         SetupError: it is not.
     """
     resolve_own(config.host, config.port)
+    if config.http is not None:
+        resolve_own(*config.http)
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
         output.writelines(f"{line}\n" for line in said)

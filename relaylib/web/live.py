@@ -98,7 +98,8 @@ class LiveStream:
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
         """Return what comes next; see `reply.Stream`."""
-        if self._cursor.number < self._cuts.history.oldest:
+        history = self._cuts.history
+        if not history.oldest <= self._cursor.number <= history.end:  # beyond: it has begun anew
             self._move(until)
         if self._first:
             return (self._first,)

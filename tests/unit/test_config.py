@@ -44,6 +44,12 @@ def test_a_configuration_does_not_change() -> None:
         ("--max-egress 1.5G", "max_egress", 1.5e9),
         ("--max-egress 64k", "max_egress", 64e3),
         ("--max-egress 200000000", "max_egress", 200e6),
+        ("--http-host TV.example.", "http_host", ("tv.example",)),
+        ("--http-coalesce 100", "http_coalesce", 0.1),
+        ("--max-http-clients 5", "max_http_clients", 5),
+        ("--max-http-clients-per-ip 5", "max_http_clients_per_ip", 5),
+        ("--cors *", "cors", "*"),
+        ("--cors https://a.example:8443", "cors", "https://a.example:8443"),
         ("--log-format json", "log_format", "json"),
         ("--log-level debug", "log_level", "debug"),
     ],
@@ -73,6 +79,16 @@ def test_each_option_has_its_field(words: str, field: str, value: object) -> Non
         "--source-timeout 0.05",
         "--source-timeout nan",
         "--log-level error!",
+        "--http ''",
+        "--http 65536",
+        "--http localhost",
+        "--http ::1:8080",
+        "--http [::1]",
+        "--http-host a/b",
+        "--http-coalesce 5",
+        "--cors example.org",
+        "--cors https://a.example/path",
+        "--trusted-proxy proxy",
         "--max-egress ''",
         "--max-egress M",
         "--max-egress 0",
@@ -100,6 +116,22 @@ def assert_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert captured.err.startswith("relay.py: ")
     assert captured.err.count("\n") == 1
     return captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "http", "timeshift"),
+    [
+        ("", None, 0.0),
+        ("--http 8080", ("0.0.0.0", 8080), 60.0),
+        ("--http localhost:8080 --timeshift 5", ("localhost", 8080), 5.0),
+        ("--http [::1]:0 --timeshift 0", ("::1", 0), 0.0),
+        ("--timeshift 9", None, 9.0),
+    ],
+)
+def test_http_keeps_a_minute(words: str, http: tuple[str, int] | None, timeshift: float) -> None:
+    """With HTTP there is a history of 60 s, unless somebody says otherwise."""
+    config = parse(words.split())
+    assert (config.http, config.timeshift) == (http, timeshift)
 
 
 # --- files

@@ -22,6 +22,9 @@ from relaylib.stream.output import Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.source_lock import LockState
 from relaylib.viewers.viewer import ViewerState
+from relaylib.web.connection import ConnectionState
+from relaylib.web.reply import StreamState
+from relaylib.web.server import WebState
 
 FDS = st.integers(0, 1 << 20).map(Descriptor)
 COUNTS = st.integers(0, 1 << 64)
@@ -49,6 +52,18 @@ INGESTS = st.builds(
     st.builds(DropCount, COUNTS, COUNTS),
     COUNTS,
 )
+WEBS = st.builds(
+    WebState,
+    FDS,
+    st.tuples(st.text(), COUNTS),
+    st.lists(
+        st.builds(
+            ConnectionState, FDS, ADDRESSES, BYTES, BYTES, FLAGS, st.text(), st.text(),
+            st.none() | st.builds(StreamState, st.lists(COUNTS), BYTES, COUNTS), COUNTS,
+        ),
+        max_size=3,
+    ),
+)  # fmt: skip
 STATES = st.builds(
     State,
     FDS,
@@ -59,6 +74,7 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
+    web=st.none() | WEBS,
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
@@ -77,6 +93,8 @@ def test_every_descriptor_survives(state: State) -> None:
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
     sockets += [state.stand_in.channel] if state.stand_in else []
+    if state.web:
+        sockets += [state.web.listener, *(each.sock for each in state.web.connections)]
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
 
@@ -183,6 +201,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         ("state ingest lock active", None),
         ("state argv", []),
         ("state stand_in", None),
+        ("state web", None),
     ],
 )
 def test_what_an_older_program_does_not_know_has_its_default(path: str, default: object) -> None:

@@ -114,6 +114,17 @@ def test_it_travels(history: History, writes: int) -> None:
     assert len(got) == PACKET + 40 * PACKETS * PACKET
 
 
+def test_a_history_that_has_begun_anew(history: History) -> None:
+    """Where a restart could not hand the history over, a stream goes on with the new one."""
+    fill(history, 0, 5)
+    live = Live(history, lambda: Form.TS)
+    stream = live.restore(StreamState([900, 0, 0]))
+    assert stream.look(5.0, 1) == []
+    fill(history, 5, 9)
+    assert list(numbers(read(stream))) == list(range(5 * PACKETS, 9 * PACKETS))
+    assert stream.skipped == 1
+
+
 @pytest.mark.parametrize("back", ["", "-1", "x", "nan", "inf", "1e999"])
 def test_back_is_a_number_of_seconds(history: History, back: str) -> None:
     """Anything else is 400."""
