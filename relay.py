@@ -39,6 +39,7 @@ from relaylib.lifecycle.sockets import open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.media.form import Form
+from relaylib.net.address import show
 from relaylib.net.descriptors import (
     descriptor,
     enough_descriptors,
@@ -49,6 +50,8 @@ from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
+from relaylib.stream.fixed import FixedOutputs, check_outputs
+from relaylib.stream.group import Group
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Output
@@ -69,26 +72,42 @@ class Relay:
         """Open or inherit the ports and build everything; `run` does the rest.
 
         Raises:
-            SetupError: a port cannot be opened.
+            SetupError: a port cannot be opened, or the stream cannot be sent where it should be.
         """
-        listener, ingest, shared = open_sockets(config, inherited)
+        listener, ingest, shared, membership = open_sockets(config, inherited)
         self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
-        self._asked = asked = (config.host, config.port, config.ingest_port)
+        if inherited is None:
+            check_outputs(config.to, self._ingest_address)
+        self._asked = config.asked
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
         self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
         self.history = open_history(config, None if inherited is None else inherited.history)
-        self.ingest = Ingest(self.loop, ingest, config, self._forward, shared=shared)
+        self.ingest = Ingest(
+            self.loop, ingest, config, self._forward, shared=shared or membership is not None
+        )
         self.ingest.on_source = self.fanout.forget_limits
+        self._group = None if membership is None else Group(self.loop, self.ingest, membership)
         self.server = Server(self.loop, listener, self.fanout, self._ingest_address, config)
+        self.fixed = FixedOutputs(
+            self.loop,
+            self.fanout,
+            self._ingest_address,
+            config.to,
+            () if inherited is None else inherited.fixed,
+            taken=self.server.destinations.in_use,
+            claimed=self.server.destinations.claimed,
+        )
         if inherited is not None:
             self.ingest.restore(inherited.ingest)
             self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
             self._asked = inherited.asked
         self.web = self._open_web(config, inherited)
-        if self._asked != asked:
-            log.warning("address_unchanged", asked=asked, used=self._asked, remedy="stop and start")
+        if self._asked != config.asked:
+            log.warning(
+                "address_unchanged", asked=config.asked, used=self._asked, remedy="stop and start"
+            )
         self._stand_in = StandIn(self.loop, self.ingest, self.fanout, self._outputs, self.history)
         self._relieving = None if inherited is None else inherited.stand_in
         self._restart = Restart(self.loop, self._export, self._stand_in)
@@ -131,14 +150,18 @@ class Relay:
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self._stand_in.relieve(self._relieving)
         host, port = self._control_address[:2]
-        log.info("listening", host=host, port=port, ingest_port=self._ingest_address[1])
+        ingest = self._ingest_address
+        log.info("listening", host=host, port=port, ingest_port=ingest[1], ingest=show(ingest))
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
-            show_guide(self._control_address, self._ingest_address[1], self._allow)
+            show_guide(self._control_address, ingest, self._allow)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
+        if self._group is not None:
+            self._group.leave()
         self.loop.close()
+        self.fixed.close()
         flush_throttles()
         log.info(
             "stopped",
@@ -150,7 +173,8 @@ class Relay:
         )
 
     def _outputs(self) -> list[Output]:
-        return [each.output for each in self.server.clients if each.output is not None]
+        viewers = [each.output for each in self.server.clients if each.output is not None]
+        return [*self.fixed.outputs, *viewers]
 
     def _export(self) -> handover.State:
         return handover.State(
@@ -160,8 +184,10 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             viewers=self.server.export(),
+            fixed=self.fixed.export(),
             history=None if self.history is None else self.history.export(),
             web=None if self.web is None else self.web.export(),
+            group=None if self._group is None else self._group.export(),
         )
 
     def _shut_down(self) -> None:

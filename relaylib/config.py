@@ -6,14 +6,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
+from typing import Any
 
 from relaylib import __version__
 from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
+from relaylib.net import mrl
 from relaylib.net.access import HTTP_CONNECTIONS, Limits
+from relaylib.net.address import show
+from relaylib.net.mrl import Mrl
 from relaylib.net.networks import ANY, PRIVATE, Network
 
 Group = argparse._ArgumentGroup
+
+Asked = tuple[str, int, int | str | None]
+"""Where to listen: host, port, and the ingest as a port, as an MRL, or None for the same port."""
 
 COALESCE_MAX_MS = 100.0
 """Viewers would notice more: players buffer no more than a few hundred milliseconds."""
@@ -36,12 +43,18 @@ examples:
   relay.py 192.168.1.5 7000             on one address and another port
   relay.py :: 9000                      IPv6 and IPv4
   relay.py --ingest-port 5000           control on TCP 9000, the stream on UDP 5000
+  relay.py --ingest udp://@239.1.1.1:5004
+                                        the stream is a multicast group
+  relay.py --ingest 'udp://10.0.0.5@232.1.1.1:5004?iface=eth1'
+                                        one of a single source, on that interface
   relay.py --allow private --allow 203.0.113.0/24
                                         viewers from there, too
   relay.py --allow any --max-clients 200
                                         viewers from anywhere, 200 at most
   relay.py --max-egress 900M            no more viewers than a gigabit link carries
   relay.py --allow-source 192.168.1.20  only this encoder may send the stream
+  relay.py --to udp://10.0.0.7:5004 --to "udp://239.2.2.2:5004?ttl=4&iface=eth0"
+                                        to a screen and a group, whoever asks or not
   relay.py --coalesce 0                 forward every datagram at once, at any cost
   relay.py --http 8080                  the same by HTTP: http://.../live.ts
   relay.py --log-format json --log-level debug 2>relay.log
@@ -59,6 +72,8 @@ class Config:
     port: int = 9000
     ingest_port: int | None = None
     """UDP port of the ingest; None: the same as the control port."""
+    ingest: Mrl | None = None
+    """Where the stream comes in; None: at `host` and `ingest_port`."""
     allow: tuple[Network, ...] = PRIVATE
     """Where viewers may come from. An open relay is found and abused, so: not the Internet."""
     allow_source: tuple[Network, ...] = ANY
@@ -72,6 +87,8 @@ class Config:
     """Bits a second that viewers may be sent in all; None: as much as they ask for."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
+    to: tuple[Mrl, ...] = ()
+    """Fixed outputs: hosts and groups that get the stream without asking for it."""
     coalesce: float | None = None
     """Longest time for which datagrams may gather; None: the relay finds out by itself."""
     segmentation: bool = True
@@ -107,6 +124,11 @@ class Config:
     words: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What it was made of, with the words of files in the place of their names."""
 
+    @property
+    def asked(self) -> Asked:
+        """Where to listen, to be compared with what a restarted program did."""
+        return self.host, self.port, str(self.ingest) if self.ingest else self.ingest_port
+
     def limits(self) -> Limits:
         """Return the part that `Access` enforces."""
         return Limits(self.allow, self.max_clients, self.max_clients_per_ip)
@@ -130,6 +152,11 @@ def parse(argv: Sequence[str]) -> Config:
     """
     parser = _parser()
     options = vars(parser.parse(argv))
+    ingest: Mrl | None = options["ingest"]
+    if ingest is not None and ingest.source:
+        if options["allow_source"]:
+            Parser.error(parser, "--ingest names the one source, and --allow-source others")
+        options["allow_source"] = [_networks(ingest.source)]
     for name, default in (("allow", PRIVATE), ("allow_source", ANY), ("trusted_proxy", ())):
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     options["http_host"] = tuple(options["http_host"] or ())
@@ -194,9 +221,17 @@ def _add_access(group: Group) -> None:
 
 def _add_stream(group: Group) -> None:
     add = group.add_argument
-    add("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
+    where = group.add_mutually_exclusive_group().add_argument
+    where("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
+    where("--ingest", metavar="MRL", type=_ingest,
+        help="where the stream comes in, as VLC writes it: udp://@:5004, udp://@ADDRESS:5004, "
+        "udp://@GROUP:5004, udp://SOURCE@GROUP:5004, rtp:// likewise, IPv6 in brackets; "
+        "?iface=NAME, or an address: the interface for a group")  # fmt: skip
     add("--source-timeout", metavar="S", type=_seconds,
         help="seconds of silence before another source may take over (%(default)g)")  # fmt: skip
+    add("--to", metavar="MRL", action=_AppendOutput, type=_output,
+        help="send the stream there all the time: udp://HOST:PORT, or to a group, "
+        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
@@ -236,6 +271,43 @@ def _add_program(group: Group) -> None:
     add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
     add("--check", action="store_true", help="check the options and end")
     add("--version", action="version", version=f"relay {__version__}")
+
+
+def _ingest(text: str) -> Mrl:
+    try:
+        found = mrl.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if found.ttl is not None:
+        raise argparse.ArgumentTypeError(f"a ttl is for what is sent: {text!r}")
+    if found.iface and not found.is_group:
+        raise argparse.ArgumentTypeError(
+            f"iface is for multicast groups, name an address: {text!r}"
+        )
+    return found
+
+
+class _AppendOutput(argparse.Action):
+    """Append an output, unless the stream goes there already."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        outputs: tuple[Mrl, ...] = getattr(namespace, self.dest)
+        if values.way in {each.way for each in outputs}:
+            raise argparse.ArgumentError(self, f"twice to {show((values.host, values.port))}")
+        setattr(namespace, self.dest, (*outputs, values))
+
+
+def _output(text: str) -> Mrl:
+    try:
+        return mrl.parse_output(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:

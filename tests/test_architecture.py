@@ -12,7 +12,12 @@ from tools.lab.process import ROOT
 EVERYONE = {"relaylib", "config", "cli", "errors", "log", "stdio"}
 """What lies beside the rooms, for all of them."""
 
-PURE_PARTS = {"relaylib.net.networks", "relaylib.net.access"}
+PURE_PARTS = {
+    "relaylib.net.address",
+    "relaylib.net.mrl",
+    "relaylib.net.networks",
+    "relaylib.net.access",
+}
 """What the configuration takes from the rooms: values."""
 
 KNOWS: dict[str, set[str]] = {
@@ -33,6 +38,7 @@ PURE = {"protocol", "media"}
 PURE_MODULES = {
     "relaylib.errors",
     "relaylib.net.address",
+    "relaylib.net.mrl",
     "relaylib.net.networks",
     "relaylib.net.source_filter",
     "relaylib.stream.batch",

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a
 from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
 from relaylib.net.address import show
+from relaylib.net.mrl import Mrl, is_group
 from tools.replay.captures import FORMATS, Write
 from tools.replay.packets import encode, library
 from tools.replay.program import (
@@ -59,12 +60,24 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("port", metavar="PORT", type=port, help="UDP port to listen at (0: any free one)")
     add("file", metavar="FILE", type=_file, help="capture to write: .pcap or .pcapng")
-    add("--group", metavar="ADDR", help="multicast group to join")
-    add("--host", metavar="ADDR", help="address of this machine to listen at, or of the interface "
-        "for --group (default: all IPv4)")  # fmt: skip
+    add("--group", metavar="ADDR", type=_group, help="multicast group to join")
+    add("--host", metavar="ADDR", help="address of this machine to listen at, or the interface "
+        "for --group, by its address or name (default: all IPv4)")  # fmt: skip
     add("--seconds", metavar="S", type=positive, help="stop after this time")
     add("--count", metavar="N", type=whole, help="stop after this many datagrams")
     return parser
+
+
+def _group(text: str) -> str:
+    if is_group(text):
+        return text
+    raise argparse.ArgumentTypeError(f"not a multicast group: {text!r}")
+
+
+def _where(given: argparse.Namespace) -> Mrl:
+    if given.group:
+        return Mrl("udp", "", given.group.partition("%")[0], given.port, given.host or "")
+    return Mrl("udp", "", given.host or "", given.port)
 
 
 def _file(text: str) -> Path:
@@ -123,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Progress()
     if given.file.is_fifo():  # opening it would wait for a reader, and no signal would end that
         raise SetupError(f"cannot record to {given.file}: a named pipe")
-    with Tap(given.host, given.port, given.group) as tap, Interruption() as interruption:
+    with Tap(_where(given)) as tap, Interruption() as interruption:
         try:
             with given.file.open("wb") as file:
                 write = FORMATS[given.file.suffix](file)

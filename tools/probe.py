@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a
 from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
 from relaylib.media.health import Monitor
-from tools.probing.inputs import Listen, Live, mrl, watch_file
+from relaylib.net.mrl import Mrl
+from tools.probing.inputs import Live, mrl, watch_file
 from tools.probing.table import Style, View, table
 from tools.replay.program import Interruption, ReplayError, positive, run, say
 from tools.replay.tap import Tap
@@ -31,7 +32,8 @@ EXAMPLES = """
 examples:
   probe.py 5004                          what arrives at this port, until Ctrl-C
   probe.py 192.168.1.5 5004              at this address of the machine alone
-  probe.py udp://@239.1.1.1:5004         a multicast group (?iface=ADDRESS: on that interface)
+  probe.py udp://@239.1.1.1:5004         a multicast group (?iface=eth0: on that interface)
+  probe.py udp://10.0.0.5@232.1.1.1:5004 a group, as this source alone sends it
   probe.py 5004 --seconds 10 --json      ten seconds, then one JSON object
   probe.py film.ts                       a file, in the time that its clock (PCR) tells
   probe.py stream.pcapng                 a capture: its largest flow, or --flow ADDRESS:PORT
@@ -57,17 +59,17 @@ def _parser() -> Parser:
     return parser
 
 
-def _where(words: Sequence[str]) -> Listen | Path:
+def _where(words: Sequence[str]) -> Mrl | Path:
     """Tell ports, MRLs and files from each other."""
     match words:
         case [word] if word.isdecimal():
-            return Listen(None, port(word, 1))
+            return Mrl("udp", "", "", port(word, 1))
         case [word] if "://" in word:
             return mrl(word)
         case [word]:
             return Path(word)
         case [host, number]:
-            return Listen(host.strip("[]"), port(number, 1))
+            return Mrl("udp", "", host.strip("[]"), port(number, 1))
         case _:
             raise argparse.ArgumentTypeError(f"too many arguments: {words[2]!r}")
 
@@ -102,12 +104,12 @@ def _probe_file(path: Path, flow: str | None, seconds: float | None, as_json: bo
     return _conclude(monitor, view, as_json)
 
 
-def _probe_port(where: Listen, seconds: float | None, as_json: bool) -> int:
+def _probe_port(where: Mrl, seconds: float | None, as_json: bool) -> int:
     monitor = Monitor()
-    with Tap(*where) as tap, Interruption() as interruption:
+    with Tap(where) as tap, Interruption() as interruption:
         live = Live(tap, monitor)
         screen = Screen(not as_json and sys.stdout.isatty())
-        title = f"port {where.port}" + (f" of {where.group}" if where.group else "")
+        title = f"port {where.port}" + (f" of {where.host}" if where.is_group else "")
 
         def view() -> View:
             return View(

@@ -19,8 +19,10 @@ from typing import IO, NoReturn
 
 from relaylib.config import Config
 from relaylib.lifecycle import handover
+from relaylib.net.address import Address, with_port
 from relaylib.net.listen import resolve_own
 from relaylib.net.loop import Loop
+from relaylib.stream.fixed import check_outputs
 
 TIMEOUT = 10.0
 """Seconds that the child may take: fifty times what it needs on a machine that is not loaded."""
@@ -47,13 +49,28 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     Raises:
         SetupError: it is not.
     """
-    resolve_own(config.host, config.port)
     if config.http is not None:
         resolve_own(*config.http)
+    check_outputs(config.to, _ingest(config))
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
         output.writelines(f"{line}\n" for line in said)
     raise SystemExit(0)
+
+
+def _ingest(config: Config) -> Address:
+    """Return where the stream would come in.
+
+    Raises:
+        SetupError: that is no address to listen on.
+    """
+    _, control = resolve_own(config.host, config.port)
+    mrl = config.ingest
+    if mrl is None:
+        return with_port(control, control[1] if config.ingest_port is None else config.ingest_port)
+    if mrl.is_group or not mrl.host:
+        return mrl.host or control[0], mrl.port
+    return resolve_own(mrl.host, mrl.port)[1]
 
 
 class Check:

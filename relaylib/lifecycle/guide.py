@@ -9,9 +9,9 @@ GUIDE = """\
 Relay listening on {listening}
 
   1. Send a stream here, from VLC on any machine:
-       vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={host},port={ingest}}}' --sout-keep
+       vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={source_host},port={source_port}}}' --sout-keep
      or the sample that comes with the relay:
-       python3 tools/fake_vlc.py {host} {ingest} --rtp --loop
+       python3 tools/fake_vlc.py {source_host} {source_port} --rtp --loop
   2. Ask for it, on the viewer's machine:
        python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
@@ -26,20 +26,25 @@ OTHERS = """
 """
 
 
-def guide(listening: Address, host: str, ingest: int, allow: tuple[Network, ...]) -> str:
-    """Tell a person at a terminal what to type next; `host` is where others reach the relay."""
+def guide(listening: Address, host: str, ingest: Address, allow: tuple[Network, ...]) -> str:
+    """Tell a person at a terminal what to type next.
+
+    `host` is where viewers reach the relay, and `ingest` where a source does.
+    """
     udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
     return GUIDE.format(
         listening=show(listening),
         host=host,
         port=listening[1],
-        ingest=ingest,
+        source_host=ingest[0],
+        source_port=ingest[1],
         udp=udp,
         rtp=rtp,
         others="" if contains((*PRIVATE, *allow), host) else OTHERS.format(host=host),
     )
 
 
-def show_guide(listening: Address, ingest: int, allow: tuple[Network, ...]) -> None:
+def show_guide(listening: Address, ingest: Address, allow: tuple[Network, ...]) -> None:
     """Write the guide on stdout, as much of it as there is room for."""
-    say(guide(listening, reachable_host(listening[0]), ingest, allow) + "\n")
+    source = (reachable_host(ingest[0]), ingest[1])
+    say(guide(listening, reachable_host(listening[0]), source, allow) + "\n")

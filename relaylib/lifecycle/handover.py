@@ -19,10 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from relaylib.config import Asked
 from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
+from relaylib.net.multicast import MembershipState
+from relaylib.stream.fixed import FixedState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.viewers.viewer import ViewerState
@@ -39,14 +42,14 @@ STATE_FD = "RELAY_HANDOVER_FD"
 class State:
     """Everything that travels.
 
-    `asked` is the host, port and ingest port that the sockets were opened for, `declined` counts
+    `asked` is the host, port and ingest that the sockets were opened for, `declined` counts
     the connections and commands that were not admitted, by kind. `argv` is the command line as it
     was checked, with the words of the files of options in their place; empty if it is to be read.
     A field that comes new has a default, for a state that an older program hands over.
     """
 
     listener: Descriptor
-    asked: tuple[str, int, int | None]
+    asked: Asked
     ingest: IngestState
     accepted: int
     declined: dict[str, int]
@@ -54,6 +57,8 @@ class State:
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
     history: HistoryState | None = None
+    group: MembershipState | None = None
+    fixed: list[FixedState] = field(default_factory=list)
     web: WebState | None = None
 
 

@@ -12,6 +12,8 @@ from relaylib.lifecycle import systemd
 from relaylib.lifecycle.handover import State
 from relaylib.net.descriptors import adopt
 from relaylib.net.listen import bind, bind_pair
+from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import Membership, bind_group
 from relaylib.web.server import WebState
 
 log = structlog.get_logger()
@@ -20,25 +22,32 @@ log = structlog.get_logger()
 class Sockets(NamedTuple):
     """The control listener (TCP) and the ingest (UDP).
 
-    A `shared` ingest is held by the service manager, too, who will want it as it was.
+    A `shared` ingest is held by the service manager, too, who will want it as it was. One that
+    receives a group has a membership.
     """
 
     listener: socket.socket
     ingest: socket.socket
-    shared: bool
+    shared: bool = False
+    membership: Membership | None = None
 
 
 def open_sockets(config: Config, inherited: State | None) -> Sockets:
     """Take over the sockets that there are, and bind the others.
 
     Raises:
-        SetupError: a port cannot be bound, or what the service manager gave is no such socket.
+        SetupError: a port cannot be bound, a group not joined, or what the service manager gave is
+            no such socket.
     """
     if inherited is not None:
-        return Sockets(
-            adopt(inherited.listener), adopt(inherited.ingest.sockets.stream), shared=False
-        )
+        return _inherit(inherited)
     given = systemd.take_listen_sockets()
+    if config.ingest is not None:
+        if socket.SOCK_DGRAM in given:
+            raise SetupError(
+                "--ingest, and a UDP socket from the service manager: drop one of them"
+            )
+        return _open_at(config, config.ingest, given.get(socket.SOCK_STREAM))
     pair = bind_pair(
         config.host,
         config.port,
@@ -47,6 +56,26 @@ def open_sockets(config: Config, inherited: State | None) -> Sockets:
         ingest=given.get(socket.SOCK_DGRAM),
     )
     return Sockets(*pair, shared=socket.SOCK_DGRAM in given)
+
+
+def _inherit(state: State) -> Sockets:
+    ingest = adopt(state.ingest.sockets.stream)
+    group = state.group
+    membership = None if group is None else Membership(ingest, group.mrl, group.index)
+    return Sockets(adopt(state.listener), ingest, membership=membership)
+
+
+def _open_at(config: Config, mrl: Mrl, given: socket.socket | None) -> Sockets:
+    listener = given or bind(config.host, config.port, socket.SOCK_STREAM)
+    try:
+        if mrl.is_group:
+            ingest, membership = bind_group(mrl)
+            return Sockets(listener, ingest, membership=membership)
+        anywhere = "::" if listener.family == socket.AF_INET6 else "0.0.0.0"
+        return Sockets(listener, bind(mrl.host or anywhere, mrl.port, socket.SOCK_DGRAM))
+    except SetupError:
+        listener.close()
+        raise
 
 
 def open_http(

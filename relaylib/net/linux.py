@@ -21,6 +21,7 @@ _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SOCK_FILTER, _SOCK_FPROG = 8, struct.Struct("HP")
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29  # <linux/in.h>, <linux/in6.h>
 
 
 def can_segment() -> bool:
@@ -122,3 +123,18 @@ def set_filter(sock: socket.socket, program: bytes) -> bool:
     with contextlib.suppress(OSError):  # ENOENT: there was none
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     return False
+
+
+def hear_joined_groups_only(sock: socket.socket) -> None:
+    """Keep away what is sent to groups that others have joined (IP_MULTICAST_ALL, ip(7)).
+
+    Otherwise every program of the machine can let a group in at this port, and of a source-specific
+    group every source. An IPv6 socket may receive IPv4, too, and has both options (Linux 4.20).
+    """
+    if not LINUX:
+        return
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+    if sock.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)

@@ -6,7 +6,8 @@ import socket
 from typing import cast
 
 from relaylib.errors import SetupError
-from relaylib.net.address import Address, with_port
+from relaylib.net.address import Address, unmapped, with_port
+from relaylib.net.mrl import is_group
 
 
 def family_of(address: Address) -> socket.AddressFamily:
@@ -30,6 +31,18 @@ def is_own(address: Address) -> bool:
         return is_local(address)
     except OSError:  # no descriptor to find out with
         return False
+
+
+def comes_back(destination: Address, ingest: Address) -> bool:
+    """Tell whether what is sent to this destination arrives at an ingest bound to this address.
+
+    An ingest has joined no group but the one that it is bound to, and then receives nothing else.
+    """
+    if destination[1] != ingest[1]:
+        return False
+    if is_group(destination[0]) or is_group(ingest[0]):
+        return destination[0] == ingest[0]
+    return destination[0] == unmapped(ingest)[0] or is_local(destination)
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:

@@ -118,7 +118,7 @@ class Fanout:
             output.counters,
         )
 
-    def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
+    def restore(self, saved: OutputState, on_port_closed: Callable[[], None] | None) -> Output:
         """Make the output that `export` described; unless it is paused, `go_on` will send to it."""
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
@@ -337,6 +337,7 @@ class Fanout:
                 )
             case PortState.GIVEN_UP:
                 self.pause(output)
+                assert output.on_port_closed is not None  # or its probe would go on
                 output.on_port_closed()
 
 

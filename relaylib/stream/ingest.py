@@ -64,8 +64,9 @@ class Ingest:
     """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream. `on_source` is called when another source becomes the active one. Where
-    `is_patient`, those who get the stream do not notice if it comes some milliseconds later.
+    datagrams of the stream. `on_source` is called when another source becomes the active one,
+    `remedy`, if there is one, says what may help when it has fallen silent. Where `is_patient`,
+    those who get the stream do not notice if it comes some milliseconds later.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Ingest:
         self.received = 0
         self.on_source: Callable[[], None] = lambda: None
         self.is_patient: Callable[[], bool] = lambda: False
+        self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
         self.sockets = IngestSockets(sock, program, shared=shared)
         if program and not self.sockets.filtered:
@@ -289,7 +291,9 @@ class Ingest:
             self._watch_standby()
             active, last = self.lock.state.active, self.lock.state.last
             assert active is not None
-            log.warning("ingest_silent", source=show(active), seconds=round(now - last, 1))
+            remedy = {} if self.remedy is None else {"remedy": self.remedy()}
+            seconds = round(now - last, 1)
+            log.warning("ingest_silent", source=show(active), seconds=seconds, **remedy)
 
     def _watch_standby(self) -> None:
         """While the active source is silent, let the next one begin with its first datagram."""

@@ -23,9 +23,10 @@ to nothing, however much they send.
 DRAINING is there because what strangers sent before the socket was connected is still queued on it.
 
 OPEN is where it stays if two sockets cannot share the port: there is no SO_REUSEPORT, somebody else
-holds the socket, too, or the source sends to another of our addresses (a broadcast, an alias) than
-the one that the kernel chose when it connected the socket, so that two sockets cannot part the
-traffic. If there was no room for a second socket it is `pending`: `connect` may be tried again.
+holds the socket, too, it receives a group (of which every socket gets a copy), or the source sends
+to another of our addresses (a broadcast, an alias) than the one that the kernel chose when it
+connected the socket, so that two sockets cannot part the traffic. If there was no room for a second
+socket it is `pending`: `connect` may be tried again.
 
 DRAINING is where it stays if the kernel lets strangers in all the same: it `leaks`. Linux 6.1 does
 if the socket of a specific IPv4 address was connected before the second one was bound, and not once
@@ -67,7 +68,8 @@ class SocketsState:
 class IngestSockets:
     """The sockets, and the state they are in; see the drawing. It reads and watches nothing itself.
 
-    A `shared` socket is held by somebody else, too, who will want it as it was: never connected.
+    A `shared` socket is never connected: somebody else holds it, too, and will want it as it was;
+    or it receives a group, of which every socket at the port gets all.
     `program` is the filter for both; `filtered` tells whether the system has it.
     """
 
@@ -79,6 +81,7 @@ class IngestSockets:
         self.state = SocketsState(descriptor(sock), None, connectable)
         self._program = program
         self.filtered = linux.set_filter(sock, program)
+        linux.hear_joined_groups_only(sock)
         self._spare: socket.socket | None = None
         self.reserve()
 
@@ -194,6 +197,7 @@ class IngestSockets:
             standby.close()
             raise
         linux.set_filter(standby, self._program)
+        linux.hear_joined_groups_only(standby)
         return standby
 
     def _hold(self, stream: socket.socket, standby: socket.socket | None) -> None:

@@ -66,7 +66,8 @@ NO_LIMIT = 1 << 16
 class Output:
     """A destination of the stream and what became of it.
 
-    `on_port_closed` is called once it is sent nothing any more, since its port stayed closed.
+    `on_port_closed` is called once it is sent nothing any more, since its port stayed closed; None:
+    that never happens, it is probed until its port opens.
     `segment_limit` is the smallest size of segments that its path has refused lately, and
     `unsegmentable` whether it ever has. `member_of` is the lane that it is in, None while paused;
     `counted_to` is how much of the stream its counters include.
@@ -78,19 +79,26 @@ class Output:
     )  # fmt: skip
 
     def __init__(
-        self, destination: Address, sock: socket.socket, on_port_closed: Callable[[], None]
+        self,
+        destination: Address,
+        sock: socket.socket,
+        on_port_closed: Callable[[], None] | None,
     ) -> None:
         self.destination = destination
-        self.sock = sock
-        self.send = sock.send
         self.on_port_closed = on_port_closed
+        self.use(sock)
         self.counters = Counters()
         self.counted_to = 0
         self.member_of: Lane[Output] | None = None
         self.segment_limit = NO_LIMIT
         self.unsegmentable = False
-        self.probe = PortProbe(sock)
         self.last_error = ""
+
+    def use(self, sock: socket.socket) -> None:
+        """Send by this socket from now on; its port is not known to be closed."""
+        self.sock = sock
+        self.send = sock.send
+        self.probe = PortProbe(sock, lasting=self.on_port_closed is None)
 
     @property
     def host(self) -> str:
@@ -104,8 +112,12 @@ class Output:
         return self.member_of is None
 
 
-def open_socket(destination: Address, local: Address) -> socket.socket:
+def open_socket(
+    destination: Address, local: Address, prepare: Callable[[socket.socket], None] | None = None
+) -> socket.socket:
     """Open an output's socket, sending from the address that the peer knows us by.
+
+    `prepare` is what the way there depends on: it is called before that is looked up.
 
     Raises:
         OSError: no descriptor is left, or there is no way to the destination.
@@ -118,6 +130,8 @@ def open_socket(destination: Address, local: Address) -> socket.socket:
         linux.allow_fragments(sock)
         linux.report_drops(sock)
         sock.bind(with_port(local, 0))
+        if prepare is not None:
+            prepare(sock)
         sock.connect(destination)
     except OSError:
         sock.close()

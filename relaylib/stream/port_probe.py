@@ -16,6 +16,9 @@ without an answer may still have met a closed port, and the stream comes back to
 harmless: it costs what a healthy output costs. But before such an output is given up, its host gets
 a quiet long enough to be allowed an answer again.
 
+One that lasts (a screen that nobody will ask for again) is not given up, but probed for as long as
+it takes, at that slower pace.
+
 Rejected: counting errors alone, since forged ones can be as many as the sends; and comparing what
 the errors quote with what was sent (`MSG_ERRQUEUE`, ip(7)), since every viewer knows the stream.
 """
@@ -76,23 +79,27 @@ class PortState(Enum):
 class PortProbe:
     """One output's port: how its errors weigh, and the test, whose next step is `due` then.
 
+    One that is `lasting` is never given up. `no_way`: what was sent last did not even leave.
+
     All times are the loop's, in seconds. While the source is silent nothing is sent, so no port can
     answer: that time does not count.
     """
 
     __slots__ = (
-        "_answered", "_distrust_until", "_error_at", "_errors_since", "_period", "_probe_at",
-        "_quiet", "_sock", "_turn", "_turns", "_waiting", "due",
+        "_answered", "_distrust_until", "_error_at", "_errors_since", "_lasting", "_period",
+        "_probe_at", "_quiet", "_sock", "_turn", "_turns", "_waiting", "due", "no_way",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, lasting: bool = False) -> None:
         self._sock = sock
+        self._lasting = lasting
         self._turn = self._turns = 0  # the last one with an error, and how many in a row
         self._error_at = self._errors_since = self._distrust_until = _NEVER
         self._period = PROBE_PERIOD
         self._waiting = False  # for the answer to a probe
         self._quiet = False
         self._answered = 0  # probes in a row
+        self.no_way = False
         self.due = self._probe_at = _NEVER
 
     # --- while the stream goes on
@@ -117,6 +124,7 @@ class PortProbe:
 
     def unreachable(self, now: float) -> None:
         """Begin the test: no send leaves at all."""
+        self.no_way = True
         self._note(now)
         self._begin(PROBE_PERIOD, now)
 
@@ -156,9 +164,11 @@ class PortProbe:
         try:
             send(datagram)
         except OSError as error:
-            if error.errno not in _FULL:  # no way there at all
+            if error.errno not in _FULL:
+                self.no_way = True
                 return self._still_closed(now)
         else:
+            self.no_way = False
             self._waiting = True
         self.due = now + self._period * PROBE_ANSWER
         return PortState.CLOSED
@@ -167,8 +177,10 @@ class PortProbe:
         self._note(now)
         self._answered += 1
         if self._answered >= CONFIRMED and now - self._errors_since >= CLOSED_LIMIT:
-            self._error_at = _NEVER
-            return PortState.GIVEN_UP
+            if not self._lasting:
+                self._error_at = _NEVER
+                return PortState.GIVEN_UP
+            self._period = PATIENT_PERIOD
         self._wait(now, self._period * (1 - PROBE_ANSWER))
         return PortState.CLOSED
 

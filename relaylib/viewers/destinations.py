@@ -8,22 +8,27 @@ import errno
 from collections.abc import Callable
 
 from relaylib.errors import DeclinedError
-from relaylib.net.address import Address, show, unmapped
+from relaylib.net.address import Address, show
 from relaylib.net.descriptors import NO_DESCRIPTOR
-from relaylib.net.lookup import is_local
+from relaylib.net.lookup import comes_back
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState, open_socket
 
 
 class Destinations:
-    """Opens and closes outputs. `ingest` is where the stream comes in: never a destination."""
+    """Opens and closes the outputs of viewers.
+
+    `ingest` is where the stream comes in: never a destination. `in_use` are the viewers', `claimed`
+    those of fixed outputs: they get the stream anyway.
+    """
 
     def __init__(self, loop: Loop, fanout: Fanout, ingest: Address) -> None:
         self._loop = loop
         self._fanout = fanout
         self._ingest = ingest
-        self._in_use: set[Address] = set()
+        self.in_use: set[Address] = set()
+        self.claimed: set[Address] = set()
 
     def open(
         self, destination: Address, local: Address, on_port_closed: Callable[[], None]
@@ -34,11 +39,12 @@ class Destinations:
             DeclinedError: the destination is taken, or is the relay itself, or cannot be reached.
         """
         where = show(destination)
-        if destination in self._in_use:
-            message = f"destino ocupado por otra sesion: {where}"
+        if destination in self.in_use | self.claimed:
+            who = "otra sesion" if destination in self.in_use else "una salida fija"
+            message = f"destino ocupado por {who}: {where}"
             raise DeclinedError(message, "destination_taken", where)
         try:
-            if self._is_ingest(destination):
+            if comes_back(destination, self._ingest):
                 message = f"destino no valido: {where} es la entrada del relay"
                 raise DeclinedError(message, "destination_loop", where)
             sock = open_socket(destination, local)
@@ -46,25 +52,19 @@ class Destinations:
             message = f"no se puede enviar a {where}: {_why(error)}"
             detail = f"{where}: {error.strerror}"
             raise DeclinedError(message, "destination_unreachable", detail) from None
-        self._in_use.add(destination)
+        self.in_use.add(destination)
         return Output(destination, sock, on_port_closed)
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
         """Go on with an output of the previous program."""
-        self._in_use.add(saved.destination)
+        self.in_use.add(saved.destination)
         return self._fanout.restore(saved, on_port_closed)
 
     def close(self, output: Output) -> None:
         """Send nothing more to an output, and free its destination."""
         self._fanout.pause(output)
-        self._in_use.remove(output.destination)
+        self.in_use.remove(output.destination)
         self._loop.call_soon(output.sock.close)
-
-    def _is_ingest(self, destination: Address) -> bool:
-        """Tell whether the stream would come straight back in."""
-        if destination[1] != self._ingest[1]:
-            return False
-        return destination[0] == unmapped(self._ingest)[0] or is_local(destination)
 
 
 def _why(error: OSError) -> str:

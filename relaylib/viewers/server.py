@@ -115,10 +115,11 @@ class Server:
         self._fanout = fanout
         self._events = PeerLog(loop)
         self._access = Access(config.limits())
+        self.destinations = Destinations(loop, fanout, ingest)
         self._services = Services(
             loop=loop,
             fanout=fanout,
-            destinations=Destinations(loop, fanout, ingest),
+            destinations=self.destinations,
             access=self._access,
             egress=Egress(config.max_egress),
             events=self._events,

@@ -286,7 +286,7 @@ def test_the_guide_of_a_public_host_says_who_is_declined(
     host: str, allow: tuple[Network, ...], told: bool
 ) -> None:
     """Where the address for viewers is public and not allowed, the guide names the option."""
-    text = guide((host, 9000), host, 9000, allow)
+    text = guide((host, 9000), host, (host, 9000), allow)
     assert (f"{host} is a public address that --allow does not cover" in text) is told
 
 

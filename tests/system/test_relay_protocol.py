@@ -10,7 +10,7 @@ import pytest
 from relaylib.protocol import commands
 from tools.lab.process import need_ipv6
 from tools.lab.relay import Relay
-from tools.lab.sockets import udp_socket
+from tools.lab.sockets import source, udp_socket, unused_port
 from tools.lab.viewer import Viewer
 
 FRAMINGS = ("whole", "byte by byte", "one segment")
@@ -107,6 +107,20 @@ def test_the_relays_own_ingest_is_no_destination(host: str) -> None:
             f"ERROR destino no valido: 127.0.0.1:{relay.ingest_port} es la entrada del relay"
         )
         assert viewer.command(f"CONECTAR {relay.port}") == "OK"
+
+
+@pytest.mark.parametrize("where", ["", "127.0.0.1"])
+def test_the_ingest_may_be_anywhere(where: str) -> None:
+    """An ingest named as VLC names it is told in the log, fed there, and no destination."""
+    port = unused_port()
+    with Relay("--ingest", f"udp://@{where}:{port}") as relay, Viewer(relay.port) as viewer:
+        told = f"{where or '0.0.0.0'}:{port}"
+        assert relay.events("listening", ingest_port=port, ingest=told)
+        assert "es la entrada del relay" in viewer.command(f"CONECTAR {port}")
+        viewer.subscribe()
+        with source(port) as sock:
+            sock.send(b"x" * 188)
+        assert viewer.receive() == b"x" * 188
 
 
 def test_moving_to_another_port_frees_the_old_one(shared_relay: Relay) -> None:

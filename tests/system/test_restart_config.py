@@ -144,9 +144,13 @@ def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
             warning = relay.wait_event("address_unchanged", times)
             assert warning["asked"] == ["127.0.0.1", 0, 5000]
             assert warning["used"] == ["127.0.0.1", 0, None]
+        conf.write_text("--ingest udp://@239.1.1.1:5000\n")
+        restart(relay)
+        warning = relay.wait_event("address_unchanged", 3)
+        assert warning["asked"] == ["127.0.0.1", 0, "udp://@239.1.1.1:5000"]
         conf.write_text("\n")
         restart(relay)
-        assert len(relay.events("address_unchanged")) == 2
+        assert len(relay.events("address_unchanged")) == 3
         with Viewer(relay.port) as viewer:
             assert viewer.command("AYUDA").startswith("OK")
 

@@ -1,6 +1,7 @@
 """The command line, and what becomes of it."""
 
 import dataclasses
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.config import Config, parse
+from relaylib.net.mrl import Mrl, parse_output
 
 
 def test_nothing_asked_for_is_the_default() -> None:
@@ -16,6 +18,13 @@ def test_nothing_asked_for_is_the_default() -> None:
     assert config == Config()
     assert (config.host, config.port, config.ingest_port) == ("0.0.0.0", 9000, None)
     assert (config.coalesce, config.segmentation, config.source_timeout) == (None, True, 2.0)
+
+
+def test_the_stream_goes_to_all_that_are_named() -> None:
+    """--to may be repeated; a group may be sent to through several interfaces."""
+    words = ["udp://10.0.0.7:9", "udp://239.2.2.2:9?iface=a&ttl=2", "udp://239.2.2.2:9?iface=b"]
+    outputs = parse([word for each in words for word in ("--to", each)]).to
+    assert outputs == tuple(map(parse_output, words))
 
 
 def test_a_configuration_does_not_change() -> None:
@@ -34,6 +43,7 @@ def test_a_configuration_does_not_change() -> None:
         ("localhost 0", "port", 0),
         ("--ingest-port 5000", "ingest_port", 5000),
         ("--ingest-port=65535", "ingest_port", 65535),
+        ("--ingest rtp://@[ff15::1]?iface=eth0", "ingest", Mrl("rtp", "", "ff15::1", 5004, "eth0")),
         ("--coalesce auto", "coalesce", None),
         ("--coalesce 0", "coalesce", 0.0),
         ("--coalesce 2.5", "coalesce", 0.0025),
@@ -71,6 +81,11 @@ def test_each_option_has_its_field(words: str, field: str, value: object) -> Non
         "h 1e3",
         "h " + "9" * 5000,
         "h \u0665\u0660\u0660\u0664",
+        "--ingest-port 5000 --ingest udp://@:5000",
+        "--ingest 5004",
+        "--ingest udp://@239.1.1.1?ttl=4",
+        "--ingest udp://@192.0.2.1?iface=eth0",
+        "--ingest udp://10.0.0.5@232.1.1.1 --allow-source 10.0.0.0/8",
         "--coalesce 100.1",
         "--coalesce inf",
         "--coalesce nan",
@@ -104,6 +119,12 @@ def test_each_option_has_its_field(words: str, field: str, value: object) -> Non
 def test_what_is_wrong_is_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every wrong word ends the program with status 2 and a single line."""
     assert_refused(words.split(), capsys)
+
+
+def test_a_source_in_the_mrl_alone_may_send() -> None:
+    """What the kernel does for a group, the list of sources does for an address of our own."""
+    config = parse(["--ingest", "udp://10.0.0.5@:5004"])
+    assert config.allow_source == (ip_network("10.0.0.5"),)
 
 
 def assert_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -158,9 +179,12 @@ def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
         (b"--allow any\n--idle-timeout\n", "FILE, line 2: argument --idle-timeout: expected one"),
         (b"1 2 3\n--nonsense --allow any", "FILE, line 1: argument HOST: '1' looks like a port"),
         (b"--allow any\n--nonsense\n\n", "FILE, line 2: unrecognized arguments: --nonsense"),
+        (b"--to udp://[::1]:9\n--to udp://127.0.0.1:9\n--to rtp://[0::1]:9?ttl=2\n",
+         "FILE, line 3: argument --to: twice to [::1]:9"),
+        (b"\n--to udp://screen:9", "FILE, line 2: argument --to: not the address of a host"),
         (b"--log-level info\n--log-level loud\n", "FILE, line 2: argument --log-level: invalid"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_file_is_one_line(
     tmp_path: Path, content: bytes, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,11 +42,20 @@ class Bench:
         player.setblocking(False)
         return player
 
-    def output(self, port: int, host: str = LOCAL[0], sock: socket.socket | None = None) -> Output:
+    def output(
+        self,
+        port: int,
+        host: str = LOCAL[0],
+        sock: socket.socket | None = None,
+        *,
+        lasting: bool = False,
+    ) -> Output:
         """Add an output for this port, with a socket of its own or a given one."""
         destination = (host, port)
         sock = self.stack.enter_context(sock or open_socket(destination, LOCAL))
-        output = Output(destination, sock, lambda: self.given_up.append(output))
+        output = Output(
+            destination, sock, None if lasting else lambda: self.given_up.append(output)
+        )
         self.fanout.resume(output)
         return output
 

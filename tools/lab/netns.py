@@ -128,10 +128,20 @@ class Network:
     def host(self, name: str) -> Host:
         """Add a host with a cable to the switch, where the port is named like the host."""
         host = self._add(name)
-        words = ("type", "veth", "peer", "name", "eth0", "netns", host.namespace)
-        self.switch.ip("link", "add", name, *words)
-        self._plug_in(host)
+        self.add_cable(host)
         return host
+
+    def add_cable(self, host: Host) -> None:
+        """Join a host to the switch by a new interface, eth0."""
+        words = ("type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+        self.switch.ip("link", "add", host.name, *words)
+        self._plug_in(host)
+
+    def replace_cable(self, host: Host, number: int) -> None:
+        """Give a host another interface, with another address, in the place of its own."""
+        self.switch.ip("link", "delete", host.name)
+        host.address, host.address6 = f"{LAN}.{number}", f"{LAN6}::{number}"
+        self.add_cable(host)
 
     def far_host(self, name: str) -> tuple[Host, Callable[[int, float], object]]:
         """Add a host whose cable may delay what it carries and lose some, both ways.
@@ -267,6 +277,12 @@ class Stage(Network):
         watcher = self.peer(host, relay)
         assert watcher.do("connect", 1)[0].startswith("OK")
         self.watchers.append(watcher)
+        return watcher
+
+    def screen(self, host: Host, mrl: str) -> Watcher:
+        """Put a screen on a host, which shows what comes and asks for nothing."""
+        watcher = self.peer(host)
+        watcher.do("watch", mrl)
         return watcher
 
     def watch(self, host: Host, relay: str = "") -> Watcher:

@@ -8,17 +8,23 @@ import contextlib
 import json
 import selectors
 import socket
+import struct
 import sys
 import time
 from collections import Counter
 from typing import Any
 
 from relaylib.net.linux import grow_receive_buffer
+from relaylib.net.listen import bind
+from relaylib.net.mrl import parse
+from relaylib.net.multicast import bind_group
 from tools.lab.numbered import Stats
 from tools.lab.process import PATIENCE
 from tools.lab.sockets import SINK_BUFFER
 
 Answer = dict[str, Any]
+
+IP_RECVTTL = 12  # ip(7)
 
 
 class Viewers:
@@ -34,6 +40,7 @@ class Viewers:
         self.unread: list[socket.socket] = []
         self.player: tuple[Any, ...] = ()
         self.stats_so_far = Stats()
+        self.ttls_so_far: set[int] = set()
         self.selector = selectors.DefaultSelector()
         self.selector.register(sys.stdin, selectors.EVENT_READ, self.obey)
 
@@ -102,6 +109,25 @@ class Viewers:
         self.selector.register(sock, selectors.EVENT_READ, lambda: self.receive(sock))
         return {"opened_at": time.monotonic()}
 
+    def watch(self, mrl: str) -> Answer:
+        """Watch what comes in at an MRL, without a connection; note how far it may still go."""
+        where = parse(mrl)
+        if where.is_group:
+            sock, self.membership = bind_group(where)
+        else:
+            sock = bind(where.host, where.port, socket.SOCK_DGRAM)
+        grow_receive_buffer(sock, SINK_BUFFER)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+        self.selector.register(sock, selectors.EVENT_READ, lambda: self.receive(sock))
+        return {}
+
+    def ttls(self) -> Answer:
+        """The ttl, or hop limit, of all that was watched."""
+        return {"ttls": sorted(self.ttls_so_far)}
+
     def stats(self) -> Answer:
         """What the player has received so far."""
         return dict(self.stats_so_far.fields())
@@ -121,7 +147,9 @@ class Viewers:
         """Take what has arrived."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.stats_so_far.add(sock.recv(65536))
+                datagram, notes, _, _ = sock.recvmsg(65536, 64)
+                self.stats_so_far.add(datagram)
+                self.ttls_so_far.update(struct.unpack("i", value)[0] for _, _, value in notes)
 
     def obey(self) -> None:
         """Do what one line says and answer it."""

@@ -36,10 +36,14 @@ class Vlc(Program):
         )
 
     @classmethod
-    def recording(cls, scheme: str, port: int, to: Path) -> Self:
-        """A player that records `rtp://@:PORT` or `udp://@:PORT`, remuxed; listening already."""
+    def recording(cls, scheme: str, port: int, to: Path, group: str = "") -> Self:
+        """A player that records `rtp://@:PORT` or `udp://@:PORT`, remuxed; listening already.
+
+        Or a group, as it arrives at the loopback interface.
+        """
         sout = f"#std{{access=file,mux=ts,dst={to}}}"
-        return cls(to.parent, f"{scheme}://@:{port}", "--sout", sout)._listening(port)
+        words = [f"{scheme}://@{group}:{port}", "--sout", sout, *["--miface=lo"] * bool(group)]
+        return cls(to.parent, *words)._listening(port)
 
     @classmethod
     def dumping(cls, port: int, to: Path) -> Self:

@@ -54,6 +54,9 @@ class Relay(Program):
         return wait_for(found, f"log event {name} {fields}")[-1]
 
     def rss(self) -> int:
-        """Resident set size in KiB."""
+        """Resident set size in KiB, without the history, whose size is an option."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
+        resident, shared = (
+            int(status.split(f"{name}:")[1].split()[0]) for name in ("VmRSS", "RssShmem")
+        )
+        return resident - shared

@@ -7,15 +7,14 @@ monitor until it is silent; what others send meanwhile is counted, and not mixed
 import argparse
 import itertools
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from relaylib.cli import port
 from relaylib.media.form import Form
 from relaylib.media.health import Monitor
 from relaylib.media.mpegts import PACKET_SIZE, Framer
+from relaylib.net.mrl import Mrl, parse
 from tools.probing.table import View
 from tools.replay.captures import is_capture
 from tools.replay.flows import choose, replay_capture, survey_capture
@@ -34,43 +33,22 @@ REFRESH = 0.5
 
 _CHUNK = 64 * PACKET_SIZE
 
-_MRL = re.compile(
-    r"(?:udp|rtp)://@?(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^@:/?\[\]\s]*)(?::(?P<port>[0-9]+))?"
-    r"(?:\?iface=(?P<interface>[^&\s]+))?"
-)
-_DEFAULT_PORTS = {"udp": "1234", "rtp": "5004"}
-"""Where VLC listens if an MRL has no port."""
 
-
-class Listen(NamedTuple):
-    """Where to listen: host as `Tap` takes it, and a multicast group if there is one."""
-
-    host: str | None
-    port: int
-    group: str | None = None
-
-
-def mrl(text: str) -> Listen:
-    """Read an MRL as VLC would: udp://@:5004, udp://@239.1.1.1:5004?iface=192.168.1.5, rtp://@:5004.
+def mrl(text: str) -> Mrl:
+    """Argument type: where to listen.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, or names a source to choose.
+        argparse.ArgumentTypeError: it is no MRL, is for sending, or chooses among what is no group.
     """
-    found = _MRL.fullmatch(text)
-    if not found:
+    try:
+        found = parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if found.ttl is not None or (not found.is_group and (found.source or found.iface)):
         raise argparse.ArgumentTypeError(
-            f"not an MRL to listen at (udp://@:5004, rtp://@239.1.1.1:5004): {text!r}"
+            f"a source and iface are for groups, ttl for none: {text!r}"
         )
-    host = found["host"].strip("[]") or None
-    number = port(found["port"] or _DEFAULT_PORTS[text[:3]], 1)
-    if host and _is_group(host):
-        return Listen(found["interface"], number, host)
-    return Listen(host, number)
-
-
-def _is_group(host: str) -> bool:
-    first = host.partition(".")[0]
-    return host.lower().startswith("ff") or (first.isdecimal() and 224 <= int(first) <= 239)
+    return found
 
 
 class Live:

@@ -18,6 +18,8 @@ from typing import NamedTuple, Self
 from relaylib.errors import SetupError
 from relaylib.net.address import Address, show
 from relaylib.net.lookup import resolve
+from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import bind_group
 from tools.replay.packets import Datagram, Flow
 
 RECEIVE_BUFFER = 8 << 20
@@ -54,33 +56,18 @@ class Arrival(NamedTuple):
 class Tap:
     """A non-blocking UDP socket bound to a port, or to that of a multicast group.
 
-    Args:
-        host: address to listen at; with a group, address of the interface. None: every IPv4 one.
-        port: 0 lets the kernel choose.
-        group: multicast group to join.
+    An MRL without a host means every IPv4 address; port 0 lets the kernel choose.
 
     Raises:
-        SetupError: an address is unknown or not ours, the port is taken, the group is none.
+        SetupError: an address is unknown or not ours, the port is taken, the group not joined.
     """
 
-    def __init__(self, host: str | None, port: int, group: str | None = None) -> None:
-        family, address = resolve(group or host or "0.0.0.0", port)
-        if group and not ipaddress.ip_address(_packed(address[0])).is_multicast:
-            raise SetupError(f"not a multicast group: {group}")
-        interface = resolve(host or "0.0.0.0", 0)[1][0]
+    def __init__(self, where: Mrl) -> None:
         self.lost = 0
         """Datagrams that the kernel dropped because they were not read in time."""
-        self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self.socket.setblocking(False)
-            _enlarge(self.socket)
-            _ask_for_more(self.socket)
-            if group:
-                _join(self.socket, address, interface)
-            self.socket.bind(address)
-        except OSError as error:
-            self.socket.close()
-            raise SetupError(f"cannot listen at {show(address)}: {error.strerror}") from None
+        self.socket = bind_group(where)[0] if where.is_group else _bind(where)
+        _enlarge(self.socket)
+        _ask_for_more(self.socket)
         self.address: Address = self.socket.getsockname()
 
     def receive(self) -> Arrival | None:
@@ -109,6 +96,20 @@ class Tap:
         self.socket.close()
 
 
+def _bind(where: Mrl) -> socket.socket:
+    family, address = resolve(where.host or "0.0.0.0", where.port)
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise SetupError(f"cannot listen at {show(address)}: {error.strerror}") from None
+    return sock
+
+
 def _time(told: _Told) -> int:
     if data := told.get((socket.SOL_SOCKET, _Linux.SO_TIMESTAMPNS)):
         seconds, nanoseconds = _TIMESPEC.unpack(data)
@@ -131,21 +132,9 @@ def _enlarge(sock: socket.socket) -> None:
 def _ask_for_more(sock: socket.socket) -> None:
     """Ask for the control messages that `Tap.receive` understands."""
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     if _ON_LINUX:
         sock.setsockopt(socket.SOL_SOCKET, _Linux.SO_TIMESTAMPNS, 1)
         sock.setsockopt(socket.SOL_SOCKET, _Linux.SO_RXQ_OVFL, 1)
         if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, _Linux.IP_PKTINFO, 1)
-
-
-def _join(sock: socket.socket, group: Address, interface: str) -> None:
-    """Join a group: an IPv4 one where the interface has this address, else where its scope is."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a player may be there as well
-    if len(group) == 4:
-        member = _packed(group[0]) + struct.pack("@I", group[3])
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
-    else:
-        member = _packed(group[0]) + _packed(interface)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)

@@ -14,8 +14,12 @@ from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import MembershipState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
+from relaylib.stream.fixed import FixedState
+from relaylib.stream.history import AccessPoint, HistoryState
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
 from relaylib.stream.output import Counters, OutputState
@@ -36,7 +40,10 @@ ADDRESSES = st.one_of(
 )
 BYTES = st.binary(max_size=600)
 FLAGS = st.booleans()
-ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS)
+ASKED = st.tuples(st.text(), COUNTS, st.none() | COUNTS | st.text())
+MRLS = st.builds(
+    Mrl, st.text(), st.text(), st.text(), PORTS, st.text(), st.none() | st.integers(0, 255)
+)
 
 OUTPUTS = st.builds(
     OutputState, FDS, ADDRESSES, FLAGS, FLAGS, st.builds(Counters, COUNTS, COUNTS, COUNTS)
@@ -64,6 +71,7 @@ WEBS = st.builds(
         max_size=3,
     ),
 )  # fmt: skip
+POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 STATES = st.builds(
     State,
     FDS,
@@ -75,6 +83,9 @@ STATES = st.builds(
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
     web=st.none() | WEBS,
+    history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
+    group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
+    fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
 )
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
@@ -88,10 +99,12 @@ def test_everything_travels(state: State) -> None:
 
 @given(STATES)
 def test_every_descriptor_survives(state: State) -> None:
-    """Those named are the listener's, the ingest's, each viewer's and output's, the stand-in's."""
+    """Those named are the listener's, the ingest's, each output's, the history's, and so on."""
     sockets = [state.listener, state.ingest.sockets.stream, state.ingest.sockets.standby]
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
+    sockets += [each.output.sock for each in state.fixed]
+    sockets += [state.history.memory] if state.history else []
     sockets += [state.stand_in.channel] if state.stand_in else []
     if state.web:
         sockets += [state.web.listener, *(each.sock for each in state.web.connections)]
@@ -202,6 +215,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         ("state argv", []),
         ("state stand_in", None),
         ("state web", None),
+        ("state fixed", []),
     ],
 )
 def test_what_an_older_program_does_not_know_has_its_default(path: str, default: object) -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from relaylib.net import lookup
+from relaylib.net.address import Address
 from tools.lab.netns import Network
 
 
@@ -17,6 +18,28 @@ def test_only_our_own_addresses_are_local() -> None:
     assert lookup.is_local(("127.3.2.1", 5004))
     assert not lookup.is_local(("192.0.2.1", 5004))
     assert not lookup.is_local(("2001:db8::1", 5004, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("destination", "ingest", "back"),
+    [
+        (("127.0.0.1", 5004), ("0.0.0.0", 5004), True),
+        (("127.0.0.1", 5004), ("::", 5004, 0, 0), True),
+        (("127.0.0.1", 5005), ("0.0.0.0", 5004), False),
+        (("192.0.2.1", 5004), ("0.0.0.0", 5004), False),
+        (("239.1.1.1", 5004), ("239.1.1.1", 5004), True),
+        (("ff02::1", 5004, 0, 2), ("ff02::1", 5004, 0, 2), True),
+        (("239.1.1.2", 5004), ("239.1.1.1", 5004), False),
+        (("239.1.1.1", 5006), ("239.1.1.1", 5004), False),
+        (("127.0.0.1", 5004), ("239.1.1.1", 5004), False),
+        (("239.1.1.1", 5004), ("0.0.0.0", 5004), False),
+    ],
+)
+def test_what_would_come_back_in(destination: Address, ingest: Address, back: bool) -> None:
+    """A destination is the ingest if it is its group, or one of our addresses and it is no group:
+    a group's socket receives only the group, and any other receives none.
+    """
+    assert lookup.comes_back(destination, ingest) is back
 
 
 def test_a_wildcard_is_named_by_an_address_that_others_can_use() -> None:

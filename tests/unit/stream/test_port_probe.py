@@ -169,6 +169,23 @@ def test_a_revived_output_has_another_minute(bench: Bench) -> None:
     assert len(bench.given_up) == 2
 
 
+def test_a_lasting_output_is_probed_for_as_long_as_it_takes(bench: Bench) -> None:
+    """After a minute it is probed every 1.25 s, an hour later still, and gets the stream back."""
+    port = unused_port()
+    output = bench.output(port, lasting=True)
+    stream(bench, MINUTE + 2, step=0.02)
+    bench.now += 60 * MINUTE
+    sends = count_sends(output)
+    stream(bench, MINUTE, step=0.02)
+    assert 40 <= len(sends) <= 50
+    with udp_socket(port=port) as player:
+        player.setblocking(False)
+        stream(bench, 1.3)
+        received(player)
+        stream(bench, 1)
+        assert received(player) == list(PAIR) * 100
+
+
 def test_a_host_that_seldom_says_so_is_given_up_too(bench: Bench) -> None:
     """An error every second, which is all that a host may send, adds up to a minute as well."""
     player = bench.player()

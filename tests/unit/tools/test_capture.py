@@ -193,7 +193,7 @@ def _state(pid: int) -> str:
         (["0", "/no/such/dir/c.pcap"], 1, "cannot record to /no/such/dir/c.pcap: No such file"),
         (["0", "c.pcap", "--host", "192.0.2.1"], 1, "cannot listen at 192.0.2.1:0: Cannot"),
         (["0", "c.pcap", "--host", "no.such.invalid"], 1, "unknown host: no.such.invalid"),
-        (["0", "c.pcap", "--group", "192.0.2.1"], 1, "not a multicast group: 192.0.2.1"),
+        (["0", "c.pcap", "--group", "192.0.2.1"], 2, "not a multicast group: '192.0.2.1'"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], status: int, line: str) -> None:
