@@ -13,15 +13,21 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 
 import gc
+import importlib.util
 import os
+import socket
 import sys
 from typing import NoReturn
 
-try:
-    import structlog
-except ModuleNotFoundError:
-    sys.exit("relay.py: needs the Python package structlog: "
+if missing := [
+    package
+    for package in ("structlog", "h11", "prometheus_client")
+    if importlib.util.find_spec(package) is None
+]:
+    sys.exit(f"relay.py: needs the Python package {missing[0]}: "
              "make setup, then .venv/bin/python relay.py ...")  # fmt: skip
+
+import structlog
 
 from relaylib import __version__
 from relaylib.config import Config, parse
@@ -32,7 +38,7 @@ from relaylib.lifecycle.report import Report
 from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
-from relaylib.lifecycle.sockets import open_sockets
+from relaylib.lifecycle.sockets import Sockets, open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.address import Address, show
@@ -54,8 +60,13 @@ from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
+from relaylib.stream.payload import octets
 from relaylib.stream.recorder import open_recorder
 from relaylib.viewers.server import Server
+from relaylib.web import server as web
+from relaylib.web.healthz import Healthz
+from relaylib.web.live import Live
+from relaylib.web.reply import Resource
 
 log = structlog.get_logger()
 
@@ -69,69 +80,77 @@ class Relay:
         Raises:
             SetupError: a port cannot be opened, or the stream cannot be sent where it should be.
         """
-        listener, ingest, shared, membership = open_sockets(config, inherited)
-        self._control_address, self._ingest_address = listener.getsockname(), ingest.getsockname()
+        sockets = open_sockets(config, inherited)
+        self._control_address = sockets.listener.getsockname()
+        self._ingest_address = sockets.ingest.getsockname()
         if inherited is None:
             check_outputs(config.to, self._ingest_address)
-        self._asked = config.asked
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
-        self.fanout = Fanout(self.loop.call_later, segmentation=config.segmentation)
-        self.history = open_history(config, None if inherited is None else inherited.history)
-        self.ingest = Ingest(
-            self.loop, ingest, config, self._forward, shared=shared or membership is not None
-        )
+        self._open_stream(config, sockets, inherited)
+        self._open_audience(config, sockets.listener, inherited)
+        self._begin_life(config, inherited)
+
+    def _open_stream(self, config: Config, sockets: Sockets, was: handover.State | None) -> None:
+        """Make what the stream passes through, and who looks into it."""
+        loop, membership = self.loop, sockets.membership
+        self.fanout = Fanout(loop.call_later, segmentation=config.segmentation)
+        self.history = open_history(config, was.history if was else None)
+        shared = sockets.shared or membership is not None
+        self.ingest = Ingest(loop, sockets.ingest, config, self._forward, shared=shared)
         self.ingest.on_source = self._on_source
-        self._group = None if membership is None else Group(self.loop, self.ingest, membership)
+        self._group = Group(loop, self.ingest, membership) if membership else None
+        inspected = self.history if config.inspect else None
         self.inspection = open_inspection(
-            self.loop,
-            self.ingest,
-            self.fanout,
-            self.history if config.inspect else None,
-            None if inherited is None else inherited.inspection,
+            loop, self.ingest, self.fanout, inspected, was.inspection if was else None
         )
         self.health = Health(
-            self.loop,
+            loop,
             self.ingest,
             self.fanout,
             self.inspection,
             outputs=self._outputs,
-            saved=None if inherited is None else inherited.health,
+            saved=was.health if was else None,
         )
-        self.deferred = Deferred(self.loop, self.fanout, self.history, config)
+        self.recorder = open_recorder(
+            config, loop, self.history, self._ends, was.recorder if was else None
+        )
+        if self.recorder is not None:
+            self.health.on_change = self.recorder.verdict_changed
+        if was is not None:
+            self.ingest.restore(was.ingest)
+
+    def _open_audience(
+        self, config: Config, listener: socket.socket, was: handover.State | None
+    ) -> None:
+        """Make what the stream goes to: those who ask for it, and fixed outputs."""
+        loop, fanout, ingest = self.loop, self.fanout, self._ingest_address
+        self.deferred = Deferred(loop, fanout, self.history, config)
         self.server = Server(
-            self.loop,
-            listener,
-            self.fanout,
-            self._ingest_address,
-            config,
-            deferred=self.deferred,
-            facts=self._facts,
+            loop, listener, fanout, ingest, config, deferred=self.deferred, facts=self._facts
         )
+        destinations = self.server.destinations
         self.fixed = FixedOutputs(
-            self.loop,
-            self.fanout,
-            self._ingest_address,
+            loop,
+            fanout,
+            ingest,
             config.to,
-            () if inherited is None else inherited.fixed,
-            taken=self.server.destinations.in_use,
-            claimed=self.server.destinations.claimed,
+            was.fixed if was else (),
+            taken=destinations.in_use,
+            claimed=destinations.claimed,
         )
-        if inherited is not None:
-            self.ingest.restore(inherited.ingest)
-            self.server.restore(inherited.viewers, inherited.accepted, inherited.declined)
-            self._asked = inherited.asked
+        if was is not None:
+            self.server.restore(was.viewers, was.accepted, was.declined)
+        self.web = self._open_web(config, was)
+
+    def _begin_life(self, config: Config, was: handover.State | None) -> None:
+        """Make what restarts, reports and ends the program."""
+        self._asked = config.asked if was is None else was.asked
         if self._asked != config.asked:
             log.warning(
                 "address_unchanged", asked=config.asked, used=self._asked, remedy="stop and start"
             )
-        self.recorder = open_recorder(
-            config, self.loop, self.history, self._ends,
-            None if inherited is None else inherited.recorder,
-        )  # fmt: skip
-        if self.recorder is not None:
-            self.health.on_change = self.recorder.verdict_changed
         self._stand_in = StandIn(
             self.loop,
             self.ingest,
@@ -140,24 +159,34 @@ class Relay:
             history=self.history,
             deferred=self.deferred,
         )
-        self._relieving = None if inherited is None else inherited.stand_in
-        self._restart = Restart(self.loop, self._export, self._stand_in)
-        self._report = Report(
+        self._relieving = was.stand_in if was else None
+        self._restart = restart = Restart(self.loop, self._export, self._stand_in)
+        self._report = report = Report(
             self.loop,
             self.health,
             self.server,
             self.ingest,
             self.history,
-            failure=lambda: self._restart.failure,
+            failure=lambda: restart.failure,
         )
-        self._report.begin(config.report)
-        Signals(
-            self.loop,
-            end=self._shut_down,
-            restart=self._restart.begin,
-            report=self._report.log,
-        )
+        report.begin(config.report)
+        Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
         systemd.start_watchdog(self.loop)
+
+    def _open_web(self, config: Config, inherited: handover.State | None) -> web.Server | None:
+        opened = open_http(config, inherited)
+        if opened is None:
+            return None
+        listener, saved = opened
+        history = self.history
+        table: dict[str, Resource] = {
+            "/live.ts": Live(history, lambda: self.ingest.form),
+            "/healthz": Healthz(self._word),
+        }
+        server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
+        server.listen(listener, saved)
+        self.ingest.is_patient = lambda: bool(server.streams) and not self.fanout.active
+        return server
 
     def _forward(self, runs: list[Run], now: float) -> None:
         self.fanout.forward(runs, now)
@@ -205,6 +234,11 @@ class Relay:
         """Return what ESTADO tells of the stream that an output gets."""
         return f"{self.ingest.facts()} salud={self.health.word_for(output)}"
 
+    def _word(self) -> str:
+        """Say in a word how the stream is, or, if nobody looks into it, whether there is one."""
+        verdict = self.health.verdict
+        return verdict.word.value if verdict else self.ingest.lock.presence.value
+
     def _outputs(self) -> list[Output]:
         viewers = [each.output for each in self.server.clients if each.output is not None]
         return [*self.fixed.outputs, *viewers]
@@ -221,15 +255,18 @@ class Relay:
             declined=dict(self.server.declined),
             viewers=self.server.export(),
             fixed=self.fixed.export(),
-            history=None if self.history is None else self.history.export(),
-            group=None if self._group is None else self._group.export(),
-            inspection=None if self.inspection is None else self.inspection.export(),
+            history=self.history.export() if self.history else None,
+            group=self._group.export() if self._group else None,
+            inspection=self.inspection.export() if self.inspection else None,
             health=self.health.export(),
-            recorder=None if self.recorder is None else self.recorder.export(),
+            recorder=self.recorder.export() if self.recorder else None,
+            web=self.web.export() if self.web else None,
         )
 
     def _shut_down(self) -> None:
         self._restart.cancel()
+        if self.web is not None:
+            self.web.close()
         shut_down(self.loop, self.server)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -12,10 +13,10 @@ from relaylib import __version__
 from relaylib.cli import FileParser, Parser, host, number, port
 from relaylib.log import LEVELS
 from relaylib.net import mrl
+from relaylib.net.access import HTTP_CONNECTIONS, Limits
 from relaylib.net.address import show
 from relaylib.net.mrl import Mrl
 from relaylib.net.networks import ANY, PRIVATE, Network
-from relaylib.viewers.access import Limits
 
 Group = argparse._ArgumentGroup
 
@@ -27,6 +28,12 @@ COALESCE_MAX_MS = 100.0
 
 MAX_CLIENTS = 1_000_000
 """More than a machine has descriptors for."""
+
+HTTP_COALESCE_MS = (10.0, 1000.0)
+"""Less costs more than it gives; more, and what a player keeps for its pace would run out."""
+
+HTTP_HISTORY = 60.0
+"""Seconds that are kept with HTTP, where nobody has said how many."""
 
 MAX_MIB = 65_536
 """An hour of 150 Mb/s."""
@@ -50,6 +57,7 @@ examples:
   relay.py --to udp://10.0.0.7:5004 --to "udp://239.2.2.2:5004?ttl=4&iface=eth0"
                                         to a screen and a group, whoever asks or not
   relay.py --coalesce 0                 forward every datagram at once, at any cost
+  relay.py --http 8080                  the same by HTTP: http://.../live.ts
   relay.py --log-format json --log-level debug 2>relay.log
   relay.py @relay.conf                  options from a file, one or more a line;
                                         SIGHUP restarts with it and loses nobody
@@ -108,6 +116,21 @@ class Config:
     """Directory for recordings of the stream around a fault; None: none are made."""
     record_mib: int = 256
     """Most that they may take in all, in MiB: three of a 50 Mb/s stream, seven of a 20 Mb/s one."""
+    http: tuple[str, int] | None = None
+    """Where to listen for HTTP; None: nowhere."""
+    http_host: tuple[str, ...] = ()
+    """Names by which browsers may call the relay, beside its addresses and the machine's name."""
+    http_coalesce: float = 0.05
+    """Seconds between two writes to a viewer: at 5 Mb/s 31 KiB, of which 100 ms would save a third,
+    and 10 ms cost four times as much."""
+    max_http_clients: int = 1000
+    """HTTP connections at once: with the viewers' two descriptors each fewer than 4,096."""
+    max_http_clients_per_ip: int = 128
+    """HTTP connections at once from one address: a class of thirty, whose browsers take some."""
+    trusted_proxy: tuple[Network, ...] = ()
+    """Whose X-Forwarded-For is believed."""
+    cors: str | None = None
+    """Origin whose pages may read the stream by HTTP; "*": any; None: none but our own."""
     log_format: str = "auto"
     log_level: str = "info"
     check: bool = False
@@ -124,6 +147,16 @@ class Config:
         """Return the part that `Access` enforces."""
         return Limits(self.allow, self.max_clients, self.max_clients_per_ip)
 
+    def http_limits(self) -> Limits:
+        """Return the same for HTTP."""
+        return Limits(
+            self.allow,
+            self.max_http_clients,
+            self.max_http_clients_per_ip,
+            exempt=self.trusted_proxy,
+            connections=HTTP_CONNECTIONS,
+        )
+
 
 def parse(argv: Sequence[str]) -> Config:
     """Make the configuration from the words of the command line.
@@ -138,8 +171,12 @@ def parse(argv: Sequence[str]) -> Config:
         if options["allow_source"]:
             parser.reject("--ingest names the one source, and --allow-source others")
         options["allow_source"] = [_networks(ingest.source)]
-    for name, default in (("allow", PRIVATE), ("allow_source", ANY), ("prefer", ())):
+    repeated = {"allow": PRIVATE, "allow_source": ANY, "prefer": (), "trusted_proxy": ()}
+    for name, default in repeated.items():
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
+    options["http_host"] = tuple(options["http_host"] or ())
+    if options["timeshift"] is None:
+        options["timeshift"] = HTTP_HISTORY if options["http"] else 0.0
     options["words"] = parser.words
     config = Config(**options)
     if not config.inspect and config.record_faults:
@@ -159,9 +196,12 @@ def _parser() -> FileParser:
     _add_addresses(parser)
     _add_access(parser.add_argument_group("who may, and how much"))
     _add_stream(parser.add_argument_group("the stream"))
+    _add_http(parser.add_argument_group("the web"))
     _add_program(parser.add_argument_group("the program"))
     parser.set_defaults(**{field.name: field.default for field in fields(Config)})
-    parser.set_defaults(allow=None, allow_source=None, prefer=None)
+    for repeated in ("allow", "allow_source", "prefer", "http_host", "trusted_proxy"):
+        parser.set_defaults(**{repeated: None})
+    parser.set_defaults(timeshift=None)
     return parser
 
 
@@ -224,7 +264,7 @@ def _add_stream(group: Group) -> None:
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
     add("--timeshift", metavar="S", type=_timeshift,
         help="keep the last seconds of the stream: viewers may pause and go on where they paused, "
-        "and go back (off)")  # fmt: skip
+        f"and go back (off; {HTTP_HISTORY:g} with --http)")  # fmt: skip
     add("--timeshift-mib", metavar="N", type=_mebibytes,
         help="most memory for that, in MiB (%(default)s)")  # fmt: skip
     add("--start", choices=("live", "keyframe"),
@@ -236,6 +276,25 @@ def _add_stream(group: Group) -> None:
         "after, as a capture (pcapng); at most once a minute (off)")  # fmt: skip
     add("--record-mib", metavar="N", type=_mebibytes,
         help="most for all of them, in MiB: the oldest give way (%(default)s)")  # fmt: skip
+
+
+def _add_http(group: Group) -> None:
+    add = group.add_argument
+    add("--http", metavar="[HOST:]PORT", type=_http,
+        help="let people watch by HTTP, too, there; HOST may be [::] (off)")  # fmt: skip
+    add("--http-host", metavar="NAME", action="append", type=_http_name,
+        help="a name of this relay in browsers, beside its addresses, localhost and the machine's "
+        "name; repeat it to name several")  # fmt: skip
+    add("--http-coalesce", metavar="MS", type=_http_coalesce,
+        help="milliseconds between two writes to a viewer (50)")  # fmt: skip
+    add("--max-http-clients", metavar="N", type=_count,
+        help="HTTP connections at once (%(default)s)")  # fmt: skip
+    add("--max-http-clients-per-ip", metavar="N", type=_count,
+        help="the same from one address other than loopback (%(default)s)")  # fmt: skip
+    add("--trusted-proxy", metavar="CIDR", action="append", type=_networks,
+        help="believe X-Forwarded-For from there; repeat it to name several (none)")  # fmt: skip
+    add("--cors", metavar="ORIGIN|*", type=_origin,
+        help="let pages of this origin read the stream: https://example.org (none)")  # fmt: skip
 
 
 def _add_program(group: Group) -> None:
@@ -296,6 +355,32 @@ def _errors(text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) <= 6:
         return int(text)
     raise argparse.ArgumentTypeError(f"not a number of errors a second (0 to 999999): {text!r}")
+
+
+def _http(text: str) -> tuple[str, int]:
+    where, _, number = text.rpartition(":")
+    if ":" in where and not (where.startswith("[") and where.endswith("]")):
+        raise argparse.ArgumentTypeError(f"write an IPv6 address in brackets: {text!r}")
+    return (host(where) if where else "0.0.0.0"), port(number)
+
+
+def _http_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", text):
+        raise argparse.ArgumentTypeError(f"not a name of a host: {text!r}")
+    return text.lower().rstrip(".")
+
+
+def _http_coalesce(text: str) -> float:
+    low, high = HTTP_COALESCE_MS
+    return number(text, low, high, f"milliseconds from {low:g} to {high:g}") / 1000
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", text):
+        raise argparse.ArgumentTypeError(
+            f"not an origin, like https://example.org, nor *: {text!r}"
+        )
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -52,5 +52,13 @@ class OtherProtocolError(FatalPeerError):
     """A peer that speaks another protocol; `kind` names it."""
 
 
+class HttpError(PeerError):
+    """A request that gets an error: `status` is HTTP's (RFC 9110), `kind` its name in the log."""
+
+    def __init__(self, status: int, message: str, kind: str = "", detail: str = "") -> None:
+        super().__init__(message, kind, detail)
+        self.status = status
+
+
 class DeclinedError(PeerError):
     """A connection or a valid command that the relay turns away by its rules and limits."""

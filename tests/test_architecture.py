@@ -16,7 +16,7 @@ PURE_PARTS = {
     "relaylib.net.address",
     "relaylib.net.mrl",
     "relaylib.net.networks",
-    "relaylib.viewers.access",
+    "relaylib.net.access",
 }
 """What the configuration takes from the rooms: values."""
 
@@ -26,7 +26,8 @@ KNOWS: dict[str, set[str]] = {
     "media": set(),
     "stream": {"net", "media"},
     "viewers": {"net", "protocol", "stream"},
-    "lifecycle": {"net", "stream", "viewers"},
+    "web": {"net", "media", "stream"},
+    "lifecycle": {"net", "stream", "viewers", "web"},
     "client": {"net", "protocol"},
 }
 """The rooms, and which others each may import from."""
@@ -45,8 +46,10 @@ PURE_MODULES = {
     "relaylib.stream.failover",
     "relaylib.stream.recognition",
     "relaylib.stream.source_lock",
-    "relaylib.viewers.access",
+    "relaylib.net.access",
     "relaylib.viewers.egress",
+    "relaylib.web.request",
+    "relaylib.web.reply",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",
 }

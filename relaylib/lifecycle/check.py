@@ -49,6 +49,8 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     Raises:
         SetupError: it is not.
     """
+    if config.http is not None:
+        resolve_own(*config.http)
     check_outputs(config.to, _ingest(config))
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:

@@ -1,7 +1,10 @@
-"""The relay's two sockets: inherited from the previous program, opened by systemd, or bound now."""
+"""The relay's sockets: inherited from the previous program, opened by systemd, or bound now."""
 
+import os
 import socket
 from typing import NamedTuple
+
+import structlog
 
 from relaylib.config import Config
 from relaylib.errors import SetupError
@@ -11,6 +14,9 @@ from relaylib.net.descriptors import adopt
 from relaylib.net.listen import bind, bind_pair
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import Membership, bind_group
+from relaylib.web.server import WebState
+
+log = structlog.get_logger()
 
 
 class Sockets(NamedTuple):
@@ -70,3 +76,39 @@ def _open_at(config: Config, mrl: Mrl, given: socket.socket | None) -> Sockets:
     except SetupError:
         listener.close()
         raise
+
+
+def open_http(
+    config: Config, inherited: State | None
+) -> tuple[socket.socket, WebState | None] | None:
+    """Take over the listener for HTTP, or bind another one; None: there is to be none.
+
+    Also returns the state to go on with: streams go on when the address is another one. If a
+    restarted program cannot have that, it goes on with what there was, rather than end.
+
+    Raises:
+        SetupError: the port cannot be bound.
+    """
+    saved = None if inherited is None else inherited.web
+    if config.http is None:
+        if saved is not None:
+            _close(saved)
+        return None
+    if saved is None or saved.asked != config.http:
+        try:
+            listener = bind(*config.http, socket.SOCK_STREAM)
+        except SetupError as error:
+            if inherited is None:
+                raise
+            log.warning("http_unavailable", reason=str(error), remedy="free the port, and reload")
+        else:
+            if saved is not None:
+                os.close(saved.listener)
+                saved.asked = config.http
+            return listener, saved
+    return None if saved is None else (adopt(saved.listener), saved)
+
+
+def _close(saved: WebState) -> None:
+    for fd in (saved.listener, *(each.sock for each in saved.connections)):
+        os.close(fd)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 
 @functools.lru_cache(4096)
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -14,7 +14,7 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-Host = Annotated[str, _is_ip]
+Host = Annotated[str, is_ip]
 """An IP address, IPv6 perhaps with its zone: fe80::1%eth0."""
 Port = Annotated[int, range(1 << 16).__contains__]
 _Number = Annotated[int, range(1 << 32).__contains__]

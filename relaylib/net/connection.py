@@ -57,11 +57,11 @@ class Owner(Protocol):
         """Note that the connection is over, however it ended."""
 
 
-def tune(sock: socket.socket) -> None:
+def tune(sock: socket.socket, send_buffer: int = KERNEL_BUFFER) -> None:
     """Set the options: notice a vanished peer within 15 s, send at once, keep buffers small."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        sock.setsockopt(socket.SOL_SOCKET, buffer, KERNEL_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     options = {**KEEPALIVE, "TCP_USER_TIMEOUT": USER_TIMEOUT, "TCP_NODELAY": 1}
     for name, value in options.items():
         if hasattr(socket, name):
@@ -130,7 +130,7 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self.abort(_why(error))
+            self.abort(why(error))
             return
         if not data:
             self._end_of_input()
@@ -158,7 +158,7 @@ class Connection:
                 self.abort("unread_replies")
                 return
         except OSError as error:
-            self.abort(_why(error))
+            self.abort(why(error))
             return
         self._loop.interest(self.sock, read=not self._eof, write=bool(self.unsent))
         if self._closing and not self.unsent:
@@ -171,10 +171,11 @@ class Connection:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self.abort(_why(error))
+            self.abort(why(error))
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """Name, for the log, how a connection failed."""
     match error.errno:
         case errno.ECONNRESET | errno.EPIPE:
             return "reset"

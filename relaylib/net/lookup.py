@@ -25,6 +25,14 @@ def is_local(address: Address) -> bool:
     return True
 
 
+def is_own(address: Address) -> bool:
+    """Tell the same; if the system cannot say, it is not."""
+    try:
+        return is_local(address)
+    except OSError:  # no descriptor to find out with
+        return False
+
+
 def comes_back(destination: Address, ingest: Address) -> bool:
     """Tell whether what is sent to this destination arrives at an ingest bound to this address.
 

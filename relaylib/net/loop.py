@@ -113,6 +113,11 @@ class Loop:
         """The system's clock for the name of a file, in UTC: 20240229T235959Z."""
         return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
+    @staticmethod
+    def wall_time() -> float:
+        """Seconds since the epoch, for people and other machines; it may jump."""
+        return time.time()
+
     # --- turns
 
     def run(self) -> None:

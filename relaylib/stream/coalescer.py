@@ -43,13 +43,16 @@ class Coalescer:
         self._cost = self._interval = 0.0
         self._since = -math.inf
 
-    def wait(self, now: float, cost: float, count: int) -> float:
-        """Return the seconds to wait after a turn that took `cost` s for `count` datagrams."""
+    def wait(self, now: float, cost: float, count: int, *, patient: bool = False) -> float:
+        """Return the seconds to wait after a turn that took `cost` s for `count` datagrams.
+
+        Automatic and `patient`: as long as the cap allows, because nobody gets a datagram.
+        """
         elapsed, self._since = now - self._since, now
         self._interval += (min(elapsed / count, self._cap) - self._interval) * self._WEIGHT
         self._cost += min(cost - self._cost, self._TICK) * self._WEIGHT
         wait = self._cap - 1.5 * cost - self._LATE
-        if self._automatic:
+        if self._automatic and not patient:
             wait = min(wait, self._FACTOR * self._cost)
         wait = max(0, math.floor(wait / self._TICK)) * self._TICK
         return wait if wait + cost >= 2 * self._interval else 0.0

@@ -97,6 +97,7 @@ class Ingest:
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
     another source becomes the active one, `remedy`, if there is one, says what may help when it has
     fallen silent.
+    Where `is_patient`, those who get the stream do not notice if it comes some milliseconds later.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Ingest:
         self.received = 0
         self.full_reads = 0
         self.on_source: Callable[[], None] = lambda: None
+        self.is_patient: Callable[[], bool] = lambda: False
         self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
         follows = config.failover_errors is not None or bool(config.prefer)
@@ -271,7 +273,8 @@ class Ingest:
     def _schedule_read(self, started: float, count: int) -> None:
         """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
         now = self._loop.time()
-        wait = self._coalescer.wait(now, now - started, count) if count else 0.0
+        cost, patient = now - started, self.is_patient()
+        wait = self._coalescer.wait(now, cost, count, patient=patient) if count else 0.0
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(wait, self._pump) if wait else None

@@ -18,22 +18,22 @@ import structlog
 from relaylib.config import Config
 from relaylib.errors import DeclinedError, FatalPeerError, PeerError
 from relaylib.log import Throttle
+from relaylib.net.access import Access
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection, tune
 from relaylib.net.descriptors import NO_DESCRIPTOR, adopt, descriptor
-from relaylib.net.lookup import is_local
+from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
+from relaylib.net.peer_log import PeerLog
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output
-from relaylib.viewers.access import Access
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import SAMPLE_PERIOD, Egress
 from relaylib.viewers.viewer import Services, Viewer, ViewerState
-from relaylib.viewers.viewer_log import ViewerLog
 
 ACCEPTS = 16
 """Connections accepted in one turn: a storm of them shares the loop with everything else."""
@@ -120,7 +120,7 @@ class Server:
         self.declined: Counter[str] = Counter()
         self._loop = loop
         self._fanout = fanout
-        self._events = ViewerLog(loop)
+        self._events = PeerLog(loop)
         self._access = Access(config.limits())
         self.destinations = Destinations(loop, fanout, ingest)
         self._services = Services(
@@ -203,8 +203,8 @@ class Server:
         address = unmapped(peer)
         sock.setblocking(False)
         try:
-            is_own = partial(_is_own, address)
-            self._access.admit(address[0], self._loop.now, is_own, self._make_room)
+            own = partial(is_own, address)
+            self._access.admit(address[0], self._loop.now, own, self._make_room)
             tune(sock)
             client = Viewer(self._services, sock, peer)
         except DeclinedError as error:
@@ -317,7 +317,7 @@ class Server:
             viewer = Viewer.restore(self._services, saved)
             self._add(viewer)
             try:
-                self._access.check_allowed(viewer.peer[0], partial(_is_own, viewer.peer))
+                self._access.check_allowed(viewer.peer[0], partial(is_own, viewer.peer))
             except DeclinedError as error:  # the configuration may have changed
                 viewer.dismiss(error)
 
@@ -334,13 +334,6 @@ class Server:
         event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
         detail = {"detail": error.detail} if error.detail else {}
         self._error_log.log(log.info, event, client=client.name, reason=error.kind, **detail)
-
-
-def _is_own(address: Address) -> bool:
-    try:
-        return is_local(address)
-    except OSError:  # no descriptor to find out with
-        return False
 
 
 def _name(error: OSError) -> str:

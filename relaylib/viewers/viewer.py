@@ -13,10 +13,12 @@ from typing import ClassVar
 import structlog
 
 from relaylib.errors import DeclinedError, PeerError
+from relaylib.net.access import Access
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection
 from relaylib.net.descriptors import Descriptor, adopt, descriptor
 from relaylib.net.loop import Loop
+from relaylib.net.peer_log import PeerLog
 from relaylib.protocol import commands
 from relaylib.protocol.commands import Request, Verb
 from relaylib.protocol.lines import LineReader, Telnet
@@ -24,10 +26,8 @@ from relaylib.protocol.session import Session, State
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState
-from relaylib.viewers.access import Access
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import Egress
-from relaylib.viewers.viewer_log import ViewerLog
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Services:
     destinations: Destinations
     access: Access
     egress: Egress
-    events: ViewerLog
+    events: PeerLog
     idle_timeout: float
     declined: Counter[str]
     facts: Callable[[Output | None], str]

@@ -67,6 +67,12 @@ def test_a_configuration_does_not_change() -> None:
         ("--timeshift-mib 64", "timeshift_mib", 64),
         ("--start keyframe", "start", "keyframe"),
         ("--no-inspect", "inspect", False),
+        ("--http-host TV.example.", "http_host", ("tv.example",)),
+        ("--http-coalesce 100", "http_coalesce", 0.1),
+        ("--max-http-clients 5", "max_http_clients", 5),
+        ("--max-http-clients-per-ip 5", "max_http_clients_per_ip", 5),
+        ("--cors *", "cors", "*"),
+        ("--cors https://a.example:8443", "cors", "https://a.example:8443"),
         ("--log-format json", "log_format", "json"),
         ("--log-level debug", "log_level", "debug"),
     ],
@@ -104,6 +110,16 @@ def test_each_option_has_its_field(words: str, field: str, value: object) -> Non
         "--prefer encoder",
         "--source-timeout nan",
         "--log-level error!",
+        "--http ''",
+        "--http 65536",
+        "--http localhost",
+        "--http ::1:8080",
+        "--http [::1]",
+        "--http-host a/b",
+        "--http-coalesce 5",
+        "--cors example.org",
+        "--cors https://a.example/path",
+        "--trusted-proxy proxy",
         "--max-egress ''",
         "--max-egress M",
         "--max-egress 0",
@@ -148,6 +164,22 @@ def assert_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert captured.err.startswith("relay.py: ")
     assert captured.err.count("\n") == 1
     return captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "http", "timeshift"),
+    [
+        ("", None, 0.0),
+        ("--http 8080", ("0.0.0.0", 8080), 60.0),
+        ("--http localhost:8080 --timeshift 5", ("localhost", 8080), 5.0),
+        ("--http [::1]:0 --timeshift 0", ("::1", 0), 0.0),
+        ("--timeshift 9", None, 9.0),
+    ],
+)
+def test_http_keeps_a_minute(words: str, http: tuple[str, int] | None, timeshift: float) -> None:
+    """With HTTP there is a history of 60 s, unless somebody says otherwise."""
+    config = parse(words.split())
+    assert (config.http, config.timeshift) == (http, timeshift)
 
 
 # --- files

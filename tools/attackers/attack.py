@@ -49,7 +49,7 @@ class Attack:
 
     `first` is done before the stream begins, which has `rate` datagrams a second; with `takeover`,
     another source follows while the attack goes on. What is lost then of its beginning counts, too.
-    Some attacks are for `root` alone.
+    Some attacks are for `root` alone, and some are for the `web`.
     """
 
     what: str
@@ -63,6 +63,7 @@ class Attack:
     rate: int = RATE
     takeover: bool = False
     root: bool = False
+    web: bool = False
 
     def prefix(self) -> tuple[str, ...]:
         """The words that go before the relay's own.
@@ -119,6 +120,14 @@ ATTACKS = {
     "posts": Attack("CONECTAR in the body of an HTTP POST, 100/s", hostile.posts),
     "descriptors": Attack(
         "64 descriptors, 400 connections twice a second", hostile.exhaust, limit="ulimit -n 64;"
+    ),
+    "requests": Attack("21 connections, floods of HTTP requests", hostile.requests, web=True),
+    "deaf-requests": Attack(
+        "50 clients that never read an HTTP response", hostile.deaf_requests, web=True
+    ),
+    "malformed": Attack("floods of what is no HTTP request", hostile.malformed, web=True),
+    "slow-heads": Attack(
+        "2,000 HTTP connections, a byte a second each", hostile.slow_heads, web=True
     ),
     "stranger": Attack("100,000 datagrams/s into the locked ingest", hostile.stranger),
     "garbage": Attack("10,000 datagrams/s of every size from ever new ports", hostile.garbage),
@@ -188,7 +197,8 @@ def attack(
         raise NeedError("needs root")
     with contextlib.ExitStack() as stack:
         start = RelayWithoutLog if each.log or each.terminal else Relay
-        words = (*each.options, *options)
+        web = ("--http", "127.0.0.1:0") if each.web else ()
+        words = (*each.options, *web, *options)
         relay = stack.enter_context(start(*words, prefix=(*core, *each.prefix())))
         watchers = stack.enter_context(watching(relay.port, viewers))
         each.first(relay.port)
@@ -202,7 +212,8 @@ def attack(
         time.sleep(quiet)
         calm = watchers.latencies()
         by = each.by.__name__
-        attacker = stack.enter_context(Worker("hostile", by, relay.port, seconds, relay.pid))
+        target = relay.wait_event("http_listening")["port"] if each.web else relay.port
+        attacker = stack.enter_context(Worker("hostile", by, target, seconds, relay.pid))
         wait_for(lambda: attacker.stdout, "the attacker to begin")
         watchers.latencies()
         began, spent, lines = time.monotonic(), cpu_seconds(relay.pid), len(relay.stderr)

@@ -220,6 +220,44 @@ def endless(port: int, seconds: float) -> Counts:
     return flood(port, ticks(seconds, 1000), [b"A" * 4096] * 50)
 
 
+# --- by HTTP
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def requests(port: int, seconds: float) -> Counts:
+    """Ask without waiting for answers, as fast as they are taken."""
+    page = b"GET /nothing?%s HTTP/1.1\r\nHost: [::1]\r\n\r\n" % (b"a=%41&" * 12)
+    return flood(port, busily(seconds), [GET * 64, page * 32, GET.replace(b"G", b"P", 1) * 16] * 7)
+
+
+def deaf_requests(port: int, seconds: float) -> Counts:
+    """Ask for much, and never read an answer."""
+    return flood(port, busily(seconds), [GET * 64] * 50, room=1)
+
+
+def malformed(port: int, seconds: float) -> Counts:
+    """Send what is no request: heads without end, garbage, TLS, lengths that contradict."""
+    noise = random.Random(1)
+    both = GET[:-2] + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    long = [b"GET /" + b"a" * 8192, GET[:-2] + b"X: y\r\n" * 2048, b"\r\n" * 4096]
+    return flood(port, busily(seconds), [both * 9, *long, *(noise.randbytes(999) for _ in "0123")])
+
+
+def slow_heads(port: int, seconds: float) -> Counts:
+    """Hold 2,000 connections, with a byte of a head a second on each, while others come."""
+    counts: Counts = Counter(connections=2000)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(port)) for _ in range(2000)]
+        for tick in ticks(seconds, 20):
+            head = GET[tick // 20 :][:1]
+            counts["bytes"] += sum(send(sock, head) for sock in socks[tick % 20 :: 20])
+            if tick % 5 == 0:
+                counts["newcomers"] += 1
+                counts["served"] += ask(port, GET).startswith(b"HTTP/1.1 ")
+    return counts
+
+
 # --- datagrams
 
 

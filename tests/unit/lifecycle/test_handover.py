@@ -32,6 +32,9 @@ from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.recorder import RecorderState, RecordingState
 from relaylib.stream.source_lock import LockState
 from relaylib.viewers.viewer import ViewerState
+from relaylib.web.connection import ConnectionState
+from relaylib.web.reply import StreamState
+from relaylib.web.server import WebState
 
 FDS = st.integers(0, 1 << 20).map(Descriptor)
 COUNTS = st.integers(0, 1 << 64)
@@ -78,6 +81,18 @@ INGESTS = st.builds(
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
 FOUND = st.builds(Counts, *[COUNTS] * 8, st.dictionaries(st.text(), COUNTS))
 INSPECTIONS = st.builds(InspectionState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
+WEBS = st.builds(
+    WebState,
+    FDS,
+    st.tuples(st.text(), COUNTS),
+    st.lists(
+        st.builds(
+            ConnectionState, FDS, ADDRESSES, BYTES, BYTES, FLAGS, st.text(), st.text(),
+            st.none() | st.builds(StreamState, st.lists(COUNTS), BYTES, COUNTS), COUNTS,
+        ),
+        max_size=3,
+    ),
+)  # fmt: skip
 POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 STATES = st.builds(
     State,
@@ -91,6 +106,7 @@ STATES = st.builds(
     st.none() | st.builds(StandInState, COUNTS, FDS),
     inspection=st.none() | INSPECTIONS,
     health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
+    web=st.none() | WEBS,
     history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
@@ -116,6 +132,8 @@ def test_every_descriptor_survives(state: State) -> None:
     sockets += [each.output.sock for each in state.fixed]
     sockets += [state.stand_in.channel] if state.stand_in else []
     sockets += [state.history.memory] if state.history else []
+    if state.web:
+        sockets += [state.web.listener, *(each.sock for each in state.web.connections)]
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
 
@@ -227,6 +245,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         ("state ingest lock active", None),
         ("state argv", []),
         ("state stand_in", None),
+        ("state web", None),
         ("state fixed", []),
     ],
 )

@@ -58,6 +58,15 @@ def test_one_slow_turn_holds_nothing_back() -> None:
     assert coalescer.wait(1.0, 0.050, 1) == coalescer.wait(1.002, 20e-6, 1) == 0
 
 
+def test_where_nobody_waits_datagrams_gather() -> None:
+    """As long as the cap allows, and no longer, however little a turn costs."""
+    coalescer, now = Coalescer(None), 0.0
+    for _ in range(100):
+        now += (wait := coalescer.wait(now, 20e-6, 5, patient=True)) or 0.01
+    assert 0.005 < wait <= Coalescer.CAP
+    assert Coalescer(0.0).wait(1.0, 20e-6, 5, patient=True) == 0
+
+
 def test_what_would_gather_nothing_is_not_tried() -> None:
     """A stream of few datagrams a second is not delayed: no second one would come in time."""
     assert settled(Coalescer(None), 0.001, 20) == 0

@@ -18,6 +18,7 @@ from relaylib.log import flush_throttles
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
+from relaylib.net.peer_log import SHARE
 from relaylib.protocol.session import Session, State
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
@@ -25,7 +26,6 @@ from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
 from relaylib.viewers.server import ACCEPT_PAUSE, GIVE_WAY, LEAVING, Server
 from relaylib.viewers.viewer import Viewer, ViewerState
-from relaylib.viewers.viewer_log import SHARE
 from tools.lab.fanout_bench import runs_of
 from tools.lab.process import PATIENCE
 from tools.lab.sockets import unused_port
@@ -358,7 +358,7 @@ def test_whom_a_restart_excludes_has_to_go() -> None:
         before.ask(peer, f"CONECTAR {unused_port()}")
         [saved] = before.server.export()
         assert saved.output is not None
-        with mock.patch.object(server, "is_local", return_value=False):
+        with mock.patch.object(server, "is_own", return_value=False):
             after.server.restore([handed_over(saved)], 1, {})
         after.turn()
         assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1\n"

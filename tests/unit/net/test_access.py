@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.errors import DeclinedError
+from relaylib.net.access import Access, Bucket, Buckets, Limits, Rate
 from relaylib.net.networks import ANY, PRIVATE, contains
-from relaylib.viewers.access import Access, Bucket, Buckets, Limits, Rate
 
 HOST, OTHER = "192.168.1.7", "192.168.1.8"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from relaylib.net.loop import Loop
-from relaylib.viewers.viewer_log import ALL, PERIOD, SHARE, ViewerLog
+from relaylib.net.peer_log import ALL, PERIOD, SHARE, PeerLog
 
 
 class Clock:
@@ -46,7 +46,7 @@ class Log:
         self.clock = Clock()
         self.lines = 0
         self.told: Counter[str] = Counter()
-        self._log = ViewerLog(cast(Loop, self.clock))
+        self._log = PeerLog(cast(Loop, self.clock))
 
     def happens(self, event: str, ip: str) -> None:
         """Let an event happen."""

@@ -1,4 +1,4 @@
-"""Who may use the relay, and how much of it. Pure: time comes in as `now`.
+"""Who may use the relay, by TCP or by HTTP, and how much of it. Pure: time comes in as `now`.
 
 An open relay is found within hours and abused, so by default only peers that cannot come from the
 Internet are served. Everything that one address could exhaust has a limit of its own, far above
@@ -30,6 +30,9 @@ class Rate:
 CONNECTIONS = Rate(per_second=10, burst=64)
 """A classroom that arrives at once behind one address, then no more than a retry loop."""
 
+HTTP_CONNECTIONS = Rate(per_second=50, burst=300)
+"""The same by HTTP, where a player may take a connection for each piece of the stream."""
+
 COMMANDS = Rate(per_second=50, burst=500)
 """What an address may ask beyond `OWN_COMMANDS`: somebody's script, once in a while."""
 
@@ -44,6 +47,8 @@ class Limits:
     allow: tuple[Network, ...] = PRIVATE
     max_clients: int = 1000
     max_clients_per_ip: int = 32
+    exempt: tuple[Network, ...] = ()
+    """Beside the loopback, where no limit per address holds: proxies, behind which many are."""
     connections: Rate = CONNECTIONS
     commands: Rate = COMMANDS
     own_commands: Rate = OWN_COMMANDS
@@ -108,7 +113,7 @@ class Access:
         """
         limits = self._limits
         self.check_allowed(ip, is_own)
-        if not _exempt(ip):
+        if not self._is_exempt(ip):
             if self._clients[ip] >= limits.max_clients_per_ip:
                 raise DeclinedError(f"demasiadas conexiones desde {ip}", "per_ip")
             if not self._connections.take(ip, now):
@@ -154,9 +159,9 @@ class Access:
         Raises:
             DeclinedError: too many from this connection and its address lately.
         """
-        if not _exempt(ip) and not own.take(now) and not self._commands.take(ip, now):
+        if not self._is_exempt(ip) and not own.take(now) and not self._commands.take(ip, now):
             raise DeclinedError(f"demasiados comandos por segundo desde {ip}", "command_rate")
 
-
-def _exempt(ip: str) -> bool:
-    return ipaddress.ip_address(ip.partition("%")[0]).is_loopback
+    def _is_exempt(self, ip: str) -> bool:
+        loopback = ipaddress.ip_address(ip.partition("%")[0]).is_loopback
+        return loopback or contains(self._limits.exempt, ip)

@@ -1,6 +1,6 @@
-"""The log of what viewers do: as much of it as anybody reads.
+"""The log of what peers do: as much of it as anybody reads.
 
-Whatever a viewer does it can do again all day, within every other limit: 50 commands a second wrote
+Whatever a peer does it can do again all day, within every other limit: 50 commands a second wrote
 1.5 GB of log a day. So each address has a share of the lines, large enough for a class of thirty
 that comes, watches and goes. What an address does beyond its share is logged a line a minute, with
 how much of it was suppressed; it hides what nobody else does. Many addresses together are limited,
@@ -31,8 +31,8 @@ _TRACKED = 4096
 """Addresses that are counted; with more, counting begins anew."""
 
 
-class ViewerLog:
-    """Logs events of viewers, or counts them as suppressed."""
+class PeerLog:
+    """Logs events of peers, or counts them as suppressed."""
 
     def __init__(self, loop: Loop) -> None:
         self._events: Counter[str] = Counter()

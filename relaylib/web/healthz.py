@@ -1,0 +1,24 @@
+"""`/healthz`: whether there is a stream to be had, for balancers."""
+
+from collections.abc import Callable
+
+from relaylib.errors import HttpError
+from relaylib.web.reply import Response
+from relaylib.web.request import Request
+
+GOOD = {"sano", "red", "activa"}
+"""What is no reason to send people elsewhere: one viewer's path (`red`) is not the relay's; and
+`activa` is all that a relay says which does not look into the stream."""
+
+
+class Healthz:
+    """200 or 503, with the verdict, a word that `say` returns."""
+
+    def __init__(self, say: Callable[[], str]) -> None:
+        self._say = say
+
+    def respond(self, _request: Request, _now: float) -> Response:
+        word = self._say()
+        if word not in GOOD:
+            raise HttpError(503, word)
+        return Response(f"{word}\n".encode())

@@ -1,0 +1,210 @@
+"""What is answered: a status, headers that allow no more than is needed, a body. Pure.
+
+Whoever makes a resource says what is in the body and how long it may be kept. What holds for all is
+added here: nothing of ours runs, is framed, or tells others where it was opened, unless a resource
+says so.
+"""
+
+import functools
+import http
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Protocol
+
+from relaylib.errors import HttpError
+from relaylib.web.request import Request
+
+TEXT = "text/plain; charset=utf-8"
+
+FOREVER = "public, max-age=31536000, immutable"
+"""`cache` of what never changes."""
+
+NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
+"""Content-Security-Policy of what is no page."""
+
+_WORTH_COMPRESSING = 512
+"""Octets below which a header more and an encoding save nothing."""
+
+Piece = bytes | memoryview
+"""Part of a body."""
+
+
+class StreamEndError(Exception):
+    """A stream has no more, or gives its reader up; `str()` is the reason, in the log's words."""
+
+
+class Stream(Protocol):
+    """A body without end, which keeps its own place in what it sends.
+
+    `skipped` counts how often it had to leave something out. A stream whose reader is gone is just
+    dropped.
+    """
+
+    skipped: int
+
+    def look(self, until: float, most: int) -> Sequence[Piece]:
+        """Return what comes next, of what was there `until` then: up to `most` octets or a bit
+        more, in no more than 1,000 pieces; nothing, if nothing has come.
+
+        Raises:
+            StreamEndError: nothing will.
+        """
+
+    def taken(self, octets: int) -> None:
+        """Note that so many octets of what `look` returned have been sent; not always all."""
+
+    def export(self) -> "StreamState | None":
+        """Return what the next program needs to go on; None: the reader has to come again."""
+
+
+@dataclass(slots=True)
+class StreamState:
+    """What a restart hands over of a stream: octets that come `first`, then its place, as numbers
+    that its resource understands.
+    """
+
+    place: list[int]
+    first: bytes = b""
+    skipped: int = 0
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer.
+
+    Args:
+        cache: the field Cache-Control.
+        etag: tells versions of a body apart: who has this one gets no body again (304).
+        compress: use gzip for who takes it. The same `bytes` object is compressed once.
+        is_media: pages of other origins may read it, if the configuration allows any (CORS).
+        headers: more of them, or others than those that are added to all.
+    """
+
+    body: bytes | Stream
+    kind: str = TEXT
+    status: int = 200
+    cache: str = "no-store"
+    etag: str = ""
+    compress: bool = False
+    is_media: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Resource(Protocol):
+    """What can be asked for at a path."""
+
+    def respond(self, request: Request, now: float) -> Response:
+        """Answer a request.
+
+        Raises:
+            HttpError: with the status and the sentence to answer instead.
+        """
+
+
+class StreamResource(Resource, Protocol):
+    """One whose streams survive a restart."""
+
+    def restore(self, saved: StreamState) -> Stream:
+        """Go on with a stream of the previous program."""
+
+
+def error(wrong: HttpError) -> Response:
+    """Make a response of an error."""
+    headers = {"Allow": "GET, HEAD"} if wrong.status == 405 else {}
+    if wrong.status == 503:
+        headers["Retry-After"] = "2"
+    return Response(f"{wrong}\n".encode(), status=wrong.status, headers=headers)
+
+
+def complete(
+    response: Response, request: Request | None, wall_time: float, cors: str | None
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Return status, headers and body of a response whose body is bytes or, if it is a stream, is
+    left out here; `request` is None for one that could not be read.
+    """
+    asked = {} if request is None else request.headers
+    status, body = response.status, b""
+    headers = {
+        "Date": _date(int(wall_time)),
+        "Server": "relay",
+        "Content-Type": response.kind,
+        "Cache-Control": response.cache,
+        "Content-Security-Policy": NO_PAGE,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        **(_shared(cors, asked.get("origin")) if response.is_media else {}),
+        **response.headers,
+    }
+    if isinstance(response.body, bytes):
+        body = response.body
+        if response.etag:
+            headers["ETag"] = f'"{response.etag}"'
+            if _matches(response.etag, asked.get("if-none-match")):
+                status, body = 304, b""
+        if response.compress and len(body) >= _WORTH_COMPRESSING:
+            _vary(headers, "Accept-Encoding")
+            if _takes_gzip(asked.get("accept-encoding", "")):
+                headers["Content-Encoding"] = "gzip"
+                body = _gzip(body)
+        if status != 304:
+            headers["Content-Length"] = str(len(body))
+    else:
+        headers["X-Accel-Buffering"] = "no"  # nginx: pass on what comes as it comes
+    return status, list(headers.items()), body
+
+
+def head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Write the head of a response whose body ends with the connection."""
+    lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in (*headers, ("Connection", "close"))]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+@functools.lru_cache(2)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
+
+
+@functools.lru_cache(16)
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: with gzip's header
+    return packer.compress(body) + packer.flush()
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Read Accept-Encoding (RFC 9110, 12.5.3) as far as it is about gzip."""
+    for each in accepted.lower().split(","):
+        coding, _, weight = each.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return weight.replace(" ", "").removeprefix("q=").strip("0.") != "" or not weight
+    return False
+
+
+def _matches(etag: str, known: str | None) -> bool:
+    """Compare weakly (RFC 9110, 13.1.2)."""
+    tags = {each.strip().removeprefix("W/") for each in (known or "").split(",")}
+    return f'"{etag}"' in tags or "*" in tags
+
+
+def _shared(cors: str | None, origin: str | None) -> dict[str, str]:
+    """Let pages of another origin read this, if they are those that may."""
+    if not cors:
+        return {}
+    if cors == "*":
+        return {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+    headers = {"Vary": "Origin"}
+    if origin == cors:
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return headers
+
+
+def _vary(headers: dict[str, str], name: str) -> None:
+    headers["Vary"] = f"{headers['Vary']}, {name}" if "Vary" in headers else name
+
+
+def reason_phrase(status: int) -> bytes:
+    return http.HTTPStatus(status).phrase.encode()

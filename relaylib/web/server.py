@@ -1,0 +1,332 @@
+"""The web's front: accepts connections, knows them all, and finds the resource for a request.
+
+Who is turned away gets a response, as in `viewers/server`: some of them linger so that it arrives.
+When all places are taken, the connection that has waited for longest without a request under way
+gives its place up: an idle browser comes again without anybody noticing, and who only holds
+connections holds nothing.
+"""
+
+import contextlib
+import errno
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import h11
+import structlog
+
+from relaylib.config import Config
+from relaylib.errors import DeclinedError, HttpError
+from relaylib.log import Throttle
+from relaylib.net.access import Access
+from relaylib.net.address import Address, show, unmapped
+from relaylib.net.descriptors import Descriptor, adopt, descriptor
+from relaylib.net.lookup import is_own
+from relaylib.net.loop import Loop
+from relaylib.net.peer_log import PeerLog
+from relaylib.web import reply
+from relaylib.web.connection import Connection, ConnectionState
+from relaylib.web.pace import Pace
+from relaylib.web.reply import Resource, Response, Stream
+from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
+
+ACCEPTS = 16
+"""Connections accepted in one turn."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds without accepting when the system cannot: tried again at once, it would fail again."""
+
+LEAVING = 64
+"""Connections that were turned away and may linger, each holding a descriptor."""
+
+SWEEP = 1.0
+"""Seconds between two looks at the deadlines."""
+
+HANDED_OVER = 4 << 20
+"""Octets of responses under way that a restart hands over in all: more would take its time."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class WebState:
+    """What a restart hands over: the listener, `asked` for so, connections and counters."""
+
+    listener: Descriptor
+    asked: tuple[str, int]
+    connections: list[ConnectionState] = field(default_factory=list)
+    accepted: int = 0
+    declined: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    octets: int = 0
+    skipped: int = 0
+
+
+class Server:
+    """Serves the resources; `table` has them by path, or by what it begins with: "/hls/*".
+
+    Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
+    `requests` responses by status, `octets` and `skipped` what streams were written, and what they
+    had to leave out, in the past; `streams` are those of now, which count for themselves.
+    """
+
+    def __init__(
+        self, loop: Loop, config: Config, octets: Callable[[], int], table: Mapping[str, Resource]
+    ) -> None:
+        self.listener: socket.socket | None = None
+        self.asked = config.http
+        self.connections: dict[Connection, None] = {}
+        self.streams: dict[Connection, None] = {}
+        self.accepted = 0
+        self.declined: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.octets = self.skipped = 0
+        self._loop = loop
+        self._config = config
+        self._table = table
+        self._names = Names(socket.gethostname(), config.http_host)
+        self._access = Access(config.http_limits())
+        self._behind_proxies: Counter[str] = Counter()
+        self._waiting: dict[Connection, None] = {}
+        self._leaving: set[Connection] = set()
+        self._pace = Pace(loop, config.http_coalesce, octets)
+        self._events = PeerLog(loop)
+        self._accept_log = Throttle(loop.call_later)
+        loop.call_every(SWEEP, self._sweep)
+
+    # --- accepting
+
+    def listen(self, listener: socket.socket, saved: WebState | None = None) -> None:
+        """Accept connections there, and go on with those of the previous program."""
+        self.listener = listener
+        if saved is not None:
+            self._restore_all(saved)
+        self._loop.watch(listener, self._accept, broken=lambda _error: None)
+        host, port = listener.getsockname()[:2]
+        log.info("http_listening", host=host, port=port)
+
+    def _accept(self) -> None:
+        assert self.listener is not None
+        for _ in range(ACCEPTS):
+            self._loop.read_priority()
+            try:
+                sock, peer = self.listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:  # it ended while it waited
+                continue
+            except OSError as error:
+                self._rest(error)
+                return
+            self._admit(sock, peer)
+
+    def _rest(self, error: OSError) -> None:
+        """Let the listener rest: it stays readable, and the loop would spin on it."""
+        reason = errno.errorcode.get(error.errno or 0, "system").lower()
+        self._accept_log.log(log.warning, "accept_failed", reason=reason, detail=error.strerror)
+        assert self.listener is not None
+        self._loop.interest(self.listener, read=False)
+        self._loop.call_later(ACCEPT_PAUSE, self._wake_listener)
+
+    def _wake_listener(self) -> None:
+        if self.listener is not None:
+            self._loop.interest(self.listener)
+
+    def _admit(self, sock: socket.socket, peer: Address) -> None:
+        address = unmapped(peer)
+        sock.setblocking(False)
+        try:
+            connection = Connection(self._loop, self, sock, address)
+        except OSError:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
+            sock.close()
+            return
+        try:
+            own = partial(is_own, address)
+            self._access.admit(address[0], self._loop.now, own, self._make_room)
+        except DeclinedError as error:
+            self._decline(connection, error)
+            return
+        self._add(connection)
+        self.accepted += 1
+
+    def _add(self, connection: Connection) -> None:
+        self._access.arrived(connection.peer[0])
+        self.connections[connection] = self._waiting[connection] = None
+
+    def _make_room(self) -> bool:
+        for connection in self._waiting:
+            connection.abort("gave_way")
+            return True
+        return False
+
+    def _decline(self, connection: Connection, error: DeclinedError) -> None:
+        self._note_declined(connection.peer, error.kind)
+        self._leaving.add(connection)
+        connection.decline(HttpError(403 if error.kind == "not_allowed" else 503, str(error)))
+        if len(self._leaving) > LEAVING:
+            connection.abort("declined")
+
+    def _note_declined(self, client: Address, kind: str, **detail: str) -> None:
+        self.declined[kind] += 1
+        self._events.log(
+            log.warning, "http_declined", client[0], client=show(client), reason=kind, **detail
+        )
+
+    # --- answering
+
+    def answer(self, connection: Connection, event: h11.Request) -> tuple[Request, Response]:
+        """Find out what is asked for, and have it answered; see `connection.Server`."""
+        read_method(event.method)
+        headers = read_headers(list(event.headers))
+        path, query = read_target(event.target)
+        try:
+            self._names.check(headers.get("host"))
+        except HttpError as wrong:
+            self._note_declined(connection.peer, wrong.kind, detail=wrong.detail)
+            raise
+        forwarded = headers.get("x-forwarded-for")
+        client = client_of(connection.peer[0], forwarded, self._config.trusted_proxy)
+        request = Request(path, query, headers, client)
+        response = self._resource(path).respond(request, self._loop.time())
+        if not isinstance(response.body, bytes) and event.method == b"GET":
+            self._check_proxied(connection, client)
+        return request, response
+
+    def _resource(self, path: str) -> Resource:
+        found = self._table.get(path)
+        while found is None and path:
+            path = path.rpartition("/")[0]
+            found = self._table.get(f"{path}/*")
+        if found is None:
+            raise HttpError(404, "aqui no hay nada con ese nombre")
+        return found
+
+    def _check_proxied(self, connection: Connection, client: str) -> None:
+        """Hold the limit per address for streams that a proxy passes on."""
+        if client == connection.peer[0]:
+            return
+        if self._behind_proxies[client] >= self._config.max_http_clients_per_ip:
+            self._note_declined((client, 0), "per_ip")
+            raise HttpError(503, f"demasiadas conexiones desde {client}")
+
+    def complete(
+        self, response: Response, request: Request | None
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Add what all responses have, and count this one."""
+        wall_time, cors = self._loop.wall_time(), self._config.cors
+        status, headers, body = reply.complete(response, request, wall_time, cors)
+        self.requests[str(status)] += 1
+        return status, headers, body
+
+    # --- connections
+
+    def is_waiting(self, connection: Connection, *, waiting: bool) -> None:
+        """Note who might give way."""
+        if not waiting:
+            self._waiting.pop(connection, None)
+        elif connection in self.connections:
+            self._waiting[connection] = None
+
+    def carries_stream(self, connection: Connection, *, begin: bool) -> None:
+        """Write its stream."""
+        self._waiting.pop(connection, None)
+        self.streams[connection] = None
+        if connection.client != connection.peer[0]:
+            self._behind_proxies[connection.client] += 1
+        self._pace.add(connection)
+        if begin:
+            connection.write_on(self._loop.time(), self._pace.most)
+
+    def gone(self, connection: Connection, reason: str) -> None:
+        """Forget it."""
+        self._leaving.discard(connection)
+        self._waiting.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            self._access.left(connection.peer[0])
+        if connection in self.streams:
+            self._stream_gone(connection, reason)
+
+    def _stream_gone(self, connection: Connection, reason: str) -> None:
+        del self.streams[connection]
+        self._pace.remove(connection)
+        assert connection.stream is not None
+        skipped = connection.stream.skipped
+        self.octets += connection.octets
+        self.skipped += skipped
+        client = connection.client
+        if client != connection.peer[0]:
+            self._behind_proxies[client] -= 1
+            self._behind_proxies += Counter()  # without those that are 0
+        self._events.log(
+            log.info,
+            "http_client_gone",
+            client,
+            client=show(connection.peer) if client == connection.peer[0] else client,
+            path=connection.path,
+            reason=reason,
+            octets=connection.octets,
+            skipped=skipped,
+        )
+
+    def _sweep(self) -> None:
+        now = self._loop.now
+        for connection in [*self.connections, *self._leaving]:
+            if connection.deadline < now:
+                connection.overdue()
+                self._loop.read_priority()
+
+    def close(self) -> None:
+        """Accept nobody any more; connections end with the program."""
+        if self.listener is not None:
+            self._loop.discard(self.listener)
+            self.listener = None
+
+    # --- restarting
+
+    def export(self) -> WebState | None:
+        """Return what the next program needs to go on; see `WebState`."""
+        if self.listener is None or self.asked is None:
+            return None
+        room, connections = HANDED_OVER, []
+        for connection in self.connections:
+            saved = connection.export()
+            if saved is not None and len(saved.unsent) <= room:
+                room -= len(saved.unsent)
+                connections.append(saved)
+        return WebState(
+            descriptor(self.listener), self.asked, connections, self.accepted,
+            dict(self.declined), dict(self.requests), self.octets, self.skipped,
+        )  # fmt: skip
+
+    def _restore_all(self, saved: WebState) -> None:
+        self.asked = saved.asked
+        self.accepted, self.octets, self.skipped = saved.accepted, saved.octets, saved.skipped
+        self.declined.update(saved.declined)
+        self.requests.update(saved.requests)
+        for each in saved.connections:
+            self._restore(each)
+
+    def _restore(self, saved: ConnectionState) -> None:
+        sock = adopt(saved.sock)
+        try:
+            self._access.check_allowed(saved.peer[0], partial(is_own, saved.peer))
+            stream = self._restore_stream(saved)
+            connection = Connection(self._loop, self, sock, saved.peer)
+        except (DeclinedError, ValueError, OSError):  # the configuration may have changed
+            sock.close()
+            return
+        self._add(connection)
+        connection.restore(saved, stream)
+
+    def _restore_stream(self, saved: ConnectionState) -> Stream | None:
+        if saved.stream is None:
+            return None
+        with contextlib.suppress(HttpError):
+            restore = getattr(self._resource(saved.resource), "restore", None)
+            if restore is not None:
+                stream: Stream = restore(saved.stream)
+                return stream
+        raise ValueError("no such stream")

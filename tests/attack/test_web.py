@@ -1,0 +1,78 @@
+"""The web under attack: who watches by UDP loses nothing, who watches by HTTP gets every octet."""
+
+import contextlib
+import time
+from itertools import pairwise
+
+import pytest
+
+from tools.lab.attacks import attack_relay
+from tools.lab.process import wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import Work
+from tools.lab.viewer import Viewer
+from tools.lab.web import PACKETS, Browser, Packets, Watching, http_port, numbers, request
+
+SECONDS = 1.5
+
+
+@pytest.mark.parametrize("name", ["requests", "malformed"])
+def test_floods_of_requests(name: str) -> None:
+    """Whatever is sent as fast as it is taken is answered, and that is all."""
+    assert attack_relay(name, SECONDS).counts["replies"] > 100
+
+
+def test_clients_that_never_read_a_response() -> None:
+    """They are read no more when a response is left over, so they cost no memory."""
+    assert attack_relay("deaf-requests", SECONDS).counts["bytes"] > 1 << 18
+
+
+def test_two_thousand_idle_connections() -> None:
+    """Twice as many as there is room for, which never end a request: every newcomer is served."""
+    counts = attack_relay("slow-heads", 2.0).counts
+    assert counts["served"] == counts["newcomers"] > 5
+
+
+class Player(Work):
+    """Receives by UDP, and keeps the numbers of all packets."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._player = viewer.player
+        self.numbers: list[int] = []
+
+    def run(self) -> None:
+        """Receive."""
+        self._player.settimeout(0.05)
+        while not self.stopped():
+            with contextlib.suppress(TimeoutError):
+                self.numbers += numbers(self._player.recv(2048))
+
+
+def test_viewers_that_do_not_read() -> None:
+    """A hundred who ask for the past and read nothing are closed after 10 s; others watch on."""
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(Relay("--http", "127.0.0.1:0", "--timeshift", "5"))
+        viewer = stack.enter_context(Viewer(relay.port)).subscribe()
+        player = stack.enter_context(Player(viewer))
+        packets = stack.enter_context(Packets(relay.ingest_port))
+        wait_for(lambda: packets.sent > 900, "two seconds of the stream")
+        port = http_port(relay)
+        deaf = [stack.enter_context(Browser(port, receive_buffer=2048)) for _ in range(100)]
+        watching = stack.enter_context(Watching(port))
+        asked = time.monotonic()
+        for browser in deaf:
+            browser.send(request("/live.ts?back=60"))
+        relay.wait_event("http_client_gone", count=1, reason="stalled")
+        assert time.monotonic() - asked > 9
+        wait_for(lambda: len(packets_of(watching)) > 9 * 475 * PACKETS, "the stream by HTTP")
+        sent = packets.sent
+        wait_for(lambda: len(player.numbers) >= sent * PACKETS, "the stream by UDP")
+    for got in (player.numbers, packets_of(watching)):
+        assert all(after - before == 1 for before, after in pairwise(got))
+    assert not relay.events("bug")
+
+
+def packets_of(watching: Watching) -> list[int]:
+    """The numbers of all packets so far."""
+    return list(numbers(bytes(watching.data)))
