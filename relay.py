@@ -65,6 +65,7 @@ from relaylib.stream.recorder import open_recorder
 from relaylib.viewers.server import Server
 from relaylib.web import server as web
 from relaylib.web.healthz import Healthz
+from relaylib.web.hls import Hls
 from relaylib.web.live import Live
 from relaylib.web.reply import Resource
 
@@ -174,13 +175,21 @@ class Relay:
         systemd.start_watchdog(self.loop)
 
     def _open_web(self, config: Config, inherited: handover.State | None) -> web.Server | None:
-        opened = open_http(config, inherited)
+        opened, history, inspection = open_http(config, inherited), self.history, self.inspection
+        self._hls = Hls(
+            self.loop,
+            history,
+            lambda: self.ingest.form,
+            lambda: inspection.sources if inspection else (),
+            inherited.hls if inherited else None,
+        )
         if opened is None:
             return None
         listener, saved = opened
-        history = self.history
         table: dict[str, Resource] = {
             "/live.ts": Live(history, lambda: self.ingest.form),
+            "/live.m3u8": self._hls,
+            "/hls/*": self._hls,
             "/healthz": Healthz(self._word),
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
@@ -261,6 +270,7 @@ class Relay:
             health=self.health.export(),
             recorder=self.recorder.export() if self.recorder else None,
             web=self.web.export() if self.web else None,
+            hls=self._hls.export(),
         )
 
     def _shut_down(self) -> None:
