@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Watch HLS as many viewers would: playlist, segments, playlist, each over a connection of its own.
+"""Watch HLS as many viewers would, each over a connection of its own: playlist, segments, playlist.
 
-They reload the playlist as RFC 8216 (6.3.4) has it, fetch each new segment once, whole, and throw it
-away. At the end: what they asked for, by what the cache said (X-Cache), as JSON.
+They reload the playlist as RFC 8216 (6.3.4) has it, fetch each new segment once, whole, and throw
+it away. At the end: what they asked for, by what the cache said (X-Cache), as JSON.
 """
 
 import argparse
@@ -102,7 +102,9 @@ class HlsViewer:
         listed = [line for line in lines if line and not line.startswith("#")]
         targets = [line for line in lines if line.startswith("#EXT-X-TARGETDURATION:")]
         self._target = float(targets[0].partition(":")[2]) if targets else self._target
-        seen = listed.index(self._last) + 1 if self._last in listed else max(0, len(listed) - BEHIND)
+        seen = (
+            listed.index(self._last) + 1 if self._last in listed else max(0, len(listed) - BEHIND)
+        )
         self._queue = listed[seen:]
         self._last = listed[-1] if listed else self._last
         self.due = now + self._target / (1 if self._queue else 2)

@@ -25,7 +25,7 @@ from relaylib.net.loop import Loop
 from relaylib.stream.history import AccessPoint, History
 from relaylib.stream.payload import Cursor, Cuts, payload
 from relaylib.web.live import KIND
-from relaylib.web.playlist import Mark, Playlist, Segment, Spot
+from relaylib.web.playlist import TARGET, Mark, Playlist, Segment, Spot
 from relaylib.web.reply import FOREVER, Piece, Response, StreamEndError, StreamState
 from relaylib.web.request import Request
 
@@ -115,7 +115,7 @@ class Hls:
         if not history.oldest or history.oldest == history.end:
             return -math.inf
         oldest, newest = history[history.oldest].time, history[history.end - 1].time
-        return oldest + min(2.0 * self._playlist.target, (newest - oldest) / 4)
+        return oldest + min(2.0 * max(TARGET, self._playlist.target), (newest - oldest) / 4)
 
     def _cut(self, history: History) -> None:
         """Take the random access points that are new."""
