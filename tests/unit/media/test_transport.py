@@ -315,6 +315,20 @@ def test_pids_of_damage_cost_bounded_memory() -> None:
     assert len(transport.pids) == MAX_PIDS
 
 
+def test_a_program_is_found_among_pids_of_damage() -> None:
+    """However many came before, those of the tables are followed; and those that are gone, not."""
+    transport = Transport()
+    for number in range(NULL - 1, NULL - 1 - MAX_PIDS, -1):
+        transport.feed(ts_packet(number, payload=b"x", scrambled=True), 0)
+    for due in healthy(10):
+        transport.feed(due.packet, due.at / 1000)
+    assert [each.number for each in transport.tables.programs.values()] == [1]
+    assert {0, PMT_PID, VIDEO, AUDIO} <= transport.pids.keys()
+    assert len(transport.pids) < MAX_PIDS
+    assert transport.scrambled == MAX_PIDS
+    assert not transport.errors.counts["PAT_error_2"]
+
+
 def test_no_table_makes_those_that_follow_expensive() -> None:
     """However many parts a PAT has, and streams its programs, some hundreds are gone through."""
     transport = Transport()
