@@ -167,6 +167,7 @@ class Relay:
             self.server,
             self.ingest,
             self.history,
+            outputs=self._outputs,
             failure=lambda: restart.failure,
         )
         report.begin(config.report)
