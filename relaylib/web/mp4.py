@@ -19,6 +19,7 @@ have a hole there.
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
@@ -51,7 +52,8 @@ SHARE = 0.01
 """Seconds of remuxing for one write, each `--http-coalesce` again: more waits for the next."""
 
 LATE = 5.0
-"""Seconds behind the stream after which the shared one leaves the rest of it out."""
+"""Seconds that one which is to follow the stream may fall behind, from where it began. Then there
+is no time to remux all, and it begins anew."""
 
 LINGER = 3.0
 """Seconds after which nobody's fragments are forgotten."""
@@ -64,6 +66,9 @@ OCTETS_PAST = 8 << 20
 
 PIECE = 8 * 7 * PACKET_SIZE
 """Octets that are remuxed without a look at the ingest: 0.1 ms."""
+
+RUNS = 64
+"""Runs that are read for a piece, however little is in them."""
 
 _MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
 _SYNC = bytes((SYNC_BYTE,))
@@ -95,9 +100,9 @@ class Remux:
         self._items = deque[Item]()
         self._entry = self.end = 0
         self._cut_at = 0.0
-        self.delay = 0.0
-        self.advanced = loop.time()
-        """Until when, by the stream's time, somebody wanted it."""
+        self.delay = self._allowed = 0.0
+        self.advanced = -math.inf
+        """When somebody wanted more last."""
         self.init: Init | None = None
         """What comes now needs this."""
         self.unplayable = ""
@@ -116,6 +121,7 @@ class Remux:
         else:
             self._cursor, self._cut_at = self._cuts.at(point), point.time
             self._take(self._remuxer.feed(point.tables), point.time)
+        self._allowed = self._loop.time() - self._cut_at + LATE
         return self._cut_at
 
     def learn(self, now: float) -> None:
@@ -140,7 +146,7 @@ class Remux:
         if number == history.end:
             return False
         lost = not history.oldest <= number < history.end
-        if lost or (not self.delay and until - history[number].time > LATE):
+        if lost or (not self.delay and until - history[number].time > self._allowed):
             self.delay = 0.0
             self._take(self._remuxer.restart(), until)
             self.begin(until)
@@ -158,13 +164,15 @@ class Remux:
         if not skip and number in sources:
             self._rest = b""
             self._take(self._remuxer.restart(), time)
-        pieces, octets = list[memoryview](), -skip
-        while octets < PIECE:
+        pieces, octets, limit = list[memoryview](), -skip, min(number + RUNS, history.end)
+        while True:
             found = payload(history.run(number), form)
             pieces += found
             octets += sum(map(len, found))
             number += 1
-            if number in sources or number == history.end or history[number].time > until:
+            if octets >= PIECE or number == limit or number in sources:
+                break
+            if history[number].time > until:
                 break
         self._cursor = Cursor(number)
         data = memoryview(self._packets(b"".join(pieces)[skip:]))
