@@ -66,6 +66,7 @@ from relaylib.viewers.server import Server
 from relaylib.web import server as web
 from relaylib.web.healthz import Healthz
 from relaylib.web.live import Live
+from relaylib.web.mp4 import Mp4
 from relaylib.web.reply import Resource
 
 log = structlog.get_logger()
@@ -179,9 +180,11 @@ class Relay:
         if opened is None:
             return None
         listener, saved = opened
-        history = self.history
+        history, inspection = self.history, self.inspection
+        sources = (lambda: inspection.sources) if inspection else tuple
         table: dict[str, Resource] = {
             "/live.ts": Live(history, lambda: self.ingest.form),
+            "/live.mp4": Mp4(self.loop, history, lambda: self.ingest.form, sources),
             "/healthz": Healthz(self._word),
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)

@@ -11,7 +11,7 @@ and a byte in it, in one number.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, fields
 
 import structlog
@@ -148,6 +148,11 @@ class Inspection:
     def new_source(self) -> None:
         """Another source's datagrams come next: they need not fit those before."""
         self._sources.append(self._history.end)
+
+    @property
+    def sources(self) -> Container[int]:
+        """Numbers of the runs with which another source began, of the latest ones."""
+        return self._sources
 
     # --- restarting
 
