@@ -17,6 +17,7 @@ import importlib.util
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 if missing := [
@@ -41,6 +42,7 @@ from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import Sockets, open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
+from relaylib.media.form import Form
 from relaylib.net.address import Address, show
 from relaylib.net.descriptors import (
     descriptor,
@@ -65,6 +67,7 @@ from relaylib.stream.recorder import open_recorder
 from relaylib.viewers.server import Server
 from relaylib.web import server as web
 from relaylib.web.healthz import Healthz
+from relaylib.web.hls import Hls
 from relaylib.web.live import Live
 from relaylib.web.mp4 import Mp4
 from relaylib.web.reply import Resource
@@ -175,16 +178,26 @@ class Relay:
         Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
         systemd.start_watchdog(self.loop)
 
-    def _open_web(self, config: Config, inherited: handover.State | None) -> web.Server | None:
-        opened = open_http(config, inherited)
+    def _open_web(self, config: Config, was: handover.State | None) -> web.Server | None:
+        """Make what is to be had by HTTP, if anything is."""
+        opened = open_http(config, was)
+        loop, history, inspection = self.loop, self.history, self.inspection
+
+        def form() -> Form:
+            return self.ingest.form
+
+        def sources() -> Sequence[int]:
+            return inspection.sources if inspection else ()
+
+        self._hls = hls = Hls(loop, history, form, sources, was.hls if was else None)
         if opened is None:
             return None
         listener, saved = opened
-        history, inspection = self.history, self.inspection
-        sources = (lambda: inspection.sources) if inspection else tuple
         table: dict[str, Resource] = {
-            "/live.ts": Live(history, lambda: self.ingest.form),
-            "/live.mp4": Mp4(self.loop, history, lambda: self.ingest.form, sources),
+            "/live.ts": Live(history, form),
+            "/live.mp4": Mp4(loop, history, form, sources),
+            "/live.m3u8": hls,
+            "/hls/*": hls,
             "/healthz": Healthz(self._word),
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
@@ -266,6 +279,7 @@ class Relay:
             health=self.health.export(),
             recorder=self.recorder.export() if self.recorder else None,
             web=self.web.export() if self.web else None,
+            hls=self._hls.export(),
         )
 
     def _shut_down(self) -> None:

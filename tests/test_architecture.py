@@ -50,6 +50,7 @@ PURE_MODULES = {
     "relaylib.viewers.egress",
     "relaylib.web.request",
     "relaylib.web.reply",
+    "relaylib.web.playlist",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",
 }

@@ -11,7 +11,7 @@ and a byte in it, in one number.
 
 import math
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import structlog
@@ -150,8 +150,8 @@ class Inspection:
         self._sources.append(self._history.end)
 
     @property
-    def sources(self) -> Container[int]:
-        """Numbers of the runs with which another source began, of the latest ones."""
+    def sources(self) -> Sequence[int]:
+        """At which runs of the history another source began, in order; the latest ones."""
         return self._sources
 
     # --- restarting

@@ -195,7 +195,8 @@ class Server:
         client = client_of(connection.peer[0], forwarded, self._config.trusted_proxy)
         request = Request(path, query, headers, client)
         response = self._resource(path).respond(request, self._loop.time())
-        if not isinstance(response.body, bytes) and event.method == b"GET":
+        is_live = not isinstance(response.body, bytes) and response.length is None
+        if is_live and event.method == b"GET":
             self._check_proxied(connection, client)
         return request, response
 
