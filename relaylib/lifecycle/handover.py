@@ -33,6 +33,7 @@ from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
 from relaylib.web.playlist import Playlist
+from relaylib.web.series import SeriesState
 from relaylib.web.server import WebState
 
 VERSION = 3
@@ -68,6 +69,7 @@ class State:
     recorder: RecorderState | None = None
     web: WebState | None = None
     hls: Playlist | None = None
+    series: SeriesState | None = None
 
 
 def encode(state: State) -> bytes:
