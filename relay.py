@@ -66,6 +66,7 @@ from relaylib.viewers.server import Server
 from relaylib.web import server as web
 from relaylib.web.healthz import Healthz
 from relaylib.web.live import Live
+from relaylib.web.pages import pages
 from relaylib.web.reply import Resource
 
 log = structlog.get_logger()
@@ -182,6 +183,7 @@ class Relay:
         table: dict[str, Resource] = {
             "/live.ts": Live(history, lambda: self.ingest.form),
             "/healthz": Healthz(self._word),
+            **pages(),
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
         server.listen(listener, saved)
