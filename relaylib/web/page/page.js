@@ -10,47 +10,47 @@
 
 const TEXTS = {
   es: {
-    title: "Relay de v\u00eddeo", skip: "Saltar el v\u00eddeo", picture: "Imagen en directo",
-    controls: "Controles del v\u00eddeo", play: "Reproducir", pause: "Pausar", mute: "Silenciar",
-    full: "Pantalla completa", seek: "Posici\u00f3n en la historia", live: "En directo",
-    goLive: "Ir al directo", behind: "{0} segundos atr\u00e1s",
+    title: "Relay de vídeo", skip: "Saltar el vídeo", picture: "Imagen en directo",
+    controls: "Controles del vídeo", play: "Reproducir", pause: "Pausar", mute: "Silenciar",
+    full: "Pantalla completa", seek: "Posición en la historia", live: "En directo",
+    goLive: "Ir al directo", behind: "{0} segundos atrás",
     verdict: "Veredicto", stream: "Flujo", bitrate: "Tasa de entrada",
     errorsASecond: "Errores por segundo", watch: "Ver en VLC", viewers: "Espectadores",
     sano: "Sano", sanoMeans: "No falta nada: el flujo llega y sale entero.",
-    fuente: "Fuente", fuenteMeans: "Lo que llega de la fuente ya viene da\u00f1ado o incompleto.",
-    rele: "Relay", releMeans: "Este relay, o su m\u00e1quina, pierde o retrasa datos.",
+    fuente: "Fuente", fuenteMeans: "Lo que llega de la fuente ya viene dañado o incompleto.",
+    rele: "Relay", releMeans: "Este relay, o su máquina, pierde o retrasa datos.",
     red: "Red", redMeans: "El camino hacia algunos espectadores no admite todo el flujo.",
-    silencio: "Silencio", silencioMeans: "Ahora no llega ning\u00fan flujo.",
-    ausente: "Sin fuente", ausenteMeans: "Ninguna fuente ha enviado nada todav\u00eda.",
+    silencio: "Silencio", silencioMeans: "Ahora no llega ningún flujo.",
+    ausente: "Sin fuente", ausenteMeans: "Ninguna fuente ha enviado nada todavía.",
     activa: "Activa", activaMeans: "Llega un flujo; este relay no lo examina.",
     unknown: "Sin contacto", unknownMeans: "El relay no responde. Se sigue intentando.",
     remedy: "Remedio:", since: "desde hace {0}",
-    connected: "Al d\u00eda", connecting: "Conectando\u2026", lostContact: "Sin contacto; reintentando\u2026",
+    connected: "Al día", connecting: "Conectando…", lostContact: "Sin contacto; reintentando…",
     source: "Fuente", noSource: "ninguna", sourceSilent: "callada", sourceActive: "activa",
     form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
-    video: "V\u00eddeo", audio: "Sonido", data: "Datos", now: "Llega ahora", lost: "Errores",
+    video: "Vídeo", audio: "Sonido", data: "Datos", now: "Llega ahora", lost: "Errores",
     none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
-    history: "Historia", egress: "Sale", uptime: "En marcha", version: "versi\u00f3n {0}",
-    jitter: "Jitter", busy: "Ocupaci\u00f3n", ofCore: "de un n\u00facleo",
-    openVlc: "Abra en VLC (Medio, Abrir ubicaci\u00f3n de red):",
-    askRelay: "P\u00eddalo al relay desde la misma m\u00e1quina, y escriba CONECTAR 5004:",
+    history: "Historia", egress: "Sale", uptime: "En marcha", version: "versión {0}",
+    jitter: "Jitter", busy: "Ocupación", ofCore: "de un núcleo",
+    openVlc: "Abra en VLC (Medio, Abrir ubicación de red):",
+    askRelay: "Pídalo al relay desde la misma máquina, y escriba CONECTAR 5004:",
     orClient: "o con el cliente del relay:",
     watchHttp: "Sin camino UDP (Wi-Fi, NAT), abra una de estas direcciones:",
     copy: "Copiar", copied: "Copiado", copyName: "Copiar {0}",
     kind: "Tipo", where: "Destino", state: "Estado", delay: "Retraso", rate: "Tasa",
     drops: "Perdidos", time: "Tiempo", udp: "UDP", fixed: "Fija", http: "HTTP",
     idle: "En espera", streaming: "Recibe", paused: "En pausa", deferred: "En diferido",
-    unreachable: "No llega", noViewers: "Nadie est\u00e1 mirando por ahora.",
+    unreachable: "No llega", noViewers: "Nadie está mirando por ahora.",
     viewersCount: "{0} UDP, {1} fijas, {2} HTTP", viewersShown: "se muestran {0} de {1}",
-    waitSource: "No llega ninguna fuente", waitSourceMore: "La imagen empezar\u00e1 sola en cuanto llegue una.",
-    waitStream: "Preparando la imagen\u2026", stalled: "La se\u00f1al se ha interrumpido",
+    waitSource: "No llega ninguna fuente", waitSourceMore: "La imagen empezará sola en cuanto llegue una.",
+    waitStream: "Preparando la imagen…", stalled: "La señal se ha interrumpido",
     retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
     opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
-    unplayable: "Los navegadores no reproducen {0}", unplayableMore: "VLC s\u00ed. Abra una de estas direcciones:",
+    unplayable: "Los navegadores no reproducen {0}", unplayableMore: "VLC sí. Abra una de estas direcciones:",
     noPlayer: "Este navegador no puede reproducir el directo", leftOut:
-    "Sin sonido aqu\u00ed: los navegadores no reproducen {0}. VLC s\u00ed.",
-    graphText: "Tasa de entrada en los \u00faltimos {0} minutos: ahora {1} Mb/s, m\u00ednimo {2}, m\u00e1ximo {3}. Errores: {4}.",
-    graphEmpty: "Todav\u00eda sin datos", minutesAgo: "\u2212{0} min", nowMark: "ahora", errors: "Errores",
+    "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
+    graphText: "Tasa de entrada en los últimos {0} minutos: ahora {1} Mb/s, mínimo {2}, máximo {3}. Errores: {4}.",
+    graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora", errors: "Errores",
   },
   en: {
     title: "Video relay", skip: "Skip the video", picture: "Live picture",
@@ -68,7 +68,7 @@ const TEXTS = {
     activa: "Active", activaMeans: "A stream is coming in; this relay does not inspect it.",
     unknown: "No contact", unknownMeans: "The relay does not answer. Still trying.",
     remedy: "Remedy:", since: "for {0}",
-    connected: "Up to date", connecting: "Connecting\u2026", lostContact: "No contact; retrying\u2026",
+    connected: "Up to date", connecting: "Connecting…", lostContact: "No contact; retrying…",
     source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
     form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
     video: "Video", audio: "Sound", data: "Data", now: "Coming in", lost: "Errors",
@@ -86,14 +86,14 @@ const TEXTS = {
     unreachable: "Unreachable", noViewers: "Nobody is watching at the moment.",
     viewersCount: "{0} UDP, {1} fixed, {2} HTTP", viewersShown: "{0} of {1} shown",
     waitSource: "No source is sending", waitSourceMore: "The picture starts by itself as soon as one does.",
-    waitStream: "Preparing the picture\u2026", stalled: "The signal has been interrupted",
+    waitStream: "Preparing the picture…", stalled: "The signal has been interrupted",
     retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
     opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
     unplayable: "Browsers do not play {0}", unplayableMore: "VLC does. Open one of these addresses:",
     noPlayer: "This browser cannot play the live stream", leftOut:
     "No sound here: browsers do not play {0}. VLC does.",
     graphText: "Incoming bitrate over the last {0} minutes: now {1} Mb/s, lowest {2}, highest {3}. Errors: {4}.",
-    graphEmpty: "No data yet", minutesAgo: "\u2212{0} min", nowMark: "now", errors: "Errors",
+    graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now", errors: "Errors",
   },
 };
 
@@ -107,7 +107,7 @@ const numbers = [0, 1, 2].map((digits) => new Intl.NumberFormat(language, {
   minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const number = (value, digits = 0) => numbers[digits].format(value);
 const megabits = (bits) => number(bits / 1e6, bits && bits < 1e6 ? 2 : 1);
-const rate = (bits) => (bits == null ? "\u2013" : `${megabits(bits)} Mb/s`);
+const rate = (bits) => (bits == null ? "–" : `${megabits(bits)} Mb/s`);
 
 function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
@@ -138,7 +138,7 @@ function name(element, words) {
 }
 
 function copyable(words) {
-  const code = make("code", {}, words);
+  const code = make("code", {}, ...words.split(/(?<=[/ ])/).flatMap((part) => [part, make("wbr")]));
   const button = make("button", { type: "button", "aria-label": text("copyName", words) }, text("copy"));
   button.addEventListener("click", async () => {
     try {
@@ -249,7 +249,7 @@ function codecs(status, kind) {
 }
 
 function picture({ codec, width, height, fps }) {
-  const size = width && height ? `, ${width} \u00d7 ${height}` : "";
+  const size = width && height ? `, ${width} × ${height}` : "";
   return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)} fps` : "");
 }
 
@@ -299,9 +299,9 @@ for (const key of Object.keys(FACTS)) {
 const COLUMNS = {
   kind: (viewer) => text(viewer.kind),
   where: (viewer) => [viewer.destination, viewer.kind === "http" || !viewer.destination ? viewer.client : ""]
-    .filter(Boolean).join(" \u2192 ").replace(/(.*) \u2192 (.*)/, "$2 \u2192 $1") || "\u2013",
+    .filter(Boolean).join(" → ").replace(/(.*) → (.*)/, "$2 → $1") || "–",
   state: (viewer) => text(viewer.state),
-  delay: (viewer) => (viewer.delay_s == null ? "\u2013" : `${number(viewer.delay_s, 1)} s`),
+  delay: (viewer) => (viewer.delay_s == null ? "–" : `${number(viewer.delay_s, 1)} s`),
   rate: (viewer) => rate(viewer.bitrate),
   drops: (viewer) => number(viewer.dropped),
   time: (viewer) => duration(viewer.seconds),
@@ -419,11 +419,11 @@ function draw() {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   const [left, right, foot, strip] = [2.75 * rem, 0.5 * rem, 1.5 * rem, 2.25 * rem];
   const floor = height - foot; // of the errors
-  const base = floor - strip - 0.5 * rem; // of the line
+  const base = floor - strip - 0.75 * rem; // of the line
   const first = Feed.SECONDS - bits.length;
   const x = (at) => left + (first + at) / (Feed.SECONDS - 1) * (width - left - right);
   const known = bits.filter((value) => value != null);
-  const top = ceiling(Math.max(1e5, ...known) * 1.08);
+  const top = ceiling(Math.max(9e5, ...known) * 1.08);
   const y = (value) => base - value / top * (base - 0.75 * rem);
   const most = Math.max(1, ...errors);
   const parts = [];
@@ -431,12 +431,11 @@ function draw() {
     const at = Math.round(y(top * share)) + 0.5;
     parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: at, y2: at }),
       shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" },
-        number(top * share / 1e6, top < 4e6 && share ? (top < 4e5 ? 2 : 1) : (top * share / 1e6) % 1 ? 1 : 0)));
+        number(top * share / 1e6, (top * share / 1e6) % 1 ? 2 : 0)));
   }
   parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: Math.round(floor) + 0.5, y2: Math.round(floor) + 0.5 }),
-    shape("text", { x: left - 0.5 * rem, y: floor - strip + 0.6 * rem, "text-anchor": "end" }, number(most)),
-    shape("text", { x: left - 0.5 * rem, y: floor + 0.25 * rem, "text-anchor": "end" }, "0"));
-  for (let minute = 0; minute <= 5; minute += 1) {
+    shape("text", { x: left - 0.5 * rem, y: floor - strip + 0.6 * rem, "text-anchor": "end" }, number(most)));
+  for (let minute = 0; minute <= 5; minute += width < 26 * rem ? 2 : 1) {
     const at = left + (1 - minute / 5) * (width - left - right);
     const anchor = minute === 0 ? "end" : minute === 5 ? "start" : "middle";
     parts.push(shape("text", { x: at, y: height - 0.25 * rem, "text-anchor": anchor },
@@ -771,7 +770,7 @@ function showPosition() {
   if (dragging || !video.duration) return;
   $("position").dataset.behind = behind.toFixed(2);
   place(live && behind < 3 ? 0 : -behind);
-  say($("position"), `\u2212${number(behind, behind < 10 ? 1 : 0)} s`);
+  say($("position"), `−${number(behind, behind < 10 ? 1 : 0)} s`);
 }
 
 function place(value) {
@@ -784,7 +783,7 @@ let seeking = 0;
 $("seek").addEventListener("input", () => {
   dragging = true;
   place($("seek").valueAsNumber);
-  say($("position"), `\u2212${-$("seek").valueAsNumber} s`);
+  say($("position"), `−${-$("seek").valueAsNumber} s`);
 });
 $("seek").addEventListener("change", () => {
   clearTimeout(seeking); // keys repeat: what counts is where they stop
