@@ -177,6 +177,7 @@ class Feed {
   open() {
     this.source = new EventSource("events");
     this.source.addEventListener("status", (event) => this.take(JSON.parse(event.data)));
+    this.source.addEventListener("error", () => say($("connection"), text("lostContact")));
   }
 
   take(status) {
@@ -461,9 +462,11 @@ function draw() {
 
 // --- players
 
-const BEHIND = 0.7; // seconds of stream in hand that live aims at
-const JUMP = 2.0; // seconds in hand from which live jumps, not hurries
+const IN_HAND = 0.6; // seconds of stream in hand that live aims at, and more where that was not enough
+const MOST_IN_HAND = 0.9;
+const JUMP = 1.2; // seconds more than that from which live jumps, and does not hurry
 const STILL = 3000; // ms without data that are an interruption
+const FRAGMENT = 0.2; // seconds of stream that are with the relay, and come when they are complete
 const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 const seconds = () => performance.now() / 1000;
 
@@ -477,9 +480,14 @@ class LiveMp4 {
     this.edge = 0; // time of the newest sample, less our clock: what is live at s is at edge + s
     this.opened = 0; // counts what was asked for: an answer to an older question is dropped
     this.failures = 0;
-    this.inHand = BEHIND;
+    this.settled = 0;
+    this.asking = false;
+    this.waiting = false;
+    this.reading = false; // a response is being read
+    this.begun = false; // what is in hand plays
+    this.inHand = IN_HAND;
     video.addEventListener("error", () => video.error && this.again(video.error.message));
-    video.addEventListener("waiting", () => { this.inHand = Math.min(1.0, this.inHand + 0.1); });
+    video.addEventListener("waiting", () => this.starved());
     setInterval(() => this.tick(), 200);
   }
 
@@ -521,6 +529,12 @@ class LiveMp4 {
 
   // what is in hand
 
+  /** It ran dry: keep more. Not at the beginning, nor after a seek. */
+  starved() {
+    if (seconds() - this.settled > 3) this.inHand = Math.min(MOST_IN_HAND, this.inHand + 0.1);
+    this.settled = seconds();
+  }
+
   *ranges() {
     const { buffered } = this.video;
     for (let at = 0; at < buffered.length; at += 1) yield { start: buffered.start(at), end: buffered.end(at) };
@@ -532,6 +546,7 @@ class LiveMp4 {
 
   jump() {
     const last = this.last;
+    this.settled = seconds() - 1;
     if (last) this.video.currentTime = Math.max(last.start, last.end - this.inHand);
   }
 
@@ -539,9 +554,13 @@ class LiveMp4 {
   tick() {
     const { video, last } = this;
     const quiet = performance.now() - this.came > STILL;
-    if (this.reading && quiet) this.tell("stalled");
+    if (this.reading && quiet !== this.quiet) {
+      this.quiet = quiet;
+      if (!quiet && this.atEdge && last) this.edge = last.end + FRAGMENT - seconds();
+      this.tell(quiet ? "stalled" : "playing");
+    }
     if (!last || !this.begun || video.seeking) return;
-    if (this.atEdge && !quiet) this.edge = Math.max(last.end - seconds(), this.edge - 0.002);
+    if (this.atEdge && !quiet) this.edge = Math.max(last.end + FRAGMENT - seconds(), this.edge - 0.02);
     const left = last.end - video.currentTime;
     if (video.paused) {
       if (left > 60 && this.reading) this.leave(); // enough in hand: what follows is asked for later
@@ -550,9 +569,9 @@ class LiveMp4 {
     if (video.readyState < 3 || !this.range(video.currentTime)) this.cross();
     if (!this.reading && !this.waiting && left < 0.3) this.open(this.live ? 0 : this.behind);
     if (!this.live) video.playbackRate = 1;
-    else if (left > JUMP) this.jump();
+    else if (left > this.inHand + (seconds() - this.settled < 1 ? 0.35 : JUMP)) this.jump();
     else if (left > this.inHand + 0.2) video.playbackRate = 1.08;
-    else if (left < this.inHand / 2) video.playbackRate = 0.95;
+    else if (left < this.inHand * 0.6) video.playbackRate = 0.95;
     else video.playbackRate = 1;
   }
 
@@ -570,15 +589,25 @@ class LiveMp4 {
     this.reading = false;
   }
 
+  /** Asks again after a while, longer each time, and not all browsers at once. */
   async again(why) {
     this.leave();
     this.waiting = true;
     const mine = this.opened;
-    const pause = this.failures ? Math.min(8000, 400 * 2 ** Math.min(this.failures, 5)) * (0.75 + Math.random() / 2) : 50;
+    const least = this.failures ? Math.min(6000, 300 * 2 ** Math.min(this.failures, 5)) : 50;
     this.failures += 1;
     if (this.failures > 1) this.tell("again", why);
-    await sleep(pause);
-    if (mine === this.opened) this.open(this.live || !this.begun ? 0 : this.behind);
+    await sleep(least * (0.75 + Math.random() / 2));
+    if (mine === this.opened) this.reopen();
+  }
+
+  reopen() { this.open(this.live || !this.begun ? 0 : this.behind); }
+
+  /** Something has changed: no reason to wait any longer. */
+  nudge() {
+    if (!this.waiting || this.asking) return;
+    this.failures = 1;
+    this.reopen();
   }
 
   async open(back) {
@@ -589,8 +618,10 @@ class LiveMp4 {
     let last = "";
     try {
       const target = back > 0.5 ? `live.mp4?back=${back.toFixed(1)}` : "live.mp4";
+      this.asking = true;
       const response = await fetch(target, { cache: "no-store", signal: abort.signal });
       if (mine !== this.opened) return;
+      this.asking = false;
       if (response.status === 415) {
         this.tell("unplayable", (await response.json()).codec);
         await sleep(5000); // the source may change
@@ -603,7 +634,9 @@ class LiveMp4 {
     } catch (error) {
       last = String(error);
     }
-    if (mine === this.opened) this.again(last);
+    if (mine !== this.opened) return;
+    this.asking = false;
+    this.again(last);
   }
 
   async read(response, mine, past) {
@@ -649,6 +682,8 @@ class LiveMp4 {
     this.atEdge = !past;
     if (end - start < (past ? 0.6 : 0.3)) return;
     this.begun = true;
+    this.quiet = false;
+    this.settled = seconds(); // what was there already comes in some pieces
     this.video.currentTime = past ? start : Math.max(start, end - this.inHand);
     if (!userPaused) this.play();
     this.tell("playing");
@@ -722,6 +757,7 @@ class NativeHls {
   seek(behind) { this.live = false; this.video.currentTime = Math.max(0, this.end - behind); this.play(); }
   resume(most) { if (this.behind > most) this.goLive(); else this.play(); }
   pause() { this.live = false; this.video.pause(); }
+  nudge() { this.start(); }
   play() { this.video.play().catch(() => {}); }
 }
 
@@ -731,6 +767,8 @@ const video = $("video");
 let userPaused = false;
 let dragging = false;
 let unplayable = "";
+let hadStream = false;
+let started = false;
 
 /** What stands over the picture; "" is nothing. */
 function notice(words, detail = "", copies = []) {
@@ -828,24 +866,30 @@ const Player = [LiveMp4, NativeHls].find((each) => each.supported());
 const player = Player ? new Player(video, tell) : null;
 const feed = new Feed((status) => {
   show(status);
-  if (player && $("screen").dataset.state !== "playing") begin();
+  const there = hasStream(status);
+  if (player && there && !hadStream) begin();
+  if (player && !there && !started) tell("again");
+  hadStream = there;
 });
 new ResizeObserver(draw).observe($("graph"));
 
-/** Waits for what the relay tells, not long: so nothing is asked for that cannot be had. */
+/** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, and
+    an access point, unless nobody looks for them, or the source has none. */
+function hasStream(status) {
+  if (status?.source.presence !== "activa") return false;
+  const { now, verdict, source, history } = status;
+  return history.points > 0 || verdict.word === "activa" || now - source.since > 5;
+}
+
 function begin() {
-  if (begin.done) return;
-  if (feed.status && feed.status.source.presence !== "activa") {
-    tell("again");
-    return;
-  }
-  begin.done = true;
-  player.start();
+  if (started) player.nudge();
+  else player.start();
+  started = true;
 }
 
 if (player) {
   tell("again");
-  setTimeout(() => { if (!feed.status) begin(); }, 1500);
+  setTimeout(() => { if (!feed.status && !started) begin(); }, 2000);
   setInterval(showPosition, 250);
   showPosition();
 } else {
