@@ -74,6 +74,7 @@ from relaylib.web.healthz import Healthz
 from relaylib.web.hls import Hls
 from relaylib.web.live import Live
 from relaylib.web.mp4 import Mp4
+from relaylib.web.pages import pages
 from relaylib.web.parts import Door, Parts
 from relaylib.web.reply import Resource
 from relaylib.web.series import Series
@@ -216,6 +217,7 @@ class Relay:
             "/status.json": status,
             "/events": Events(status, series),
             "/metrics": Metrics(parts),
+            **pages(),
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
         server.listen(listener, saved)
