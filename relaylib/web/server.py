@@ -98,11 +98,6 @@ class Server:
         self._accept_log = Throttle(loop.call_later)
         loop.call_every(SWEEP, self._sweep)
 
-    @property
-    def port(self) -> int | None:
-        """Where it listens; None: nowhere."""
-        return None if self.listener is None else self.listener.getsockname()[1]
-
     # --- accepting
 
     def listen(self, listener: socket.socket, saved: WebState | None = None) -> None:
