@@ -188,7 +188,7 @@ class Relay:
         if opened is None:
             return None
         listener, saved = opened
-        from relaylib.web.metrics import Metrics  # noqa: PLC0415 - 3 MiB, and 70 ms
+        from relaylib.web.metrics import Metrics  # noqa: PLC0415 - 2 MiB, without HTTP for nothing
 
         history, parts = self.history, self._parts(lambda: server)
         self.series = series = Series(parts, inherited.series if inherited else None)
