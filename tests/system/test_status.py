@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from relaylib.net.address import show
 from tools.lab.process import ROOT, Program, need, wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, restart
+from tools.lab.restarts import RATE, Audience, Stream, restart
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, Watching, http_port, request
+from tools.lab.web import Browser, Packets, Watching, http_port, request
 
 ROWS = re.compile(r"^\| `(\S+)` \| (\S*) \|", re.MULTILINE)
 
@@ -167,6 +167,25 @@ def test_the_object_with_everything() -> None:
         live = listed[show(viewers[0].control.getsockname())]
         assert live["destination"] == f"127.0.0.1:{viewers[0].port}"
         assert (live["state"], live["delay_s"]) == ("streaming", 0)
+
+
+def test_a_reader_by_http_that_pauses() -> None:
+    """Whoever takes nothing of `/live.ts` is paused, until it reads on."""
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        packets = stack.enter_context(Packets(relay.ingest_port))
+        wait_for(lambda: packets.sent > RATE, "a second of the stream")
+        browser = stack.enter_context(Browser(http_port(relay)))
+        player = stack.enter_context(Browser(http_port(relay), receive_buffer=4096))
+        player.send(request("/live.ts?back=1"))
+        assert player.head()[0] == 200
+
+        def state() -> dict[str, int]:
+            counts: dict[str, int] = status_of(browser)["viewers"]["counts"]["http"]
+            return counts
+
+        wait_for(lambda: state() == {"paused": 1}, "the pause")
+        wait_for(lambda: player.read(1 << 17) and state() == {"streaming": 1}, "the stream")
 
 
 def test_a_pause_is_seen_and_costs_nobody_anything() -> None:
