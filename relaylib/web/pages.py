@@ -15,7 +15,7 @@ POLICY = "; ".join((
     "connect-src 'self'", "media-src 'self' blob:", "base-uri 'none'", "form-action 'none'",
     "frame-ancestors 'none'",
 ))  # fmt: skip
-"""Content-Security-Policy of the page: its own files, the relay, and what it plays itself (blob:)."""
+"""Content-Security-Policy: its own files, the relay, and what it puts together to play (blob:)."""
 
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -46,6 +46,4 @@ class Page:
 def pages() -> dict[str, Resource]:
     """Read the files; return what answers at which path."""
     folder = files("relaylib.web") / "page"
-    return {
-        path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()
-    }
+    return {path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
