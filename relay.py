@@ -213,7 +213,8 @@ class Relay:
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
-            show_guide(self._control_address, ingest, self._allow)
+            http = self.web.port if self.web else None
+            show_guide(self._control_address, ingest, self._allow, http)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
         if self._group is not None:

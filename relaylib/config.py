@@ -29,6 +29,9 @@ COALESCE_MAX_MS = 100.0
 MAX_CLIENTS = 1_000_000
 """More than a machine has descriptors for."""
 
+HTTP_PORT = 8080
+"""What people expect a web page at who may not use port 80."""
+
 HTTP_COALESCE_MS = (10.0, 1000.0)
 """Less costs more than it gives; more, and what a player keeps for its pace would run out."""
 
@@ -116,8 +119,8 @@ class Config:
     """Directory for recordings of the stream around a fault; None: none are made."""
     record_mib: int = 256
     """Most that they may take in all, in MiB: three of a 50 Mb/s stream, seven of a 20 Mb/s one."""
-    http: tuple[str, int] | None = None
-    """Where to listen for HTTP; None: nowhere."""
+    http: tuple[str, int | None] | None = None
+    """Where to listen for HTTP; None: nowhere. No port: `HTTP_PORT`, or a free one."""
     http_host: tuple[str, ...] = ()
     """Names by which browsers may call the relay, beside its addresses and the machine's name."""
     http_coalesce: float = 0.05
@@ -174,6 +177,9 @@ def parse(argv: Sequence[str]) -> Config:
     repeated = {"allow": PRIVATE, "allow_source": ANY, "prefer": (), "trusted_proxy": ()}
     for name, default in repeated.items():
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
+    if options["http"] is not None:
+        where, number = options["http"]
+        options["http"] = (where or options["host"], number)
     options["http_host"] = tuple(options["http_host"] or ())
     if options["timeshift"] is None:
         options["timeshift"] = HTTP_HISTORY if options["http"] else 0.0
@@ -280,8 +286,9 @@ def _add_stream(group: Group) -> None:
 
 def _add_http(group: Group) -> None:
     add = group.add_argument
-    add("--http", metavar="[HOST:]PORT", type=_http,
-        help="let people watch by HTTP, too, there; HOST may be [::] (off)")  # fmt: skip
+    add("--http", metavar="[HOST:]PORT|auto", type=_http,
+        help="let people watch by HTTP, too, there; HOST, which may be [::], is that of control "
+        f"unless named; auto: port {HTTP_PORT}, or a free one if it is taken (off)")  # fmt: skip
     add("--http-host", metavar="NAME", action="append", type=_http_name,
         help="a name of this relay in browsers, beside its addresses, localhost and the machine's "
         "name; repeat it to name several")  # fmt: skip
@@ -357,11 +364,11 @@ def _errors(text: str) -> int:
     raise argparse.ArgumentTypeError(f"not a number of errors a second (0 to 999999): {text!r}")
 
 
-def _http(text: str) -> tuple[str, int]:
+def _http(text: str) -> tuple[str, int | None]:
     where, _, number = text.rpartition(":")
     if ":" in where and not (where.startswith("[") and where.endswith("]")):
         raise argparse.ArgumentTypeError(f"write an IPv6 address in brackets: {text!r}")
-    return (host(where) if where else "0.0.0.0"), port(number)
+    return (host(where) if where else ""), (None if number == "auto" else port(number))
 
 
 def _http_name(text: str) -> str:

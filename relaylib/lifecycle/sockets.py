@@ -1,12 +1,13 @@
 """The relay's sockets: inherited from the previous program, opened by systemd, or bound now."""
 
+import contextlib
 import os
 import socket
 from typing import NamedTuple
 
 import structlog
 
-from relaylib.config import Config
+from relaylib.config import HTTP_PORT, Config
 from relaylib.errors import SetupError
 from relaylib.lifecycle import systemd
 from relaylib.lifecycle.handover import State
@@ -96,7 +97,7 @@ def open_http(
         return None
     if saved is None or saved.asked != config.http:
         try:
-            listener = bind(*config.http, socket.SOCK_STREAM)
+            listener = _bind_http(*config.http)
         except SetupError as error:
             if inherited is None:
                 raise
@@ -107,6 +108,13 @@ def open_http(
                 saved.asked = config.http
             return listener, saved
     return None if saved is None else (adopt(saved.listener), saved)
+
+
+def _bind_http(host: str, port: int | None) -> socket.socket:
+    if port is None:
+        with contextlib.suppress(SetupError):
+            return bind(host, HTTP_PORT, socket.SOCK_STREAM)
+    return bind(host, port or 0, socket.SOCK_STREAM)
 
 
 def _close(saved: WebState) -> None:

@@ -171,7 +171,7 @@ class Health:
             outputs=self._active,
             full=self._full,
             full_hosts=self._full_hosts,
-            lost=monitor.reception.lost_for_good,
+            lost=monitor.lost,
             errors=dict(monitor.transport.errors.counts),
             overflowed=self._ingest.buffer.drops.total,
             stalled=self._stalled,

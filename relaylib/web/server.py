@@ -55,7 +55,7 @@ class WebState:
     """What a restart hands over: the listener, `asked` for so, connections and counters."""
 
     listener: Descriptor
-    asked: tuple[str, int]
+    asked: tuple[str, int | None]
     connections: list[ConnectionState] = field(default_factory=list)
     accepted: int = 0
     declined: dict[str, int] = field(default_factory=dict)
@@ -95,6 +95,11 @@ class Server:
         self._events = PeerLog(loop)
         self._accept_log = Throttle(loop.call_later)
         loop.call_every(SWEEP, self._sweep)
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens; None: nowhere."""
+        return None if self.listener is None else self.listener.getsockname()[1]
 
     # --- accepting
 
