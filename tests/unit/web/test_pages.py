@@ -78,7 +78,7 @@ def test_elements_that_the_module_wants_are_there() -> None:
 
 
 def test_both_languages_say_all() -> None:
-    """Spanish and English have the same texts, with the same places to fill, and no others are used."""
+    """Spanish and English have the same texts, with the same places to fill; no others are used."""
     table = TEXT["page.js"].partition("const TEXTS = {")[2].partition("\n};")[0]
     spanish, english = re.split(r"\n  en: \{", table)
     texts = [dict(re.findall(r'(\w+):\s+"([^"]*)"', language)) for language in (spanish, english)]
@@ -104,7 +104,7 @@ def test_strict_headers(path: str) -> None:
 
 
 def test_browsers_keep_what_has_not_changed() -> None:
-    """A browser asks whether the page has changed; if not it gets no body, else a compressed one."""
+    """A browser asks whether a file has changed; if not it gets no body, else a compressed one."""
     _, headers, whole = ask("/page.js")
     assert headers["Cache-Control"] == "no-cache"
     assert ask("/page.js", if_none_match=headers["ETag"])[::2] == (304, b"")
