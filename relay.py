@@ -17,6 +17,8 @@ import importlib.util
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NoReturn
 
 if missing := [
@@ -41,6 +43,7 @@ from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import Sockets, open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
+from relaylib.media.form import Form
 from relaylib.net.address import Address, show
 from relaylib.net.descriptors import (
     descriptor,
@@ -48,6 +51,7 @@ from relaylib.net.descriptors import (
     occupy_standard_descriptors,
     raise_descriptor_limit,
 )
+from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
@@ -62,12 +66,19 @@ from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
 from relaylib.stream.payload import octets
 from relaylib.stream.recorder import open_recorder
+from relaylib.stream.watcher import Watcher
 from relaylib.viewers.server import Server
 from relaylib.web import server as web
+from relaylib.web.events import Events
 from relaylib.web.healthz import Healthz
+from relaylib.web.hls import Hls
 from relaylib.web.live import Live
+from relaylib.web.mp4 import Mp4
 from relaylib.web.pages import pages
+from relaylib.web.parts import Door, Parts
 from relaylib.web.reply import Resource
+from relaylib.web.series import Series
+from relaylib.web.status import Status
 
 log = structlog.get_logger()
 
@@ -96,6 +107,7 @@ class Relay:
     def _open_stream(self, config: Config, sockets: Sockets, was: handover.State | None) -> None:
         """Make what the stream passes through, and who looks into it."""
         loop, membership = self.loop, sockets.membership
+        self.forwarding = Histogram()
         self.fanout = Fanout(loop.call_later, segmentation=config.segmentation)
         self.history = open_history(config, was.history if was else None)
         shared = sockets.shared or membership is not None
@@ -143,6 +155,7 @@ class Relay:
         )
         if was is not None:
             self.server.restore(was.viewers, was.accepted, was.declined)
+        self.series: Series | None = None
         self.web = self._open_web(config, was)
 
     def _begin_life(self, config: Config, was: handover.State | None) -> None:
@@ -168,21 +181,42 @@ class Relay:
             self.server,
             self.ingest,
             self.history,
+            outputs=self._outputs,
             failure=lambda: restart.failure,
         )
         report.begin(config.report)
         Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
         systemd.start_watchdog(self.loop)
 
-    def _open_web(self, config: Config, inherited: handover.State | None) -> web.Server | None:
-        opened = open_http(config, inherited)
+    def _open_web(self, config: Config, was: handover.State | None) -> web.Server | None:
+        """Make what is to be had by HTTP, if anything is."""
+        opened = open_http(config, was)
+        loop, history, inspection = self.loop, self.history, self.inspection
+
+        def form() -> Form:
+            return self.ingest.form
+
+        def sources() -> Sequence[int]:
+            return inspection.sources if inspection else ()
+
+        self._hls = hls = Hls(loop, history, form, sources, was.hls if was else None)
         if opened is None:
             return None
         listener, saved = opened
-        history = self.history
+        from relaylib.web.metrics import Metrics  # noqa: PLC0415 - 3 MiB, and 70 ms
+
+        parts = self._parts(lambda: server)
+        self.series = series = Series(parts, was.series if was else None)
+        status = Status(parts, series)
         table: dict[str, Resource] = {
-            "/live.ts": Live(history, lambda: self.ingest.form),
+            "/live.ts": Live(history, form),
+            "/live.mp4": Mp4(loop, history, form, sources),
+            "/live.m3u8": hls,
+            "/hls/*": hls,
             "/healthz": Healthz(self._word),
+            "/status.json": status,
+            "/events": Events(status, series),
+            "/metrics": Metrics(parts),
             **pages(),
         }
         server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
@@ -190,8 +224,31 @@ class Relay:
         self.ingest.is_patient = lambda: bool(server.streams) and not self.fanout.active
         return server
 
+    def _parts(self, served: Callable[[], web.Server]) -> Parts:
+        """Return what the web may look at."""
+        viewers, fixed = self.server, self.fixed
+
+        def watchers() -> Iterable[Watcher]:
+            return chain(fixed.watchers(), viewers.watchers(), served().watchers())
+
+        return Parts(
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self.health,
+            self.history,
+            self.deferred,
+            self.forwarding,
+            self._control_address,
+            self._ingest_address,
+            watchers=watchers,
+            door=lambda: Door(viewers.accepted, viewers.declined),
+            web=served,
+        )
+
     def _forward(self, runs: list[Run], now: float) -> None:
         self.fanout.forward(runs, now)
+        self.forwarding.add(self.loop.time() - now)
         if self.history is not None:
             self.history.append(runs, now)
 
@@ -264,6 +321,8 @@ class Relay:
             health=self.health.export(),
             recorder=self.recorder.export() if self.recorder else None,
             web=self.web.export() if self.web else None,
+            hls=self._hls.export(),
+            series=self.series.export() if self.series else None,
         )
 
     def _shut_down(self) -> None:

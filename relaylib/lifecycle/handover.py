@@ -32,6 +32,8 @@ from relaylib.stream.ingest import IngestState
 from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
+from relaylib.web.playlist import Playlist
+from relaylib.web.series import SeriesState
 from relaylib.web.server import WebState
 
 VERSION = 3
@@ -66,6 +68,8 @@ class State:
     health: HealthState | None = None
     recorder: RecorderState | None = None
     web: WebState | None = None
+    hls: Playlist | None = None
+    series: SeriesState | None = None
 
 
 def encode(state: State) -> bytes:

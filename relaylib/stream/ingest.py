@@ -95,7 +95,7 @@ class Ingest:
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
-    another source becomes the active one, `remedy`, if there is one, says what may help when it has
+    another source becomes the active one, or sends its stream in another form; `remedy`, if there is one, says what may help when it has
     fallen silent.
     Where `is_patient`, those who get the stream do not notice if it comes some milliseconds later.
     """
@@ -294,8 +294,10 @@ class Ingest:
         An encoder that was opaque may have been set right, or send RTP where it sent none.
         """
         if self._glance:
-            self._glance = False
+            self._glance, before = False, self.form
             self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
+            if self.form is not before is not Form.OPAQUE:
+                self.on_source()
         active = self.lock.state.active
         if self._rivals and active is not None:
             self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
