@@ -15,7 +15,7 @@ POLICY = "; ".join((
     "connect-src 'self'", "media-src 'self' blob:", "base-uri 'none'", "form-action 'none'",
     "frame-ancestors 'none'",
 ))  # fmt: skip
-"""Content-Security-Policy of the page: its own files, the relay, and what it plays (blob:)."""
+"""Content-Security-Policy: its own files, the relay, and what it puts together to play (blob:)."""
 
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),

@@ -177,11 +177,15 @@ class Feed {
   open() {
     this.source = new EventSource("events");
     this.source.addEventListener("status", (event) => this.take(JSON.parse(event.data)));
-    this.source.addEventListener("error", () => say($("connection"), text("lostContact")));
+    this.source.addEventListener("error", () => {
+      this.lost = true;
+      say($("connection"), text("lostContact"));
+    });
   }
 
   take(status) {
     this.heard = performance.now();
+    this.lost = false;
     this.status = status;
     this.merge(status.series);
     this.show(status);
@@ -790,6 +794,7 @@ function tell(state, detail = "") {
   const { source } = feed.status ?? {};
   unplayable = state === "unplayable" ? detail : state === "playing" ? "" : unplayable;
   if (state === "playing") notice("");
+  else if (feed.lost) notice(text("unknown"), text("unknownMeans"));
   else if (unplayable) notice(text("unplayable", unplayable), text("unplayableMore"), directions);
   else if (source && source.presence !== "activa") notice(text("waitSource"), text("waitSourceMore"));
   else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), directions.slice(0, 1));
@@ -873,12 +878,13 @@ const feed = new Feed((status) => {
 });
 new ResizeObserver(draw).observe($("graph"));
 
-/** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, and
-    an access point, unless nobody looks for them, or the source has none. */
+/** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, long
+    enough to know its codecs, and an access point, unless nobody looks for them, or there is none. */
 function hasStream(status) {
   if (status?.source.presence !== "activa") return false;
   const { now, verdict, source, history } = status;
-  return history.points > 0 || verdict.word === "activa" || now - source.since > 5;
+  const known = history.points > 0 || verdict.word === "activa";
+  return now - source.since > (known ? 2 : 5);
 }
 
 function begin() {
