@@ -296,11 +296,15 @@ class Ingest:
         if self._glance:
             self._glance, before = False, self.form
             self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
-            if self.form is not before is not Form.OPAQUE:
-                self.on_source()
+            self._compare_forms(before)
         active = self.lock.state.active
         if self._rivals and active is not None:
             self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
+
+    def _compare_forms(self, before: Form) -> None:
+        """Tell if the source sends in another form now."""
+        if self.form is not before is not Form.OPAQUE:
+            self.on_source()
 
     # --- who sends
 
@@ -311,7 +315,7 @@ class Ingest:
 
         `form` is what its sender sends, if that has been looked at.
         """
-        previous = self.lock.state.active
+        previous, before = self.lock.state.active, self.form
         form = self._form_of(source, datagram) if form is None else form
         verdict = self.lock.offer(source, len(datagram), now, form)
         match verdict:
@@ -321,7 +325,10 @@ class Ingest:
             case Verdict.TAKEOVER:
                 assert previous is not None
                 self._took_over(source, previous)
+            case Verdict.STREAM:
+                self._compare_forms(before)
             case Verdict.RESUMED:
+                self._compare_forms(before)
                 self._resumed()
             case Verdict.LOCKED | Verdict.NOT_ALLOWED:
                 self._rejected = source, verdict

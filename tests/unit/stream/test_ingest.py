@@ -501,7 +501,11 @@ def test_another_form_is_told_as_another_source_is(here: Station) -> None:
         here.pass_time(STANDBY_PERIOD)
         active.send(each)
         here.expect(each)
-    assert told == [Form.OPAQUE, Form.RTP]
+    here.pass_time(TIMEOUT)
+    here.expect()
+    active.send(TS)
+    here.expect(TS)
+    assert told == [Form.OPAQUE, Form.RTP, Form.TS]
 
 
 @pytest.mark.parametrize("shared", [False, True])
