@@ -285,7 +285,7 @@ def _add_history(group: Group) -> None:
     add = group.add_argument
     add("--timeshift", metavar="S", type=_timeshift,
         help="seconds of the stream to keep: viewers may pause and go on where they paused, and go "
-        f"back (0: none; without this option {HTTP_HISTORY:g} with --http, or else 0)")  # fmt: skip
+        f"back (0, which is off; {HTTP_HISTORY:g} with --http)")  # fmt: skip
     add("--timeshift-mib", metavar="N", type=_mebibytes,
         help="most memory for that, in MiB (%(default)s)")  # fmt: skip
     add("--start", choices=("live", "keyframe"),
