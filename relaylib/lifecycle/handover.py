@@ -1,7 +1,7 @@
 """What travels from the old program to the new one when the relay restarts in place.
 
 The sockets stay open and the kernel's buffers hold what comes meanwhile; see `restart`. What the
-kernel does not know (who has typed what, who is paused) is the state. Each part has a dataclass for
+kernel does not know (who has typed what, who is paused) is the state. Each part has a dataclass of
 its own beside it (`ViewerState`, `OutputState`, `IngestState`); here they are put together.
 
 A state is decoded to its last value before the old program lets go (`relay.py --check`), so what

@@ -30,7 +30,8 @@ from relaylib.stream.history import START, AccessPoint, History, Place
 from relaylib.stream.output import Behind, Output
 
 TICK = 0.015
-"""Seconds between two turns: as long as the live stream may gather."""
+"""Seconds between two turns: a little longer than the live stream may gather, so that an output
+which is behind costs about what a live one does."""
 
 SPEED = 3
 """Times the pace of the stream at which an output catches up."""

@@ -1,8 +1,8 @@
 """The last seconds of the stream, as it came: one bounded ring, which everybody reads.
 
-It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind, the flight
-recorder) each keep a place of their own, so that memory does not grow with them, and a run is one
-piece of memory here, too: it can be sent as it was the first time.
+It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind or watch by
+HTTP, the flight recorder) each keep a place of their own, so that memory does not grow with them,
+and a run is one piece of memory here, too: it can be sent as it was the first time.
 
        index    | time, where, length, size | time, where, length, size | ...    `slots` entries
        data     | datagrams laid end to end ... | datagrams ...      | unused |  `octets` bytes
@@ -49,11 +49,13 @@ UNDER_RECORDING = 64 << 20
 """Bytes that the flight recorder needs: what came before a fault, 10 s at 50 Mb/s."""
 
 RECORDABLE = 15.0
-"""Seconds of it that are kept: those that it wants, and as long as it takes to write them."""
+"""Seconds that it needs: those before a fault, and as long as it takes to write them."""
+
 FOR_A_START = 32 << 20
-"""The same where viewers start at a random access point, and `START` seconds: 9 Mb/s."""
+"""Bytes where viewers start at a random access point: `START` seconds at 9 Mb/s."""
 
 START = 30.0
+"""Seconds that it may lie back: at three times the pace it takes half as long to be live."""
 
 MARGIN = 1.0
 """Seconds that are kept beyond those that were asked for: what has been gone back to must still be
