@@ -233,6 +233,12 @@ class Remux:
         """Return when what an item begins with arrived; it may be the next one."""
         return self[number].began if number < self.end else self._cut_at
 
+    def behind(self, number: int) -> float:
+        """Return how many seconds an item is behind what has come; it may be the next one."""
+        history, began = self._cuts.history, self.began(max(number, self.oldest))
+        latest = history[history.end - 1].time if history.oldest < history.end else began
+        return max(0.0, latest - began)
+
 
 class Mp4Stream:
     """What one viewer gets: places in what is remuxed, which it reads without a copy."""
@@ -289,6 +295,10 @@ class Mp4Stream:
             if octets < len(piece):
                 self._begun.insert(0, memoryview(piece)[octets:])
             octets -= len(piece)
+
+    def delay(self, _now: float) -> float:
+        """Return how far behind it is; see `reply.MediaStream`."""
+        return self._remux.behind(self._next)
 
     def export(self) -> None:
         """End with this program: a page asks again, and its times begin anew anyway."""

@@ -142,12 +142,13 @@ def test_the_object_with_everything() -> None:
             viewer.subscribe()
         viewers[1].command("INTERRUMPIR")
         wait_for(lambda: status_of(browser)["history"]["points"] > 1, "points")
-        stack.enter_context(Watching(port, "/live.ts?back=1"))
+        for target in ("/live.ts?back=1", "/live.mp4"):
+            stack.enter_context(Watching(port, target))
 
         def measured() -> dict[str, Any] | None:
             status = status_of(browser)
             rates = [each["bitrate"] for each in status["viewers"]["list"]]
-            known = len(rates) == 5 and None not in rates and status["stream"]["programs"]
+            known = len(rates) == 6 and None not in rates and status["stream"]["programs"]
             return status if known and any(status["series"]["bitrate"]) else None
 
         status = wait_for(measured, "rates")
@@ -156,7 +157,7 @@ def test_the_object_with_everything() -> None:
         assert status["source"]["form"] == "rtp"
         kinds = status["viewers"]["counts"]
         assert kinds["udp"] == {"streaming": 1, "paused": 1, "idle": 1}
-        assert kinds["http"] == {"streaming": 1}
+        assert kinds["http"] == {"streaming": 2}
         assert sum(kinds["fixed"].values()) == 1
         streams = status["stream"]["programs"][0]["streams"]
         assert [(each["codec"], each["width"]) for each in streams] == [
