@@ -69,7 +69,7 @@ def wait_position(browser: Browser, wanted: Callable[[dict[str, Any]], bool], wh
         nonlocal last
         before, last = last, browser.evaluate(POSITION)
         moves = last["time"] > before["time"] and last["frames"] > before["frames"]
-        return bool(last["state"] == "playing" and moves and wanted(last))
+        return wanted(last) and bool(moves and last["state"] == "playing")
 
     wait_for(arrived, f"the picture, {what}")
 
