@@ -29,9 +29,9 @@ const TEXTS = {
     source: "Fuente", noSource: "ninguna", sourceSilent: "callada", sourceActive: "activa",
     form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
     video: "Vídeo", audio: "Sonido", data: "Datos", now: "Llega ahora", lost: "Errores",
-    none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
+    datagrams: "{0} datagramas/s", none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
     history: "Historia", egress: "Sale", uptime: "En marcha", version: "versión {0}",
-    jitter: "Jitter", busy: "Ocupación", ofCore: "de un núcleo",
+    jitter: "Jitter",
     openVlc: "Abra en VLC (Medio, Abrir ubicación de red):",
     askRelay: "Pídalo al relay desde la misma máquina, y escriba CONECTAR 5004:",
     orClient: "o con el cliente del relay:",
@@ -72,9 +72,9 @@ const TEXTS = {
     source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
     form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
     video: "Video", audio: "Sound", data: "Data", now: "Coming in", lost: "Errors",
-    none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
+    datagrams: "{0} datagrams/s", none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
     history: "History", egress: "Going out", uptime: "Running for", version: "version {0}",
-    jitter: "Jitter", busy: "Load", ofCore: "of a core",
+    jitter: "Jitter",
     openVlc: "Open in VLC (Media, Open Network Stream):",
     askRelay: "Ask the relay for it from the same machine, and type CONECTAR 5004:",
     orClient: "or with the relay's client:",
@@ -106,6 +106,7 @@ function text(key, ...values) {
 const numbers = [0, 1, 2].map((digits) => new Intl.NumberFormat(language, {
   minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const number = (value, digits = 0) => numbers[digits].format(value);
+const plain = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 const megabits = (bits) => number(bits / 1e6, bits && bits < 1e6 ? 2 : 1);
 const rate = (bits) => (bits == null ? "–" : `${megabits(bits)} Mb/s`);
 
@@ -254,8 +255,8 @@ function codecs(status, kind) {
 }
 
 function picture({ codec, width, height, fps }) {
-  const size = width && height ? `, ${width} × ${height}` : "";
-  return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)} fps` : "");
+  const size = width && height ? `, ${width}\u00a0×\u00a0${height}` : "";
+  return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)}\u00a0fps` : "");
 }
 
 function wrong({ tr_101_290: found, lost, overflowed }) {
@@ -271,7 +272,7 @@ const FACTS = {
   form: ({ source }) => [source.form ? text(source.form) : ""],
   video: (status) => codecs(status, "video").map(picture),
   audio: (status) => [codecs(status, "audio").map(({ codec }) => codec).join(", ")],
-  now: ({ stream }) => [rate(stream.bitrate_10s), `${number(stream.datagrams_s)} datagrams/s`],
+  now: ({ stream }) => [rate(stream.bitrate_10s), text("datagrams", number(stream.datagrams_s))],
   access: ({ stream }) => [stream.random_access_s ? `${number(stream.random_access_s, 1)} s` : ""],
   jitter: ({ stream }) => {
     const jitter = stream.rtp_jitter_ms ?? stream.pcr_jitter_ms;
@@ -303,8 +304,8 @@ for (const key of Object.keys(FACTS)) {
 /** Columns of the viewers' table: class, and the words of a cell. */
 const COLUMNS = {
   kind: (viewer) => text(viewer.kind),
-  where: (viewer) => [viewer.destination, viewer.kind === "http" || !viewer.destination ? viewer.client : ""]
-    .filter(Boolean).join(" → ").replace(/(.*) → (.*)/, "$2 → $1") || "–",
+  where: ({ kind, client, destination }) =>
+    (kind === "http" ? `${client} → ${destination}` : destination ?? client ?? "–"),
   state: (viewer) => text(viewer.state),
   delay: (viewer) => (viewer.delay_s == null ? "–" : `${number(viewer.delay_s, 1)} s`),
   rate: (viewer) => rate(viewer.bitrate),
@@ -436,7 +437,7 @@ function draw() {
     const at = Math.round(y(top * share)) + 0.5;
     parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: at, y2: at }),
       shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" },
-        number(top * share / 1e6, (top * share / 1e6) % 1 ? 2 : 0)));
+        plain.format(top * share / 1e6)));
   }
   parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: Math.round(floor) + 0.5, y2: Math.round(floor) + 0.5 }),
     shape("text", { x: left - 0.5 * rem, y: floor - strip + 0.6 * rem, "text-anchor": "end" }, number(most)));
