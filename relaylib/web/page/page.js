@@ -28,7 +28,7 @@ const TEXTS = {
     connected: "Al día", connecting: "Conectando…", lostContact: "Sin contacto; reintentando…",
     source: "Fuente", noSource: "ninguna", sourceSilent: "callada", sourceActive: "activa",
     form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
-    video: "Vídeo", audio: "Sonido", data: "Datos", now: "Llega ahora", lost: "Errores",
+    video: "Vídeo", audio: "Sonido", now: "Llega ahora", lost: "Errores",
     datagrams: "{0} datagramas/s", none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
     history: "Historia", egress: "Sale", uptime: "En marcha", version: "versión {0}",
     jitter: "Jitter",
@@ -47,10 +47,10 @@ const TEXTS = {
     retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
     opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
     unplayable: "Los navegadores no reproducen {0}", unplayableMore: "VLC sí. Abra una de estas direcciones:",
-    noPlayer: "Este navegador no puede reproducir el directo", leftOut:
-    "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
+    noPlayer: "Este navegador no puede reproducir el directo",
+    leftOut: "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
     graphText: "Tasa de entrada en los últimos {0} minutos: ahora {1} Mb/s, mínimo {2}, máximo {3}. Errores: {4}.",
-    graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora", errors: "Errores",
+    graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora",
   },
   en: {
     title: "Video relay", skip: "Skip the video", picture: "Live picture",
@@ -71,7 +71,7 @@ const TEXTS = {
     connected: "Up to date", connecting: "Connecting…", lostContact: "No contact; retrying…",
     source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
     form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
-    video: "Video", audio: "Sound", data: "Data", now: "Coming in", lost: "Errors",
+    video: "Video", audio: "Sound", now: "Coming in", lost: "Errors",
     datagrams: "{0} datagrams/s", none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
     history: "History", egress: "Going out", uptime: "Running for", version: "version {0}",
     jitter: "Jitter",
@@ -90,10 +90,10 @@ const TEXTS = {
     retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
     opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
     unplayable: "Browsers do not play {0}", unplayableMore: "VLC does. Open one of these addresses:",
-    noPlayer: "This browser cannot play the live stream", leftOut:
-    "No sound here: browsers do not play {0}. VLC does.",
+    noPlayer: "This browser cannot play the live stream",
+    leftOut: "No sound here: browsers do not play {0}. VLC does.",
     graphText: "Incoming bitrate over the last {0} minutes: now {1} Mb/s, lowest {2}, highest {3}. Errors: {4}.",
-    graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now", errors: "Errors",
+    graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now",
   },
 };
 
