@@ -118,6 +118,15 @@ function duration(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
 }
 
+/** Where there is little room: 2:35, 1:02:35. */
+function clock(seconds) {
+  const s = Math.round(seconds);
+  if (s >= 86400) return duration(s);
+  const pair = (value) => String(value).padStart(2, "0");
+  const minutes = Math.floor(s / 60);
+  return s < 3600 ? `${minutes}:${pair(s % 60)}` : `${Math.floor(minutes / 60)}:${pair(minutes % 60)}:${pair(s % 60)}`;
+}
+
 // --- elements
 
 const $ = (id) => document.getElementById(id);
@@ -192,17 +201,14 @@ class Feed {
     this.show(status);
   }
 
-  /** A point a second; what is not known in between is null. */
+  /** Puts new points, one a second, behind those we have, or in their place; what is between is null. */
   merge({ end, bitrate, errors }) {
-    const fresh = end - this.end;
-    if (fresh < 0 || fresh > Feed.SECONDS || bitrate.length > fresh) {
-      this.bits = [...bitrate];
-      this.errors = [...errors];
-    } else {
-      const unknown = Array(fresh - bitrate.length).fill(null);
-      this.bits = [...this.bits, ...unknown, ...bitrate].slice(-Feed.SECONDS);
-      this.errors = [...this.errors, ...unknown, ...errors].slice(-Feed.SECONDS);
-    }
+    this.end ||= end - bitrate.length;
+    const fresh = end - this.end - bitrate.length; // seconds that nobody tells of, or, below 0, tells again
+    const join = (old, added) => [...(fresh < 0 ? old.slice(0, fresh) : old),
+      ...Array(Math.max(0, Math.min(fresh, Feed.SECONDS))).fill(null), ...added].slice(-Feed.SECONDS);
+    this.bits = join(this.bits, bitrate);
+    this.errors = join(this.errors, errors);
     this.end = end;
   }
 
@@ -310,7 +316,7 @@ const COLUMNS = {
   delay: (viewer) => (viewer.delay_s == null ? "–" : `${number(viewer.delay_s, 1)} s`),
   rate: (viewer) => rate(viewer.bitrate),
   drops: (viewer) => number(viewer.dropped),
-  time: (viewer) => duration(viewer.seconds),
+  time: (viewer) => clock(viewer.seconds),
 };
 const LAYOUT = { kind: "kind", where: "where", state: "how" };
 const STATES = { streaming: "good", deferred: "good", paused: "warn", unreachable: "bad" };
