@@ -69,13 +69,13 @@ def wait_position(browser: Browser, wanted: Callable[[dict[str, Any]], bool], wh
         nonlocal last
         before, last = last, browser.evaluate(POSITION)
         moves = last["time"] > before["time"] and last["frames"] > before["frames"]
-        return bool(last["state"] == "playing" and moves and wanted(last))
+        return wanted(last) and bool(moves and last["state"] == "playing")
 
     wait_for(arrived, f"the picture, {what}")
 
 
 def is_live(position: dict[str, Any]) -> bool:
-    return 0 < position["behind"] <= LIVE
+    return bool(0 < position["behind"] <= LIVE)
 
 
 @pytest.mark.parametrize("name", BROWSERS)

@@ -28,10 +28,10 @@ const TEXTS = {
     connected: "Al día", connecting: "Conectando…", lostContact: "Sin contacto; reintentando…",
     source: "Fuente", noSource: "ninguna", sourceSilent: "callada", sourceActive: "activa",
     form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
-    video: "Vídeo", audio: "Sonido", data: "Datos", now: "Llega ahora", lost: "Errores",
-    none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
+    video: "Vídeo", audio: "Sonido", now: "Llega ahora", lost: "Errores",
+    datagrams: "{0} datagramas/s", none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
     history: "Historia", egress: "Sale", uptime: "En marcha", version: "versión {0}",
-    jitter: "Jitter", busy: "Ocupación", ofCore: "de un núcleo",
+    jitter: "Jitter",
     openVlc: "Abra en VLC (Medio, Abrir ubicación de red):",
     askRelay: "Pídalo al relay desde la misma máquina, y escriba CONECTAR 5004:",
     orClient: "o con el cliente del relay:",
@@ -47,10 +47,10 @@ const TEXTS = {
     retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
     opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
     unplayable: "Los navegadores no reproducen {0}", unplayableMore: "VLC sí. Abra una de estas direcciones:",
-    noPlayer: "Este navegador no puede reproducir el directo", leftOut:
-    "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
+    noPlayer: "Este navegador no puede reproducir el directo",
+    leftOut: "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
     graphText: "Tasa de entrada en los últimos {0} minutos: ahora {1} Mb/s, mínimo {2}, máximo {3}. Errores: {4}.",
-    graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora", errors: "Errores",
+    graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora",
   },
   en: {
     title: "Video relay", skip: "Skip the video", picture: "Live picture",
@@ -71,10 +71,10 @@ const TEXTS = {
     connected: "Up to date", connecting: "Connecting…", lostContact: "No contact; retrying…",
     source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
     form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
-    video: "Video", audio: "Sound", data: "Data", now: "Coming in", lost: "Errors",
-    none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
+    video: "Video", audio: "Sound", now: "Coming in", lost: "Errors",
+    datagrams: "{0} datagrams/s", none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
     history: "History", egress: "Going out", uptime: "Running for", version: "version {0}",
-    jitter: "Jitter", busy: "Load", ofCore: "of a core",
+    jitter: "Jitter",
     openVlc: "Open in VLC (Media, Open Network Stream):",
     askRelay: "Ask the relay for it from the same machine, and type CONECTAR 5004:",
     orClient: "or with the relay's client:",
@@ -90,10 +90,10 @@ const TEXTS = {
     retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
     opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
     unplayable: "Browsers do not play {0}", unplayableMore: "VLC does. Open one of these addresses:",
-    noPlayer: "This browser cannot play the live stream", leftOut:
-    "No sound here: browsers do not play {0}. VLC does.",
+    noPlayer: "This browser cannot play the live stream",
+    leftOut: "No sound here: browsers do not play {0}. VLC does.",
     graphText: "Incoming bitrate over the last {0} minutes: now {1} Mb/s, lowest {2}, highest {3}. Errors: {4}.",
-    graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now", errors: "Errors",
+    graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now",
   },
 };
 
@@ -106,6 +106,7 @@ function text(key, ...values) {
 const numbers = [0, 1, 2].map((digits) => new Intl.NumberFormat(language, {
   minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const number = (value, digits = 0) => numbers[digits].format(value);
+const plain = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
 const megabits = (bits) => number(bits / 1e6, bits && bits < 1e6 ? 2 : 1);
 const rate = (bits) => (bits == null ? "–" : `${megabits(bits)} Mb/s`);
 
@@ -115,6 +116,15 @@ function duration(seconds) {
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
   if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
+}
+
+/** Where there is little room: 2:35, 1:02:35. */
+function clock(seconds) {
+  const s = Math.round(seconds);
+  if (s >= 86400) return duration(s);
+  const pair = (value) => String(value).padStart(2, "0");
+  const minutes = Math.floor(s / 60);
+  return s < 3600 ? `${minutes}:${pair(s % 60)}` : `${Math.floor(minutes / 60)}:${pair(minutes % 60)}:${pair(s % 60)}`;
 }
 
 // --- elements
@@ -191,17 +201,14 @@ class Feed {
     this.show(status);
   }
 
-  /** A point a second; what is not known in between is null. */
+  /** Puts new points, one a second, behind those we have, or in their place; what is between is null. */
   merge({ end, bitrate, errors }) {
-    const fresh = end - this.end;
-    if (fresh < 0 || fresh > Feed.SECONDS || bitrate.length > fresh) {
-      this.bits = [...bitrate];
-      this.errors = [...errors];
-    } else {
-      const unknown = Array(fresh - bitrate.length).fill(null);
-      this.bits = [...this.bits, ...unknown, ...bitrate].slice(-Feed.SECONDS);
-      this.errors = [...this.errors, ...unknown, ...errors].slice(-Feed.SECONDS);
-    }
+    this.end ||= end - bitrate.length;
+    const fresh = end - this.end - bitrate.length; // seconds that nobody tells of, or, below 0, tells again
+    const join = (old, added) => [...(fresh < 0 ? old.slice(0, fresh) : old),
+      ...Array(Math.max(0, Math.min(fresh, Feed.SECONDS))).fill(null), ...added].slice(-Feed.SECONDS);
+    this.bits = join(this.bits, bitrate);
+    this.errors = join(this.errors, errors);
     this.end = end;
   }
 
@@ -254,8 +261,8 @@ function codecs(status, kind) {
 }
 
 function picture({ codec, width, height, fps }) {
-  const size = width && height ? `, ${width} × ${height}` : "";
-  return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)} fps` : "");
+  const size = width && height ? `, ${width}\u00a0×\u00a0${height}` : "";
+  return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)}\u00a0fps` : "");
 }
 
 function wrong({ tr_101_290: found, lost, overflowed }) {
@@ -271,7 +278,7 @@ const FACTS = {
   form: ({ source }) => [source.form ? text(source.form) : ""],
   video: (status) => codecs(status, "video").map(picture),
   audio: (status) => [codecs(status, "audio").map(({ codec }) => codec).join(", ")],
-  now: ({ stream }) => [rate(stream.bitrate_10s), `${number(stream.datagrams_s)} datagrams/s`],
+  now: ({ stream }) => [rate(stream.bitrate_10s), text("datagrams", number(stream.datagrams_s))],
   access: ({ stream }) => [stream.random_access_s ? `${number(stream.random_access_s, 1)} s` : ""],
   jitter: ({ stream }) => {
     const jitter = stream.rtp_jitter_ms ?? stream.pcr_jitter_ms;
@@ -303,13 +310,13 @@ for (const key of Object.keys(FACTS)) {
 /** Columns of the viewers' table: class, and the words of a cell. */
 const COLUMNS = {
   kind: (viewer) => text(viewer.kind),
-  where: (viewer) => [viewer.destination, viewer.kind === "http" || !viewer.destination ? viewer.client : ""]
-    .filter(Boolean).join(" → ").replace(/(.*) → (.*)/, "$2 → $1") || "–",
+  where: ({ kind, client, destination }) =>
+    (kind === "http" ? `${client} → ${destination}` : destination ?? client ?? "–"),
   state: (viewer) => text(viewer.state),
   delay: (viewer) => (viewer.delay_s == null ? "–" : `${number(viewer.delay_s, 1)} s`),
   rate: (viewer) => rate(viewer.bitrate),
   drops: (viewer) => number(viewer.dropped),
-  time: (viewer) => duration(viewer.seconds),
+  time: (viewer) => clock(viewer.seconds),
 };
 const LAYOUT = { kind: "kind", where: "where", state: "how" };
 const STATES = { streaming: "good", deferred: "good", paused: "warn", unreachable: "bad" };
@@ -436,7 +443,7 @@ function draw() {
     const at = Math.round(y(top * share)) + 0.5;
     parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: at, y2: at }),
       shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" },
-        number(top * share / 1e6, (top * share / 1e6) % 1 ? 2 : 0)));
+        plain.format(top * share / 1e6)));
   }
   parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: Math.round(floor) + 0.5, y2: Math.round(floor) + 0.5 }),
     shape("text", { x: left - 0.5 * rem, y: floor - strip + 0.6 * rem, "text-anchor": "end" }, number(most)));
