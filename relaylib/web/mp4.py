@@ -125,9 +125,9 @@ class Remux:
         return self._cut_at
 
     def learn(self, now: float) -> None:
-        """Go on until it is known what browsers can play, or the edge is reached."""
+        """Go on until it is known what browsers can play, if it is not yet."""
         deadline = self._loop.time() + LEARN
-        while not self.init or self.unplayable:
+        while not (self.init or self.unplayable):
             if not self._step(now - self.delay) or self._loop.time() >= deadline:
                 break
 
@@ -153,10 +153,10 @@ class Remux:
             return True
         if history[number].time > until:
             return False
-        self._take_piece(until)
+        self._take_piece()
         return True
 
-    def _take_piece(self, until: float) -> None:
+    def _take_piece(self) -> None:
         """Take some runs, but none of another source with the one before."""
         history, form, sources = self._cuts.history, self._cuts.form(), self._sources()
         number, skip = self._cursor
@@ -171,8 +171,6 @@ class Remux:
             octets += sum(map(len, found))
             number += 1
             if octets >= PIECE or number == limit or number in sources:
-                break
-            if history[number].time > until:
                 break
         self._cursor = Cursor(number)
         data = memoryview(self._packets(b"".join(pieces)[skip:]))
