@@ -46,7 +46,7 @@ BEFORE = 1.5
 """Seconds before now at which remuxing begins, so that codecs are known: sound is waited for."""
 
 LEARN = 0.05
-"""Seconds that finding out the codecs may take: a hundred times what it does at 5 Mb/s."""
+"""Seconds that finding out the codecs may take: five times what it does at 5 Mb/s."""
 
 SHARE = 0.01
 """Seconds of remuxing for one write, each `--http-coalesce` again: more waits for the next."""
@@ -71,6 +71,7 @@ RUNS = 64
 """Runs that are read for a piece, however little is in them."""
 
 _MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
+_NOWHERE = -1
 _SYNC = bytes((SYNC_BYTE,))
 
 
@@ -245,6 +246,7 @@ class Mp4Stream:
         self._enter()
 
     def _enter(self) -> None:
+        """Begin where decoding can start, or, with other codecs, nowhere."""
         init = self._remux.init
         assert init is not None
         self._next = self._remux.entry
@@ -252,7 +254,7 @@ class Mp4Stream:
             self._mime = init.mime
             self._begun.append(init.data)
         else:
-            self._next = -1
+            self._next = _NOWHERE
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
         """Return what comes next; see `reply.Stream`."""
@@ -263,7 +265,7 @@ class Mp4Stream:
             self._enter()
         pieces = list[Piece](self._begun)
         octets, number = sum(map(len, pieces)), self._next
-        has_ended = number < 0
+        has_ended = number == _NOWHERE
         while octets < most and len(pieces) < _MOST_PIECES and 0 <= number < remux.end:
             item = remux[number]
             if item.mime not in ("", self._mime):
