@@ -43,11 +43,9 @@ class Reception:
         """Packets that did not come. Of the last `MAX_MISORDER`, some may still do."""
         return self._given_up + len(self._missing)
 
-    @property
-    def lost_for_good(self) -> int:
-        """The same without those that a receiver still waits for."""
-        waiting = self._highest - InOrder.DEPTH
-        return self._given_up + sum(place < waiting for place in self._missing)
+    def lost_before(self, place: int) -> int:
+        """Return how many of them belong before a place."""
+        return self._given_up + sum(each < place for each in self._missing)
 
     def follow(self, sequence: int, timestamp: int, ssrc: int, now: float) -> int | None:
         """Take a packet if it is just the next one, and return its place; else `add` has to."""
@@ -148,6 +146,11 @@ class InOrder:
     def __init__(self) -> None:
         self._next: int | None = None
         self._held = dict[int, Arrival]()
+
+    @property
+    def turn(self) -> int:
+        """The place whose turn it is: what is missing before it is waited for no longer."""
+        return self._next or 0
 
     def follow(self, place: int) -> bool:
         """Tell whether the packet at this place need not wait; then it is taken for given."""

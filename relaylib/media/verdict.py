@@ -119,6 +119,7 @@ class Judge:
         self._remedy = remedy
         self._before: Seen | None = None
         self._held = Counter[str]()  # what is missing, and may have been dropped here
+        self._stalled = 0.0  # held, too: what was dropped meanwhile is the better evidence
         self._steps = deque[_Step]()
         self._excused_until = self._kept_until = float("-inf")
 
@@ -146,6 +147,7 @@ class Judge:
         held, self._held = self._held, _missing(before, seen)
         if seen.now < self._excused_until:
             held, self._held = Counter(), Counter()
+        stalled, self._stalled = self._stalled, stalled
         everywhere = seen.full == seen.outputs and seen.full_hosts > 1
         return _Step(seen.now, held, overflowed, stalled, seen.full, seen.outputs, everywhere)
 

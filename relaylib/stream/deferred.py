@@ -30,7 +30,8 @@ from relaylib.stream.history import START, AccessPoint, History, Place
 from relaylib.stream.output import Behind, Output
 
 TICK = 0.015
-"""Seconds between two turns: as long as the live stream may gather."""
+"""Seconds between two turns: a little longer than the live stream may gather, so that an output
+which is behind costs about what a live one does."""
 
 SPEED = 3
 """Times the pace of the stream at which an output catches up."""
@@ -141,8 +142,13 @@ class Deferred:
         output.behind = behind if self._history is not None and lasting else None
 
     def begin(self) -> None:
-        """Serve the outputs of the fan-out: nobody else does any more."""
-        self._timer = None
+        """Serve the outputs of the fan-out: nobody else does any more.
+
+        Also called in the stand-in, where the timers are gone, and after a restart that failed.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._last = self._loop.time()
         self._arm(0)
 

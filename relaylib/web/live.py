@@ -119,6 +119,13 @@ class LiveStream:
             return (self._first,)
         return self._cuts.cut(self._cursor, until, most).pieces
 
+    def delay(self, now: float) -> float | None:
+        """Return how far behind it is; see `reply.MediaStream`."""
+        history, number = self._cuts.history, self._cursor.number
+        if number >= history.end:
+            return 0.0
+        return now - history[max(number, history.oldest)].time
+
     def _move(self, now: float) -> None:
         """Leave out what has been overwritten; a packet that was begun is filled up before."""
         self.skipped += 1
