@@ -95,8 +95,8 @@ class Ingest:
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
-    another source becomes the active one, or sends its stream in another form; `remedy`, if there is one, says what may help when it has
-    fallen silent.
+    another source becomes the active one, or sends its stream in another form; `remedy`, if there
+    is one, says what may help when it has fallen silent.
     Where `is_patient`, those who get the stream do not notice if it comes some milliseconds later.
     """
 
