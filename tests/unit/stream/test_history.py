@@ -179,7 +179,9 @@ def test_a_restart_goes_on_without_the_memory_that_it_cannot_have() -> None:
     sent = [datagram for _, datagram in write(before, [[100], [200]])]
     saved = before.export()
     assert saved is not None
-    after = open_history(greedy, replace(saved, memory=Descriptor(os.dup(saved.memory))), restarted=True)
+    after = open_history(
+        greedy, replace(saved, memory=Descriptor(os.dup(saved.memory))), restarted=True
+    )
     assert after is not None
     assert read(after, Place(0)) == sent
     assert after.export() is not None
