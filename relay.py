@@ -100,7 +100,7 @@ class Relay:
         loop, membership = self.loop, sockets.membership
         self.forwarding = Histogram()
         self.fanout = Fanout(loop.call_later, segmentation=config.segmentation)
-        self.history = open_history(config, was.history if was else None)
+        self.history = open_history(config, was.history if was else None, restarted=was is not None)
         shared = sockets.shared or membership is not None
         self.ingest = Ingest(loop, sockets.ingest, config, self._forward, shared=shared)
         self.ingest.on_source = self._on_source

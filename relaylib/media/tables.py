@@ -1,15 +1,13 @@
 """The programs of a transport stream, as its tables name them again and again; their faults."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 from relaylib.media import psi
 from relaylib.media.tr101290 import TABLE_LIMIT, Errors, Interval
 
 MAX_PROGRAMS = 256
 """More are left out: a multiplex has some dozens."""
-
-MAX_PARTS = 4
-"""Sections of the PAT that are put together: one names 253 programs (2.4.4.5)."""
 
 MAX_STREAMS = 512
 """Streams of all programs together; more are left out. They are gone through at every change of the
@@ -90,11 +88,11 @@ class Tables:
         if found.version != self._version:
             self._version = found.version
             self._parts.clear()
-        if found.section not in self._parts and len(self._parts) >= MAX_PARTS:
-            return False
-        self._parts[found.section] = found.programs
+        self._parts.pop(found.section, None)
+        room = MAX_PROGRAMS - sum(map(len, self._parts.values()))
+        self._parts[found.section] = dict(islice(found.programs.items(), room))
         named = {number: pid for part in self._parts.values() for number, pid in part.items()}
-        self._follow(dict(sorted(named.items())[:MAX_PROGRAMS]), now)
+        self._follow(dict(sorted(named.items())), now)
         return True
 
     def _follow(self, named: dict[int, int], now: float) -> None:

@@ -21,6 +21,7 @@ would have to copy it while the stream waits.
 
 import bisect
 import contextlib
+import errno
 import math
 import mmap
 import os
@@ -29,6 +30,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import structlog
 
 from relaylib.config import Config
 from relaylib.errors import SetupError
@@ -74,6 +77,9 @@ _UNKNOWN = (-math.inf, 0)
 
 MAX_POINTS = 1024
 """Random access points that are remembered: with more, some are left out."""
+
+
+log = structlog.get_logger()
 
 
 class Place(NamedTuple):
@@ -129,6 +135,7 @@ class History:
             OSError: there is no memory.
         """
         slots = octets // _OCTETS_A_SLOT
+        _check_memory(_size(octets))
         self._map(_shared_memory(_size(octets)), octets, slots)
         self.seconds = seconds
         self._former: History | None = None
@@ -137,7 +144,12 @@ class History:
 
     def _map(self, memory: Descriptor | None, octets: int, slots: int) -> None:
         self._file, self._octets, self._slots = memory, octets, slots
-        self._memory = mmap.mmap(-1 if memory is None else memory, _size(octets))
+        try:
+            self._memory = mmap.mmap(-1 if memory is None else memory, _size(octets))
+        except OSError:
+            if memory is not None:
+                os.close(memory)
+            raise
         self._view = memoryview(self._memory)
         self._data_at = _PAGE + slots * _ENTRY.size
         self._edge = _UNKNOWN
@@ -156,6 +168,8 @@ class History:
     def restore(cls, saved: HistoryState, seconds: float, octets: int) -> "History":
         """Go on with the history of the previous program, to which somebody may still write.
 
+        If there is no memory for one of another size, it stays as large as it was.
+
         Raises:
             OSError: there is no memory.
         """
@@ -168,7 +182,11 @@ class History:
         history._load()
         if octets == saved.octets:
             return history
-        larger = cls(seconds, octets)
+        try:
+            larger = cls(seconds, octets)
+        except OSError as error:
+            _log_unavailable(error)
+            return history
         larger.oldest = larger.end = history.oldest
         larger.points.extend(history.points)
         larger._former = history
@@ -373,8 +391,12 @@ class History:
             self.points.popleft()
 
 
-def open_history(config: Config, saved: HistoryState | None) -> History | None:
+def open_history(
+    config: Config, saved: HistoryState | None, *, restarted: bool = False
+) -> History | None:
     """Begin a history, or go on with the saved one, as the configuration wants; None: it does not.
+
+    A `restarted` program goes on without one, rather than end, if there is no memory.
 
     Raises:
         SetupError: there is no memory for it.
@@ -389,7 +411,14 @@ def open_history(config: Config, saved: HistoryState | None) -> History | None:
             return History.restore(saved, seconds, octets)
         return History(seconds, octets)
     except OSError as error:
-        raise SetupError(f"no memory for the history: {error.strerror}") from None
+        if not restarted:
+            raise SetupError(f"no memory for the history: {error.strerror}") from None
+        _log_unavailable(error)
+        return None
+
+
+def _log_unavailable(error: OSError) -> None:
+    log.warning("history_unavailable", reason=error.strerror, remedy="a smaller --timeshift-mib")
 
 
 def _measures(config: Config) -> tuple[float, int]:
@@ -411,6 +440,17 @@ def _size(octets: int) -> int:
     return _PAGE + octets // _OCTETS_A_SLOT * _ENTRY.size + octets
 
 
+def _check_memory(size: int) -> None:
+    """Find out now what would show when the history has filled: the system would kill somebody.
+
+    Raises:
+        OSError: the machine has less memory than that.
+    """
+    with contextlib.suppress(AttributeError, ValueError):  # not told
+        if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise OSError(errno.ENOMEM, "it is more than the machine has")
+
+
 def _shared_memory(size: int) -> Descriptor | None:
     """Return memory that survives an exec; None: the system has none."""
     if not hasattr(os, "memfd_create"):
@@ -419,5 +459,9 @@ def _shared_memory(size: int) -> Descriptor | None:
         memory = os.memfd_create("relay-history")
     except OSError:  # forbidden (seccomp(2)), or missing in the kernel
         return None
-    os.ftruncate(memory, size)
+    try:
+        os.ftruncate(memory, size)
+    except OSError:
+        os.close(memory)
+        raise
     return Descriptor(memory)

@@ -58,6 +58,10 @@ _STANDBY_READS = 256
 """Strangers' datagrams read in one look. `STANDBY_BUFFER` holds about 60 of an MPEG-TS stream; of a
 standby that is followed, 256 in each look are 130 Mb/s."""
 
+_STANDBY_TIME = 0.002
+"""Seconds that a look may take: a stranger can send what is expensive to look into. What it finds
+no room for then is dropped, and so counted."""
+
 _SEND_HERE = (
     "send the stream to UDP port {port} of this host; if it is being sent: is that the address in "
     "the source, does a firewall drop UDP, is the source in --allow-source?"
@@ -447,9 +451,12 @@ class Ingest:
 
     def _read_standby(self) -> None:
         """Count what strangers sent, unless one of them is to be the next active source."""
+        until = self._loop.time() + _STANDBY_TIME
         for _ in range(_STANDBY_READS):
             if self.sockets.standby is None:
                 return
+            if self._loop.time() >= until:
+                break
             try:
                 data, source = self.sockets.standby.recvfrom(65535)
             except BlockingIOError:

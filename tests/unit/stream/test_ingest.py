@@ -15,12 +15,13 @@ from relaylib.config import Config
 from relaylib.media.form import Form
 from relaylib.media.rtp import header
 from relaylib.net import linux
-from relaylib.net.address import show
+from relaylib.net.address import Address, show
 from relaylib.net.loop import Loop
 from relaylib.net.networks import ANY, Network
 from relaylib.stream.batch import Run
-from relaylib.stream.failover import FAULTY, HEALTHY
+from relaylib.stream.failover import FAULTY, HEALTHY, Rivals
 from relaylib.stream.ingest import (
+    _STANDBY_TIME,
     NO_SOURCE_AFTER,
     REJECTED_PERIOD,
     RETRY_PERIOD,
@@ -506,6 +507,24 @@ def test_another_form_is_told_as_another_source_is(here: Station) -> None:
     active.send(TS)
     here.expect(TS)
     assert told == [Form.OPAQUE, Form.RTP, Form.TS]
+
+
+def test_a_stranger_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to look into what it sends: the rest of that waits for the next look."""
+    with station(config=Config(coalesce=0.0, failover_errors=5)) as here:
+        active, stranger = here.source(), here.source()
+        active.send(TS)
+        here.expect(TS)
+
+        def slow(_rivals: Rivals, _source: Address, _datagram: bytes, _now: float) -> None:
+            here.loop.ahead += _STANDBY_TIME
+
+        monkeypatch.setattr(Rivals, "follow", slow)
+        for _ in range(5):
+            stranger.send(TS)
+        for looks in range(1, 6):
+            here.ingest._read_standby()
+            assert here.ingest.lock.state.rejected == looks
 
 
 @pytest.mark.parametrize("shared", [False, True])
