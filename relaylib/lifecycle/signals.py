@@ -15,7 +15,7 @@ _END = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Calls `end` at most once, and `restart` for every SIGHUP that comes before that."""
+    """Calls `end` at most once; until then `restart` for every SIGHUP, `report` for every SIGUSR1."""
 
     def __init__(
         self,

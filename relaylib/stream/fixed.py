@@ -45,7 +45,7 @@ _ANY: dict[socket.AddressFamily, Address] = {
 }
 """Where it sends from: the way there chooses. Who watches knows no address of ours."""
 
-DEFAULT = -1
+_DEFAULT_TTL = -1
 """The ttl that stands for the system's (RFC 3493, 5.2): there may have been another one before."""
 
 log = structlog.get_logger()
@@ -139,8 +139,9 @@ class FixedOutputs:
             fixed.output = output = self._fanout.restore(saved.output, None)
             fixed.unreachable = saved.unreachable
             fixed.seen = replace(output.counters)
+            ttl = _DEFAULT_TTL if mrl.ttl is None else mrl.ttl
             with contextlib.suppress(OSError):  # its interface is gone
-                set_sending(output.sock, replace(mrl, ttl=DEFAULT if mrl.ttl is None else mrl.ttl))
+                set_sending(output.sock, replace(mrl, ttl=ttl))
             self._claimed.add(output.destination)
         return fixed
 
@@ -153,7 +154,7 @@ class FixedOutputs:
 
     def _open(self, fixed: _Fixed) -> None:
         try:
-            destination = resolve(fixed.mrl)
+            destination = _resolve(fixed.mrl)
             if reason := self._conflict(destination):
                 self._missed(fixed, reason)
                 return
@@ -247,7 +248,7 @@ def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
     for mrl in mrls:
         where = show((mrl.host, mrl.port))
         try:
-            destination = resolve(mrl)
+            destination = _resolve(mrl)
             with socket.socket(family_of(destination), socket.SOCK_DGRAM) as probe:
                 set_sending(probe, mrl)
             loop = comes_back(destination, ingest)
@@ -257,7 +258,7 @@ def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
             raise SetupError(f"cannot send to {where}: the stream comes in there", 2)
 
 
-def resolve(mrl: Mrl) -> Address:
+def _resolve(mrl: Mrl) -> Address:
     """Return the address to connect to.
 
     Raises:

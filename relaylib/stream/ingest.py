@@ -362,7 +362,7 @@ class Ingest:
         assert self._rivals is not None
         active, successor = self.lock.state.active, None
         if active is not None and not self.lock.state.silent:
-            successor = self._rivals.second(
+            successor = self._rivals.judge(
                 active, dropped=self._dropped, others_dropped=self._others_dropped
             )
         self.lock.appoint(successor)
