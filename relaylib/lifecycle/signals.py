@@ -15,7 +15,7 @@ _END = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Calls `end` at most once; until then `restart` for every SIGHUP, `report` for every SIGUSR1."""
+    """Calls `end` at most once, before that `restart` at each SIGHUP; `report` at each SIGUSR1."""
 
     def __init__(
         self,
