@@ -278,8 +278,8 @@ class History:
     def floor(self) -> float:
         """Return the earliest time that it makes sense to go back to.
 
-        What came in the `MARGIN` before it (in the first quarter, where that is less) is overwritten
-        next; if nothing has been overwritten yet, any time will do. The caller knows that there is
+        What came in the `MARGIN` before it (in the first quarter, where that is less) is going to
+        be overwritten; if nothing has been yet, any time will do. The caller knows that there is
         something.
         """
         if not self.oldest:
