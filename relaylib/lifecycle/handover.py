@@ -32,7 +32,7 @@ from relaylib.stream.ingest import IngestState
 from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
-from relaylib.web.server import WebState
+from relaylib.web.site import SiteState
 
 VERSION = 3
 """Of what the state below means. A program takes over no state of another version."""
@@ -65,7 +65,7 @@ class State:
     inspection: InspectionState | None = None
     health: HealthState | None = None
     recorder: RecorderState | None = None
-    web: WebState | None = None
+    site: SiteState | None = None
 
 
 def encode(state: State) -> bytes:

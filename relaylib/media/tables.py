@@ -8,6 +8,13 @@ from relaylib.media.tr101290 import TABLE_LIMIT, Errors, Interval
 MAX_PROGRAMS = 256
 """More are left out: a multiplex has some dozens."""
 
+MAX_PARTS = 4
+"""Sections of the PAT that are put together: one names 253 programs (2.4.4.5)."""
+
+MAX_STREAMS = 512
+"""Streams of all programs together; more are left out. They are gone through at every change of the
+programs, and wherever decoding can start."""
+
 
 @dataclass(slots=True)
 class Program:
@@ -83,6 +90,8 @@ class Tables:
         if found.version != self._version:
             self._version = found.version
             self._parts.clear()
+        if found.section not in self._parts and len(self._parts) >= MAX_PARTS:
+            return False
         self._parts[found.section] = found.programs
         named = {number: pid for part in self._parts.values() for number, pid in part.items()}
         self._follow(dict(sorted(named.items())[:MAX_PROGRAMS]), now)
@@ -111,7 +120,8 @@ class Tables:
             return False
         if not self._is_new(pid, found.number, section):
             return False
-        program.pcr_pid, program.streams = found.pcr_pid, found.streams
+        others = sum(len(each.streams) for each in self.programs.values() if each is not program)
+        program.pcr_pid, program.streams = found.pcr_pid, found.streams[: MAX_STREAMS - others]
         return True
 
     def _is_new(self, pid: int, part: int, section: bytes) -> bool:

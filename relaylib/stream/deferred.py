@@ -141,8 +141,13 @@ class Deferred:
         output.behind = behind if self._history is not None and lasting else None
 
     def begin(self) -> None:
-        """Serve the outputs of the fan-out: nobody else does any more."""
-        self._timer = None
+        """Serve the outputs of the fan-out: nobody else does any more.
+
+        Also called in the stand-in, where the timers are gone, and after a restart that failed.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._last = self._loop.time()
         self._arm(0)
 

@@ -345,6 +345,11 @@ class History:
         at = self._data_at + start % self._octets
         return self._view[at : at + length]
 
+    @property
+    def capacity(self) -> int:
+        """Octets that there is room for."""
+        return self._octets
+
     # --- random access points
 
     def mark(self, point: AccessPoint) -> None:

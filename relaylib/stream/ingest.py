@@ -97,9 +97,9 @@ class Ingest:
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
-    another source becomes the active one. `remedy`, if there is one, says what may help when it has
-    fallen silent. Where `is_patient`, those who get the stream do not notice if it comes some
-    milliseconds later.
+    another source becomes the active one, or sends its stream in another form; `remedy`, if there
+    is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
+    stream do not notice if it comes some milliseconds later.
     """
 
     def __init__(
@@ -296,11 +296,17 @@ class Ingest:
         An encoder that was opaque may have been set right, or send RTP where it sent none.
         """
         if self._glance:
-            self._glance = False
+            self._glance, before = False, self.form
             self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
+            self._compare_forms(before)
         active = self.lock.state.active
         if self._rivals and active is not None:
             self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
+
+    def _compare_forms(self, before: Form) -> None:
+        """Tell if the source sends in another form now."""
+        if self.form is not before is not Form.OPAQUE:
+            self.on_source()
 
     # --- who sends
 
@@ -311,7 +317,7 @@ class Ingest:
 
         `form` is what its sender sends, if that has been looked at.
         """
-        previous = self.lock.state.active
+        previous, before = self.lock.state.active, self.form
         form = self._form_of(source, datagram) if form is None else form
         decision = self.lock.offer(source, len(datagram), now, form)
         match decision:
@@ -321,7 +327,10 @@ class Ingest:
             case Decision.TAKEOVER:
                 assert previous is not None
                 self._took_over(source, previous)
+            case Decision.STREAM:
+                self._compare_forms(before)
             case Decision.RESUMED:
+                self._compare_forms(before)
                 self._resumed()
             case Decision.LOCKED | Decision.NOT_ALLOWED:
                 self._rejected = source, decision

@@ -95,7 +95,8 @@ class LockState:
 
     `active` is None until the first source comes. `last` is when it was last heard, in seconds of
     the monotonic clock, which all processes share. `rejected` counts datagrams. `form` is the
-    active source's; its `datagrams` are counted until it is established.
+    active source's; its `datagrams` are counted until it is established. `since` is when it became
+    the active source, None if an older program did not know.
     """
 
     active: Address | None = None
@@ -104,6 +105,7 @@ class LockState:
     rejected: int = 0
     form: Form = Form.OPAQUE
     datagrams: int = ESTABLISHED  # older programs counted none: any source was established
+    since: float | None = None
 
 
 class SourceLock:
@@ -164,7 +166,7 @@ class SourceLock:
         if self._successor and source == self._successor.source:
             form = self._successor.form
         state.active, state.silent, state.last = source, False, now
-        state.form, state.datagrams = form, 1
+        state.form, state.datagrams, state.since = form, 1, now
         self._successor = None
         if first or reason is None:
             return Decision.STARTED

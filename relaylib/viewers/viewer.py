@@ -26,6 +26,7 @@ from relaylib.protocol.session import Session, State
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState
+from relaylib.stream.watcher import UDP, Watcher
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import Egress
 
@@ -59,7 +60,8 @@ class ViewerState:
     """What a restart hands over of a viewer.
 
     `closing`: why its connection is being closed. `silent_for`: seconds since it last sent a byte.
-    `declined`: it is none, but was turned away and is being told so.
+    `declined`: it is none, but was turned away and is being told so. `since`: when it came, by the
+    monotonic clock, None if an older program did not know.
     """
 
     sock: Descriptor
@@ -72,6 +74,7 @@ class ViewerState:
     output: OutputState | None
     silent_for: float = 0.0
     declined: bool = False
+    since: float | None = None
 
 
 class Viewer:
@@ -87,6 +90,7 @@ class Viewer:
         "output",
         "peer",
         "session",
+        "since",
     )
 
     def __init__(
@@ -107,6 +111,7 @@ class Viewer:
         self._services = services
         self.peer = unmapped(peer)
         self.name = show(peer)
+        self.since = services.loop.now
         self.session = session or Session()
         self.output: Output | None = None
         self.connection = Connection(services.loop, sock, self, unsent)
@@ -129,6 +134,7 @@ class Viewer:
             closing=self.connection.reason,
             output=None if output is None else self._services.fanout.export(output),
             silent_for=self._services.loop.now - self._heard,
+            since=self.since,
         )
 
     @classmethod
@@ -141,12 +147,27 @@ class Viewer:
         sock = adopt(saved.sock)
         silent = saved.silent_for
         viewer = cls(services, sock, saved.peer, session, saved.unsent, silent_for=silent)
+        viewer.since = viewer.since if saved.since is None else saved.since
         if saved.output is not None:
             viewer.output = services.destinations.restore(saved.output, viewer._port_closed)
             services.deferred.put(viewer.output, saved.output.behind)
         if saved.closing:
             viewer.connection.close(saved.closing)
         return viewer
+
+    # --- telling about it
+
+    def watcher(self) -> Watcher:
+        """Tell how it fares."""
+        output, state = self.output, self.session.state.name.lower()
+        if output is None:
+            return Watcher(self, UDP, state, self.peer, since=self.since)
+        self._services.fanout.update_counters(output)
+        counters, delay = output.counters, self._services.deferred.delay(output)
+        return Watcher(
+            self, UDP, state, self.peer, output.destination, delay, counters.sent, counters.lost,
+            self.since,
+        )  # fmt: skip
 
     # --- the connection's owner
 

@@ -490,6 +490,24 @@ def test_a_source_is_recognised_later(here: Station) -> None:
         assert here.ingest.form is form
 
 
+def test_another_form_is_told_as_another_source_is(here: Station) -> None:
+    """An encoder that sends on in RTP is to be judged anew; one that was only unknown is not."""
+    active, told = here.source(), list[Form]()
+    here.ingest.on_source = lambda: told.append(here.ingest.form)
+    for each in (STREAM[0], TS, header(1, 2, 3) + TS, b"x"):
+        for _ in range(ESTABLISHED):
+            active.send(each)
+        here.expect(*[each] * ESTABLISHED)
+        here.pass_time(STANDBY_PERIOD)
+        active.send(each)
+        here.expect(each)
+    here.pass_time(TIMEOUT)
+    here.expect()
+    active.send(TS)
+    here.expect(TS)
+    assert told == [Form.OPAQUE, Form.RTP, Form.TS]
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_silent_source_is_back_before_a_stray_counts(shared: bool) -> None:
     """A stray datagram that comes in a pause of the source keeps it out for no moment."""

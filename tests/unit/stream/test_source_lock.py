@@ -69,7 +69,10 @@ def test_every_case(
     assert state.rejected == (0 if verdict.accepted else 1)
     if verdict.accepted and size:
         sent = ESTABLISHED if source == active else 1
-        assert state == LockState(source, silent=False, last=20.0, datagrams=sent)
+        assert state == LockState(
+            source, silent=False, last=20.0, datagrams=sent, since=state.since
+        )
+        assert state.since == (None if source == active else 20.0)
     else:
         assert (state.active, state.silent, state.last) == (active, silent, 10.0)
 
