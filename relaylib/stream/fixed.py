@@ -56,7 +56,7 @@ log = structlog.get_logger()
 class FixedState:
     """What a restart hands over of a fixed output that is open. `unreachable`: the log says so.
 
-    It is there `since` then, None if an older program did not know.
+    `since`: when it came, by the monotonic clock; None if an older program did not know.
     """
 
     mrl: Mrl
