@@ -1,8 +1,9 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while,
-out of which `deferred` sends it to those who are behind.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while;
+out of that `deferred` sends it to those who are behind, `web` to those who watch by HTTP, and
+`inspection` looks at it.
 How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
 `session` says what it does now, `viewer` does it and replies.
 """

@@ -87,7 +87,8 @@ class Config:
     """Connections at once from one address: a class of thirty at the terminals of one server. It
     takes 32 such addresses to fill the relay, and 5 Mb/s to each are 160 Mb/s: not a whole link."""
     max_egress: float | None = None
-    """Bits a second that viewers may be sent in all; None: as much as they ask for."""
+    """Bits a second that all outputs may be sent together, which viewers by HTTP have none of;
+    None: as much as they ask for."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
     ingest_port: int | None = None
@@ -245,8 +246,8 @@ def _add_access(group: Group) -> None:
     add("--max-clients-per-ip", metavar="N", type=_count,
         help="the same from one address other than loopback (%(default)s)")  # fmt: skip
     add("--max-egress", metavar="RATE", type=_rate,
-        help="decline viewers for whom the way out has no room left: bits a second in all, "
-        "headers included, e.g. 900M (no limit)")  # fmt: skip
+        help="decline viewers for whom the way out has no room left: bits a second of all that is "
+        "sent by UDP, headers included, e.g. 900M (no limit)")  # fmt: skip
     add("--idle-timeout", metavar="S", type=_seconds,
         help="seconds a connection may take to ask for the stream (%(default)g)")  # fmt: skip
 

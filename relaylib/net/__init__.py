@@ -4,5 +4,5 @@ Start with `loop`, the reactor that everything runs in. `listen` opens ports; `c
 TCP; `access` says who may connect, and how much, `peer_log` how much of what they do is logged.
 `mrl` reads VLC's notation for where a stream comes from or goes; `multicast` joins and sends to
 groups, on the `interfaces` of this machine. `linux` is what only that system has, `source_filter`
-the program for its kernel that drops strangers' datagrams.
+the program for its kernel that drops strangers' datagrams. `histogram` counts how long turns take.
 """

@@ -73,12 +73,11 @@ class Deferred:
         Where viewers start at a random access point, it comes from there, and catches up; if it is
         nearer to live already, from where it is.
         """
-        here, output.behind = output.behind, None
-        if not output.paused and (here is None or here.catching_up):  # on its way there
-            output.behind = here
+        here = output.behind
+        if not output.paused and (here is None or here.catching_up):  # live, or on its way there
             self._fanout.resume(output)
             return
-        now = self._loop.time()
+        output.behind, now = None, self._loop.time()
         point = self._latest(now)
         if point is None:
             self._fanout.resume(output)

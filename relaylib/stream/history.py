@@ -241,8 +241,8 @@ class History:
         for run in runs:
             self._write(run, now)
         self._save(now)
-        if self._shedding is not None:
-            self._shedding = self._shedding if next(self._shedding, self) is None else None
+        if self._shedding is not None and next(self._shedding, "done") == "done":
+            self._shedding = None
 
     def _write(self, run: Run, now: float) -> None:
         length, at = len(run.view), self._next % self._octets
@@ -294,9 +294,11 @@ class History:
         return self[min(max(place.number, self.oldest), self.end - 1)].time
 
     def floor(self) -> float:
-        """Return since when what came will not be overwritten at once: `MARGIN` behind the oldest.
+        """Return the earliest time that it makes sense to go back to.
 
-        What has begun to be overwritten goes on to be. The caller knows that there is something.
+        What came in the `MARGIN` before it (in the first quarter, where that is less) is going to
+        be overwritten; if nothing has been yet, any time will do. The caller knows that there is
+        something.
         """
         if not self.oldest:
             return -math.inf

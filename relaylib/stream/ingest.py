@@ -302,14 +302,14 @@ class Ingest:
         if self._glance:
             self._glance, before = False, self.form
             self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
-            self._compare_forms(before)
+            self._tell_another_form(before)
         active = self.lock.state.active
         if self._rivals and active is not None:
             self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
 
-    def _compare_forms(self, before: Form) -> None:
-        """Tell if the source sends in another form now."""
-        if self.form is not before is not Form.OPAQUE:
+    def _tell_another_form(self, before: Form) -> None:
+        """Tell if the source, whose form was known before, sends in another one now."""
+        if before is not Form.OPAQUE and self.form is not before:
             self.on_source()
 
     # --- who sends
@@ -332,9 +332,9 @@ class Ingest:
                 assert previous is not None
                 self._took_over(source, previous)
             case Decision.STREAM:
-                self._compare_forms(before)
+                self._tell_another_form(before)
             case Decision.RESUMED:
-                self._compare_forms(before)
+                self._tell_another_form(before)
                 self._resumed()
             case Decision.LOCKED | Decision.NOT_ALLOWED:
                 self._rejected = source, decision
@@ -375,7 +375,7 @@ class Ingest:
         assert self._rivals is not None
         active, successor = self.lock.state.active, None
         if active is not None and not self.lock.state.silent:
-            successor = self._rivals.second(
+            successor = self._rivals.judge(
                 active, dropped=self._dropped, others_dropped=self._others_dropped
             )
         self.lock.appoint(successor)
