@@ -1,12 +1,17 @@
 """The programs of a transport stream, as its tables name them again and again; their faults."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 from relaylib.media import psi
 from relaylib.media.tr101290 import TABLE_LIMIT, Errors, Interval
 
 MAX_PROGRAMS = 256
 """More are left out: a multiplex has some dozens."""
+
+MAX_STREAMS = 512
+"""Streams of all programs together; more are left out. They are gone through at every change of the
+programs, and wherever decoding can start."""
 
 
 @dataclass(slots=True)
@@ -83,9 +88,11 @@ class Tables:
         if found.version != self._version:
             self._version = found.version
             self._parts.clear()
-        self._parts[found.section] = found.programs
+        self._parts.pop(found.section, None)
+        room = MAX_PROGRAMS - sum(map(len, self._parts.values()))
+        self._parts[found.section] = dict(islice(found.programs.items(), room))
         named = {number: pid for part in self._parts.values() for number, pid in part.items()}
-        self._follow(dict(sorted(named.items())[:MAX_PROGRAMS]), now)
+        self._follow(dict(sorted(named.items())), now)
         return True
 
     def _follow(self, named: dict[int, int], now: float) -> None:
@@ -111,7 +118,8 @@ class Tables:
             return False
         if not self._is_new(pid, found.number, section):
             return False
-        program.pcr_pid, program.streams = found.pcr_pid, found.streams
+        others = sum(len(each.streams) for each in self.programs.values() if each is not program)
+        program.pcr_pid, program.streams = found.pcr_pid, found.streams[: MAX_STREAMS - others]
         return True
 
     def _is_new(self, pid: int, part: int, section: bytes) -> bool:

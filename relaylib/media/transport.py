@@ -27,7 +27,8 @@ RESYNC = 5
 """Good sync bytes in a row that end a loss of sync (TR 101 290, 1.1)."""
 
 MAX_PIDS = 512
-"""PIDs that are followed. A multiplex has some dozens; damage can have 8192."""
+"""PIDs that are followed, beside those that tables name. A multiplex has some dozens; damage can
+have 8192, of which those that do not come again are forgotten."""
 
 MAX_CHANGES = 64
 """Changes of the programs that are followed at once, in a second. More wait for its end."""
@@ -41,6 +42,8 @@ _TICK = 0.1
 
 _NEAR = 32 * PACKET_SIZE
 """Bytes back in which the packet is looked for that a duplicate repeats."""
+
+_SYNC = bytes((SYNC_BYTE,))
 
 # The header of a packet as one number (2.4.3.2).
 _ERROR, _START, _SCRAMBLED, _FIELD, _PAYLOAD = 0x800000, 0x400000, 0xC0, 0x20, 0x10
@@ -103,6 +106,8 @@ class Transport:
         self.packets = 0
         self._by_number: list[Pid | None] = [None] * (NULL_PID + 1)
         self._others = Pid(NULL_PID, 0.0)
+        self._named = self.tables.pids
+        self._scrambled = 0  # of PIDs that are forgotten
         self._now = self._tick_at = self._second_at = -math.inf
         self._rest = b""
         self._first = self._start = 0  # positions of the block's first packet, and of the others
@@ -181,7 +186,7 @@ class Transport:
     @property
     def scrambled(self) -> int:
         """Packets whose payload cannot be read."""
-        return sum(pid.scrambled for pid in self.pids.values())
+        return self._scrambled + sum(pid.scrambled for pid in self.pids.values())
 
     def tables_of(self, number: int) -> bytes:
         """Return the latest packets of the PAT, and of the PMT that names this PID; b"": none."""
@@ -200,7 +205,7 @@ class Transport:
     def _realigned(self, data: bytes) -> bytes:
         """Return whole packets; the rest is kept until the next piece comes."""
         joined = data if aligned(data) else self._rest + data
-        if joined[::PACKET_SIZE].strip(b"G"):
+        if joined[::PACKET_SIZE].strip(_SYNC):
             start = phase(data)
             if len(data) % PACKET_SIZE or start:
                 joined = b"" if start is None else data[start:]
@@ -254,7 +259,7 @@ class Transport:
     def _pid(self, number: int) -> Pid:
         known = self._by_number[number]
         if known is None:
-            if len(self.pids) >= MAX_PIDS:
+            if len(self.pids) >= MAX_PIDS and number not in self._named:
                 return self._others
             known = self._by_number[number] = self.pids[number] = Pid(number, self._now)
             if number in self.tables.pids:
@@ -323,10 +328,9 @@ class Transport:
             for stream in program.streams
         }
         tables = self.tables.pids
-        for number in {*self.pids, *named, *tables}:
+        self._named = {*named, *tables}
+        for number in {*self.pids, *self._named}:
             pid = self._pid(number)
-            if pid is self._others:
-                continue
             if (number in tables) != (pid.sections is not None):
                 pid.sections = psi.Sections() if number in tables else None
                 pid.expected = _UNKNOWN
@@ -372,6 +376,22 @@ class Transport:
         for pid in self.pids.values():
             pid.meter.mark(now, pid.packets)
             self._look_for(pid, now)
+        if len(self.pids) >= MAX_PIDS:
+            self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """Make room: let go of PIDs that nobody names and that do not come any more."""
+        old = [
+            pid
+            for pid in self.pids.values()
+            if pid.number not in self._named and now - pid.seen_at > PID_LIMIT
+        ]
+        for pid in old:
+            self._scrambled += pid.scrambled
+            self._by_number[pid.number] = None
+            del self.pids[pid.number]
+            self.clocks.pop(pid.number, None)
+        self._sequences.clear()
 
     def _look_for(self, pid: Pid, now: float) -> None:
         """Count a PID_error if sound or picture that a program names does not come."""

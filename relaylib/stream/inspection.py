@@ -30,6 +30,10 @@ PERIOD = 0.04
 PIECE = 16
 """Datagrams that are looked at without a look at the ingest: about 0.1 ms."""
 
+SLOW = 0.002
+"""Seconds that a piece may take; the next one is a single datagram then. A stream that is made to
+be expensive takes some milliseconds for each."""
+
 SHARE = 0.1
 """Of a core, at most: what a stream of 100 Mb/s takes."""
 
@@ -127,6 +131,7 @@ class Inspection:
         self._history = history
         self._passed, self._full_reads = passed, full_reads
         self._full_before = self._floods = 0
+        self._piece = PIECE
         self._place = Place(history.end)
         self._certain = self._place  # where what is found begins to count
         self._before = Counts()  # what was found before this program
@@ -191,10 +196,13 @@ class Inspection:
 
     def _look(self) -> None:
         share = SHARE_FLOODED if self._flooded() else SHARE
-        until = self._loop.time() + PERIOD * share
+        now = self._loop.time()
+        until = now + PERIOD * share
         while self._find_next():
             self._take()
-            if self._loop.time() >= until:
+            before, now = now, self._loop.time()
+            self._piece = PIECE if now - before < SLOW else 1
+            if now >= until:
                 return
             self._loop.read_priority()
         self._count_from_here()
@@ -249,10 +257,10 @@ class Inspection:
         self._of_source = 0
 
     def _take(self) -> None:
-        """Look at the next piece: the rest of a run, or some runs, as far as `PIECE` goes."""
+        """Look at the next piece: the rest of a run, or some runs, as far as it goes."""
         self._count_from_here()
         history, (number, first) = self._history, self._place
-        limit, left = Place(history.end), PIECE
+        limit, left = Place(history.end), self._piece
         if self._warm is None:
             limit = min(limit, self._certain)
         while left > 0 and (number, first) < limit:

@@ -59,6 +59,13 @@ class Stream(Protocol):
         """Return what the next program needs to go on; None: the reader has to come again."""
 
 
+class MediaStream(Stream, Protocol):
+    """One whose reader watches: with this method it is listed among the viewers."""
+
+    def delay(self, now: float) -> float | None:
+        """Return how many seconds what comes next is behind what has come; None: nobody knows."""
+
+
 @dataclass(slots=True)
 class StreamState:
     """What a restart hands over of a stream: octets that come `first`, then its place, as numbers

@@ -58,18 +58,18 @@ def crc32(data: bytes) -> int:
     return crc
 
 
-def section(table: int, number: int, body: bytes, version: int = 0) -> bytes:
+def section(table: int, number: int, body: bytes, version: int = 0, part: int = 0) -> bytes:
     """Build a section with its CRC: table, number of the program or the stream, what is inside."""
     size = 5 + len(body) + 4
     head = bytes((table, 0xB0 | size >> 8, size & 255))
-    data = head + number.to_bytes(2, "big") + bytes((0xC1 | version << 1, 0, 0)) + body
+    data = head + number.to_bytes(2, "big") + bytes((0xC1 | version << 1, part, part)) + body
     return data + crc32(data).to_bytes(4, "big")
 
 
-def pat(programs: dict[int, int], version: int = 0) -> bytes:
+def pat(programs: dict[int, int], version: int = 0, part: int = 0) -> bytes:
     """Build a PAT: number of a program -> PID of its map."""
     rows = (struct.pack(">HH", number, 0xE000 | pid) for number, pid in programs.items())
-    return section(0, 1, b"".join(rows), version)
+    return section(0, 1, b"".join(rows), version, part)
 
 
 def pmt(

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relaylib.media import mpegts
+from relaylib.media.tables import MAX_PROGRAMS, MAX_STREAMS
 from relaylib.media.tr101290 import NAMES
 from relaylib.media.transport import MAX_CHANGES, MAX_PIDS, Transport
 from tests.unit.media.streams import MS, pat, pes, plain_packet, pmt, table_packet, ts_packet
@@ -312,6 +313,34 @@ def test_pids_of_damage_cost_bounded_memory() -> None:
     for number in range(1 << 13):
         transport.feed(ts_packet(number, payload=b"x"), number / 1000)
     assert len(transport.pids) == MAX_PIDS
+
+
+def test_a_program_is_found_among_pids_of_damage() -> None:
+    """However many came before, those of the tables are followed; and those that are gone, not."""
+    transport = Transport()
+    for number in range(NULL - 1, NULL - 1 - MAX_PIDS, -1):
+        transport.feed(ts_packet(number, payload=b"x", scrambled=True), 0)
+    for due in healthy(10):
+        transport.feed(due.packet, due.at / 1000)
+    assert [each.number for each in transport.tables.programs.values()] == [1]
+    assert {0, PMT_PID, VIDEO, AUDIO} <= transport.pids.keys()
+    assert len(transport.pids) < MAX_PIDS
+    assert transport.scrambled == MAX_PIDS
+    assert not transport.errors.counts["PAT_error_2"]
+
+
+def test_no_table_makes_those_that_follow_expensive() -> None:
+    """However many parts a PAT has, and streams its programs, some hundreds are gone through."""
+    transport = Transport()
+    for part in range(256):
+        first = 1 + part * 40
+        data = pat({first + row: PMT_PID for row in range(40)}, part=part)
+        transport.feed(table_packet(0, data, part), part / 1000)
+    assert len(transport.tables.programs) == MAX_PROGRAMS
+    for number in range(1, 1 + MAX_PROGRAMS):
+        data = pmt(number, VIDEO, {VIDEO + row: 0x1B for row in range(30)})
+        transport.feed(table_packet(PMT_PID, data, number - 1), 0.3)
+    assert sum(len(each.streams) for each in transport.tables.programs.values()) == MAX_STREAMS
 
 
 PIECES = st.lists(
