@@ -75,7 +75,13 @@ def wait_position(browser: Browser, wanted: Callable[[dict[str, Any]], bool], wh
 
 
 def is_live(position: dict[str, Any]) -> bool:
-    return bool(0 < position["behind"] <= LIVE)
+    behind = position["behind"]  # null, until it is known
+    return behind is not None and bool(behind <= LIVE)
+
+
+def is_later(error: str) -> bool:
+    """Tell whether the relay only wanted to be asked again, which Chromium calls an error."""
+    return "live.mp4" in error and " 503 " in error
 
 
 @pytest.mark.parametrize("name", BROWSERS)
@@ -103,7 +109,7 @@ def test_watching(name: str) -> None:
         wait_for(lambda: browser.evaluate("document.querySelector('video').paused"), "a pause")
         click(browser, "play")
         wait_position(browser, lambda _: True, "after a pause")
-        assert browser.errors() == []
+        assert [error for error in browser.errors() if not is_later(error)] == []
 
 
 @pytest.mark.parametrize("name", BROWSERS)

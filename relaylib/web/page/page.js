@@ -267,7 +267,7 @@ function picture({ codec, width, height, fps }) {
 
 function wrong({ tr_101_290: found, lost, overflowed }) {
   const named = [[lost, text("lostNames")], [overflowed, text("overflowed")],
-    ...Object.entries(found).map(([key, count]) => [count, key.replace(/_error(?=_|$)|_indicator/g, "").replaceAll("_", " ")])];
+    ...Object.entries(found).map(([key, count]) => [count, key.replace(/_indicator|_error(_2)?$/g, "").replaceAll("_", " ")])];
   return named.filter(([count]) => count).map(([count, words]) => `${number(count)} ${words}`);
 }
 
@@ -557,7 +557,7 @@ class LiveMp4 {
 
   jump() {
     const last = this.last;
-    this.settled = seconds() - 1;
+    this.settled = seconds() - 2;
     if (last) this.video.currentTime = Math.max(last.start, last.end - this.inHand);
   }
 
@@ -580,8 +580,8 @@ class LiveMp4 {
     if (video.readyState < 3 || !this.range(video.currentTime)) this.cross();
     if (!this.reading && !this.waiting && left < 0.3) this.open(this.live ? 0 : this.behind);
     if (!this.live) video.playbackRate = 1;
-    else if (left > this.inHand + (seconds() - this.settled < 1 ? 0.35 : JUMP)) this.jump();
-    else if (left > this.inHand + 0.2) video.playbackRate = 1.08;
+    else if (left > this.inHand + (seconds() - this.settled < 2 ? 0.35 : JUMP)) this.jump();
+    else if (left > this.inHand + 0.2) video.playbackRate = 1.1;
     else if (left < this.inHand * 0.6) video.playbackRate = 0.95;
     else video.playbackRate = 1;
   }
