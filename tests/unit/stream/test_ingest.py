@@ -510,7 +510,7 @@ def test_another_form_is_told_as_another_source_is(here: Station) -> None:
 
 
 def test_a_stranger_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes to look into what it sends: the rest of that waits for the next look."""
+    """However long it takes to look into what it sends: the rest of it waits for the next look."""
     with station(config=Config(coalesce=0.0, failover_errors=5)) as here:
         active, stranger = here.source(), here.source()
         active.send(TS)
