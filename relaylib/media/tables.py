@@ -50,9 +50,14 @@ class Tables:
             each.check(now)
 
     def restart(self, now: float) -> None:
-        """What has come until now, and when, does not matter any more."""
+        """What has come until now, and when, does not matter any more.
+
+        The programs stay until the next PAT, which need not be a part of the one before.
+        """
         if self._pat is not None:
             self._pat.since = now
+        self._version = -1
+        self._known = {key: last for key, last in self._known.items() if key[0] != psi.PAT_PID}
 
     def resume(self, now: float) -> None:
         """Nothing came for longer than tables may be apart: that is one error, the first one's."""

@@ -307,6 +307,18 @@ def test_a_restart_is_told_and_nothing_counts_against_it() -> None:
     assert not any(transport.errors.counts.values())
 
 
+def test_parts_of_another_pat_are_forgotten() -> None:
+    """After `restart` a program counts only if a PAT that came then names it."""
+    transport = Transport()
+    for part in range(2):
+        transport.feed(table_packet(0, pat({1 + part: PMT_PID + part}, part=part), part), 0)
+    transport.restart()
+    for due in healthy(4):
+        transport.feed(due.packet, 1 + due.at / 1000)
+    assert [*transport.tables.programs] == [1]
+    assert not any(transport.errors.counts.values())
+
+
 def test_pids_of_damage_cost_bounded_memory() -> None:
     """A stream with every PID there is keeps an account of some hundreds."""
     transport = Transport()
