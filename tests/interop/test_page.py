@@ -75,7 +75,7 @@ def wait_position(browser: Browser, wanted: Callable[[dict[str, Any]], bool], wh
 
 
 def is_live(position: dict[str, Any]) -> bool:
-    return 0 < position["behind"] <= LIVE
+    return bool(0 < position["behind"] <= LIVE)
 
 
 @pytest.mark.parametrize("name", BROWSERS)
