@@ -2,8 +2,8 @@
 
 A reader takes one packet and returns one field. There is no class with all of them: who walks a
 live stream needs two or three, and building an object for each packet would cost more than the
-reading. All readers take exactly one packet, PACKET_SIZE bytes, as `packets` and `Framer` give
-them, and then never fail, whatever is in it.
+reading. All readers take exactly one packet, PACKET_SIZE bytes, as `Framer` gives them, and then
+never fail, whatever is in it.
 """
 
 from collections.abc import Iterator
@@ -25,15 +25,6 @@ PTS_WRAP = 1 << 33
 
 BARE_STREAMS = frozenset((0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF))
 """Stream IDs whose PES packets have no header with times (2.4.3.7)."""
-
-
-def packets(datagram: bytes | memoryview) -> list[memoryview] | None:
-    """Cut a datagram into packets; None if it is not whole packets and nothing else."""
-    view = memoryview(datagram)
-    starts = range(0, len(view), PACKET_SIZE)
-    if not starts or len(view) % PACKET_SIZE or any(view[at] != SYNC_BYTE for at in starts):
-        return None
-    return [view[at : at + PACKET_SIZE] for at in starts]
 
 
 def pid(packet: Packet) -> int:

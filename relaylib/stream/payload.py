@@ -14,16 +14,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from relaylib.media import rtp
-from relaylib.media.form import Form, Recogniser
+from relaylib.media.form import Form
 from relaylib.media.mpegts import SYNC_BYTE
 from relaylib.stream.batch import Run
 from relaylib.stream.history import AccessPoint, History, Place
 
 MOST_PIECES = 900
 """Pieces of one cut: sendmsg(2) takes 1,024, and a read adds up to 64."""
-
-_LOOK_BACK = 32
-"""Runs at the end of the history from which the form is told."""
 
 _SYNC = bytes((SYNC_BYTE,))
 _PLAIN = b"\x80"
@@ -70,16 +67,6 @@ def octets(history: History) -> int:
         return 0
     newest = history[history.end - 1]
     return newest.start + newest.octets
-
-
-def recognise(history: History) -> Form:
-    """Tell the form of the newest datagrams."""
-    recogniser = Recogniser()
-    for number in range(max(history.oldest, history.end - _LOOK_BACK), history.end):
-        for datagram in history.run(number).datagrams():
-            if recogniser.feed(bytes(datagram)) is not Form.OPAQUE:
-                return recogniser.form
-    return Form.OPAQUE
 
 
 class Cursor(NamedTuple):

@@ -94,17 +94,6 @@ def test_the_result_does_not_depend_on_where_the_input_was_cut(
     assert found(*(data[at : at + size] for at in range(0, len(data), size))) == (packets, skipped)
 
 
-def test_a_datagram_is_whole_packets_or_none() -> None:
-    """A datagram is cut into its packets; cut short, with bytes behind, or damaged it is none."""
-    data = b"".join(PACKETS[:7])
-    for count in (1, 7):
-        cut = mpegts.packets(memoryview(data[: 188 * count]))
-        assert cut is not None
-        assert [bytes(packet) for packet in cut] == PACKETS[:count]
-    for other in (b"", data[:-1], data + b"x", data[:188] + b"x" + data[189:]):
-        assert mpegts.packets(other) is None
-
-
 def test_reads_the_fields_of_the_header() -> None:
     """PID, counter and flags are each read from their own bits."""
     packet = ts_packet(pid=0x1ABC, counter=11, payload=b"x", start=True, scrambled=True)
