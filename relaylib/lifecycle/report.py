@@ -120,7 +120,8 @@ class Report:
     def sentence(self) -> str:
         """Say how it is; first of all that the last restart failed."""
         verdict, rate = self._health.verdict, self._health.rates().bits_in
-        watching = self._viewers().get("streaming", 0)
+        states = self._viewers()
+        watching = states.get("streaming", 0) + states.get("deferred", 0)
         parts = [f"{rate / 1e6:.1f} Mb/s in", f"{watching} of {len(self._server.clients)} viewers"]
         word = f"{verdict.word.value} ({verdict.evidence}): " if verdict else ""
         failure = self._failure()
