@@ -41,10 +41,10 @@ $(DEV): $(READY)
 
 run: $(READY) ## run the relay: HOST= PORT= ARGS='--allow any'
 	@mkdir -p build; pid=$$(cat $(PIDFILE) 2>/dev/null); \
-	  $(RUNNING) || echo $$$$ >$(PIDFILE); exec $(PY) relay.py $(HOST) $(PORT) $(ARGS)
+	  $(RUNNING) || echo $$$$ >$(PIDFILE); exec $(PY) relay.py $(HOST) $(PORT) --http auto $(ARGS)
 
 demo: $(READY) ## run the relay with the sample as an endless stream: all you need is a player
-	@exec $(PY) tools/demo.py $(HOST) $(PORT) $(ARGS)
+	@exec $(PY) tools/demo.py $(HOST) $(PORT) --http auto $(ARGS)
 
 client: $(READY) ## watch: HOST= PORT= VLCPORT= ARGS='--vlc'
 	@$(PY) client.py $(VIEWED) $(PORT) $(VLCPORT) $(ARGS)

@@ -1,8 +1,9 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while,
-out of which `deferred` sends it to those who are behind.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while;
+out of that `deferred` sends it to those who are behind, `web` to those who watch by HTTP, and
+`inspection` looks at it.
 How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
 `session` says what it does now, `viewer` does it and replies.
 """
@@ -17,6 +18,8 @@ import importlib.util
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import NoReturn
 
 if missing := [
@@ -48,6 +51,7 @@ from relaylib.net.descriptors import (
     occupy_standard_descriptors,
     raise_descriptor_limit,
 )
+from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.batch import Run
@@ -60,13 +64,12 @@ from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
-from relaylib.stream.payload import octets
 from relaylib.stream.recorder import open_recorder
+from relaylib.stream.watcher import Watcher
 from relaylib.viewers.server import Server
-from relaylib.web import server as web
-from relaylib.web.healthz import Healthz
-from relaylib.web.live import Live
-from relaylib.web.reply import Resource
+from relaylib.web.parts import Door, Parts
+from relaylib.web.server import Server as WebServer
+from relaylib.web.site import Site, SiteState
 
 log = structlog.get_logger()
 
@@ -89,6 +92,7 @@ class Relay:
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
+        self._restarting = inherited is not None
         self._open_stream(config, sockets, inherited)
         self._open_audience(config, sockets.listener, inherited)
         self._begin_life(config, inherited)
@@ -96,6 +100,7 @@ class Relay:
     def _open_stream(self, config: Config, sockets: Sockets, was: handover.State | None) -> None:
         """Make what the stream passes through, and who looks into it."""
         loop, membership = self.loop, sockets.membership
+        self.forwarding = Histogram()
         self.fanout = Fanout(loop.call_later, segmentation=config.segmentation)
         self.history = open_history(config, was.history if was else None, restarted=was is not None)
         shared = sockets.shared or membership is not None
@@ -143,7 +148,7 @@ class Relay:
         )
         if was is not None:
             self.server.restore(was.viewers, was.accepted, was.declined)
-        self.web = self._open_web(config, was)
+        self.site = self._open_site(config, was.site if was else None)
 
     def _begin_life(self, config: Config, was: handover.State | None) -> None:
         """Make what restarts, reports and ends the program."""
@@ -168,29 +173,47 @@ class Relay:
             self.server,
             self.ingest,
             self.history,
+            outputs=self._outputs,
             failure=lambda: restart.failure,
         )
         report.begin(config.report)
         Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
         systemd.start_watchdog(self.loop)
 
-    def _open_web(self, config: Config, inherited: handover.State | None) -> web.Server | None:
-        opened = open_http(config, inherited)
-        if opened is None:
+    def _open_site(self, config: Config, was: SiteState | None) -> Site | None:
+        """Make what is to be had by HTTP, if anything is."""
+        listener = open_http(config, was.web if was else None, restarting=self._restarting)
+        if listener is None:
             return None
-        listener, saved = opened
-        history = self.history
-        table: dict[str, Resource] = {
-            "/live.ts": Live(history, lambda: self.ingest.form),
-            "/healthz": Healthz(self._word),
-        }
-        server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
-        server.listen(listener, saved)
-        self.ingest.is_patient = lambda: bool(server.streams) and not self.fanout.active
-        return server
+        site = Site(config, listener, self._parts, was)
+        self.ingest.is_patient = lambda: bool(site.server.streams) and not self.fanout.active
+        return site
+
+    def _parts(self, served: Callable[[], WebServer]) -> Parts:
+        """Return what the web may look at."""
+        viewers, fixed = self.server, self.fixed
+
+        def watchers() -> Iterable[Watcher]:
+            return chain(fixed.watchers(), viewers.watchers(), served().watchers())
+
+        return Parts(
+            self.loop,
+            self.ingest,
+            self.fanout,
+            self.health,
+            self.history,
+            self.deferred,
+            self.forwarding,
+            self._control_address,
+            self._ingest_address,
+            watchers=watchers,
+            door=lambda: Door(viewers.accepted, viewers.declined),
+            web=served,
+        )
 
     def _forward(self, runs: list[Run], now: float) -> None:
         self.fanout.forward(runs, now)
+        self.forwarding.add(self.loop.time() - now)
         if self.history is not None:
             self.history.append(runs, now)
 
@@ -212,7 +235,8 @@ class Relay:
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
-            show_guide(self._control_address, ingest, self._allow)
+            http = self.site.port if self.site else None
+            show_guide(self._control_address, ingest, self._allow, http)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
         if self._group is not None:
@@ -235,11 +259,6 @@ class Relay:
         """Return what ESTADO tells of the stream that an output gets."""
         return f"{self.ingest.facts()} salud={self.health.word_for(output)}"
 
-    def _word(self) -> str:
-        """Say in a word how the stream is, or, if nobody looks into it, whether there is one."""
-        verdict = self.health.verdict
-        return verdict.word.value if verdict else self.ingest.lock.presence.value
-
     def _outputs(self) -> list[Output]:
         viewers = [each.output for each in self.server.clients if each.output is not None]
         return [*self.fixed.outputs, *viewers]
@@ -261,13 +280,13 @@ class Relay:
             inspection=self.inspection.export() if self.inspection else None,
             health=self.health.export(),
             recorder=self.recorder.export() if self.recorder else None,
-            web=self.web.export() if self.web else None,
+            site=self.site.export() if self.site else None,
         )
 
     def _shut_down(self) -> None:
         self._restart.cancel()
-        if self.web is not None:
-            self.web.close()
+        if self.site is not None:
+            self.site.close()
         shut_down(self.loop, self.server)
 
 

@@ -22,11 +22,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
 try:
-    from relaylib.config import Config, parse
+    from relaylib.config import HTTP_PORT, Config, parse
 except ModuleNotFoundError:
     sys.exit("demo.py: needs the Python package structlog: make demo")
 
+from relaylib.errors import SetupError
 from relaylib.net.address import player_url
+from relaylib.net.listen import bind
 from relaylib.net.lookup import reachable_host, resolve
 from tools.lab.sockets import unused_port
 
@@ -50,9 +52,14 @@ The relay is running, and the sample that comes with it streams already, over an
      then type CONECTAR 5004
   2. Watch it: --vlc opened the player; by hand, open this address in VLC:
        {url}
-
+{page}
   To relay a stream of your own, end this first: make run.
   Ctrl-C ends the relay.
+"""
+
+PAGE = """
+  Or in a browser, picture and all that the relay knows:
+       http://{where}/
 """
 
 Child = subprocess.Popen[bytes]
@@ -64,6 +71,7 @@ def main(words: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     config = parse(words)
+    http = _http_port(config)
     ingest = str(config.ingest_port or config.port or unused_port())
     came: list[int] = []
     for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -71,7 +79,9 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)
     with contextlib.ExitStack() as stack:
         manager = _service_manager(stack)
-        options = (*words, "--ingest-port", ingest)
+        options = [*words, "--ingest-port", ingest]
+        if config.http is not None:
+            options += ["--http", f"{_bracketed(config.http[0])}:{http}"]
         relay = _start(stack, "relay.py", *options, stdout=subprocess.DEVNULL)
         source: Child | None = None
         while (ended := _ended(relay, source)) is None:
@@ -81,18 +91,35 @@ def main(words: Sequence[str]) -> int:
                 words = ("tools/fake_vlc.py", config.host, ingest, "--rtp", "--loop")
                 source = _start(stack, *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                 if os.isatty(1):
-                    print(_guide(config), flush=True)
+                    print(_guide(config, http), flush=True)
     if ended is source and source.stderr:
         print(source.stderr.read().decode(errors="replace"), end="", file=sys.stderr)
     status = ended.returncode
     return status if status >= 0 else 128 - status
 
 
-def _guide(config: Config) -> str:
+def _http_port(config: Config) -> int | None:
+    """Choose where the page is: the child cannot say what it has chosen."""
+    if config.http is None:
+        return None
+    host, port = config.http
+    if port is not None:
+        return port
+    with contextlib.suppress(SetupError), bind(host, HTTP_PORT, socket.SOCK_STREAM):
+        return HTTP_PORT
+    return unused_port()
+
+
+def _guide(config: Config, http: int | None) -> str:
     """Tell a person at a terminal what to type next; for port 0 the log says which it is."""
     host = reachable_host(resolve(config.host, config.port)[1][0])
     url = player_url("rtp", 5004, ipv6=":" in host)
-    return GUIDE.format(host=host, port=config.port or "PORT", url=url)
+    page = PAGE.format(where=f"{_bracketed(host)}:{http}") if http else ""
+    return GUIDE.format(host=host, port=config.port or "PORT", url=url, page=page)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _service_manager(stack: contextlib.ExitStack) -> socket.socket:

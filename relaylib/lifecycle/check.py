@@ -50,7 +50,7 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
         SetupError: it is not.
     """
     if config.http is not None:
-        resolve_own(*config.http)
+        resolve_own(config.http[0], config.http[1] or 0)
     check_outputs(config.to, _ingest(config))
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:

@@ -16,8 +16,13 @@ Relay listening on {listening}
        python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
        {udp}      ({rtp} is better for a source that sends RTP)
-{others}
+{page}{others}
   Ctrl-C ends the relay.
+"""
+
+PAGE = """
+  Or in a browser, picture and all that the relay knows:
+       {url}
 """
 
 OTHERS = """
@@ -26,10 +31,16 @@ OTHERS = """
 """
 
 
-def guide(listening: Address, host: str, ingest: Address, allow: tuple[Network, ...]) -> str:
+def guide(
+    listening: Address,
+    host: str,
+    ingest: Address,
+    allow: tuple[Network, ...],
+    http: int | None = None,
+) -> str:
     """Tell a person at a terminal what to type next.
 
-    `host` is where viewers reach the relay, and `ingest` where a source does.
+    `host` is where viewers reach the relay, `ingest` where a source does, `http` the page's port.
     """
     udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
     return GUIDE.format(
@@ -40,11 +51,14 @@ def guide(listening: Address, host: str, ingest: Address, allow: tuple[Network, 
         source_port=ingest[1],
         udp=udp,
         rtp=rtp,
+        page="" if http is None else PAGE.format(url=f"http://{show((host, http))}/"),
         others="" if contains((*PRIVATE, *allow), host) else OTHERS.format(host=host),
     )
 
 
-def show_guide(listening: Address, ingest: Address, allow: tuple[Network, ...]) -> None:
+def show_guide(
+    listening: Address, ingest: Address, allow: tuple[Network, ...], http: int | None
+) -> None:
     """Write the guide on stdout, as much of it as there is room for."""
     source = (reachable_host(ingest[0]), ingest[1])
-    say(guide(listening, reachable_host(listening[0]), source, allow) + "\n")
+    say(guide(listening, reachable_host(listening[0]), source, allow, http) + "\n")

@@ -1,7 +1,7 @@
-"""One line of everything: when it is asked for, regularly, and in a sentence for the manager."""
+"""One line of everything, when asked for or regularly; a sentence for the service manager."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -12,6 +12,7 @@ from relaylib.net.loop import Loop
 from relaylib.stream.health import Health
 from relaylib.stream.history import History
 from relaylib.stream.ingest import Ingest
+from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
 
 STATUS_PERIOD = 5.0
@@ -21,7 +22,10 @@ log = structlog.get_logger()
 
 
 class Report:
-    """Says how everything is; `failure` tells why the last restart failed, if it did."""
+    """Says how everything is.
+
+    `outputs` are all that there are, `failure` tells why the last restart failed, if it did.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Report:
         ingest: Ingest,
         history: History | None,
         *,
+        outputs: Callable[[], Iterable[Output]],
         failure: Callable[[], str],
     ) -> None:
         self._loop = loop
@@ -38,6 +43,7 @@ class Report:
         self._server = server
         self._ingest = ingest
         self._history = history
+        self._outputs = outputs
         self._failure = failure
         self._said = ""
 
@@ -52,7 +58,7 @@ class Report:
     def log(self) -> None:
         """Log it."""
         rates, server, ingest = self._health.rates(), self._server, self._ingest
-        outputs = [each.output for each in server.clients if each.output is not None]
+        counters = [output.counters for output in self._outputs()]
         active = ingest.lock.state.active
         log.info(
             "report",
@@ -68,8 +74,8 @@ class Report:
             viewers=self._viewers(),
             accepted=server.accepted,
             declined=dict(server.declined),
-            dropped=sum(each.counters.dropped for each in outputs),
-            unreachable=sum(each.counters.unreachable for each in outputs),
+            dropped=sum(each.dropped for each in counters),
+            unreachable=sum(each.unreachable for each in counters),
             **self._of_health(),
             **self._of_history(),
         )

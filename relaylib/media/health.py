@@ -138,6 +138,11 @@ class Monitor:
         """From the first datagram to the last."""
         return self._now - self.begun
 
+    @property
+    def lost(self) -> int:
+        """RTP packets that did not come in time, those left out that a receiver still waits for."""
+        return self.reception.lost_before(self._order.turn)
+
     def feed(self, datagram: bytes | memoryview, now: float, position: int = 0) -> None:
         """Take a datagram that arrived `now` (seconds by any clock); it is not kept or changed.
 

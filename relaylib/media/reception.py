@@ -43,11 +43,9 @@ class Reception:
         """Packets that did not come. Of the last `MAX_MISORDER`, some may still do."""
         return self._given_up + len(self._missing)
 
-    @property
-    def lost_for_good(self) -> int:
-        """The same without those that a receiver still waits for."""
-        waiting = self._highest - InOrder.DEPTH
-        return self._given_up + sum(place < waiting for place in self._missing)
+    def lost_before(self, place: int) -> int:
+        """Return how many of them belong before a place."""
+        return self._given_up + sum(each < place for each in self._missing)
 
     def follow(self, sequence: int, timestamp: int, ssrc: int, now: float) -> int | None:
         """Take a packet if it is just the next one, and return its place; else `add` has to."""
@@ -78,7 +76,7 @@ class Reception:
         self.ssrc = -1
 
     def _begin(self, packet: Packet, now: float) -> int:
-        self._settle(self._highest + 1)
+        self._give_up(self._highest + 1)
         if self._first:
             self._taken = self._highest
         self._highest += 1
@@ -93,7 +91,7 @@ class Reception:
         if ahead <= MAX_DROPOUT and ahead:
             self._missing.update(range(self._highest + 1, self._highest + ahead))
             self._highest += ahead
-            self._settle(self._highest - MAX_MISORDER)
+            self._give_up(self._highest - MAX_MISORDER)
             self._time(packet.timestamp, now)
             return self._highest
         if behind <= MAX_MISORDER:
@@ -118,7 +116,7 @@ class Reception:
         self.reordered += 1
         return place
 
-    def _settle(self, before: int) -> None:
+    def _give_up(self, before: int) -> None:
         """Give up on what is missing before a place."""
         old = {place for place in self._missing if place < before}
         self._missing -= old
@@ -148,6 +146,11 @@ class InOrder:
     def __init__(self) -> None:
         self._next: int | None = None
         self._held = dict[int, Arrival]()
+
+    @property
+    def turn(self) -> int:
+        """The place whose turn it is: what is missing before it is waited for no longer."""
+        return self._next or 0
 
     def follow(self, place: int) -> bool:
         """Tell whether the packet at this place need not wait; then it is taken for given."""

@@ -51,6 +51,14 @@ TABLES = ("PAT_error_2", "PMT_error_2")
 
 LOST = "RTP packets lost"
 
+_LATELY = f"in the last {WINDOW:g} s"
+_NOTHING = f"nothing was missing {_LATELY}"
+_OPAQUE = "datagrams come; whether some are missing cannot be told in a stream of unknown form"
+_STALLED = "find out what stopped the process: a signal, swapping, a machine that is overloaded"
+_FULL_LINK = "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress"
+_FULL_PATH = "a lower bitrate, or a better link to those viewers"
+_BEFORE = "look at the encoder, and at the network from there to the relay"
+
 
 class Word(StrEnum):
     """Who it is, in the words of the control protocol."""
@@ -119,6 +127,7 @@ class Judge:
         self._remedy = remedy
         self._before: Seen | None = None
         self._held = Counter[str]()  # what is missing, and may have been dropped here
+        self._stalled = 0.0  # held, too: what was dropped meanwhile is the better evidence
         self._steps = deque[_Step]()
         self._excused_until = self._kept_until = float("-inf")
 
@@ -146,6 +155,7 @@ class Judge:
         held, self._held = self._held, _missing(before, seen)
         if seen.now < self._excused_until:
             held, self._held = Counter(), Counter()
+        stalled, self._stalled = self._stalled, stalled
         everywhere = seen.full == seen.outputs and seen.full_hosts > 1
         return _Step(seen.now, held, overflowed, stalled, seen.full, seen.outputs, everywhere)
 
@@ -199,12 +209,3 @@ def _missing(before: Seen, seen: Seen) -> Counter[str]:
     found = Counter({name: seen.errors.get(name, 0) - before.errors.get(name, 0) for name in names})
     found[LOST] = seen.lost - before.lost
     return found
-
-
-_LATELY = f"in the last {WINDOW:g} s"
-_NOTHING = f"nothing was missing {_LATELY}"
-_OPAQUE = "datagrams come; whether some are missing cannot be told in a stream of unknown form"
-_STALLED = "find out what stopped the process: a signal, swapping, a machine that is overloaded"
-_FULL_LINK = "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress"
-_FULL_PATH = "a lower bitrate, or a better link to those viewers"
-_BEFORE = "look at the encoder, and at the network from there to the relay"

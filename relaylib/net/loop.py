@@ -20,6 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from relaylib.net.histogram import Histogram
+
 Callback = Callable[[], None]
 BugHandler = Callable[[Exception], None]
 
@@ -81,10 +83,12 @@ class Loop:
 
     `on_bug` gets every exception that escapes a callback: a bug of ours, to be logged with its
     traceback. The loop then goes on. `selector` is the best that the system has unless given.
+    `turns` has the seconds from waking up to sleeping again.
     """
 
     def __init__(self, on_bug: BugHandler, selector: selectors.BaseSelector | None = None) -> None:
         self.now = time.monotonic()
+        self.turns = Histogram()
         self._on_bug = on_bug
         self._selector = selector or selectors.DefaultSelector()
         self._watches: dict[Selectable, Watch] = {}
@@ -123,9 +127,12 @@ class Loop:
     def run(self) -> None:
         """Turn until `stop` is called."""
         self._running = True
+        self.now = self.time()
         while self._running:
             self._run_soon()
-            ready = self._selector.select(self._timeout())
+            now = self.time()
+            self.turns.add(now - self.now)
+            ready = self._selector.select(self._timeout(now))
             self.now = self.time()
             self._priority_at = self.now + PRIORITY_EVERY
             for key, events in ready:
@@ -143,13 +150,13 @@ class Loop:
             self._call(callback)
             self.read_priority()
 
-    def _timeout(self) -> float | None:
+    def _timeout(self, now: float) -> float | None:
         if self._soon or not self._running:
             return 0
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
             self._cancelled -= 1
-        return max(0.0, self._timers[0].when - self.time()) if self._timers else None
+        return max(0.0, self._timers[0].when - now) if self._timers else None
 
     def _dispatch(self, watch: Watch, events: int) -> None:
         # An earlier handler of this turn may have unregistered this socket or changed its interest.

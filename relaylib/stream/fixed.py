@@ -12,7 +12,7 @@ it may go changes with a reload, while the stream goes on.
 
 import contextlib
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,6 +28,7 @@ from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import find_interface, group_address, has_scope, set_sending
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Counters, Output, OutputState, open_socket
+from relaylib.stream.watcher import FIXED, STREAMING, UNREACHABLE, Watcher
 
 LOOK_PERIOD = 2.0
 """Seconds between two looks at how each of them fares, and two attempts where there is no way."""
@@ -45,7 +46,7 @@ _ANY: dict[socket.AddressFamily, Address] = {
 }
 """Where it sends from: the way there chooses. Who watches knows no address of ours."""
 
-DEFAULT = -1
+_DEFAULT_TTL = -1
 """The ttl that stands for the system's (RFC 3493, 5.2): there may have been another one before."""
 
 log = structlog.get_logger()
@@ -53,11 +54,15 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class FixedState:
-    """What a restart hands over of a fixed output that is open. `unreachable`: the log says so."""
+    """What a restart hands over of a fixed output that is open. `unreachable`: the log says so.
+
+    `since`: when it came, by the monotonic clock; None if an older program did not know.
+    """
 
     mrl: Mrl
     output: OutputState
     unreachable: bool = False
+    since: float | None = None
 
 
 class _Fixed:
@@ -67,13 +72,14 @@ class _Fixed:
     look found datagrams that had not got there.
     """
 
-    __slots__ = ("log", "missed_at", "mrl", "output", "seen", "unreachable")
+    __slots__ = ("log", "missed_at", "mrl", "output", "seen", "since", "unreachable")
 
     def __init__(self, loop: Loop, mrl: Mrl) -> None:
         self.mrl = mrl
         self.output: Output | None = None
         self.unreachable = False
         self.seen = Counters()
+        self.since = loop.now
         self.missed_at = loop.now
         self.log = Throttle(loop.call_later, CHANGES, CHANGES_PERIOD)
 
@@ -118,10 +124,30 @@ class FixedOutputs:
         """All that are open."""
         return [each.output for each in (*self._fixed, *self._gone) if each.output is not None]
 
+    def watchers(self) -> Iterator[Watcher]:
+        """Tell how each of them fares."""
+        for each in self._fixed:
+            output = each.output
+            counters = Counters()
+            if output is not None:
+                self._fanout.update_counters(output)
+                counters = output.counters
+            yield Watcher(
+                each,
+                FIXED,
+                UNREACHABLE if output is None or each.unreachable else STREAMING,
+                None,
+                (each.mrl.host, each.mrl.port),
+                None if output is None else 0.0,
+                counters.sent,
+                counters.lost,
+                each.since,
+            )
+
     def export(self) -> list[FixedState]:
         """Return what the next program needs to go on with those that are open."""
         return [
-            FixedState(each.mrl, self._fanout.export(each.output), each.unreachable)
+            FixedState(each.mrl, self._fanout.export(each.output), each.unreachable, each.since)
             for each in self._fixed
             if each.output is not None
         ]
@@ -138,9 +164,11 @@ class FixedOutputs:
         if saved is not None:
             fixed.output = output = self._fanout.restore(saved.output, None)
             fixed.unreachable = saved.unreachable
+            fixed.since = fixed.since if saved.since is None else saved.since
             fixed.seen = replace(output.counters)
+            ttl = _DEFAULT_TTL if mrl.ttl is None else mrl.ttl
             with contextlib.suppress(OSError):  # its interface is gone
-                set_sending(output.sock, replace(mrl, ttl=DEFAULT if mrl.ttl is None else mrl.ttl))
+                set_sending(output.sock, replace(mrl, ttl=ttl))
             self._claimed.add(output.destination)
         return fixed
 
@@ -153,7 +181,7 @@ class FixedOutputs:
 
     def _open(self, fixed: _Fixed) -> None:
         try:
-            destination = resolve(fixed.mrl)
+            destination = _resolve(fixed.mrl)
             if reason := self._conflict(destination):
                 self._missed(fixed, reason)
                 return
@@ -247,7 +275,7 @@ def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
     for mrl in mrls:
         where = show((mrl.host, mrl.port))
         try:
-            destination = resolve(mrl)
+            destination = _resolve(mrl)
             with socket.socket(family_of(destination), socket.SOCK_DGRAM) as probe:
                 set_sending(probe, mrl)
             loop = comes_back(destination, ingest)
@@ -257,7 +285,7 @@ def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
             raise SetupError(f"cannot send to {where}: the stream comes in there", 2)
 
 
-def resolve(mrl: Mrl) -> Address:
+def _resolve(mrl: Mrl) -> Address:
     """Return the address to connect to.
 
     Raises:

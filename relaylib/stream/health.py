@@ -16,7 +16,7 @@ import structlog
 from relaylib.log import Throttle
 from relaylib.media.form import Form
 from relaylib.media.health import Monitor
-from relaylib.media.meter import LONG, Meter
+from relaylib.media.meter import LONG, SHORT, Meter
 from relaylib.media.verdict import WINDOW, Judge, Seen, Verdict, Word
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
@@ -44,11 +44,14 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class HealthState:
-    """What a restart hands over: when the relay began, by the monotonic clock, and the verdict."""
+    """What a restart hands over: when the relay began, by the monotonic clock, and the verdict,
+    which has been the same word `since` then.
+    """
 
     begun: float
     word: Word
     evidence: str
+    since: float | None = None
 
 
 class _Path(NamedTuple):
@@ -77,6 +80,9 @@ class Rates(NamedTuple):
 class Health:
     """Judges, unless there is no inspection; `begun` is when the relay began.
 
+    The verdict has been the same word `since` then, None where that is not known. `sent`, `dropped`
+    and `unreachable` count the datagrams of all outputs, gone ones included, since this program
+    began, as of the latest look at them.
     `on_change` is called with another word, and the sentence of evidence for it.
     """
 
@@ -93,6 +99,8 @@ class Health:
         self.inspection = inspection
         self.on_change: Callable[[str, str], None] = lambda _word, _evidence: None
         self.begun = loop.time() if saved is None else saved.begun
+        self.since = self.begun if saved is None else saved.since
+        self.sent = self.dropped = self.unreachable = 0
         self._loop = loop
         self._ingest = ingest
         self._fanout = fanout
@@ -103,7 +111,6 @@ class Health:
         self._due = loop.time() + PERIOD
         self._stalled = 0.0
         self._full, self._full_hosts, self._active = 0, 0, 0
-        self._sent = 0
         self._second_at = float("-inf")
         self._octets, self._datagrams, self._datagrams_out = Meter(), Meter(), Meter()
         self._log = Throttle(loop.call_later)
@@ -111,7 +118,7 @@ class Health:
 
     def export(self) -> HealthState:
         """Return what the next program needs to go on."""
-        return HealthState(self.begun, *self._judge.verdict[:2])
+        return HealthState(self.begun, *self._judge.verdict[:2], self.since)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -128,6 +135,11 @@ class Health:
         if path and path.failed_at > self._loop.time() - WINDOW:
             return Word.NETWORK
         return Word.SOURCE if verdict.word is Word.SOURCE else Word.HEALTHY
+
+    @property
+    def bits_in(self) -> float:
+        """Bits a second that came in over the last second."""
+        return self._octets.rate(SHORT) * 8
 
     def rates(self) -> Rates:
         """Return what comes in and goes out."""
@@ -150,6 +162,7 @@ class Health:
             previous = self._judge.verdict.word
             verdict = self._judge.step(self._seen(self.inspection.monitor, now))
             if verdict.word is not previous:
+                self.since = now
                 self._tell(previous, verdict)
                 self.on_change(verdict.word.value, verdict.evidence)
 
@@ -171,7 +184,7 @@ class Health:
             outputs=self._active,
             full=self._full,
             full_hosts=self._full_hosts,
-            lost=monitor.reception.lost_for_good,
+            lost=monitor.lost,
             errors=dict(monitor.transport.errors.counts),
             overflowed=self._ingest.buffer.drops.total,
             stalled=self._stalled,
@@ -187,7 +200,7 @@ class Health:
         self._second_at = now + _SECOND
         self._octets.mark(now, self._fanout.octets)
         self._datagrams.mark(now, self._fanout.forwarded)
-        self._datagrams_out.mark(now, self._sent)
+        self._datagrams_out.mark(now, self.sent)
 
     # --- outputs
 
@@ -221,6 +234,8 @@ class Health:
             answers = answers + 1 if now - answered_at < _ANSWERS_END else 1
             answered_at = now
         failed = dropped > before.dropped or (answered_at == now and answers >= _CLOSED)
-        self._sent += counters.sent - (before.offered - before.dropped - before.unreachable)
+        self.sent += counters.sent - (before.offered - before.dropped - before.unreachable)
+        self.dropped += dropped - before.dropped
+        self.unreachable += unreachable - before.unreachable
         failed_at = now if failed else before.failed_at
         return _Path(offered, dropped, unreachable, failed_at, answers, answered_at)

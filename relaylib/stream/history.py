@@ -1,8 +1,8 @@
 """The last seconds of the stream, as it came: one bounded ring, which everybody reads.
 
-It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind, the flight
-recorder) each keep a place of their own, so that memory does not grow with them, and a run is one
-piece of memory here, too: it can be sent as it was the first time.
+It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind or watch by
+HTTP, the flight recorder) each keep a place of their own, so that memory does not grow with them,
+and a run is one piece of memory here, too: it can be sent as it was the first time.
 
        index    | time, where, length, size | time, where, length, size | ...    `slots` entries
        data     | datagrams laid end to end ... | datagrams ...      | unused |  `octets` bytes
@@ -27,6 +27,7 @@ import mmap
 import os
 import struct
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,15 +52,20 @@ UNDER_RECORDING = 64 << 20
 """Bytes that the flight recorder needs: what came before a fault, 10 s at 50 Mb/s."""
 
 RECORDABLE = 15.0
-"""Seconds of it that are kept: those that it wants, and as long as it takes to write them."""
+"""Seconds that it needs: those before a fault, and as long as it takes to write them."""
+
 FOR_A_START = 32 << 20
-"""The same where viewers start at a random access point, and `START` seconds: 9 Mb/s."""
+"""Bytes where viewers start at a random access point: `START` seconds at 9 Mb/s."""
 
 START = 30.0
+"""Seconds that it may lie back: at three times the pace it takes half as long to be live."""
 
 MARGIN = 1.0
 """Seconds that are kept beyond those that were asked for: what has been gone back to must still be
 there when its turn comes."""
+
+_SHED = 1 << 20
+"""Bytes of a former memory that are let go at once: 0.2 ms."""
 
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
@@ -133,6 +139,7 @@ class History:
         self._map(_shared_memory(_size(octets)), octets, slots)
         self.seconds = seconds
         self._former: History | None = None
+        self._shedding: Iterator[None] | None = None
         self.oldest = self.end = self._next = 0
 
     def _map(self, memory: Descriptor | None, octets: int, slots: int) -> None:
@@ -168,7 +175,7 @@ class History:
         """
         os.set_inheritable(saved.memory, False)
         history = cls.__new__(cls)
-        history._former = None
+        history._former = history._shedding = None
         history.seconds = seconds
         history._map(saved.memory, saved.octets, saved.octets // _OCTETS_A_SLOT)
         history.points.extend(saved.points)
@@ -194,7 +201,17 @@ class History:
         else:
             former._load()
             self._follow(former)
-            former.close()
+            self._shedding = former._shed()
+
+    def _shed(self) -> Iterator[None]:
+        """Let the memory go in pieces: all of it at once would hold up the stream."""
+        if hasattr(mmap, "MADV_REMOVE"):
+            for start in range(0, _size(self._octets), _SHED):
+                length = min(_SHED, _size(self._octets) - start)
+                with contextlib.suppress(OSError):  # then it goes with the last piece
+                    self._memory.madvise(mmap.MADV_REMOVE, start, length)
+                yield
+        self.close()
 
     def close(self) -> None:
         """Let the memory go."""
@@ -224,6 +241,8 @@ class History:
         for run in runs:
             self._write(run, now)
         self._save(now)
+        if self._shedding is not None and next(self._shedding, "done") == "done":
+            self._shedding = None
 
     def _write(self, run: Run, now: float) -> None:
         length, at = len(run.view), self._next % self._octets
@@ -275,9 +294,11 @@ class History:
         return self[min(max(place.number, self.oldest), self.end - 1)].time
 
     def floor(self) -> float:
-        """Return since when what came will not be overwritten at once: `MARGIN` behind the oldest.
+        """Return the earliest time that it makes sense to go back to.
 
-        What has begun to be overwritten goes on to be. The caller knows that there is something.
+        What came in the `MARGIN` before it (in the first quarter, where that is less) is going to
+        be overwritten; if nothing has been yet, any time will do. The caller knows that there is
+        something.
         """
         if not self.oldest:
             return -math.inf
@@ -341,6 +362,11 @@ class History:
     def _slice(self, start: int, length: int) -> memoryview:
         at = self._data_at + start % self._octets
         return self._view[at : at + length]
+
+    @property
+    def capacity(self) -> int:
+        """Octets that there is room for."""
+        return self._octets
 
     # --- random access points
 

@@ -11,7 +11,7 @@ and a byte in it, in one number.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import structlog
@@ -148,6 +148,11 @@ class Inspection:
     def new_source(self) -> None:
         """Another source's datagrams come next: they need not fit those before."""
         self._sources.append(self._history.end)
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """At which runs of the history another source began, in order; the latest ones."""
+        return self._sources
 
     # --- restarting
 

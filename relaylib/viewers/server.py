@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import structlog
@@ -31,6 +31,7 @@ from relaylib.protocol.session import State
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output
+from relaylib.stream.watcher import Watcher
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import SAMPLE_PERIOD, Egress
 from relaylib.viewers.viewer import Services, Viewer, ViewerState
@@ -99,8 +100,8 @@ class _Leaving:
 class Server:
     """Accepts viewers and knows them all.
 
-    `facts` are what ESTADO tells of the stream that an output gets. Since the
-    start, `accepted` counts them, and `declined`, by kind, what was declined.
+    `facts` are what ESTADO tells of the stream that an output gets. Since the start, `accepted`
+    counts them, and `declined`, by kind, what was declined.
     """
 
     def __init__(
@@ -298,6 +299,12 @@ class Server:
         self._loop.discard(self.listener)
         for client in list(self.clients):
             client.end("shutdown", farewell)
+
+    def watchers(self) -> Iterator[Watcher]:
+        """Tell how each viewer fares."""
+        for each in self.clients:
+            if each.session.state is not State.CLOSED:
+                yield each.watcher()
 
     # --- restarting
 

@@ -26,6 +26,7 @@ from relaylib.protocol.session import Session, State
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output, OutputState
+from relaylib.stream.watcher import UDP, Watcher
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import Egress
 
@@ -59,7 +60,8 @@ class ViewerState:
     """What a restart hands over of a viewer.
 
     `closing`: why its connection is being closed. `silent_for`: seconds since it last sent a byte.
-    `declined`: it is none, but was turned away and is being told so.
+    `declined`: it is none, but was turned away and is being told so. `since`: when it came, by the
+    monotonic clock, None if an older program did not know.
     """
 
     sock: Descriptor
@@ -72,6 +74,7 @@ class ViewerState:
     output: OutputState | None
     silent_for: float = 0.0
     declined: bool = False
+    since: float | None = None
 
 
 class Viewer:
@@ -87,6 +90,7 @@ class Viewer:
         "output",
         "peer",
         "session",
+        "since",
     )
 
     def __init__(
@@ -107,6 +111,7 @@ class Viewer:
         self._services = services
         self.peer = unmapped(peer)
         self.name = show(peer)
+        self.since = services.loop.now
         self.session = session or Session()
         self.output: Output | None = None
         self.connection = Connection(services.loop, sock, self, unsent)
@@ -129,6 +134,7 @@ class Viewer:
             closing=self.connection.reason,
             output=None if output is None else self._services.fanout.export(output),
             silent_for=self._services.loop.now - self._heard,
+            since=self.since,
         )
 
     @classmethod
@@ -141,12 +147,27 @@ class Viewer:
         sock = adopt(saved.sock)
         silent = saved.silent_for
         viewer = cls(services, sock, saved.peer, session, saved.unsent, silent_for=silent)
+        viewer.since = viewer.since if saved.since is None else saved.since
         if saved.output is not None:
             viewer.output = services.destinations.restore(saved.output, viewer._port_closed)
             services.deferred.put(viewer.output, saved.output.behind)
         if saved.closing:
             viewer.connection.close(saved.closing)
         return viewer
+
+    # --- telling about it
+
+    def watcher(self) -> Watcher:
+        """Tell how it fares."""
+        output, state = self.output, self.session.state.name.lower()
+        if output is None:
+            return Watcher(self, UDP, state, self.peer, since=self.since)
+        self._services.fanout.update_counters(output)
+        counters, delay = output.counters, self._services.deferred.delay(output)
+        return Watcher(
+            self, UDP, state, self.peer, output.destination, delay, counters.sent, counters.lost,
+            self.since,
+        )  # fmt: skip
 
     # --- the connection's owner
 
@@ -227,43 +248,23 @@ class Viewer:
             opened = self._services.destinations.open(destination, local, self._port_closed)
             self._close_output()
             self.output = opened
-            self._services.events.log(
-                log.info,
-                "output_added",
-                self.peer[0],
-                client=self.name,
-                destination=show(destination),
-            )
+            self._log(log.info, "output_added", opened)
         elif self.session.state is not State.STREAMING:
-            self._services.events.log(
-                log.info, "resumed", self.peer[0], client=self.name, destination=show(destination)
-            )
+            self._log(log.info, "resumed", self.output)
         self._services.deferred.start(self.output)
         return commands.ok()
 
     def _interrupt(self, _request: Request) -> bytes:
         assert self.output is not None
         self._services.deferred.pause(self.output)
-        self._services.events.log(
-            log.info,
-            "paused",
-            self.peer[0],
-            client=self.name,
-            destination=show(self.output.destination),
-        )
+        self._log(log.info, "paused", self.output)
         return commands.ok()
 
     def _continue(self, _request: Request) -> bytes:
         assert self.output is not None
         self._check_egress()
         self._services.deferred.start(self.output)
-        self._services.events.log(
-            log.info,
-            "resumed",
-            self.peer[0],
-            client=self.name,
-            destination=show(self.output.destination),
-        )
+        self._log(log.info, "resumed", self.output)
         return commands.ok()
 
     def _check_egress(self) -> None:
@@ -300,14 +301,8 @@ class Viewer:
             raise DeclinedError(message, "no_history")
 
     def _log_deferred(self, output: Output) -> None:
-        self._services.events.log(
-            log.info,
-            "deferred",
-            self.peer[0],
-            client=self.name,
-            destination=show(output.destination),
-            seconds=round(self._services.deferred.delay(output) or 0.0, 1),
-        )
+        seconds = round(self._services.deferred.delay(output) or 0.0, 1)
+        self._log(log.info, "deferred", output, seconds=seconds)
 
     def _disconnect(self, _request: Request) -> bytes:
         return commands.ok()  # `_answer` ends a session that is closed
@@ -350,28 +345,28 @@ class Viewer:
         self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
         self._services.deferred.pause(self.output)
-        self._services.events.log(
-            log.warning,
-            "paused",
-            self.peer[0],
-            client=self.name,
-            destination=show(self.output.destination),
-            reason="port_closed",
-            detail=self.output.last_error,
-        )
+        detail = self.output.last_error
+        self._log(log.warning, "paused", self.output, reason="port_closed", detail=detail)
 
     def _close_output(self) -> None:
         output, self.output = self.output, None
         if output is None:
             return
         self._services.destinations.close(output)
-        self._services.events.log(
+        self._log(
             log.info,
             "output_removed",
-            self.peer[0],
-            client=self.name,
-            destination=show(output.destination),
+            output,
             sent=output.counters.sent,
             dropped=output.counters.dropped,
             unreachable=output.counters.unreachable,
+        )
+
+    def _log(
+        self, method: Callable[..., None], event: str, output: Output, **fields: object
+    ) -> None:
+        """Log what became of an output."""
+        where = show(output.destination)
+        self._services.events.log(
+            method, event, self.peer[0], client=self.name, destination=where, **fields
         )

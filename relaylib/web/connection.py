@@ -1,8 +1,10 @@
 """One HTTP connection: h11 and a non-blocking socket, requests in, responses out, in order.
 
 h11 reads heads and knows when a connection may be used again. It costs 0.05 to 0.1 ms a request,
-which is right for requests; the body of a stream does not pass through it. A stream has neither a
-length nor chunks and ends with its connection: every player takes that, and a proxy passes it on.
+which is right for requests; the body of a stream does not pass through it. A live stream has
+neither a length nor chunks and ends with its connection: every player takes that, and a proxy
+passes it on. One with a length is written as fast as its reader takes it, some of it in each turn,
+and another request may follow.
 
 One request is answered at a time, and nothing is read while a response is under way: so what a peer
 can make us keep is one head and one response. A peer that does nothing has a deadline, and so has
@@ -13,7 +15,7 @@ response might be lost.
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import h11
 
@@ -50,6 +52,9 @@ IDLE_TIME = 30.0
 
 PATIENCE = 10.0
 """Seconds for which a peer may take nothing of what waits for it."""
+
+STUCK = 1.5
+"""Seconds after which such a peer counts as paused: more than lies between two writes."""
 
 STALLED = "stalled"
 
@@ -100,6 +105,8 @@ class ConnectionState:
     resource: str = ""
     stream: StreamState | None = None
     octets: int = 0
+    left: int | None = None
+    """Octets of the stream that are still to come, if it has an end."""
 
 
 class Connection:
@@ -110,8 +117,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_closing", "_eof", "_h11", "_loop", "_server", "_taken_at", "_unsent", "client",
-        "deadline", "octets", "path", "peer", "since", "sock", "stream",
+        "_body", "_closing", "_eof", "_h11", "_left", "_loop", "_server", "_taken_at", "_unsent",
+        "client", "deadline", "octets", "path", "peer", "since", "sock", "stream",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, server: Server, sock: socket.socket, peer: Address) -> None:
@@ -132,6 +139,8 @@ class Connection:
         self._server: Server | None = server
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_CAP)
         self._unsent: list[memoryview] = []
+        self._body: Stream | None = None  # one with an end, of which so many octets are left
+        self._left = 0
         self._closing = self._eof = False
         tune(sock, SEND_BUFFER)
         loop.watch(sock, self._readable, writable=self._flush, broken=self._broken)
@@ -166,7 +175,7 @@ class Connection:
 
     def _advance(self) -> None:
         """Answer the next request, if all of it is there."""
-        if self._server is None or self._closing or self._unsent or self.stream is not None:
+        if self._server is None or self._closing or self._owes or self.stream is not None:
             return
         try:
             event = self._h11.next_event()
@@ -215,16 +224,18 @@ class Connection:
         status, headers, body = self._server.complete(response, request)
         self._taken_at = self._loop.time()
         self.deadline = self._taken_at + PATIENCE
-        if isinstance(response.body, bytes):
+        if request is not None:
+            self.client, self.path = request.client, request.path
+        if isinstance(response.body, bytes) or response.length is not None:
+            if not isinstance(response.body, bytes) and not is_head and status != 304:
+                self._body, self._left = response.body, response.length or 0
             self._respond_whole(status, headers, b"" if is_head else body, has_body=has_body)
             return
-        assert request is not None
         head = reply.head(status, headers)
         if is_head:
             self.close(head)
             return
         self._unsent = [memoryview(head)]
-        self.client, self.path = request.client, request.path
         self._carry(response.body, begin=True)
 
     def _respond_whole(
@@ -241,6 +252,8 @@ class Connection:
         head = self._h11.send(response)
         if body:
             self._h11.send_with_data_passthrough(h11.Data(data=body))
+        if self._body is not None:  # h11 only counts, and all of it counts as sent
+            self._h11.send_with_data_passthrough(h11.Data(data=cast(bytes, range(self._left))))
         self._h11.send(h11.EndOfMessage())
         self._unsent = [memoryview(each) for each in (head, body) if each]
         self._closing = self._h11.our_state is not h11.DONE
@@ -250,27 +263,52 @@ class Connection:
         """Write what is left of a response, some of it in each turn."""
         if self._server is None:
             return
-        room = WRITE_SIZE
         try:
-            while self._unsent and room > 0:
-                sent = self.sock.send(self._unsent[0][:room])
-                room -= sent
-                self._unsent[0] = self._unsent[0][sent:]
-                if not self._unsent[0]:
-                    del self._unsent[0]
-                self._taken_at = self._loop.time()
+            self._write_some()
         except BlockingIOError:
             pass
         except OSError as error:
             self.abort(why(error))
             return
-        if self._unsent:
+        except StreamEndError as end:
+            self.abort(str(end))
+            return
+        if self._owes:
             self.deadline = self._taken_at + PATIENCE
             self._loop.interest(self.sock, read=False, write=True)
         elif self._closing:
             self._shut_down()
         elif self.stream is None:
             self._next()
+
+    def _write_some(self) -> None:
+        room = WRITE_SIZE
+        while self._unsent and room > 0:
+            sent = self.sock.send(self._unsent[0][:room])
+            room -= sent
+            self._unsent[0] = self._unsent[0][sent:]
+            if not self._unsent[0]:
+                del self._unsent[0]
+            self._taken_at = self._loop.time()
+        if self._body is not None and room > 0:
+            self._write_body(self._body, room)
+
+    def _write_body(self, body: Stream, room: int) -> None:
+        """Write what comes next in a stream with an end."""
+        pieces = body.look(self._loop.time(), min(room, self._left))
+        if not pieces and self._left:
+            raise StreamEndError("incomplete")
+        sent = self.sock.sendmsg(pieces)
+        body.taken(sent)
+        self._taken_at = self._loop.time()
+        self._left -= sent
+        if not self._left:
+            self._body = None
+
+    @property
+    def _owes(self) -> bool:
+        """Whether some of a response is still to be written."""
+        return bool(self._unsent) or self._body is not None
 
     def _next(self) -> None:
         """The response is on its way: wait for the next request, or answer it, if it is there."""
@@ -292,6 +330,10 @@ class Connection:
         self.deadline = float("inf")  # the pace sees to it
         self._loop.interest(self.sock, read=not self._eof)
         self._server.carries_stream(self, begin=begin)
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether the peer takes nothing of its stream: its player is paused, or gone."""
+        return now - self._taken_at > STUCK
 
     def write_on(self, until: float, most: int) -> None:
         """Write what comes next in the stream."""
@@ -340,6 +382,7 @@ class Connection:
     def close(self, data: bytes = b"") -> None:
         """Write this, then end in order."""
         self._closing = True
+        self._body = None
         self._unsent = [memoryview(data)] if data else []
         self._flush()
 
@@ -349,8 +392,8 @@ class Connection:
 
     def overdue(self) -> None:
         """The deadline has passed."""
-        if self._closing or self._unsent or not self._h11.trailing_data[0]:
-            self.abort(STALLED if self._unsent else "idle")
+        if self._closing or self._owes or not self._h11.trailing_data[0]:
+            self.abort(STALLED if self._owes else "idle")
         else:
             self._respond(reply.error(HttpError(408, "la peticion tarda demasiado")), None)
 
@@ -360,6 +403,7 @@ class Connection:
         if server is None:
             return
         self._unsent.clear()
+        self._body = None
         self._loop.discard(self.sock)
         server.gone(self, reason)
 
@@ -370,8 +414,9 @@ class Connection:
 
     def export(self) -> ConnectionState | None:
         """Return what the next program needs to go on; None: it cannot."""
-        saved = None if self.stream is None else self.stream.export()
-        if self._server is None or (self.stream is not None and saved is None):
+        carried = self.stream or self._body
+        saved = None if carried is None else carried.export()
+        if self._server is None or (carried is not None and saved is None):
             return None
         return ConnectionState(
             descriptor(self.sock),
@@ -380,22 +425,24 @@ class Connection:
             b"".join(self._unsent),
             self._closing,
             self.client,
-            self.path if self.stream else "",
+            self.path if carried else "",
             saved,
             self.octets,
+            self._left if self._body else None,
         )
 
     def restore(self, saved: ConnectionState, stream: Stream | None) -> None:
         """Go on where the previous program stopped."""
         self.client, self.path, self.octets = saved.client, saved.resource, saved.octets
         self._unsent = [memoryview(saved.unsent)] if saved.unsent else []
-        if stream is not None:
+        if stream is not None and saved.left is None:
             self._carry(stream, begin=False)
             return
+        self._body, self._left = stream, saved.left or 0
         if saved.received:
             self._h11.receive_data(saved.received)
         self._closing = saved.closing
-        if self._closing or self._unsent:
+        if self._closing or self._owes:
             self._loop.call_soon(self._flush)
         else:
             self._loop.call_soon(self._advance)

@@ -36,15 +36,8 @@ class Live:
         Raises:
             HttpError: there is none, or it is no transport stream, or `back` is no number.
         """
-        back = _back(request.query.get("back", "0"))
-        cuts = self._cuts
-        if cuts is None:
-            raise HttpError(503, "el relay no guarda historia (--timeshift)")
-        history = cuts.history
-        if history.end == history.oldest or history[history.end - 1].time < now - STALE:
-            raise HttpError(503, "no llega ninguna fuente")
-        if cuts.form() is Form.OPAQUE:
-            raise HttpError(503, "la fuente no envia MPEG-TS: solo se puede ver por UDP")
+        back = read_back(request)
+        cuts = available(self._cuts, now)
         return Response(LiveStream(cuts, now - back, live=not back), KIND, is_media=True)
 
     def restore(self, saved: StreamState) -> "LiveStream":
@@ -54,9 +47,30 @@ class Live:
         return LiveStream.restore(self._cuts, saved)
 
 
-def _back(text: str) -> float:
+def available(cuts: Cuts | None, now: float) -> Cuts:
+    """Make sure that there is a stream.
+
+    Raises:
+        HttpError: there is none, or it is no transport stream.
+    """
+    if cuts is None:
+        raise HttpError(503, "el relay no guarda historia (--timeshift)")
+    history = cuts.history
+    if history.end == history.oldest or history[history.end - 1].time < now - STALE:
+        raise HttpError(503, "no llega ninguna fuente")
+    if cuts.form() is Form.OPAQUE:
+        raise HttpError(503, "la fuente no envia MPEG-TS: solo se puede ver por UDP")
+    return cuts
+
+
+def read_back(request: Request) -> float:
+    """Read `?back=`.
+
+    Raises:
+        HttpError: it is no number of seconds.
+    """
     try:
-        back = float(text)
+        back = float(request.query.get("back", "0"))
     except ValueError:
         back = -1.0
     if 0 <= back < math.inf:
@@ -104,6 +118,13 @@ class LiveStream:
         if self._first:
             return (self._first,)
         return self._cuts.cut(self._cursor, until, most).pieces
+
+    def delay(self, now: float) -> float | None:
+        """Return how far behind it is; see `reply.MediaStream`."""
+        history, number = self._cuts.history, self._cursor.number
+        if number >= history.end:
+            return 0.0
+        return now - history[max(number, history.oldest)].time
 
     def _move(self, now: float) -> None:
         """Leave out what has been overwritten; a packet that was begun is filled up before."""

@@ -36,7 +36,7 @@ class StreamEndError(Exception):
 
 
 class Stream(Protocol):
-    """A body without end, which keeps its own place in what it sends.
+    """A body without end, or with a `Response.length`, which keeps its own place in what it sends.
 
     `skipped` counts how often it had to leave something out. A stream whose reader is gone is just
     dropped.
@@ -59,6 +59,13 @@ class Stream(Protocol):
         """Return what the next program needs to go on; None: the reader has to come again."""
 
 
+class MediaStream(Stream, Protocol):
+    """One whose reader watches: with this method it is listed among the viewers."""
+
+    def delay(self, now: float) -> float | None:
+        """Return how many seconds what comes next is behind what has come; None: nobody knows."""
+
+
 @dataclass(slots=True)
 class StreamState:
     """What a restart hands over of a stream: octets that come `first`, then its place, as numbers
@@ -79,6 +86,8 @@ class Response:
         etag: tells versions of a body apart: who has this one gets no body again (304).
         compress: use gzip for who takes it. The same `bytes` object is compressed once.
         is_media: pages of other origins may read it, if the configuration allows any (CORS).
+        length: octets of a body that is a stream, if it has an end: it is sent as fast as its
+            reader takes it, and the connection may be used again.
         headers: more of them, or others than those that are added to all.
     """
 
@@ -89,6 +98,7 @@ class Response:
     etag: str = ""
     compress: bool = False
     is_media: bool = False
+    length: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -138,12 +148,12 @@ def complete(
         **(_shared(cors, asked.get("origin")) if response.is_media else {}),
         **response.headers,
     }
+    if response.etag:
+        headers["ETag"] = f'"{response.etag}"'
+        if _matches(response.etag, asked.get("if-none-match")):
+            status = 304
     if isinstance(response.body, bytes):
-        body = response.body
-        if response.etag:
-            headers["ETag"] = f'"{response.etag}"'
-            if _matches(response.etag, asked.get("if-none-match")):
-                status, body = 304, b""
+        body = b"" if status == 304 else response.body
         if response.compress and len(body) >= _WORTH_COMPRESSING:
             _vary(headers, "Accept-Encoding")
             if _takes_gzip(asked.get("accept-encoding", "")):
@@ -151,6 +161,9 @@ def complete(
                 body = _gzip(body)
         if status != 304:
             headers["Content-Length"] = str(len(body))
+    elif response.length is not None:
+        if status != 304:
+            headers["Content-Length"] = str(response.length)
     else:
         headers["X-Accel-Buffering"] = "no"  # nginx: pass on what comes as it comes
     return status, list(headers.items()), body

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -136,10 +137,18 @@ def test_an_overflow_of_the_receive_buffer_is_counted_and_logged(relay: Relay) -
             sender.send(b"x" * 60_000)
         relay.process.send_signal(signal.SIGCONT)
         overflow = relay.wait_event("ingest_overflow")
+        wait_for(lambda: told(relay)["received"] + overflow["total"] == 1001, "the rest to be read")
         assert relay.stop() == 0
     totals = relay.events("stopped")[0]
     assert totals["overflowed"] == overflow["total"] > 0
     assert totals["received"] + totals["overflowed"] == 1001
+
+
+def told(relay: Relay) -> dict[str, Any]:
+    """Have the relay tell of everything."""
+    before = len(relay.events("report"))
+    relay.process.send_signal(signal.SIGUSR1)
+    return relay.wait_event("report", before + 1)
 
 
 # --- floods

@@ -118,22 +118,25 @@ def test_who_comes_during_a_restart_is_served(relay: Relay) -> None:
     assert relay.events("stopped")[0]["accepted"] == came > 3
 
 
-def test_replies_that_nobody_reads_travel() -> None:
-    """Replies that wait for their reader are there after two restarts, once and in order."""
-    with Relay() as relay, Viewer(relay.port) as viewer:
-        unread = stuff(relay, viewer)
-        restart(relay)
-        restart(relay)
-        assert [viewer.reply() for _ in range(unread)] == [AYUDA] * unread
-        assert viewer.command("ESTADO").startswith("OK estado=inactivo ")
-
-
 @pytest.fixture
 def patient_relay(tmp_path: Path) -> Iterator[Relay]:
-    """A relay that lets a closing connection take its time, lest a loaded machine be too slow."""
-    patience = "from relaylib.net import connection; connection.LINGER = 60.0"
+    """A relay that lets its peers take their time, lest a loaded machine be too slow."""
+    patience = (
+        "from relaylib.net import connection\n"
+        "connection.LINGER, connection.USER_TIMEOUT = 60.0, 60_000"
+    )
     with Relay(prefix=Altered(tmp_path, patience).prefix) as program:
         yield program
+
+
+def test_replies_that_nobody_reads_travel(patient_relay: Relay) -> None:
+    """Replies that wait for their reader are there after two restarts, once and in order."""
+    with Viewer(patient_relay.port) as viewer:
+        unread = stuff(patient_relay, viewer)
+        restart(patient_relay)
+        restart(patient_relay)
+        assert [viewer.reply() for _ in range(unread)] == [AYUDA] * unread
+        assert viewer.command("ESTADO").startswith("OK estado=inactivo ")
 
 
 def test_the_last_replies_of_one_who_leaves_travel(patient_relay: Relay) -> None:

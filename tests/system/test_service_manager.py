@@ -102,6 +102,16 @@ def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
         assert manager.told_status().startswith(f"{failed['STATUS']}; silencio (no source sends): ")
 
 
+def test_who_is_behind_watches(manager: Manager) -> None:
+    """The sentence counts viewers who went back among those who are sent the stream."""
+    with managed(manager, "--timeshift", "60") as relay, Viewer(relay.port) as viewer:
+        viewer.subscribe()
+        with Stream(relay.ingest_port):
+            viewer.receive()
+            assert viewer.command("RETROCEDER 1") == "OK"
+            assert any("1 of 1 viewers" in manager.told_status() for _ in range(3))
+
+
 def test_the_watchdog_never_waits_too_long(tmp_path: Path) -> None:
     """It beats at half the period allowed, and none is missed for a restart."""
     allowed = 4.0

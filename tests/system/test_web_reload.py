@@ -92,7 +92,7 @@ def test_http_comes_moves_and_goes(tmp_path: Path) -> None:
             size = len(viewer.data)
             wait_for(lambda: len(viewer.data) > size + 50_000, "the stream to go on")
             with Browser(second) as browser:
-                assert browser.get().status == 200
+                assert browser.get("/nothing").status == 404
             conf.write_text("")
             restart(relay)
             wait_for(lambda: viewer.ended, "the end of the stream")

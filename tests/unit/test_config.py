@@ -171,6 +171,8 @@ def assert_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("", None, 0.0),
         ("--http 8080", ("0.0.0.0", 8080), 60.0),
+        ("--http auto", ("0.0.0.0", None), 60.0),
+        ("127.0.0.1 --http 8080", ("127.0.0.1", 8080), 60.0),
         ("--http localhost:8080 --timeshift 5", ("localhost", 8080), 5.0),
         ("--http [::1]:0 --timeshift 0", ("::1", 0), 0.0),
         ("--timeshift 9", None, 9.0),

@@ -169,6 +169,23 @@ def test_there_is_none_if_nobody_wants_it() -> None:
         os.fstat(saved.memory)
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memory that outlives a program")
+def test_memory_of_another_size_is_let_go_while_the_stream_goes_on() -> None:
+    """After a restart with another size the former memory becomes free, piece by piece."""
+    old = History(1e9, 4 << 20)
+    saved = old.export()
+    assert saved is not None
+    kept = os.dup(saved.memory)
+    write(old, [[1000] * 60] * 80)
+    new = History.restore(saved, 1e9, OCTETS)
+    new.refresh()
+    assert os.fstat(kept).st_blocks > 0
+    write(new, [[1000]] * 10, 80)
+    assert os.fstat(kept).st_blocks == 0
+    os.close(kept)
+    new.close()
+
+
 def test_a_restart_goes_on_without_the_memory_that_it_cannot_have() -> None:
     """A new program does not begin without it; one that has viewers keeps what there was."""
     greedy = Config(timeshift=60, timeshift_mib=1 << 40)

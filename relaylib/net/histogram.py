@@ -1,0 +1,25 @@
+"""How often values were of which size: cheap enough for what happens in every turn."""
+
+from bisect import bisect_left
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+"""Bounds for what a turn of the loop, or part of it, takes."""
+
+
+class Histogram:
+    """Counts values by the least bound that they do not exceed; `sum` is theirs.
+
+    `counts` has one more, for those above all bounds.
+    """
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value

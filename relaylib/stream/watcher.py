@@ -1,0 +1,38 @@
+"""What is told about one of those that the stream goes to, whatever it is. Pure."""
+
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from relaylib.net.address import Address
+
+UDP, FIXED, HTTP = "udp", "fixed", "http"
+KINDS = (UDP, FIXED, HTTP)
+
+IDLE, STREAMING, PAUSED, DEFERRED, UNREACHABLE = (
+    "idle", "streaming", "paused", "deferred", "unreachable",
+)  # fmt: skip
+STATES = {
+    UDP: (IDLE, STREAMING, PAUSED, DEFERRED),
+    FIXED: (STREAMING, UNREACHABLE),
+    HTTP: (STREAMING, PAUSED),
+}
+"""Those that a kind can be in."""
+
+
+class Watcher(NamedTuple):
+    """A viewer or a fixed output.
+
+    `sent` is in datagrams, or, by HTTP, in octets; `lost` in datagrams, or times that something was
+    left out. `since` is when it came, in seconds of the loop's clock; `delay` how many seconds it
+    is behind. `same` tells whether it is the same one as before.
+    """
+
+    same: Hashable
+    kind: str
+    state: str
+    client: Address | None
+    destination: Address | str | None = None
+    delay: float | None = None
+    sent: int = 0
+    lost: int = 0
+    since: float = 0.0

@@ -1,0 +1,198 @@
+"""`/metrics`: how everything is, for Prometheus. docs/STATUS.md has the table.
+
+Numbers are read when they are asked for; nothing is counted for this alone but what the loop's
+turns take. No label names a viewer or an address: there are about 150 series, however many watch.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from relaylib import __version__
+from relaylib.media.form import Form
+from relaylib.media.tr101290 import NAMES
+from relaylib.media.verdict import Word
+from relaylib.net.histogram import Histogram
+from relaylib.stream.inspection import Counts
+from relaylib.stream.source_lock import Presence
+from relaylib.stream.watcher import STATES
+from relaylib.web.parts import Parts
+from relaylib.web.reply import Response
+from relaylib.web.request import Request
+
+FRESH = 0.25
+"""Seconds for which what was made is good enough."""
+
+Samples = float | Mapping[str, float] | Mapping[tuple[str, ...], float]
+
+
+class Metrics:
+    """The resource."""
+
+    def __init__(self, parts: Parts) -> None:
+        registry = CollectorRegistry()
+        registry.register(_Relay(parts))
+        ProcessCollector(registry=registry)
+        self._registry = registry
+        self._made_at = -math.inf
+        self._made = b""
+
+    def respond(self, _request: Request, now: float) -> Response:
+        """Tell everything."""
+        if now - self._made_at >= FRESH:
+            self._made, self._made_at = generate_latest(self._registry), now
+        return Response(self._made, CONTENT_TYPE_LATEST, compress=True)
+
+
+class _Relay(Collector):
+    """What prometheus_client asks at each scrape."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lost = 0
+
+    def describe(self) -> Iterable[Metric]:
+        """Promise nothing: what there is, a scrape shows."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield everything."""
+        yield from self._of_relay()
+        yield from self._of_ingest()
+        yield from self._of_health()
+        yield from self._of_history()
+        yield from self._of_egress()
+        yield from self._of_web()
+        yield from self._of_loop()
+
+    def _of_relay(self) -> Iterator[Metric]:
+        parts = self._parts
+        yield _gauge("build_info", "The program", {__version__: 1}, "version")
+        uptime = parts.loop.time() - parts.health.begun
+        yield _gauge("uptime_seconds", "Since the relay began, reloads included", uptime)
+
+    def _of_ingest(self) -> Iterator[Metric]:
+        ingest, fanout = self._parts.ingest, self._parts.fanout
+        presence = ingest.lock.presence
+        yield _gauge("source_active", "Whether a source sends", presence is Presence.ACTIVE)
+        forms = {form.value: float(form is ingest.form) for form in Form}
+        yield _gauge("source_form", "What the source sends, or sent last", forms, "form")
+        yield _counter("ingest_datagrams", "Datagrams of the stream that came", ingest.received)
+        yield _counter("ingest_bytes", "Octets of the stream that came", fanout.octets)
+        rejected = ingest.lock.state.rejected
+        yield _counter("ingest_rejected_datagrams", "Others' datagrams, turned away", rejected)
+
+    def _of_health(self) -> Iterator[Metric]:
+        health = self._parts.health
+        verdict, inspection = health.verdict, health.inspection
+        if verdict is None or inspection is None:
+            return
+        words = {word.value: float(word is verdict.word) for word in Word}
+        yield _gauge("verdict", "Whose fault it is: 1 at the word that holds", words, "word")
+        monitor = inspection.monitor
+        yield from self._of_counts(inspection.counts)
+        yield _gauge("rtp_jitter_seconds", "RFC 3550, 6.4.1", monitor.reception.jitter)
+        jitter = monitor.clock.jitter if monitor.clock else 0.0
+        yield _gauge("pcr_jitter_seconds", "Least to most delayed PCR in ten seconds", jitter)
+
+    def _of_counts(self, counts: Counts) -> Iterator[Metric]:
+        errors = {name: counts.errors.get(name, 0) for name in NAMES}
+        yield _counter("stream_errors", "Errors by their names in TR 101 290", errors, "name")
+        self._lost = max(self._lost, counts.lost)  # who comes late is not lost any more
+        yield _counter("rtp_lost_packets", "RTP packets that did not come", self._lost)
+        yield _counter("rtp_reordered_packets", "RTP packets that came late", counts.reordered)
+        yield _counter("rtp_duplicated_packets", "RTP packets come twice", counts.duplicated)
+        yield _counter("stream_scrambled_packets", "TS packets scrambled", counts.scrambled)
+        yield _counter("stream_access_points", "Random access points", counts.access_points)
+        yield _counter("stream_unseen_datagrams", "Datagrams not looked at", counts.unseen)
+
+    def _of_history(self) -> Iterator[Metric]:
+        seconds, octets = self._parts.kept()
+        yield _gauge("history_seconds", "How much of the stream is kept", seconds)
+        yield _gauge("history_bytes", "How much of the stream is kept", octets)
+
+    def _of_egress(self) -> Iterator[Metric]:
+        parts = self._parts
+        health, web = parts.health, parts.web()
+        counted = Counter((each.kind, each.state) for each in parts.each_watcher())
+        viewers: dict[tuple[str, ...], float] = {
+            (kind, state): counted[kind, state] for kind in STATES for state in STATES[kind]
+        }
+        yield _gauge("viewers", "Who gets the stream, or asked for it", viewers, "kind", "state")
+        yield _counter("egress_datagrams", "Datagrams sent to all outputs", health.sent)
+        yield _counter(
+            "dropped_datagrams",
+            "Datagrams lost in the relay or its kernel, or sent to a closed port",
+            {
+                "receive_buffer": parts.ingest.buffer.drops.total,
+                "send_buffer": health.dropped,
+                "unreachable": health.unreachable,
+            },
+            "cause",
+        )
+        yield _counter(
+            "overtaken",
+            "How often who was behind had to leave something out",
+            {"udp": parts.deferred.overtaken, "http": web.skipped_in_all},
+            "kind",
+        )
+        door = parts.door()
+        yield _counter("accepted_connections", "Connections let in",
+                       {"control": door.accepted, "http": web.accepted}, "side")  # fmt: skip
+        declined: dict[tuple[str, ...], float] = {
+            (side, reason): count
+            for side, counts in (("control", door.declined), ("http", web.declined))
+            for reason, count in counts.items()
+        }
+        yield _counter("declined", "Connections and requests turned away", declined,
+                       "side", "reason")  # fmt: skip
+
+    def _of_web(self) -> Iterator[Metric]:
+        web = self._parts.web()
+        requests = dict[str, float](web.requests)
+        yield _counter("http_responses", "Responses by status", requests, "status")
+        yield _counter("http_stream_bytes", "Octets of streams written", web.octets_in_all)
+        yield _gauge("http_connections", "Connections by HTTP", len(web.connections))
+
+    def _of_loop(self) -> Iterator[Metric]:
+        turns = self._parts.loop.turns
+        yield _counter("loop_busy_seconds", "Time the loop worked: its rate is a share", turns.sum)
+        yield _histogram("loop_turn_seconds", "A turn of the loop, waiting left out", turns)
+        text = "From the read of a batch until all live outputs were sent it"
+        yield _histogram("forward_seconds", text, self._parts.forwarding)
+
+
+def _counter(name: str, text: str, samples: Samples, *labels: str) -> Metric:
+    return _fill(CounterMetricFamily(f"relay_{name}", text, labels=labels), samples)
+
+
+def _gauge(name: str, text: str, samples: Samples, *labels: str) -> Metric:
+    return _fill(GaugeMetricFamily(f"relay_{name}", text, labels=labels), samples)
+
+
+def _fill(family: CounterMetricFamily | GaugeMetricFamily, samples: Samples) -> Metric:
+    if isinstance(samples, Mapping):
+        for label, value in samples.items():
+            family.add_metric((label,) if isinstance(label, str) else label, value)
+    else:
+        family.add_metric((), samples)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    bounds = [*map(str, histogram.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+    family = HistogramMetricFamily(f"relay_{name}", text)
+    family.add_metric((), buckets, histogram.sum)
+    return family

@@ -1,0 +1,371 @@
+"""`/live.mp4`: the stream as fragmented MP4, for Media Source Extensions, as browsers play it.
+
+    GET /live.mp4                  what comes now, from the latest random access point
+    GET /live.mp4?back=SECONDS     the same from some seconds ago, as fast as it came
+
+    200  Content-Type: video/mp4; codecs="avc1.64001f, mp4a.40.2"     for `addSourceBuffer`
+         X-Behind: 1.42           seconds from the arrival of the first sample to this response
+         X-Left-Out: MP2          sound that no browser plays, where there is such; codecs in words
+         an init segment, then a fragment every 0.2 s, the first with a picture that needs no other
+    415  application/json {"codec": "MPEG-2 video", "error": "a sentence"}: no browser plays this
+    503  a sentence: no source, a stream that is not MPEG-TS, codecs that are not known yet, or too
+         many viewers in the past. Try again in a second or two.
+
+Times in it only rise. They begin anywhere, and differ from one response to the next: a page opens
+a new MediaSource for each. Where the source changed or its clock jumped, another init segment comes
+in place, and times go on. The response ends where codecs change, and at a reload of the relay: the
+page asks again. A viewer that is too slow is moved to the newest random access fragment: its times
+have a hole there.
+"""
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Container, Sequence
+from typing import NamedTuple
+from weakref import WeakSet
+
+from relaylib.errors import HttpError
+from relaylib.media.fmp4 import Init, Output, Remuxer, Unplayable
+from relaylib.media.form import Form, phase
+from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
+from relaylib.net.loop import Loop
+from relaylib.stream.history import History
+from relaylib.stream.payload import Cursor, Cuts, payload
+from relaylib.web.live import available, read_back
+from relaylib.web.reply import Piece, Response, StreamEndError
+from relaylib.web.request import Request
+
+MOST_PAST = 8
+"""Viewers in the past. Each has the stream remuxed for itself."""
+
+LEAD = 3.0
+"""Seconds that a viewer in the past is given at once, and is ahead from then on."""
+
+BEFORE = 1.5
+"""Seconds before now at which remuxing begins, so that codecs are known: sound is waited for."""
+
+LEARN = 0.05
+"""Seconds that finding out the codecs may take: five times what it does at 5 Mb/s."""
+
+SHARE = 0.01
+"""Seconds of remuxing for one write, each `--http-coalesce` again: more waits for the next."""
+
+LATE = 5.0
+"""Seconds that one which is to follow the stream may fall behind, from where it began. Then there
+is no time to remux all, and it begins anew."""
+
+LINGER = 3.0
+"""Seconds after which nobody's fragments are forgotten."""
+
+KEPT = 20.0
+"""Seconds of fragments that are kept for those who read them, and `OCTETS` at most."""
+
+OCTETS = 32 << 20
+OCTETS_PAST = 8 << 20
+
+PIECE = 8 * 7 * PACKET_SIZE
+"""Octets that are remuxed without a look at the ingest: 0.1 ms."""
+
+RUNS = 64
+"""Runs that are read for a piece, however little is in them."""
+
+_MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
+_NOWHERE = -1
+_SYNC = bytes((SYNC_BYTE,))
+
+
+class Item(NamedTuple):
+    """A fragment, or, if it has a `mime`, an init segment; what it begins with arrived `began`."""
+
+    data: bytes
+    mime: str
+    began: float
+
+
+class Remux:
+    """The stream as MP4, from a time on, in items that are numbered and kept for a while.
+
+    It goes on when one of its readers asks for more: who has none does nothing. `delay` is by how
+    many seconds it stays behind the stream.
+    """
+
+    def __init__(
+        self, loop: Loop, cuts: Cuts, sources: Callable[[], Container[int]], octets: int
+    ) -> None:
+        self._loop, self._cuts, self._sources = loop, cuts, sources
+        self._remuxer = Remuxer()
+        self._room = octets
+        self._cursor = Cursor(0)
+        self._rest = b""  # of a packet
+        self._items = deque[Item]()
+        self._entry = self.end = 0
+        self._cut_at = 0.0
+        self.delay = self._allowed = 0.0
+        self.advanced = -math.inf
+        """When somebody wanted more last."""
+        self.init: Init | None = None
+        """What comes now needs this."""
+        self.unplayable = ""
+        """The codec because of which nothing comes."""
+
+    # --- reading the history
+
+    def begin(self, time: float) -> float:
+        """Go to the random access point at this time; return when that came."""
+        history = self._cuts.history
+        point = history.access(time)
+        self._rest = b""
+        if point is None:
+            self._cursor = Cursor(history.find(time).number)
+            self._cut_at = time
+        else:
+            self._cursor, self._cut_at = self._cuts.at(point), point.time
+            self._take(self._remuxer.feed(point.tables), point.time)
+        self._allowed = self._loop.time() - self._cut_at + LATE
+        return self._cut_at
+
+    def learn(self, now: float) -> None:
+        """Go on until it is known what browsers can play, if it is not yet."""
+        deadline = self._loop.time() + LEARN
+        while not (self.init or self.unplayable):
+            if not self._step(now - self.delay) or self._loop.time() >= deadline:
+                break
+
+    def advance(self, now: float) -> None:
+        """Go on as far as the stream is now, or for a while."""
+        if now <= self.advanced:
+            return  # another reader was here
+        self.advanced = now
+        deadline = self._loop.time() + SHARE
+        while self._step(now - self.delay) and self._loop.time() < deadline:
+            pass
+
+    def _step(self, until: float) -> bool:
+        """Remux a piece of what came `until` then; False: there is no more."""
+        history, number = self._cuts.history, self._cursor.number
+        if number == history.end:
+            return False
+        lost = not history.oldest <= number < history.end
+        if lost or (not self.delay and until - history[number].time > self._allowed):
+            self.delay = 0.0
+            self._take(self._remuxer.restart(), until)
+            self.begin(until)
+            return True
+        if history[number].time > until:
+            return False
+        self._take_piece()
+        return True
+
+    def _take_piece(self) -> None:
+        """Take some runs, but none of another source with the one before."""
+        history, form, sources = self._cuts.history, self._cuts.form(), self._sources()
+        number, skip = self._cursor
+        time = history[number].time
+        if not skip and number in sources:
+            self._rest = b""
+            self._take(self._remuxer.restart(), time)
+        pieces, octets, limit = list[memoryview](), -skip, min(number + RUNS, history.end)
+        while True:
+            found = payload(history.run(number), form)
+            pieces += found
+            octets += sum(map(len, found))
+            number += 1
+            if octets >= PIECE or number == limit or number in sources:
+                break
+        self._cursor = Cursor(number)
+        data = memoryview(self._packets(b"".join(pieces)[skip:]))
+        for at in range(0, len(data), PIECE):
+            self._take(self._remuxer.feed(data[at : at + PIECE]), time)
+            self._loop.read_priority()
+
+    def _packets(self, data: bytes) -> bytes:
+        """Return whole packets. Some senders cut them in two; then one may be lost, too."""
+        data = self._rest + data
+        if not data.startswith(_SYNC):
+            at = phase(data)
+            data = b"" if at is None else data[at:]
+        whole = len(data) - len(data) % PACKET_SIZE
+        self._rest = data[whole:]
+        return data[:whole]
+
+    # --- keeping what is made of it
+
+    def _take(self, outputs: list[Output], time: float) -> None:
+        for output in outputs:
+            if isinstance(output, Unplayable):
+                self.unplayable = output.codec
+                continue
+            if isinstance(output, Init):
+                self.init, self.unplayable = output, ""
+                self._keep(Item(output.data, output.mime, self._cut_at))
+                self._entry = self.end
+            else:
+                if output.random_access:
+                    self._entry = self.end
+                self._keep(Item(output.data, "", self._cut_at))
+                self._cut_at = time
+
+    def _keep(self, item: Item) -> None:
+        self._items.append(item)
+        self.end += 1
+        self._room -= len(item.data)
+        while len(self._items) > 1:
+            if self._room >= 0 and item.began - self._items[0].began <= KEPT:
+                break
+            self._room += len(self._items.popleft().data)
+
+    @property
+    def oldest(self) -> int:
+        """Number of the first item that is there."""
+        return self.end - len(self._items)
+
+    @property
+    def entry(self) -> int:
+        """Number of the item that a reader has to begin with, after `init`."""
+        return self._entry if self._entry >= self.oldest else self.end
+
+    def __getitem__(self, number: int) -> Item:
+        return self._items[number - self.end]
+
+    def began(self, number: int) -> float:
+        """Return when what an item begins with arrived; it may be the next one."""
+        return self[number].began if number < self.end else self._cut_at
+
+    def behind(self, number: int) -> float:
+        """Return how many seconds an item is behind what has come; it may be the next one."""
+        history, began = self._cuts.history, self.began(max(number, self.oldest))
+        latest = history[history.end - 1].time if history.oldest < history.end else began
+        return max(0.0, latest - began)
+
+
+class Mp4Stream:
+    """What one viewer gets: places in what is remuxed, which it reads without a copy."""
+
+    __slots__ = ("__weakref__", "_begun", "_mime", "_next", "_remux", "skipped")
+
+    def __init__(self, remux: Remux) -> None:
+        self._remux = remux
+        self._begun = list[Piece]()  # what comes before the next item
+        self.skipped = 0
+        self._mime = ""
+        self._enter()
+
+    def _enter(self) -> None:
+        """Begin where decoding can start, or, with other codecs, nowhere."""
+        init = self._remux.init
+        assert init is not None
+        self._next = self._remux.entry
+        if self._mime in ("", init.mime):
+            self._mime = init.mime
+            self._begun.append(init.data)
+        else:
+            self._next = _NOWHERE
+
+    def look(self, until: float, most: int) -> Sequence[Piece]:
+        """Return what comes next; see `reply.Stream`."""
+        remux = self._remux
+        remux.advance(until)
+        if 0 <= self._next < remux.oldest:
+            self.skipped += 1
+            self._enter()
+        pieces = list[Piece](self._begun)
+        octets, number = sum(map(len, pieces)), self._next
+        has_ended = number == _NOWHERE
+        while octets < most and len(pieces) < _MOST_PIECES and 0 <= number < remux.end:
+            item = remux[number]
+            if item.mime not in ("", self._mime):
+                has_ended = True
+                break
+            pieces.append(item.data)
+            octets += len(item.data)
+            number += 1
+        if not pieces and (has_ended or remux.unplayable):
+            raise StreamEndError("other_codecs")
+        return pieces
+
+    def taken(self, octets: int) -> None:
+        """Note how much was sent; see `reply.Stream`."""
+        while octets > 0:
+            if self._begun:
+                piece = self._begun.pop(0)
+            else:
+                piece = self._remux[self._next].data
+                self._next += 1
+            if octets < len(piece):
+                self._begun.insert(0, memoryview(piece)[octets:])
+            octets -= len(piece)
+
+    def delay(self, _now: float) -> float:
+        """Return how far behind it is; see `reply.MediaStream`."""
+        return self._remux.behind(self._next)
+
+    def export(self) -> None:
+        """End with this program: a page asks again, and its times begin anew anyway."""
+        return
+
+
+class Mp4:
+    """The resource. `form` is what the source sends, `sources` the runs at which one began."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        history: History | None,
+        form: Callable[[], Form],
+        sources: Callable[[], Container[int]],
+    ) -> None:
+        self._loop = loop
+        self._cuts = None if history is None else Cuts(history, form)
+        self._sources = sources
+        self._shared: Remux | None = None
+        self._past = WeakSet[Remux]()
+
+    def respond(self, request: Request, now: float) -> Response:
+        """Begin a stream, or say why no browser can play it.
+
+        Raises:
+            HttpError: see the top of this file; 400: `back` is no number.
+        """
+        back = read_back(request)
+        cuts = available(self._cuts, now)
+        remux = self._of_past(cuts, now, back) if back else self._of_now(cuts, now)
+        remux.learn(now)
+        if remux.unplayable:
+            return _unplayable(remux.unplayable)
+        if remux.init is None:
+            raise HttpError(503, "aun no se conocen los codecs de la fuente")
+        headers = {"X-Behind": f"{max(0.0, now - remux.began(remux.entry)):.2f}"}
+        if remux.init.unplayable:
+            headers["X-Left-Out"] = ", ".join(remux.init.unplayable)
+        return Response(Mp4Stream(remux), remux.init.mime, is_media=True, headers=headers)
+
+    def _of_now(self, cuts: Cuts, now: float) -> Remux:
+        if self._shared is None:
+            self._shared = Remux(self._loop, cuts, self._sources, OCTETS)
+            self._shared.begin(now - BEFORE)
+            self._loop.call_later(LINGER, self._forget)
+        else:
+            self._shared.advance(now)
+        return self._shared
+
+    def _forget(self) -> None:
+        """Forget what nobody wants any more."""
+        if self._shared and self._loop.time() - self._shared.advanced > LINGER:
+            self._shared = None
+        else:
+            self._loop.call_later(LINGER, self._forget)
+
+    def _of_past(self, cuts: Cuts, now: float, back: float) -> Remux:
+        if len(self._past) >= MOST_PAST:
+            raise HttpError(503, f"ya hay {MOST_PAST} espectadores en el pasado")
+        remux = Remux(self._loop, cuts, self._sources, OCTETS_PAST)
+        remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)
+        self._past.add(remux)
+        return remux
+
+
+def _unplayable(codec: str) -> Response:
+    sentence = f"los navegadores no reproducen {codec}: vea /live.ts con VLC"
+    body = json.dumps({"codec": codec, "error": sentence}).encode()
+    return Response(body, "application/json", 415)

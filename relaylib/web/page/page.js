@@ -1,0 +1,910 @@
+/* The page of the relay: plays the stream, and shows what the relay tells (docs/STATUS.md).
+
+   In this order: texts; what makes elements; what the relay tells (`Feed`); what shows it; the graph;
+   two players that look alike from outside (`LiveMp4`, `NativeHls`); their controls.
+
+   All addresses are relative: the page may be in a folder behind a proxy. Nothing that the relay
+   tells is ever read as HTML. */
+
+// --- texts
+
+const TEXTS = {
+  es: {
+    title: "Relay de vídeo", skip: "Saltar el vídeo", picture: "Imagen en directo",
+    controls: "Controles del vídeo", play: "Reproducir", pause: "Pausar", mute: "Silenciar",
+    full: "Pantalla completa", seek: "Posición en la historia", live: "En directo",
+    goLive: "Ir al directo", behind: "{0} segundos atrás",
+    verdict: "Veredicto", stream: "Flujo", bitrate: "Tasa de entrada",
+    errorsASecond: "Errores por segundo", watch: "Ver en VLC", viewers: "Espectadores",
+    sano: "Sano", sanoMeans: "No falta nada: el flujo llega y sale entero.",
+    fuente: "Fuente", fuenteMeans: "Lo que llega de la fuente ya viene dañado o incompleto.",
+    rele: "Relay", releMeans: "Este relay, o su máquina, pierde o retrasa datos.",
+    red: "Red", redMeans: "El camino hacia algunos espectadores no admite todo el flujo.",
+    silencio: "Silencio", silencioMeans: "Ahora no llega ningún flujo.",
+    ausente: "Sin fuente", ausenteMeans: "Ninguna fuente ha enviado nada todavía.",
+    activa: "Activa", activaMeans: "Llega un flujo; este relay no lo examina.",
+    unknown: "Sin contacto", unknownMeans: "El relay no responde. Se sigue intentando.",
+    remedy: "Remedio:", since: "desde hace {0}",
+    connected: "Al día", connecting: "Conectando…", lostContact: "Sin contacto; reintentando…",
+    source: "Fuente", noSource: "ninguna", sourceSilent: "callada", sourceActive: "activa",
+    form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
+    video: "Vídeo", audio: "Sonido", now: "Llega ahora", lost: "Errores",
+    datagrams: "{0} datagramas/s", none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
+    history: "Historia", egress: "Sale", uptime: "En marcha", version: "versión {0}",
+    jitter: "Jitter",
+    openVlc: "Abra en VLC (Medio, Abrir ubicación de red):",
+    askRelay: "Pídalo al relay desde la misma máquina, y escriba CONECTAR 5004:",
+    orClient: "o con el cliente del relay:",
+    watchHttp: "Sin camino UDP (Wi-Fi, NAT), abra una de estas direcciones:",
+    copy: "Copiar", copied: "Copiado", copyName: "Copiar {0}",
+    kind: "Tipo", where: "Destino", state: "Estado", delay: "Retraso", rate: "Tasa",
+    drops: "Perdidos", time: "Tiempo", udp: "UDP", fixed: "Fija", http: "HTTP",
+    idle: "En espera", streaming: "Recibe", paused: "En pausa", deferred: "En diferido",
+    unreachable: "No llega", noViewers: "Nadie está mirando por ahora.",
+    viewersCount: "{0} UDP, {1} fijas, {2} HTTP", viewersShown: "se muestran {0} de {1}",
+    waitSource: "No llega ninguna fuente", waitSourceMore: "La imagen empezará sola en cuanto llegue una.",
+    waitStream: "Preparando la imagen…", stalled: "La señal se ha interrumpido",
+    retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
+    opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
+    unplayable: "Los navegadores no reproducen {0}", unplayableMore: "VLC sí. Abra una de estas direcciones:",
+    noPlayer: "Este navegador no puede reproducir el directo",
+    leftOut: "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
+    graphText: "Tasa de entrada en los últimos {0} minutos: ahora {1} Mb/s, mínimo {2}, máximo {3}. Errores: {4}.",
+    graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora",
+  },
+  en: {
+    title: "Video relay", skip: "Skip the video", picture: "Live picture",
+    controls: "Video controls", play: "Play", pause: "Pause", mute: "Mute",
+    full: "Full screen", seek: "Position in the history", live: "Live",
+    goLive: "Go live", behind: "{0} seconds ago",
+    verdict: "Verdict", stream: "Stream", bitrate: "Incoming bitrate",
+    errorsASecond: "Errors per second", watch: "Watch in VLC", viewers: "Viewers",
+    sano: "Healthy", sanoMeans: "Nothing is missing: the stream comes in and goes out whole.",
+    fuente: "Source", fuenteMeans: "What comes from the source is already damaged or incomplete.",
+    rele: "Relay", releMeans: "This relay, or its machine, drops or delays data.",
+    red: "Network", redMeans: "The path to some viewers does not take the whole stream.",
+    silencio: "Silence", silencioMeans: "No stream is coming in now.",
+    ausente: "No source", ausenteMeans: "No source has sent anything yet.",
+    activa: "Active", activaMeans: "A stream is coming in; this relay does not inspect it.",
+    unknown: "No contact", unknownMeans: "The relay does not answer. Still trying.",
+    remedy: "Remedy:", since: "for {0}",
+    connected: "Up to date", connecting: "Connecting…", lostContact: "No contact; retrying…",
+    source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
+    form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
+    video: "Video", audio: "Sound", now: "Coming in", lost: "Errors",
+    datagrams: "{0} datagrams/s", none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
+    history: "History", egress: "Going out", uptime: "Running for", version: "version {0}",
+    jitter: "Jitter",
+    openVlc: "Open in VLC (Media, Open Network Stream):",
+    askRelay: "Ask the relay for it from the same machine, and type CONECTAR 5004:",
+    orClient: "or with the relay's client:",
+    watchHttp: "Without a UDP path (Wi-Fi, NAT), open one of these addresses:",
+    copy: "Copy", copied: "Copied", copyName: "Copy {0}",
+    kind: "Kind", where: "Destination", state: "State", delay: "Delay", rate: "Rate",
+    drops: "Drops", time: "Time", udp: "UDP", fixed: "Fixed", http: "HTTP",
+    idle: "Waiting", streaming: "Streaming", paused: "Paused", deferred: "Deferred",
+    unreachable: "Unreachable", noViewers: "Nobody is watching at the moment.",
+    viewersCount: "{0} UDP, {1} fixed, {2} HTTP", viewersShown: "{0} of {1} shown",
+    waitSource: "No source is sending", waitSourceMore: "The picture starts by itself as soon as one does.",
+    waitStream: "Preparing the picture…", stalled: "The signal has been interrupted",
+    retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
+    opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
+    unplayable: "Browsers do not play {0}", unplayableMore: "VLC does. Open one of these addresses:",
+    noPlayer: "This browser cannot play the live stream",
+    leftOut: "No sound here: browsers do not play {0}. VLC does.",
+    graphText: "Incoming bitrate over the last {0} minutes: now {1} Mb/s, lowest {2}, highest {3}. Errors: {4}.",
+    graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now",
+  },
+};
+
+const language = (navigator.languages?.[0] ?? navigator.language ?? "").startsWith("es") ? "es" : "en";
+
+function text(key, ...values) {
+  return TEXTS[language][key].replace(/\{(\d)\}/g, (_, at) => values[at]);
+}
+
+const numbers = [0, 1, 2].map((digits) => new Intl.NumberFormat(language, {
+  minimumFractionDigits: digits, maximumFractionDigits: digits }));
+const number = (value, digits = 0) => numbers[digits].format(value);
+const plain = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
+const megabits = (bits) => number(bits / 1e6, bits && bits < 1e6 ? 2 : 1);
+const rate = (bits) => (bits == null ? "–" : `${megabits(bits)} Mb/s`);
+
+function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
+}
+
+/** Where there is little room: 2:35, 1:02:35. */
+function clock(seconds) {
+  const s = Math.round(seconds);
+  if (s >= 86400) return duration(s);
+  const pair = (value) => String(value).padStart(2, "0");
+  const minutes = Math.floor(s / 60);
+  return s < 3600 ? `${minutes}:${pair(s % 60)}` : `${Math.floor(minutes / 60)}:${pair(minutes % 60)}:${pair(s % 60)}`;
+}
+
+// --- elements
+
+const $ = (id) => document.getElementById(id);
+
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/** Writes only what is new: a screen reader, and a selection, stay where they are. */
+function say(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+}
+
+function name(element, words) {
+  if (element.getAttribute("aria-label") !== words) element.setAttribute("aria-label", words);
+}
+
+function copyable(words) {
+  const code = make("code", {}, ...words.split(/(?<=[/ ])/).flatMap((part) => [part, make("wbr")]));
+  const button = make("button", { type: "button", "aria-label": text("copyName", words) }, text("copy"));
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(words); // only there with HTTPS, or on localhost
+    } catch {
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
+    say(button, text("copied"));
+    say($("said"), text("copied"));
+    setTimeout(() => { say(button, text("copy")); say($("said"), ""); }, 2000);
+  });
+  return make("div", { class: "copy" }, code, button);
+}
+
+const address = (path) => new URL(path, document.baseURI).href;
+
+// --- what the relay tells
+
+/** Keeps the newest status, and five minutes of series; calls `show` with each, or null: no contact. */
+class Feed {
+  static SECONDS = 300;
+  static PATIENCE = 5000;
+
+  constructor(show) {
+    this.show = show;
+    this.status = null;
+    this.bits = [];
+    this.errors = [];
+    this.end = 0;
+    this.heard = performance.now();
+    this.open();
+    setInterval(() => this.check(), 1000);
+  }
+
+  open() {
+    this.source = new EventSource("events");
+    this.source.addEventListener("status", (event) => this.take(JSON.parse(event.data)));
+    this.source.addEventListener("error", () => {
+      this.lost = true;
+      say($("connection"), text("lostContact"));
+    });
+  }
+
+  take(status) {
+    this.heard = performance.now();
+    this.lost = false;
+    this.status = status;
+    this.merge(status.series);
+    this.show(status);
+  }
+
+  /** Puts new points, one a second, behind those we have, or in their place; what is between is null. */
+  merge({ end, bitrate, errors }) {
+    this.end ||= end - bitrate.length;
+    const fresh = end - this.end - bitrate.length; // seconds that nobody tells of, or, below 0, tells again
+    const join = (old, added) => [...(fresh < 0 ? old.slice(0, fresh) : old),
+      ...Array(Math.max(0, Math.min(fresh, Feed.SECONDS))).fill(null), ...added].slice(-Feed.SECONDS);
+    this.bits = join(this.bits, bitrate);
+    this.errors = join(this.errors, errors);
+    this.end = end;
+  }
+
+  /** Asks in another way where events do not come through, and begins anew where they ended. */
+  async check() {
+    if (performance.now() - this.heard < Feed.PATIENCE || this.asking) return;
+    this.asking = true;
+    try {
+      const response = await fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+      if (!response.ok) throw new Error(response.status);
+      this.take(await response.json());
+    } catch {
+      this.status = null;
+      this.show(null);
+    }
+    if (this.source.readyState === EventSource.CLOSED) this.open();
+    setTimeout(() => { this.asking = false; }, 2000);
+  }
+}
+
+// --- showing it
+
+const TONES = { sano: "good", activa: "good", fuente: "bad", rele: "bad", red: "warn",
+  silencio: "idle", ausente: "idle", unknown: "idle" };
+const SIGNS = {
+  good: "M12 3a9 9 0 1 1 0 18 9 9 0 0 1 0-18M8 12.4l2.8 2.8L16 9.6",
+  warn: "M12 3.5L22 20.5H2zM12 10v5M12 17.6v.2",
+  bad: "M8.2 3h7.6L21 8.2v7.6L15.8 21H8.2L3 15.8V8.2zM9 9l6 6M15 9l-6 6",
+  idle: "M12 3a9 9 0 1 1 0 18 9 9 0 0 1 0-18M8 12h8",
+};
+
+function showVerdict(status) {
+  const known = status && status.verdict.word in TONES;
+  const word = known ? status.verdict.word : "unknown";
+  $("verdict").dataset.word = word;
+  $("verdict").dataset.tone = TONES[word];
+  $("verdict-sign").setAttribute("d", SIGNS[TONES[word]]);
+  say($("verdict-word"), text(word));
+  say($("verdict-meaning"), text(`${word}Means`));
+  const since = status?.verdict.since;
+  say($("verdict-since"), since ? text("since", duration(status.now - since)) : "");
+  const { evidence = "", remedy = "" } = status?.verdict ?? {};
+  say($("verdict-evidence"), word === "sano" ? "" : evidence);
+  say($("verdict-remedy"), remedy && `${text("remedy")} ${remedy}`);
+}
+
+function codecs(status, kind) {
+  const streams = status.stream.programs.flatMap((program) => program.streams);
+  return streams.filter((stream) => stream.kind === kind && stream.codec);
+}
+
+function picture({ codec, width, height, fps }) {
+  const size = width && height ? `, ${width}\u00a0×\u00a0${height}` : "";
+  return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)}\u00a0fps` : "");
+}
+
+function wrong({ tr_101_290: found, lost, overflowed }) {
+  const named = [[lost, text("lostNames")], [overflowed, text("overflowed")],
+    ...Object.entries(found).map(([key, count]) => [count, key.replace(/_error(?=_|$)|_indicator/g, "").replaceAll("_", " ")])];
+  return named.filter(([count]) => count).map(([count, words]) => `${number(count)} ${words}`);
+}
+
+/** Each is a name and what to show: words, and smaller ones below. Empty words hide it. */
+const FACTS = {
+  source: ({ source }) => [source.address ?? text("noSource"),
+    source.address ? text(source.presence === "activa" ? "sourceActive" : "sourceSilent") : ""],
+  form: ({ source }) => [source.form ? text(source.form) : ""],
+  video: (status) => codecs(status, "video").map(picture),
+  audio: (status) => [codecs(status, "audio").map(({ codec }) => codec).join(", ")],
+  now: ({ stream }) => [rate(stream.bitrate_10s), text("datagrams", number(stream.datagrams_s))],
+  access: ({ stream }) => [stream.random_access_s ? `${number(stream.random_access_s, 1)} s` : ""],
+  jitter: ({ stream }) => {
+    const jitter = stream.rtp_jitter_ms ?? stream.pcr_jitter_ms;
+    return [jitter == null ? "" : `${number(jitter, 1)} ms`];
+  },
+  lost: ({ errors }) => { const all = wrong(errors); return [all[0] ?? text("none"), all.slice(1).join(", ")]; },
+  history: ({ history }) => [history.seconds ? duration(history.seconds) : "", `${number(history.bytes / 1e6, 1)} MB`],
+  egress: ({ egress }) => [rate(egress.bitrate)],
+  uptime: (status) => [duration(status.uptime_s), text("version", status.version)],
+};
+
+function showFacts(status) {
+  for (const [key, tell] of Object.entries(FACTS)) {
+    const [term, value] = facts[key];
+    const [words = "", more = ""] = tell(status);
+    term.hidden = value.hidden = !words;
+    say(value.firstChild, words);
+    say(value.lastChild, more);
+  }
+}
+
+const facts = {};
+for (const key of Object.keys(FACTS)) {
+  facts[key] = [make("dt", { id: `fact-${key}-name` }, text(key)),
+    make("dd", { id: `fact-${key}` }, make("span"), make("small"))];
+  $("stream").append(...facts[key]);
+}
+
+/** Columns of the viewers' table: class, and the words of a cell. */
+const COLUMNS = {
+  kind: (viewer) => text(viewer.kind),
+  where: ({ kind, client, destination }) =>
+    (kind === "http" ? `${client} → ${destination}` : destination ?? client ?? "–"),
+  state: (viewer) => text(viewer.state),
+  delay: (viewer) => (viewer.delay_s == null ? "–" : `${number(viewer.delay_s, 1)} s`),
+  rate: (viewer) => rate(viewer.bitrate),
+  drops: (viewer) => number(viewer.dropped),
+  time: (viewer) => clock(viewer.seconds),
+};
+const LAYOUT = { kind: "kind", where: "where", state: "how" };
+const STATES = { streaming: "good", deferred: "good", paused: "warn", unreachable: "bad" };
+const rows = new Map();
+
+function newRow() {
+  const row = make("div", { role: "row", class: "row" });
+  for (const key of Object.keys(COLUMNS)) {
+    const cell = make("div", { role: "cell", class: `cell ${LAYOUT[key] ?? "right"}` });
+    if (!(key in LAYOUT)) cell.dataset.name = text(key);
+    if (key === "state") cell.append(make("span", { class: "state" }, make("i"), make("span")));
+    row.append(cell);
+  }
+  return row;
+}
+
+function showViewer(viewer) {
+  if (!rows.has(viewer.id)) rows.set(viewer.id, newRow());
+  const row = rows.get(viewer.id);
+  row.dataset.state = viewer.state;
+  Object.values(COLUMNS).forEach((tell, at) => {
+    const cell = row.children[at];
+    const mark = cell.querySelector(".state");
+    if (mark) mark.dataset.tone = STATES[viewer.state] ?? "";
+    say(mark ? mark.lastChild : cell, tell(viewer));
+  });
+  return row;
+}
+
+const heads = Object.keys(COLUMNS).map((key) =>
+  make("div", { role: "columnheader", class: `cell ${LAYOUT[key] ?? "right"}` }, text(key)));
+const header = make("div", { role: "row", class: "row head" }, ...heads);
+
+function showViewers({ total, counts, list }) {
+  const sum = (kind) => Object.values(counts[kind] ?? {}).reduce((all, count) => all + count, 0);
+  const shown = list.length < total ? `; ${text("viewersShown", list.length, total)}` : "";
+  say($("viewers-count"), text("viewersCount", ...["udp", "fixed", "http"].map(sum)) + shown);
+  $("viewers-count").dataset.total = total;
+  $("viewers").hidden = !list.length;
+  $("no-viewers").hidden = list.length > 0;
+  const wanted = [header, ...list.map(showViewer)];
+  const here = [...$("viewers").children];
+  if (wanted.length !== here.length || wanted.some((row, at) => row !== here[at])) {
+    $("viewers").replaceChildren(...wanted);
+  }
+  const ids = new Set(list.map(({ id }) => id));
+  for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id);
+}
+
+let watched = "";
+function showWatch({ watch, source }) {
+  const host = watch.host ?? location.hostname.replace(/^\[|\]$/g, "");
+  const player = `${source.form === "rtp" ? "rtp" : "udp"}://@${host.includes(":") ? "[::]" : ""}:5004`;
+  const key = `${player} ${host} ${watch.control_port}`;
+  if (key === watched) return;
+  watched = key;
+  const step = (words, ...children) => make("li", {}, text(words), ...children);
+  $("steps").replaceChildren(
+    step("openVlc", make("div", { class: "copies" }, copyable(player))),
+    step("askRelay", make("div", { class: "copies" }, copyable(`nc ${host} ${watch.control_port}`)),
+      make("p", { class: "quiet" }, text("orClient")),
+      make("div", { class: "copies" }, copyable(`python3 client.py ${host} ${watch.control_port} 5004 --vlc`))));
+  $("addresses").replaceChildren(copyable(address("live.ts")), copyable(address("live.m3u8")));
+  directions = [player, address("live.ts")];
+}
+let directions = ["udp://@:5004", address("live.ts")];
+
+function show(status) {
+  showVerdict(status);
+  say($("connection"), text(status ? "connected" : "lostContact"));
+  if (!status) return;
+  say($("bitrate"), megabits(status.stream.bitrate));
+  $("bitrate").dataset.bits = status.stream.bitrate;
+  showFacts(status);
+  showViewers(status.viewers);
+  showWatch(status);
+  draw();
+}
+
+// --- the graph: bitrate as a line, errors as bars below it, on one axis of time
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function shape(name, attributes, words = "") {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.textContent = words;
+  return element;
+}
+
+/** The least of 1, 2, 2.5, 5 times a power of ten that is not below. */
+function ceiling(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= value * 0.999);
+}
+
+/** Points of a line that breaks where a value is not known. */
+function line(values, x, y) {
+  let pen = "M";
+  return values.map((value, at) => {
+    if (value == null) { pen = "M"; return ""; }
+    const step = `${pen}${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+    pen = "L";
+    return step;
+  }).join("");
+}
+
+function draw() {
+  const { bits, errors } = feed;
+  const { width, height } = $("graph").getBoundingClientRect();
+  if (!width) return;
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const [left, right, foot, strip] = [2.75 * rem, 0.5 * rem, 1.5 * rem, 2.25 * rem];
+  const floor = height - foot; // of the errors
+  const base = floor - strip - 0.75 * rem; // of the line
+  const first = Feed.SECONDS - bits.length;
+  const x = (at) => left + (first + at) / (Feed.SECONDS - 1) * (width - left - right);
+  const known = bits.filter((value) => value != null);
+  const top = ceiling(Math.max(9e5, ...known) * 1.08);
+  const y = (value) => base - value / top * (base - 0.75 * rem);
+  const most = Math.max(1, ...errors);
+  const parts = [];
+  for (const share of [0, 0.5, 1]) {
+    const at = Math.round(y(top * share)) + 0.5;
+    parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: at, y2: at }),
+      shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" },
+        plain.format(top * share / 1e6)));
+  }
+  parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: Math.round(floor) + 0.5, y2: Math.round(floor) + 0.5 }),
+    shape("text", { x: left - 0.5 * rem, y: floor - strip + 0.6 * rem, "text-anchor": "end" }, number(most)));
+  for (let minute = 0; minute <= 5; minute += width < 26 * rem ? 2 : 1) {
+    const at = left + (1 - minute / 5) * (width - left - right);
+    const anchor = minute === 0 ? "end" : minute === 5 ? "start" : "middle";
+    parts.push(shape("text", { x: at, y: height - 0.25 * rem, "text-anchor": anchor },
+      minute ? text("minutesAgo", minute) : text("nowMark")));
+  }
+  if (known.length) {
+    const path = line(bits, x, y);
+    if (known.length === bits.length) {
+      parts.push(shape("path", { class: "area", d: `${path}V${base}H${x(0).toFixed(1)}Z` }));
+    }
+    parts.push(shape("path", { class: "bits", d: path }));
+  }
+  const wide = Math.max(2, (width - left - right) / Feed.SECONDS * 0.8);
+  errors.forEach((count, at) => {
+    if (!count) return;
+    const tall = Math.max(2, count / most * strip);
+    parts.push(shape("rect", { class: "errors", x: x(at) - wide / 2, y: floor - tall, width: wide, height: tall }));
+  });
+  $("graph").replaceChildren(...parts);
+  name($("graph"), known.length ? text("graphText", 5, megabits(known.at(-1)), megabits(Math.min(...known)),
+    megabits(Math.max(...known)), number(errors.reduce((all, count) => all + count, 0))) : text("graphEmpty"));
+}
+
+// --- players
+
+const IN_HAND = 0.6; // seconds of stream in hand that live aims at, and more where that was not enough
+const MOST_IN_HAND = 0.9;
+const JUMP = 1.2; // seconds more than that from which live jumps, and does not hurry
+const STILL = 3000; // ms without data that are an interruption
+const FRAGMENT = 0.2; // seconds of stream that are with the relay, and come when they are complete
+const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
+const seconds = () => performance.now() / 1000;
+
+/** `/live.mp4` through Media Source Extensions (relaylib/web/mp4.py). Times differ from one response
+    to the next, so each gets a MediaSource of its own; `edge` is what turns its times into delays. */
+class LiveMp4 {
+  constructor(video, tell) {
+    this.video = video;
+    this.tell = tell; // (state, detail)
+    this.live = true;
+    this.edge = 0; // time of the newest sample, less our clock: what is live at s is at edge + s
+    this.opened = 0; // counts what was asked for: an answer to an older question is dropped
+    this.failures = 0;
+    this.settled = 0;
+    this.asking = false;
+    this.waiting = false;
+    this.reading = false; // a response is being read
+    this.begun = false; // what is in hand plays
+    this.inHand = IN_HAND;
+    video.addEventListener("error", () => video.error && this.again(video.error.message));
+    video.addEventListener("waiting", () => this.starved());
+    setInterval(() => this.tick(), 200);
+  }
+
+  static supported() { return "MediaSource" in globalThis; }
+
+  start() { this.open(0); }
+
+  get behind() { return Math.max(0, this.edge + seconds() - this.video.currentTime); }
+
+  goLive() {
+    this.live = true;
+    if (this.reading && this.atEdge) this.jump();
+    else this.open(0);
+    this.play();
+  }
+
+  seek(behind) {
+    this.live = false;
+    const time = this.edge + seconds() - behind;
+    const at = this.range(time);
+    if (at && time < at.end - 0.3) this.video.currentTime = time;
+    else this.open(behind);
+    this.play();
+  }
+
+  play() { this.video.play().catch(() => {}); }
+
+  /** Goes on from where it stopped, which may be gone, or no longer be read. */
+  resume(most) {
+    if (this.behind > most) return this.goLive();
+    if (!this.reading) this.open(this.behind);
+    return this.play();
+  }
+
+  pause() {
+    this.live = false;
+    this.video.pause();
+  }
+
+  // what is in hand
+
+  /** It ran dry: keep more. Not at the beginning, nor after a seek. */
+  starved() {
+    if (seconds() - this.settled > 3) this.inHand = Math.min(MOST_IN_HAND, this.inHand + 0.1);
+    this.settled = seconds();
+  }
+
+  *ranges() {
+    const { buffered } = this.video;
+    for (let at = 0; at < buffered.length; at += 1) yield { start: buffered.start(at), end: buffered.end(at) };
+  }
+
+  range(time) { return [...this.ranges()].find(({ start, end }) => start <= time && time < end); }
+
+  get last() { return [...this.ranges()].at(-1); }
+
+  jump() {
+    const last = this.last;
+    this.settled = seconds() - 1;
+    if (last) this.video.currentTime = Math.max(last.start, last.end - this.inHand);
+  }
+
+  /** Stays near the edge, and gets over holes. */
+  tick() {
+    const { video, last } = this;
+    const quiet = performance.now() - this.came > STILL;
+    if (this.reading && quiet !== this.quiet) {
+      this.quiet = quiet;
+      if (!quiet && this.atEdge && last) this.edge = last.end + FRAGMENT - seconds();
+      this.tell(quiet ? "stalled" : "playing");
+    }
+    if (!last || !this.begun || video.seeking) return;
+    if (this.atEdge && !quiet) this.edge = Math.max(last.end + FRAGMENT - seconds(), this.edge - 0.02);
+    const left = last.end - video.currentTime;
+    if (video.paused) {
+      if (left > 60 && this.reading) this.leave(); // enough in hand: what follows is asked for later
+      return;
+    }
+    if (video.readyState < 3 || !this.range(video.currentTime)) this.cross();
+    if (!this.reading && !this.waiting && left < 0.3) this.open(this.live ? 0 : this.behind);
+    if (!this.live) video.playbackRate = 1;
+    else if (left > this.inHand + (seconds() - this.settled < 1 ? 0.35 : JUMP)) this.jump();
+    else if (left > this.inHand + 0.2) video.playbackRate = 1.08;
+    else if (left < this.inHand * 0.6) video.playbackRate = 0.95;
+    else video.playbackRate = 1;
+  }
+
+  cross() {
+    const time = this.video.currentTime;
+    const next = [...this.ranges()].find(({ start, end }) => start > time - 0.05 && end - start > 0.1);
+    if (next && next.start > time) this.video.currentTime = next.start + 0.01;
+  }
+
+  // reading
+
+  leave() {
+    this.opened += 1;
+    this.abort?.abort();
+    this.reading = false;
+  }
+
+  /** Asks again after a while, longer each time, and not all browsers at once. */
+  async again(why) {
+    this.leave();
+    this.waiting = true;
+    const mine = this.opened;
+    const least = this.failures ? Math.min(6000, 300 * 2 ** Math.min(this.failures, 5)) : 50;
+    this.failures += 1;
+    if (this.failures > 1) this.tell("again", why);
+    await sleep(least * (0.75 + Math.random() / 2));
+    if (mine === this.opened) this.reopen();
+  }
+
+  reopen() { this.open(this.live || !this.begun ? 0 : this.behind); }
+
+  /** Something has changed: no reason to wait any longer. */
+  nudge() {
+    if (!this.waiting || this.asking) return;
+    this.failures = 1;
+    this.reopen();
+  }
+
+  async open(back) {
+    this.leave();
+    const mine = this.opened;
+    const abort = this.abort = new AbortController();
+    this.waiting = true;
+    let last = "";
+    try {
+      const target = back > 0.5 ? `live.mp4?back=${back.toFixed(1)}` : "live.mp4";
+      this.asking = true;
+      const response = await fetch(target, { cache: "no-store", signal: abort.signal });
+      if (mine !== this.opened) return;
+      this.asking = false;
+      if (response.status === 415) {
+        this.tell("unplayable", (await response.json()).codec);
+        await sleep(5000); // the source may change
+      } else if (!response.ok) {
+        last = await response.text();
+        this.failures = Math.max(1, Math.min(this.failures, 3)); // it is there: no reason to wait long
+      } else {
+        await this.read(response, mine, back > 0.5);
+      }
+    } catch (error) {
+      last = String(error);
+    }
+    if (mine !== this.opened) return;
+    this.asking = false;
+    this.again(last);
+  }
+
+  async read(response, mine, past) {
+    const mime = response.headers.get("Content-Type");
+    if (!MediaSource.isTypeSupported(mime)) {
+      this.tell("unplayable", mime.replace(/.*codecs="?|"$/g, ""));
+      this.leave();
+      return;
+    }
+    const behind = Number(response.headers.get("X-Behind") ?? 0);
+    const asked = seconds();
+    const reader = response.body.getReader();
+    let buffer = null;
+    this.tell("leftOut", response.headers.get("X-Left-Out") ?? "");
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done || mine !== this.opened) return;
+      this.came = performance.now();
+      buffer ??= await this.attach(mime); // until now, what there was played on
+      await this.append(buffer, value);
+      if (mine !== this.opened) return;
+      if (!this.begun && this.last) this.begin(past, behind, asked);
+      if (this.begun) this.trim(buffer);
+    }
+  }
+
+  async attach(mime) {
+    const media = new MediaSource();
+    const url = URL.createObjectURL(media);
+    this.begun = false;
+    this.reading = true;
+    this.waiting = false;
+    this.video.src = url;
+    await new Promise((done) => { media.addEventListener("sourceopen", done, { once: true }); });
+    URL.revokeObjectURL(url);
+    return media.addSourceBuffer(mime);
+  }
+
+  /** Live begins near the edge, the past at its beginning, as soon as a bit of it is in hand. */
+  begin(past, behind, asked) {
+    const { start, end } = this.last;
+    this.edge = start + behind - asked;
+    this.atEdge = !past;
+    if (end - start < (past ? 0.6 : 0.3)) return;
+    this.begun = true;
+    this.quiet = false;
+    this.settled = seconds(); // what was there already comes in some pieces
+    this.video.currentTime = past ? start : Math.max(start, end - this.inHand);
+    if (!userPaused) this.play();
+    this.tell("playing");
+    sleep(5000).then(() => { if (this.reading) this.failures = 0; });
+  }
+
+  async append(buffer, data) {
+    for (let most = 20; ; most /= 2) {
+      try {
+        buffer.appendBuffer(data);
+        break;
+      } catch (error) {
+        if (error.name !== "QuotaExceededError" || most < 1) throw error;
+        await this.remove(buffer, this.video.currentTime - most);
+      }
+    }
+    await updated(buffer);
+  }
+
+  /** Keeps what can be gone back to without asking: some, not all. */
+  async trim(buffer) {
+    const [first] = this.ranges();
+    const keep = this.video.currentTime - 60;
+    if (first && first.start < keep - 10 && !buffer.updating) await this.remove(buffer, keep);
+  }
+
+  async remove(buffer, until) {
+    if (until <= 0) return;
+    buffer.remove(0, until);
+    await updated(buffer);
+  }
+}
+
+function updated(buffer) {
+  return new Promise((done, failed) => {
+    buffer.addEventListener("error", () => failed(new Error("append")), { once: true });
+    buffer.addEventListener("updateend", done, { once: true });
+  });
+}
+
+/** `/live.m3u8` where the browser plays HLS itself (iPhone). */
+class NativeHls {
+  constructor(video, tell) {
+    this.video = video;
+    this.live = true;
+    this.tell = tell;
+    this.failures = 0;
+    video.addEventListener("error", () => this.again());
+    video.addEventListener("playing", () => { this.failures = 0; tell("playing"); });
+    video.addEventListener("waiting", () => tell("again"));
+  }
+
+  static supported() { return $("video").canPlayType("application/vnd.apple.mpegurl") !== ""; }
+
+  start() { this.video.src = "live.m3u8"; this.play(); }
+
+  async again() {
+    this.failures += 1;
+    this.tell("again");
+    await sleep(Math.min(8000, 500 * 2 ** this.failures));
+    this.start();
+  }
+
+  get end() {
+    const { seekable } = this.video;
+    return seekable.length ? seekable.end(seekable.length - 1) : 0;
+  }
+
+  get behind() { return Math.max(0, this.end - this.video.currentTime); }
+  goLive() { this.live = true; this.video.currentTime = this.end; this.play(); }
+  seek(behind) { this.live = false; this.video.currentTime = Math.max(0, this.end - behind); this.play(); }
+  resume(most) { if (this.behind > most) this.goLive(); else this.play(); }
+  pause() { this.live = false; this.video.pause(); }
+  nudge() { this.start(); }
+  play() { this.video.play().catch(() => {}); }
+}
+
+// --- controls
+
+const video = $("video");
+let userPaused = false;
+let dragging = false;
+let unplayable = "";
+let hadStream = false;
+let started = false;
+
+/** What stands over the picture; "" is nothing. */
+function notice(words, detail = "", copies = []) {
+  $("notice").hidden = !words;
+  say($("notice-text"), words);
+  say($("notice-detail"), detail);
+  if (copies.join() !== $("notice-copies").dataset.shown) {
+    $("notice-copies").dataset.shown = copies.join();
+    $("notice-copies").replaceChildren(...copies.map(copyable));
+  }
+}
+
+function tell(state, detail = "") {
+  if (state === "leftOut") {
+    say($("left-out"), detail && text("leftOut", detail));
+    return;
+  }
+  $("screen").dataset.state = state;
+  const { source } = feed.status ?? {};
+  unplayable = state === "unplayable" ? detail : state === "playing" ? "" : unplayable;
+  if (state === "playing") notice("");
+  else if (feed.lost) notice(text("unknown"), text("unknownMeans"));
+  else if (unplayable) notice(text("unplayable", unplayable), text("unplayableMore"), directions);
+  else if (source && source.presence !== "activa") notice(text("waitSource"), text("waitSourceMore"));
+  else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), directions.slice(0, 1));
+  else if (state === "stalled") notice(text("stalled"), text("retrying"));
+  else notice(text("waitStream"));
+}
+
+function showPosition() {
+  const playing = !video.paused;
+  const { behind, live } = player;
+  $("play").classList.toggle("playing", playing);
+  name($("play"), text(playing ? "pause" : "play"));
+  $("live").classList.toggle("now", live && playing);
+  say($("live-text"), text(live && playing ? "live" : "goLive"));
+  $("seek").min = -Math.max(10, Math.floor(feed.status?.history.seconds ?? 60));
+  if (dragging || !video.duration) return;
+  $("position").dataset.behind = behind.toFixed(2);
+  place(live && behind < 3 ? 0 : -behind);
+  say($("position"), `−${number(behind, behind < 10 ? 1 : 0)} s`);
+}
+
+function place(value) {
+  const whole = Math.round(value);
+  if ($("seek").valueAsNumber !== whole) $("seek").value = whole;
+  $("seek").setAttribute("aria-valuetext", whole ? text("behind", -whole) : text("live"));
+}
+
+let seeking = 0;
+$("seek").addEventListener("input", () => {
+  dragging = true;
+  place($("seek").valueAsNumber);
+  say($("position"), `−${-$("seek").valueAsNumber} s`);
+});
+$("seek").addEventListener("change", () => {
+  clearTimeout(seeking); // keys repeat: what counts is where they stop
+  seeking = setTimeout(() => {
+    dragging = false;
+    userPaused = false;
+    const behind = -$("seek").valueAsNumber;
+    if (behind < 2) player.goLive();
+    else player.seek(behind);
+  }, 200);
+});
+
+function toggle() {
+  userPaused = !video.paused;
+  if (userPaused) player.pause();
+  else player.resume(feed.status?.history.seconds ?? 60);
+  showPosition();
+}
+
+$("play").addEventListener("click", toggle);
+video.addEventListener("click", toggle);
+$("live").addEventListener("click", () => { userPaused = false; player.goLive(); });
+$("mute").addEventListener("click", () => {
+  video.muted = !video.muted;
+  $("mute").setAttribute("aria-pressed", video.muted);
+});
+$("full").addEventListener("click", () => {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if ($("screen").requestFullscreen) $("screen").requestFullscreen();
+  else video.webkitEnterFullscreen?.();
+});
+
+// --- beginning
+
+document.documentElement.lang = language;
+for (const element of document.querySelectorAll("[data-t]")) say(element, text(element.dataset.t));
+for (const element of document.querySelectorAll("[data-t-label]")) name(element, text(element.dataset.tLabel));
+document.title = text("title");
+say($("connection"), text("connecting"));
+
+const Player = [LiveMp4, NativeHls].find((each) => each.supported());
+const player = Player ? new Player(video, tell) : null;
+const feed = new Feed((status) => {
+  show(status);
+  const there = hasStream(status);
+  if (player && there && !hadStream) begin();
+  if (player && !there && !started) tell("again");
+  hadStream = there;
+});
+new ResizeObserver(draw).observe($("graph"));
+
+/** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, long
+    enough to know its codecs, and an access point, unless nobody looks for them, or there is none. */
+function hasStream(status) {
+  if (status?.source.presence !== "activa") return false;
+  const { now, verdict, source, history } = status;
+  const known = history.points > 0 || verdict.word === "activa";
+  return now - source.since > (known ? 2 : 5);
+}
+
+function begin() {
+  if (started) player.nudge();
+  else player.start();
+  started = true;
+}
+
+if (player) {
+  tell("again");
+  setTimeout(() => { if (!feed.status && !started) begin(); }, 2000);
+  setInterval(showPosition, 250);
+  showPosition();
+} else {
+  notice(text("noPlayer"), text("unplayableMore"), directions);
+}

@@ -1,0 +1,206 @@
+"""The HLS playlist (RFC 8216): where the stream is cut, and what is said of its segments. Pure.
+
+A segment begins where decoding can start, and the next one begins at the first such place that is
+`LEAST` seconds of video later. How long it is, the time stamps tell, not the network. Where the
+video does not go on (another source, a silence, a clock that jumped) a segment ends early, and the
+next one is a discontinuity.
+
+The numbers of segments only grow, and a number stands for the same octets as long as the run has
+its name. The playlist is a value, so a restart hands it over as it is.
+
+RFC 8216 wants the target duration to stay as it is (6.2.1), and no segment to be longer (4.3.3.1).
+A live source may make both impossible: VLC's next group of pictures may be four times as long as
+any before. Then the second rule is kept, as players need it: the target duration grows, and never
+shrinks. To keep the first one, segments would have to begin where nobody can start.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+from relaylib.media.form import Form
+from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
+
+LEAST = 0.95
+"""Seconds of video in a segment, or more: with a keyframe every second, a segment a second."""
+
+TARGET = 2
+"""Seconds of target duration, at least. Players begin three of them behind the end (6.3.3)."""
+
+DOUBT = 1.0
+"""Seconds that time stamps may be ahead of the time that passed before they have jumped."""
+
+_DRIFT = 0.5
+"""Seconds between what segments add up to and the clock on the wall, after which it is right."""
+
+_SHORTEST = 0.001
+
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+Spot = tuple[int, int]
+"""A place in the stream, as whoever has its octets understands it. They are in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where decoding can start, after `tables`: it came at `time`, in seconds of the loop's clock,
+    with the time stamp `stamp`, in ticks of PTS_HZ.
+
+    `ended`: what came before does not lead here, and this is where that ended. `before` is when the
+    last of what came before arrived.
+    """
+
+    spot: Spot
+    time: float
+    stamp: int | None
+    tables: bytes
+    before: float
+    ended: Spot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The stream from one spot to another, after `tables`. It came from `time` on, and is so many
+    seconds long.
+
+    `date` is that of its beginning, in seconds since 1970. `timeline` counts discontinuities up to
+    here, of which this one is the last if it `breaks`. `form` is the stream's.
+    """
+
+    sequence: int
+    begin: Spot
+    end: Spot
+    tables: bytes
+    form: Form
+    time: float
+    duration: float
+    date: float
+    timeline: int
+    breaks: bool
+
+
+@dataclass(slots=True)
+class Playlist:
+    """The segments of a `run`. `target` is the target duration; 0 until somebody was told one.
+
+    `segments` are those whose octets there are, `sequence` is the number of the next one, which
+    began at `begun`; up to `latest` it is `elapsed` seconds long.
+    """
+
+    run: str
+    target: int = 0
+    segments: list[Segment] = field(default_factory=list)
+    sequence: int = 0
+    timeline: int = 0
+    begun: Mark | None = None
+    latest: Mark | None = None
+    elapsed: float = 0.0
+    date: float = 0.0
+    breaks: bool = False
+
+    # --- cutting
+
+    def take(self, mark: Mark, epoch: float, form: Form) -> None:
+        """Take the next place where decoding can start; `epoch` is the date of the loop's zero."""
+        if self.begun is None or self.latest is None:
+            self._begin(mark, epoch, breaks=self.sequence > 0)
+        elif mark.ended or _jumped(self.latest, mark):
+            self.elapsed += self._tail(self.latest, mark)
+            self._close(self.begun, mark.ended or mark.spot, form)
+            self._begin(mark, epoch, breaks=True)
+        else:
+            self.elapsed += _step(self.latest, mark)
+            if self.elapsed >= LEAST:
+                self._close(self.begun, mark.spot, form)
+                self._begin(mark, epoch, breaks=False)
+        self.latest = mark
+
+    def abandon(self) -> None:
+        """What the segment under way consists of is gone."""
+        self.begun = self.latest = None
+
+    def forget(self, oldest: int) -> None:
+        """Forget the segments that begin before the spots with this number: they are gone."""
+        while self.segments and self.segments[0].begin[0] < oldest:
+            del self.segments[0]
+        if self.begun is not None and self.begun.spot[0] < oldest:
+            self.abandon()
+
+    def _begin(self, mark: Mark, epoch: float, *, breaks: bool) -> None:
+        expected, arrived = self.date + self.elapsed, mark.time + epoch
+        goes_on = not breaks and abs(expected - arrived) < _DRIFT
+        self.date = expected if goes_on else arrived
+        self.begun, self.elapsed, self.breaks = mark, 0.0, breaks
+        self.timeline += breaks
+
+    def _tail(self, latest: Mark, mark: Mark) -> float:
+        """Guess how much there was behind the latest mark: nothing after that has a known time."""
+        tail = max(0.0, mark.before - latest.time)
+        return min(tail, max(0.0, self.target - self.elapsed)) if self.target else tail
+
+    def _close(self, begun: Mark, end: Spot, form: Form) -> None:
+        self.elapsed = max(_SHORTEST, self.elapsed)
+        self.segments.append(
+            Segment(
+                self.sequence, begun.spot, end, begun.tables, form, begun.time,
+                self.elapsed, self.date, self.timeline, self.breaks,
+            )
+        )  # fmt: skip
+        self.sequence += 1
+        if self.target:
+            self.target = max(self.target, _rounded(self.elapsed))
+
+    # --- telling
+
+    def find(self, sequence: int) -> Segment | None:
+        """Return a segment whose octets there are."""
+        at = sequence - self.segments[0].sequence if self.segments else -1
+        return self.segments[at] if 0 <= at < len(self.segments) else None
+
+    def listed(self, since: float) -> list[Segment]:
+        """Return the segments that came `since` then."""
+        return [each for each in self.segments if each.time >= since]
+
+    def text(self, listed: list[Segment], prefix: str) -> str:
+        """Write the playlist of these segments, of which there is one; `prefix` leads to them."""
+        self.target = self.target or max(TARGET, *(_rounded(each.duration) for each in listed))
+        return "\n".join([*self._lines(listed, prefix), ""])
+
+    def _lines(self, listed: list[Segment], prefix: str) -> Iterator[str]:
+        first = listed[0]
+        yield "#EXTM3U"
+        yield "#EXT-X-VERSION:3"
+        yield f"#EXT-X-TARGETDURATION:{self.target}"
+        yield f"#EXT-X-MEDIA-SEQUENCE:{first.sequence}"
+        yield f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.timeline - first.breaks}"
+        yield "#EXT-X-INDEPENDENT-SEGMENTS"
+        for each in listed:
+            if each.breaks:
+                yield "#EXT-X-DISCONTINUITY"
+            yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(each.date)}"
+            yield f"#EXTINF:{each.duration:.3f},"
+            yield f"{prefix}{self.run}/{each.sequence}.ts"
+
+
+def _step(latest: Mark, mark: Mark) -> float:
+    """Return the seconds of video between two marks of one timeline."""
+    if latest.stamp is None or mark.stamp is None:
+        return mark.time - latest.time
+    return (mark.stamp - latest.stamp) % PTS_WRAP / PTS_HZ
+
+
+def _jumped(latest: Mark, mark: Mark) -> bool:
+    """Tell whether the clock jumped: backwards, or further than time has passed."""
+    return _step(latest, mark) > mark.time - latest.time + DOUBT
+
+
+def _rounded(duration: float) -> int:
+    """Round as the target duration wants it (4.3.3.1)."""
+    return int(duration + 0.5)
+
+
+def _date(seconds: float) -> str:
+    """Write a date with milliseconds (ISO 8601)."""
+    whole, thousandths = divmod(int(seconds * 1000 + 0.5), 1000)
+    _, day, month, year, clock, _ = formatdate(whole, usegmt=True).split()
+    return f"{year}-{_MONTHS.index(month) + 1:02}-{day}T{clock}.{thousandths:03}Z"

@@ -1,0 +1,105 @@
+"""What came in and what went wrong in each of the last seconds: for graphs, looked at or not."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from relaylib.media.verdict import FAULTS, TABLES
+from relaylib.web.parts import Parts
+
+POINTS = 300
+"""Seconds that are remembered."""
+
+_SEEN_BY_VIEWERS = (*FAULTS, *TABLES)
+
+_LATE = 0.005
+"""Seconds behind the full one: a timer may be early, and the point would be of another second."""
+
+
+@dataclass(slots=True)
+class SeriesState:
+    """What a restart hands over."""
+
+    end: int = 0
+    bitrate: list[int] = field(default_factory=list)
+    errors: list[int] = field(default_factory=list)
+
+
+class Series:
+    """Points, one a second; `end` is the second (since 1970) that the last one belongs to.
+
+    `busy` is the share of a core that the loop took in the last second, `http_bitrate` what streams
+    by HTTP were written.
+    """
+
+    def __init__(self, parts: Parts, saved: SeriesState | None) -> None:
+        saved = saved or SeriesState()
+        self.end = saved.end
+        self.bitrate = deque(saved.bitrate, POINTS)
+        self.errors = deque(saved.errors, POINTS)
+        self.busy = self.http_bitrate = 0.0
+        self._parts = parts
+        self._loop = parts.loop
+        self._at = self._loop.time()
+        self._octets = parts.fanout.octets
+        self._faults: int | None = None
+        self._worked, self._http_octets = self._loop.turns.sum, 0
+        self._arm()
+
+    def export(self) -> SeriesState:
+        """Return what the next program needs to go on."""
+        return SeriesState(self.end, list(self.bitrate), list(self.errors))
+
+    def since(self, end: int) -> dict[str, object]:
+        """Return the points behind a second, as `/status.json` has them."""
+        new = max(0, self.end - end)
+        bitrate, errors = list(self.bitrate), list(self.errors)
+        first = max(0, len(bitrate) - new)
+        return {
+            "end": self.end,
+            "step_s": 1,
+            "bitrate": bitrate[first:],
+            "errors": errors[first:],
+        }
+
+    def _arm(self) -> None:
+        delay = 1 - self._loop.wall_time() % 1 + _LATE
+        self._loop.call_later(delay, self._second)
+
+    def _second(self) -> None:
+        self._arm()
+        end = int(self._loop.wall_time())
+        if end == self.end:  # the clock was set back a little
+            return
+        missing = end - self.end - 1
+        if not 0 <= missing <= POINTS:  # it jumped, or this is the first one
+            self.bitrate.clear()
+            self.errors.clear()
+            missing = 0
+        self.end = end
+        bits, faults = self._measure()
+        self.bitrate.extend([bits] * (missing + 1))
+        self.errors.extend([0] * missing + [faults])
+
+    def _measure(self) -> tuple[int, int]:
+        """Return bits a second, and the faults, since the last time."""
+        parts, now = self._parts, self._loop.time()
+        elapsed, self._at = max(now - self._at, 0.001), now
+        octets, self._octets = parts.fanout.octets - self._octets, parts.fanout.octets
+        worked, self._worked = self._loop.turns.sum - self._worked, self._loop.turns.sum
+        self.busy = min(1.0, worked / elapsed)
+        http = parts.web().octets_in_all
+        self.http_bitrate = (http - self._http_octets) * 8 / elapsed if self._http_octets else 0.0
+        self._http_octets = http
+        total = self._count_faults()
+        before = total if self._faults is None else self._faults
+        self._faults = max(total, before)  # a packet that was late is not lost any more
+        return round(octets * 8 / elapsed), self._faults - before
+
+    def _count_faults(self) -> int:
+        """Return how much of what a viewer sees has gone wrong by now."""
+        overflowed = self._parts.ingest.buffer.drops.total
+        inspection = self._parts.health.inspection
+        if inspection is None:
+            return overflowed
+        counts = inspection.counts
+        return overflowed + counts.lost + sum(counts.errors.get(n, 0) for n in _SEEN_BY_VIEWERS)

@@ -1,0 +1,235 @@
+"""HLS out of a history, without a socket: a URI names the same octets for as long as it does."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from relaylib.errors import HttpError
+from relaylib.lifecycle import codec
+from relaylib.media.form import Form
+from relaylib.net.loop import Loop
+from relaylib.stream.batch import Batch
+from relaylib.stream.history import AccessPoint, History
+from relaylib.web.hls import Body, Hls
+from relaylib.web.playlist import Playlist
+from relaylib.web.reply import Response, StreamEndError
+from relaylib.web.request import Request
+from tools.lab.inprocess import running_loop
+from tools.lab.web import PACKET, datagram, numbers
+
+TABLES = b"\x47\x00\x00\x10" + bytes(184)
+RATE = 10
+"""Datagrams a second."""
+
+
+class Stage:
+    """A relay's history that fills, with a random access point a second, and its HLS."""
+
+    def __init__(self, loop: Loop, *, in_rtp: bool = False) -> None:
+        self.history = History(20.0, 1 << 18)
+        self.sources: list[int] = []
+        self.in_rtp, self.sent, self._loop = in_rtp, 0, loop
+        self.hls = self.open(None)
+
+    def open(self, saved: Playlist | None, history: History | None = None) -> Hls:
+        """Make the resource, as a new program does."""
+        form = Form.RTP if self.in_rtp else Form.TS
+        shown = history or self.history
+        return Hls(self._loop, shown, lambda: form, lambda: self.sources, saved)
+
+    def restart(self) -> None:
+        """Let the resource go through a restart."""
+        self.hls = self.open(codec.read(Playlist, json.loads(codec.encode(self.hls.export()))))
+
+    def send(self, seconds: int) -> None:
+        """Let the source go on."""
+        for _ in range(seconds * RATE):
+            batch, data = Batch(), datagram(self.sent, in_rtp=self.in_rtp)
+            batch.room()[: len(data)] = data
+            batch.add(len(data))
+            self.history.append(batch.finish(), self.now)
+            if self.sent % RATE == 3:
+                offset = 12 * self.in_rtp + 2 * PACKET
+                number = self.history.end - 1
+                self.history.mark(AccessPoint(number, 0, offset, TABLES, self.now))
+            self.sent += 1
+
+    @property
+    def now(self) -> float:
+        return self.sent / RATE
+
+    def get(self, path: str) -> Response:
+        return self.hls.respond(Request(f"/{path}", {}, {}, "192.0.2.1"), self.now)
+
+    def status(self, path: str) -> int:
+        """Return the status of what is an error."""
+        with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
+            self.get(path)
+        return wrong.value.status
+
+    def is_there(self, path: str) -> bool:
+        """Tell whether there is such a segment."""
+        try:
+            return self.get(path).status == 200
+        except HttpError as wrong:
+            if wrong.status == 404:
+                return False
+            raise
+
+    def listed(self) -> list[str]:
+        """Return what the playlist lists."""
+        body = self.get("live.m3u8").body
+        assert isinstance(body, bytes)
+        return [line for line in body.decode().splitlines() if not line.startswith("#")]
+
+    def body(self, path: str) -> Body:
+        body = self.get(path).body
+        assert isinstance(body, Body)
+        return body
+
+    def fetch(self, path: str, most: int = 3000) -> bytes:
+        """Fetch a segment, in writes of which only a part is taken."""
+        response, got = self.get(path), b""
+        assert isinstance(response.body, Body)
+        while pieces := response.body.look(self.now, most):
+            taken = b"".join(pieces)[: most - 500]
+            response.body.taken(len(taken))
+            got += taken
+        assert len(got) == response.length
+        return got
+
+
+@pytest.mark.parametrize("in_rtp", [False, True])
+def test_a_uri_names_the_same_octets_as_long_as_it_does(in_rtp: bool) -> None:
+    """Slide, restart, change of source: each segment is what it was, and nothing lies between."""
+    with running_loop() as loop:
+        stage, known = Stage(loop, in_rtp=in_rtp), dict[str, bytes]()
+        for round_ in range(30):
+            stage.send(2)
+            if round_ % 3 == 0:
+                stage.restart()
+            for uri in (*stage.listed(), *list(known)[-25:]):
+                if stage.is_there(uri):
+                    got = stage.fetch(uri)
+                    assert known.setdefault(uri, got) == got
+                else:
+                    assert uri not in stage.listed()
+        assert len(known) == 59
+        assert all(each.startswith(TABLES) for each in known.values())
+        packets = list(numbers(b"".join(each[PACKET:] for each in known.values())))
+        assert all(after == before + 1 for before, after in pairwise(packets))
+
+
+def test_the_window_is_what_the_history_has_but_for_a_margin() -> None:
+    """What is listed will be there for a while yet; what is not any more is 404."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(60)
+        first = stage.listed()[0]
+        assert 14 <= len(stage.listed()) <= 17
+        stage.send(1)
+        assert stage.fetch(first)
+        stage.send(20)
+        assert stage.status(first) == 404
+
+
+def test_a_segment_that_is_overtaken_ends_too_soon() -> None:
+    """A reader that is too slow gets fewer octets than were announced, and no wrong ones."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(5)
+        uri = stage.listed()[0]
+        whole, body = stage.fetch(uri), stage.body(uri)
+        got = b"".join(body.look(stage.now, 1000))
+        body.taken(len(got))
+        stage.send(30)
+        with pytest.raises(StreamEndError, match="overtaken"):
+            body.look(stage.now, 1000)
+        assert whole.startswith(got)
+
+
+def test_a_segment_travels_half_sent() -> None:
+    """After a restart the rest comes, wherever it was cut."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(5)
+        uri = stage.listed()[1]
+        whole = stage.fetch(uri)
+        for sent in (0, 1, PACKET - 1, PACKET, PACKET + 1, 5000, len(whole) - 1, len(whole)):
+            body = stage.body(uri)
+            body.taken(sent)
+            rest = stage.hls.restore(body.export()).look(stage.now, 1 << 20)
+            assert b"".join(rest) in (whole[sent:], TABLES[sent:])
+
+
+def test_another_source_and_a_silence_begin_a_new_timeline() -> None:
+    """The segment before ends with what the old source sent last."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(4)
+        stage.sources.append(stage.history.end)
+        stage.send(4)
+        stage.listed()
+        stage.sent += 70  # nothing comes for seven seconds
+        stage.send(4)
+        segments = stage.hls.export().segments
+        stage.listed()
+        assert [each.sequence for each in segments if each.breaks] == [4, 8]
+        assert [segments[at].end for at in (3, 7)] == [(40, 0), (80, 0)]
+        assert all(each.duration <= 1.01 for each in segments)
+
+
+def test_a_run_has_a_name_of_its_own() -> None:
+    """A new program without the state, or without the history, does not use the old addresses."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(5)
+        uri, saved = stage.listed()[0], stage.hls.export()
+        stage.hls = stage.open(None)
+        assert stage.status(uri) == 404
+        assert stage.listed()[0] not in ("", uri)
+        stage.hls = stage.open(saved, History(20.0, 1 << 18))
+        assert stage.status(uri) == 404
+        assert stage.hls.export().run != saved.run
+
+
+def test_without_a_stream_there_is_no_playlist() -> None:
+    """No history, nothing yet, or nothing for as long as the history is: 503, in a sentence."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        assert stage.status("live.m3u8") == 503
+        stage.send(5)
+        assert len(stage.listed()) == 4
+        stage.sent += 300
+        assert stage.status("live.m3u8") == 503
+        stage.hls = Hls(loop, None, lambda: Form.TS, tuple)
+        assert stage.status("live.m3u8") == 503
+
+
+OTHERS = ["hls", "hls/", "hls/0.ts"]
+OTHERS += [f"hls/{{run}}/{name}" for name in ("01.ts", "x.ts", "99.ts", "0.ts/", "-1.ts", "0.ts\n")]
+
+
+@pytest.mark.parametrize("path", OTHERS)
+def test_other_names_are_not_found(path: str) -> None:
+    """Only what the playlist names is there."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(5)
+        stage.listed()
+        assert stage.status(path.format(run=stage.hls.export().run)) == 404
+
+
+def test_how_long_answers_may_be_kept() -> None:
+    """A segment for ever, a playlist for half a target duration; both may be shared (CORS)."""
+    with running_loop() as loop:
+        stage = Stage(loop)
+        stage.send(5)
+        playlist, segment = stage.get("live.m3u8"), stage.get(stage.listed()[0])
+        assert playlist.cache == "public, max-age=1"
+        assert playlist.compress
+        assert "immutable" in segment.cache
+        assert playlist.is_media
+        assert segment.is_media
+        assert playlist.etag != segment.etag

@@ -1,0 +1,233 @@
+"""The playlist against the rules of RFC 8216 that it uses, while it slides, breaks and travels."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaylib.lifecycle import codec
+from relaylib.media.form import Form
+from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
+from relaylib.web.playlist import LEAST, TARGET, Mark, Playlist
+
+EPOCH = 1_700_000_000.0
+WINDOW = 30
+"""Marks behind which segments leave the history, in these tests."""
+
+
+@dataclass
+class Listed:
+    """A segment as a player reads it: with its numbers, and the lines that are its own."""
+
+    uri: str
+    duration: float
+    discontinuities: int
+    lines: list[str]
+
+
+@dataclass
+class Read:
+    """A playlist as a player reads it."""
+
+    target: int
+    sequence: int
+    segments: dict[int, Listed]
+
+
+def read(text: str) -> Read:
+    """Read a playlist, and insist on what each must be."""
+    assert text.endswith("\n")
+    first, *lines = text.splitlines()
+    assert first == "#EXTM3U"  # 4.3.1.1
+    assert lines[0] == "#EXT-X-VERSION:3"  # 4.3.1.2 and 7: EXTINF has fractions
+    assert lines[4] == "#EXT-X-INDEPENDENT-SEGMENTS"  # 4.3.5.1
+    names = ("TARGETDURATION", "MEDIA-SEQUENCE", "DISCONTINUITY-SEQUENCE")
+    values = [
+        int(line.removeprefix(f"#EXT-X-{name}:"))
+        for name, line in zip(names, lines[1:4], strict=True)
+    ]
+    found, own, discontinuities, sequence = {}, list[str](), values[2], values[1]
+    for line in lines[5:]:
+        own.append(line)
+        discontinuities += line == "#EXT-X-DISCONTINUITY"
+        if not line.startswith("#"):
+            extinf = next(each for each in own if each.startswith("#EXTINF:"))
+            duration = float(extinf.removeprefix("#EXTINF:").rstrip(","))
+            assert int(duration + 0.5) <= values[0]  # 4.3.3.1
+            assert sum(each.startswith("#EXT-X-PROGRAM-DATE-TIME:") for each in own) == 1
+            found[sequence] = Listed(line, duration, discontinuities, own)
+            own, sequence = [], sequence + 1
+    assert not own
+    assert found
+    return Read(values[0], values[1], found)
+
+
+def check_update(before: Read, after: Read) -> None:
+    """Insist on what a server may change (6.2.1, 6.2.2)."""
+    assert after.sequence >= before.sequence
+    assert max(after.segments) >= max(before.segments)
+    for number in before.segments.keys() & after.segments.keys():
+        assert after.segments[number] == before.segments[number]
+    names = {each.uri: number for number, each in before.segments.items()}
+    for number, each in after.segments.items():
+        assert names.get(each.uri, number) == number
+    assert after.target >= before.target
+
+
+class Source:
+    """Makes marks: so many seconds after the one before, in stream time and on the clock."""
+
+    def __init__(self) -> None:
+        self.time, self.stamp, self.number = 5.0, PTS_WRAP - 100_000, 0
+
+    def mark(self, step: float, jump: float = 0.0, pause: float = 0.0, cut: bool = False) -> Mark:
+        """Go on by `step` seconds; the clock jumps, nothing comes for a while, another begins."""
+        before = self.time + step
+        self.time = before + pause
+        self.stamp = (self.stamp + round((step + jump) * PTS_HZ)) % PTS_WRAP
+        self.number += 10
+        ended = (self.number - 5, 0) if cut or pause else None
+        return Mark((self.number, 7), self.time, self.stamp, b"tables", before, ended)
+
+
+def travelled(playlist: Playlist) -> Playlist:
+    """Let a playlist go through a restart."""
+    copy: Playlist = codec.read(Playlist, json.loads(codec.encode(playlist)))
+    assert copy == playlist
+    return copy
+
+
+def told(playlist: Playlist, since: float = 0.0) -> Read | None:
+    """Read what a playlist tells at this moment, if it tells anything."""
+    listed = playlist.listed(since)
+    return read(playlist.text(listed, "hls/")) if listed else None
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("go on"), st.floats(0.04, 12.0)),
+        st.tuples(st.just("jump"), st.floats(2.0, 10_000.0)),
+        st.tuples(st.just("source"), st.floats(0.04, 3.0)),
+        st.tuples(st.just("pause"), st.floats(1.5, 100.0)),
+        st.tuples(st.sampled_from(["ask", "restart"]), st.just(0.0)),
+    ),
+    max_size=60,
+)
+
+
+@given(EVENTS)
+def test_it_obeys_whatever_comes(events: Sequence[tuple[str, float]]) -> None:
+    """However the source behaves: numbers only grow, and what was said of a segment stays true."""
+    source, playlist = Source(), Playlist("run")
+    before: Read | None = None
+    lengths = set[int]()
+    for what, value in events:
+        if what == "go on":
+            playlist.take(source.mark(value), EPOCH, Form.TS)
+        elif what == "jump":
+            playlist.take(source.mark(1.0, jump=value), EPOCH, Form.TS)
+        elif what == "source":
+            playlist.take(source.mark(value, cut=True), EPOCH, Form.TS)
+        elif what == "pause":
+            playlist.take(source.mark(1.0, pause=value), EPOCH, Form.TS)
+        elif what == "restart":
+            playlist = travelled(playlist)
+        else:
+            now = told(playlist, source.time - 40.0)
+            if before is not None and now is not None:
+                check_update(before, now)
+                assert now.target in {before.target, *lengths}
+            before = now or before
+        lengths |= {int(each.duration + 0.5) for each in playlist.segments[-1:]}
+        playlist.forget(source.number - 10 * WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("gop", "expected"), [(0.4, 1.2), (0.5, 1.0), (0.96, 0.96), (1.0, 1.0), (2.0, 2.0), (5.0, 5.0)]
+)
+def test_segments_are_of_one_to_two_seconds(gop: float, expected: float) -> None:
+    """They begin at the first keyframe after a second; if keyframes are rarer, at each."""
+    source, playlist = Source(), Playlist("run")
+    for _ in range(40):
+        playlist.take(source.mark(gop), EPOCH, Form.TS)
+    now = told(playlist)
+    assert now is not None
+    assert {round(each.duration, 2) for each in now.segments.values()} == {expected}
+    assert now.target == max(TARGET, round(expected))
+    assert expected >= LEAST
+
+
+def test_the_target_duration_only_grows_for_a_longer_group() -> None:
+    """It stays while segments are short, and is as long as the longest that there ever was."""
+    source, playlist, targets = Source(), Playlist("run"), []
+    for gop in (1.0, 1.0, 1.0, 9.6, 1.0, 1.0):
+        playlist.take(source.mark(gop), EPOCH, Form.TS)
+        now = told(playlist)
+        targets.append(now.target if now else 0)
+    assert targets == [0, 2, 2, 10, 10, 10]
+
+
+def test_another_source_is_a_discontinuity_that_is_counted() -> None:
+    """Its segment ends where the old stream did; when it leaves, the sequence has it (4.3.3.3)."""
+    source, playlist = Source(), Playlist("run")
+    for cut in (False, False, False, True, False, False, True, False):
+        playlist.take(source.mark(1.0, cut=cut), EPOCH, Form.TS)
+    breaks = [each.breaks for each in playlist.segments]
+    assert breaks == [False, False, False, True, False, False, True]
+    assert playlist.segments[2].end == (35, 0)
+    assert playlist.segments[3].begin == (40, 7)
+    everything = told(playlist)
+    assert everything is not None
+    for first in range(7):
+        playlist.forget(10 * first + 10)
+        rest = told(playlist)
+        assert rest is not None
+        assert rest.sequence == first
+        for number, each in rest.segments.items():
+            assert each == everything.segments[number]
+
+
+@pytest.mark.parametrize("jump", [-5000.0, -1.5, 3.0, 40_000.0])
+def test_a_clock_that_jumps_is_a_discontinuity(jump: float) -> None:
+    """Forwards or backwards, at once; that it wraps around is none."""
+    source, playlist = Source(), Playlist("run")
+    for step in range(6):
+        playlist.take(source.mark(1.0, jump=jump if step == 4 else 0.0), EPOCH, Form.TS)
+    assert [each.breaks for each in playlist.segments] == [False, False, False, False, True]
+    assert {round(each.duration, 3) for each in playlist.segments} == {1.0}
+
+
+def test_dates_go_on_evenly_and_follow_the_clock() -> None:
+    """Within a timeline they add up; after a pause they are those of arrival (4.3.2.6)."""
+    source, playlist = Source(), Playlist("run")
+    for pause in (0.0, 0.0, 0.0, 7.25, 0.0):
+        playlist.take(source.mark(1.0, pause=pause), EPOCH, Form.TS)
+    now = told(playlist)
+    assert now is not None
+    dates = [
+        each.lines[-3].removeprefix("#EXT-X-PROGRAM-DATE-TIME:") for each in now.segments.values()
+    ]
+    assert dates == [
+        "2023-11-14T22:13:26.000Z",
+        "2023-11-14T22:13:27.000Z",
+        "2023-11-14T22:13:28.000Z",
+        "2023-11-14T22:13:36.250Z",
+    ]
+
+
+def test_what_was_not_followed_is_a_discontinuity() -> None:
+    """If what a segment should consist of is gone before it ended, the next one stands alone."""
+    source, playlist = Source(), Playlist("run")
+    for _ in range(3):
+        playlist.take(source.mark(1.0), EPOCH, Form.TS)
+    source.mark(60.0)
+    playlist.forget(source.number)
+    assert told(playlist) is None
+    for _ in range(2):
+        playlist.take(source.mark(1.0), EPOCH, Form.TS)
+    now = told(playlist)
+    assert now is not None
+    assert (now.sequence, now.segments[2].lines[0]) == (2, "#EXT-X-DISCONTINUITY")
