@@ -41,7 +41,7 @@ from relaylib.lifecycle.report import Report
 from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
-from relaylib.lifecycle.sockets import Sockets, open_http, open_sockets
+from relaylib.lifecycle.sockets import Sockets, keep_sources, open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
 from relaylib.net.address import Address, show
@@ -83,6 +83,7 @@ class Relay:
         Raises:
             SetupError: a port cannot be opened, or the stream cannot be sent where it should be.
         """
+        config = keep_sources(config, inherited)
         sockets = open_sockets(config, inherited)
         self._control_address = sockets.listener.getsockname()
         self._ingest_address = sockets.ingest.getsockname()

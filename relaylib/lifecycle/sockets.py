@@ -1,8 +1,10 @@
 """The relay's sockets: inherited from the previous program, opened by systemd, or bound now."""
 
 import contextlib
+import ipaddress
 import os
 import socket
+from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
@@ -11,10 +13,12 @@ from relaylib.config import HTTP_PORT, Config
 from relaylib.errors import SetupError
 from relaylib.lifecycle import systemd
 from relaylib.lifecycle.handover import State
+from relaylib.net import mrl
 from relaylib.net.descriptors import adopt
 from relaylib.net.listen import bind, bind_pair
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import Membership, bind_group
+from relaylib.net.networks import ANY
 from relaylib.web.server import WebState
 
 log = structlog.get_logger()
@@ -59,6 +63,21 @@ def open_sockets(config: Config, inherited: State | None) -> Sockets:
     return Sockets(*pair, shared=socket.SOCK_DGRAM in given)
 
 
+def keep_sources(config: Config, inherited: State | None) -> Config:
+    """Let those in for whom the ingest is: after a restart it is where it was.
+
+    An MRL may name the one source, and then says so of another ingest.
+    """
+    if inherited is None or inherited.asked == config.asked:
+        return config
+    kept = inherited.asked[2]
+    if isinstance(kept, str) and (source := mrl.parse(kept).source):
+        return replace(config, allow_source=(ipaddress.ip_network(source),))
+    if config.ingest is not None and config.ingest.source:
+        return replace(config, allow_source=ANY)
+    return config
+
+
 def _inherit(state: State) -> Sockets:
     ingest = adopt(state.ingest.sockets.stream)
     group = state.group
@@ -66,14 +85,14 @@ def _inherit(state: State) -> Sockets:
     return Sockets(adopt(state.listener), ingest, membership=membership)
 
 
-def _open_at(config: Config, mrl: Mrl, given: socket.socket | None) -> Sockets:
+def _open_at(config: Config, where: Mrl, given: socket.socket | None) -> Sockets:
     listener = given or bind(config.host, config.port, socket.SOCK_STREAM)
     try:
-        if mrl.is_group:
-            ingest, membership = bind_group(mrl)
+        if where.is_group:
+            ingest, membership = bind_group(where)
             return Sockets(listener, ingest, membership=membership)
         anywhere = "::" if listener.family == socket.AF_INET6 else "0.0.0.0"
-        return Sockets(listener, bind(mrl.host or anywhere, mrl.port, socket.SOCK_DGRAM))
+        return Sockets(listener, bind(where.host or anywhere, where.port, socket.SOCK_DGRAM))
     except SetupError:
         listener.close()
         raise
