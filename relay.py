@@ -1,8 +1,9 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
 This file reads the configuration, builds the parts, joins them and runs the loop. How a datagram
-travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while,
-out of which `deferred` sends it to those who are behind.
+travels: `ingest` reads a batch, `fanout` sends it, and only then `history` keeps it for a while;
+out of that `deferred` sends it to those who are behind, `web` to those who watch by HTTP, and
+`inspection` looks at it.
 How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
 `session` says what it does now, `viewer` does it and replies.
 """
@@ -17,7 +18,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import NoReturn
 
@@ -43,7 +44,6 @@ from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import Sockets, open_http, open_sockets
 from relaylib.lifecycle.stand_in import StandIn
 from relaylib.log import Throttle, flush_throttles, setup
-from relaylib.media.form import Form
 from relaylib.net.address import Address, show
 from relaylib.net.descriptors import (
     descriptor,
@@ -64,21 +64,12 @@ from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
-from relaylib.stream.payload import octets
 from relaylib.stream.recorder import open_recorder
 from relaylib.stream.watcher import Watcher
 from relaylib.viewers.server import Server
-from relaylib.web import server as web
-from relaylib.web.events import Events
-from relaylib.web.healthz import Healthz
-from relaylib.web.hls import Hls
-from relaylib.web.live import Live
-from relaylib.web.mp4 import Mp4
-from relaylib.web.pages import pages
 from relaylib.web.parts import Door, Parts
-from relaylib.web.reply import Resource
-from relaylib.web.series import Series
-from relaylib.web.status import Status
+from relaylib.web.server import Server as WebServer
+from relaylib.web.site import Site, SiteState
 
 log = structlog.get_logger()
 
@@ -100,6 +91,7 @@ class Relay:
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
+        self._restarting = inherited is not None
         self._open_stream(config, sockets, inherited)
         self._open_audience(config, sockets.listener, inherited)
         self._begin_life(config, inherited)
@@ -109,7 +101,7 @@ class Relay:
         loop, membership = self.loop, sockets.membership
         self.forwarding = Histogram()
         self.fanout = Fanout(loop.call_later, segmentation=config.segmentation)
-        self.history = open_history(config, was.history if was else None)
+        self.history = open_history(config, was.history if was else None, restarted=was is not None)
         shared = sockets.shared or membership is not None
         self.ingest = Ingest(loop, sockets.ingest, config, self._forward, shared=shared)
         self.ingest.on_source = self._on_source
@@ -155,8 +147,7 @@ class Relay:
         )
         if was is not None:
             self.server.restore(was.viewers, was.accepted, was.declined)
-        self.series: Series | None = None
-        self.web = self._open_web(config, was)
+        self.site = self._open_site(config, was.site if was else None)
 
     def _begin_life(self, config: Config, was: handover.State | None) -> None:
         """Make what restarts, reports and ends the program."""
@@ -188,43 +179,16 @@ class Relay:
         Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
         systemd.start_watchdog(self.loop)
 
-    def _open_web(self, config: Config, was: handover.State | None) -> web.Server | None:
+    def _open_site(self, config: Config, was: SiteState | None) -> Site | None:
         """Make what is to be had by HTTP, if anything is."""
-        opened = open_http(config, was)
-        loop, history, inspection = self.loop, self.history, self.inspection
-
-        def form() -> Form:
-            return self.ingest.form
-
-        def sources() -> Sequence[int]:
-            return inspection.sources if inspection else ()
-
-        self._hls = hls = Hls(loop, history, form, sources, was.hls if was else None)
-        if opened is None:
+        listener = open_http(config, was.web if was else None, restarting=self._restarting)
+        if listener is None:
             return None
-        listener, saved = opened
-        from relaylib.web.metrics import Metrics  # noqa: PLC0415 - 3 MiB, and 70 ms
+        site = Site(config, listener, self._parts, was)
+        self.ingest.is_patient = lambda: bool(site.server.streams) and not self.fanout.active
+        return site
 
-        parts = self._parts(lambda: server)
-        self.series = series = Series(parts, was.series if was else None)
-        status = Status(parts, series)
-        table: dict[str, Resource] = {
-            "/live.ts": Live(history, form),
-            "/live.mp4": Mp4(loop, history, form, sources),
-            "/live.m3u8": hls,
-            "/hls/*": hls,
-            "/healthz": Healthz(self._word),
-            "/status.json": status,
-            "/events": Events(status, series),
-            "/metrics": Metrics(parts),
-            **pages(),
-        }
-        server = web.Server(self.loop, config, lambda: octets(history) if history else 0, table)
-        server.listen(listener, saved)
-        self.ingest.is_patient = lambda: bool(server.streams) and not self.fanout.active
-        return server
-
-    def _parts(self, served: Callable[[], web.Server]) -> Parts:
+    def _parts(self, served: Callable[[], WebServer]) -> Parts:
         """Return what the web may look at."""
         viewers, fixed = self.server, self.fixed
 
@@ -270,7 +234,7 @@ class Relay:
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         elif os.isatty(1):
-            http = self.web.port if self.web else None
+            http = self.site.port if self.site else None
             show_guide(self._control_address, ingest, self._allow, http)
         systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
         self.loop.run()
@@ -294,11 +258,6 @@ class Relay:
         """Return what ESTADO tells of the stream that an output gets."""
         return f"{self.ingest.facts()} salud={self.health.word_for(output)}"
 
-    def _word(self) -> str:
-        """Say in a word how the stream is, or, if nobody looks into it, whether there is one."""
-        verdict = self.health.verdict
-        return verdict.word.value if verdict else self.ingest.lock.presence.value
-
     def _outputs(self) -> list[Output]:
         viewers = [each.output for each in self.server.clients if each.output is not None]
         return [*self.fixed.outputs, *viewers]
@@ -320,15 +279,13 @@ class Relay:
             inspection=self.inspection.export() if self.inspection else None,
             health=self.health.export(),
             recorder=self.recorder.export() if self.recorder else None,
-            web=self.web.export() if self.web else None,
-            hls=self._hls.export(),
-            series=self.series.export() if self.series else None,
+            site=self.site.export() if self.site else None,
         )
 
     def _shut_down(self) -> None:
         self._restart.cancel()
-        if self.web is not None:
-            self.web.close()
+        if self.site is not None:
+            self.site.close()
         shut_down(self.loop, self.server)
 
 

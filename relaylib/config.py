@@ -60,7 +60,10 @@ examples:
   relay.py --to udp://10.0.0.7:5004 --to "udp://239.2.2.2:5004?ttl=4&iface=eth0"
                                         to a screen and a group, whoever asks or not
   relay.py --coalesce 0                 forward every datagram at once, at any cost
-  relay.py --http 8080                  the same by HTTP: http://.../live.ts
+  relay.py --timeshift 600              viewers may go back ten minutes
+  relay.py --start keyframe             a picture at once
+  relay.py --record-faults /var/tmp     record the stream around a fault there
+  relay.py --http 8080                  watch by HTTP, too: http://.../live.ts
   relay.py --log-format json --log-level debug 2>relay.log
   relay.py @relay.conf                  options from a file, one or more a line;
                                         SIGHUP restarts with it and loses nobody
@@ -70,14 +73,10 @@ examples:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that can be configured. Times are in seconds."""
+    """Everything that can be configured, in the order of --help. Times are in seconds."""
 
     host: str = "0.0.0.0"
     port: int = 9000
-    ingest_port: int | None = None
-    """UDP port of the ingest; None: the same as the control port."""
-    ingest: Mrl | None = None
-    """Where the stream comes in; None: at `host` and `ingest_port`."""
     allow: tuple[Network, ...] = PRIVATE
     """Where viewers may come from. An open relay is found and abused, so: not the Internet."""
     allow_source: tuple[Network, ...] = ANY
@@ -88,15 +87,14 @@ class Config:
     """Connections at once from one address: a class of thirty at the terminals of one server. It
     takes 32 such addresses to fill the relay, and 5 Mb/s to each are 160 Mb/s: not a whole link."""
     max_egress: float | None = None
-    """Bits a second that viewers may be sent in all; None: as much as they ask for."""
+    """Bits a second that all outputs may be sent together, which viewers by HTTP have none of;
+    None: as much as they ask for."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
-    to: tuple[Mrl, ...] = ()
-    """Fixed outputs: hosts and groups that get the stream without asking for it."""
-    coalesce: float | None = None
-    """Longest time for which datagrams may gather; None: the relay finds out by itself."""
-    segmentation: bool = True
-    """Use UDP_SEGMENT where the system has it."""
+    ingest_port: int | None = None
+    """UDP port of the ingest; None: the same as the control port."""
+    ingest: Mrl | None = None
+    """Where the stream comes in; None: at `host` and `ingest_port`."""
     source_timeout: float = 2.0
     """Silence after which another source may take over: longer than any encoder's pause between two
     frames, short enough for a viewer to wait for the standby."""
@@ -105,20 +103,26 @@ class Config:
     that has none; None: however many. Off, because it means to look at every packet."""
     prefer: tuple[Network, ...] = ()
     """The source that gets the ingest back when it has been healthy for some seconds."""
-    start: str = "live"
-    """Where viewers start: with what comes next, or at the latest random access point."""
-    inspect: bool = True
-    """Look into the stream, to say what is wrong and whose fault it is."""
+    to: tuple[Mrl, ...] = ()
+    """Fixed outputs: hosts and groups that get the stream without asking for it."""
+    coalesce: float | None = None
+    """Longest time for which datagrams may gather; None: the relay finds out by itself."""
+    segmentation: bool = True
+    """Use UDP_SEGMENT where the system has it."""
     timeshift: float = 0.0
     """Seconds of the stream that are kept for viewers who want to go back; 0: none."""
     timeshift_mib: int = 256
     """Most memory for that, in MiB: a minute of 36 Mb/s."""
-    report: float | None = None
-    """Seconds between two lines about everything; None: only when asked for by a signal."""
+    start: str = "live"
+    """Where viewers start: with what comes next, or at the latest random access point."""
+    inspect: bool = True
+    """Look into the stream, to say what is wrong and whose fault it is."""
     record_faults: str | None = None
     """Directory for recordings of the stream around a fault; None: none are made."""
     record_mib: int = 256
     """Most that they may take in all, in MiB: three of a 50 Mb/s stream, seven of a 20 Mb/s one."""
+    report: float | None = None
+    """Seconds between two lines about everything; None: only when asked for by a signal."""
     http: tuple[str, int | None] | None = None
     """Where to listen for HTTP; None: nowhere. No port: `HTTP_PORT`, or a free one."""
     http_host: tuple[str, ...] = ()
@@ -178,8 +182,8 @@ def parse(argv: Sequence[str]) -> Config:
     for name, default in repeated.items():
         options[name] = tuple(chain.from_iterable(options[name] or [default]))
     if options["http"] is not None:
-        where, number = options["http"]
-        options["http"] = (where or options["host"], number)
+        where, at = options["http"]
+        options["http"] = (where or options["host"], at)
     options["http_host"] = tuple(options["http_host"] or ())
     if options["timeshift"] is None:
         options["timeshift"] = HTTP_HISTORY if options["http"] else 0.0
@@ -201,7 +205,10 @@ def _parser() -> FileParser:
     )
     _add_addresses(parser)
     _add_access(parser.add_argument_group("who may, and how much"))
-    _add_stream(parser.add_argument_group("the stream"))
+    _add_ingest(parser.add_argument_group("where the stream comes from"))
+    _add_outputs(parser.add_argument_group("where it goes"))
+    _add_history(parser.add_argument_group("going back"))
+    _add_inspection(parser.add_argument_group("whose fault it is"))
     _add_http(parser.add_argument_group("the web"))
     _add_program(parser.add_argument_group("the program"))
     parser.set_defaults(**{field.name: field.default for field in fields(Config)})
@@ -239,13 +246,13 @@ def _add_access(group: Group) -> None:
     add("--max-clients-per-ip", metavar="N", type=_count,
         help="the same from one address other than loopback (%(default)s)")  # fmt: skip
     add("--max-egress", metavar="RATE", type=_rate,
-        help="decline viewers for whom the way out has no room left: bits a second in all, "
-        "headers included, e.g. 900M (no limit)")  # fmt: skip
+        help="decline viewers for whom the way out has no room left: bits a second of all that is "
+        "sent by UDP, headers included, e.g. 900M (no limit)")  # fmt: skip
     add("--idle-timeout", metavar="S", type=_seconds,
         help="seconds a connection may take to ask for the stream (%(default)g)")  # fmt: skip
 
 
-def _add_stream(group: Group) -> None:
+def _add_ingest(group: Group) -> None:
     add = group.add_argument
     where = group.add_mutually_exclusive_group().add_argument
     where("--ingest-port", metavar="N", type=port, help="UDP port for the stream (that of control)")
@@ -259,7 +266,12 @@ def _add_stream(group: Group) -> None:
         help="let a standby without errors take over from a source with more than N continuity "
         "errors a second for 3 s (off)")  # fmt: skip
     add("--prefer", metavar="CIDR", action="append", type=_networks,
-        help="the source that gets the ingest back when it has been healthy for 10 s")  # fmt: skip
+        help="the source that gets the ingest back when it has been healthy for 10 s; repeat it to "
+        "name several (none)")  # fmt: skip
+
+
+def _add_outputs(group: Group) -> None:
+    add = group.add_argument
     add("--to", metavar="MRL", action=_AppendOutput, type=_output,
         help="send the stream there all the time: udp://HOST:PORT, or to a group, "
         "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
@@ -268,20 +280,31 @@ def _add_stream(group: Group) -> None:
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
     add("--no-segmentation", dest="segmentation", action="store_false",
         help="never hand whole batches to the kernel (UDP_SEGMENT)")  # fmt: skip
+
+
+def _add_history(group: Group) -> None:
+    add = group.add_argument
     add("--timeshift", metavar="S", type=_timeshift,
-        help="keep the last seconds of the stream: viewers may pause and go on where they paused, "
-        f"and go back (off; {HTTP_HISTORY:g} with --http)")  # fmt: skip
+        help="seconds of the stream to keep: viewers may pause and go on where they paused, and go "
+        f"back (0, which is off; {HTTP_HISTORY:g} with --http)")  # fmt: skip
     add("--timeshift-mib", metavar="N", type=_mebibytes,
         help="most memory for that, in MiB (%(default)s)")  # fmt: skip
     add("--start", choices=("live", "keyframe"),
         help="where viewers start: with what comes next, or, for a picture at once, at the latest "
         "random access point, sent faster until it is live (%(default)s)")  # fmt: skip
-    add("--no-inspect", dest="inspect", action="store_false", help="do not look into the stream")
+
+
+def _add_inspection(group: Group) -> None:
+    add = group.add_argument
+    add("--no-inspect", dest="inspect", action="store_false",
+        help="do not look into the stream: no verdict, no random access points")  # fmt: skip
     add("--record-faults", metavar="DIR", type=_directory,
         help="when the stream stops being healthy, record it there from 10 s before until 5 s "
         "after, as a capture (pcapng); at most once a minute (off)")  # fmt: skip
     add("--record-mib", metavar="N", type=_mebibytes,
         help="most for all of them, in MiB: the oldest give way (%(default)s)")  # fmt: skip
+    add("--report", metavar="S", type=_seconds,
+        help="log a line about everything this often (off; SIGUSR1 asks for one)")  # fmt: skip
 
 
 def _add_http(group: Group) -> None:
@@ -291,7 +314,7 @@ def _add_http(group: Group) -> None:
         f"unless named; auto: port {HTTP_PORT}, or a free one if it is taken (off)")  # fmt: skip
     add("--http-host", metavar="NAME", action="append", type=_http_name,
         help="a name of this relay in browsers, beside its addresses, localhost and the machine's "
-        "name; repeat it to name several")  # fmt: skip
+        "name; repeat it to name several (none)")  # fmt: skip
     add("--http-coalesce", metavar="MS", type=_http_coalesce,
         help="milliseconds between two writes to a viewer (50)")  # fmt: skip
     add("--max-http-clients", metavar="N", type=_count,
@@ -309,8 +332,6 @@ def _add_program(group: Group) -> None:
     add("--log-format", choices=("auto", "console", "json"),
         help="auto: console on a terminal, JSON lines otherwise")  # fmt: skip
     add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
-    add("--report", metavar="S", type=_seconds,
-        help="log a line about everything this often (off; SIGUSR1 asks for one)")  # fmt: skip
     add("--check", action="store_true", help="check the options and end")
     add("--version", action="version", version=f"relay {__version__}")
 
@@ -352,23 +373,26 @@ def _output(text: str) -> Mrl:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _count(text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_CLIENTS:
+def _whole(text: str, low: int, high: int, what: str) -> int:
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(high))
+    if digits and low <= int(text) <= high:
         return int(text)
-    raise argparse.ArgumentTypeError(f"not a number of connections (1 to {MAX_CLIENTS}): {text!r}")
+    raise argparse.ArgumentTypeError(f"not a number of {what} ({low} to {high}): {text!r}")
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, MAX_CLIENTS, "connections")
 
 
 def _errors(text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) <= 6:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"not a number of errors a second (0 to 999999): {text!r}")
+    return _whole(text, 0, 999_999, "errors a second")
 
 
 def _http(text: str) -> tuple[str, int | None]:
-    where, _, number = text.rpartition(":")
+    where, _, at = text.rpartition(":")
     if ":" in where and not (where.startswith("[") and where.endswith("]")):
         raise argparse.ArgumentTypeError(f"write an IPv6 address in brackets: {text!r}")
-    return (host(where) if where else ""), (None if number == "auto" else port(number))
+    return (host(where) if where else ""), (None if at == "auto" else port(at))
 
 
 def _http_name(text: str) -> str:
@@ -399,9 +423,7 @@ def _timeshift(text: str) -> float:
 
 
 def _mebibytes(text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= MAX_MIB:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"not a number of MiB (1 to {MAX_MIB}): {text!r}")
+    return _whole(text, 1, MAX_MIB, "MiB")
 
 
 def _directory(text: str) -> str:

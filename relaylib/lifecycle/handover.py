@@ -1,7 +1,7 @@
 """What travels from the old program to the new one when the relay restarts in place.
 
 The sockets stay open and the kernel's buffers hold what comes meanwhile; see `restart`. What the
-kernel does not know (who has typed what, who is paused) is the state. Each part has a dataclass for
+kernel does not know (who has typed what, who is paused) is the state. Each part has a dataclass of
 its own beside it (`ViewerState`, `OutputState`, `IngestState`); here they are put together.
 
 A state is decoded to its last value before the old program lets go (`relay.py --check`), so what
@@ -32,9 +32,7 @@ from relaylib.stream.ingest import IngestState
 from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
-from relaylib.web.playlist import Playlist
-from relaylib.web.series import SeriesState
-from relaylib.web.server import WebState
+from relaylib.web.site import SiteState
 
 VERSION = 3
 """Of what the state below means. A program takes over no state of another version."""
@@ -67,9 +65,7 @@ class State:
     inspection: InspectionState | None = None
     health: HealthState | None = None
     recorder: RecorderState | None = None
-    web: WebState | None = None
-    hls: Playlist | None = None
-    series: SeriesState | None = None
+    site: SiteState | None = None
 
 
 def encode(state: State) -> bytes:

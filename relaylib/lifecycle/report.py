@@ -1,4 +1,4 @@
-"""One line of everything: when it is asked for, regularly, and in a sentence for the manager."""
+"""One line of everything, when asked for or regularly; a sentence for the service manager."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable

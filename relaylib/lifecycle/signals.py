@@ -15,7 +15,7 @@ _END = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Calls `end` at most once, and `restart` for every SIGHUP that comes before that."""
+    """Calls `end` at most once, before that `restart` at each SIGHUP; `report` at each SIGUSR1."""
 
     def __init__(
         self,

@@ -79,35 +79,32 @@ def _open_at(config: Config, mrl: Mrl, given: socket.socket | None) -> Sockets:
         raise
 
 
-def open_http(
-    config: Config, inherited: State | None
-) -> tuple[socket.socket, WebState | None] | None:
+def open_http(config: Config, saved: WebState | None, *, restarting: bool) -> socket.socket | None:
     """Take over the listener for HTTP, or bind another one; None: there is to be none.
 
-    Also returns the state to go on with: streams go on when the address is another one. If a
-    restarted program cannot have that, it goes on with what there was, rather than end.
+    Streams go on when the address is another one. If a restarted program cannot have that, it goes
+    on with what there was, rather than end.
 
     Raises:
         SetupError: the port cannot be bound.
     """
-    saved = None if inherited is None else inherited.web
     if config.http is None:
         if saved is not None:
             _close(saved)
         return None
-    if saved is None or saved.asked != config.http:
-        try:
-            listener = _bind_http(*config.http)
-        except SetupError as error:
-            if inherited is None:
-                raise
-            log.warning("http_unavailable", reason=str(error), remedy="free the port, and reload")
-        else:
-            if saved is not None:
-                os.close(saved.listener)
-                saved.asked = config.http
-            return listener, saved
-    return None if saved is None else (adopt(saved.listener), saved)
+    if saved is not None and saved.asked == config.http:
+        return adopt(saved.listener)
+    try:
+        listener = _bind_http(*config.http)
+    except SetupError as error:
+        if not restarting:
+            raise
+        log.warning("http_unavailable", reason=str(error), remedy="free the port, and reload")
+        return None if saved is None else adopt(saved.listener)
+    if saved is not None:
+        os.close(saved.listener)
+        saved.asked = config.http
+    return listener
 
 
 def _bind_http(host: str, port: int | None) -> socket.socket:

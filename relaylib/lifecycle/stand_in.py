@@ -6,12 +6,12 @@ usual size would overflow. So the relay is forked before. The child, the stand-i
 and sending with the same sockets and the same objects, until the new program, which has the
 parent's place and number, is about to read itself. Then it reports what it has counted, and ends.
 
-It also sends to the outputs that are behind. It does nothing else: TCP connections, all other
-timers and the log are the parent's. So nothing happens
-in it that the new program would have to learn, but counting. A source cannot take over either,
-because that takes a look at the standby socket, which nobody has; where there is no active source,
-or one that may be displaced at any datagram, there is nothing to read, and no stand-in unless
-outputs are behind.
+It also sends to the outputs that are behind, and writes the history. It does nothing else: TCP
+connections, all other timers and the log are the parent's. So all that the new program has to learn
+of it are counts, and where those outputs are by now. A source cannot take over either, because that
+takes a look at the standby socket, which nobody has; where there is no active source, or one that
+may be displaced at any datagram, there is nothing to read, and no stand-in unless outputs are
+behind.
 
 The two are joined by a pair of sockets. The end of what the new program has to say, which is
 nothing, asks for the report; so a stand-in cannot survive a program that died.
@@ -61,9 +61,9 @@ class StandInState:
 
 
 @dataclass(slots=True)
-class Report:
+class StandInReport:
     """What happened while it relayed: datagrams `received` and `rejected` by it, when the source
-    was `heard` last, and the counters of each output, which its socket names, and where it is.
+    was `heard` last, and of each output, which its socket names, the counters and where it is.
     """
 
     received: int
@@ -135,7 +135,7 @@ class StandIn:
         self._fanout.go_on()
         self._deferred.begin()
 
-    def _add(self, report: Report) -> None:
+    def _add(self, report: StandInReport) -> None:
         lock = self._ingest.lock.state
         self._ingest.received += report.received
         lock.rejected += report.rejected
@@ -165,11 +165,11 @@ class StandIn:
         finally:
             os._exit(0)  # what a program does at its end is not for a copy of it to do
 
-    def _report(self, received: int, rejected: int) -> Report:
+    def _report(self, received: int, rejected: int) -> StandInReport:
         outputs = list(self._outputs())
         for output in outputs:
             self._fanout.update_counters(output)
-        return Report(
+        return StandInReport(
             self._ingest.received - received,
             self._ingest.lock.state.rejected - rejected,
             self._ingest.lock.state.last,
@@ -187,15 +187,15 @@ def _be_silent() -> None:
     os.close(null)
 
 
-def _end(saved: StandInState) -> Report | None:
+def _end(saved: StandInState) -> StandInReport | None:
     """End a stand-in; return its report, None if there is none that can be understood."""
-    report: Report | None = None
+    report: StandInReport | None = None
     with contextlib.suppress(OSError, TypeError, ValueError):
         with socket.socket(fileno=saved.channel) as channel:
             channel.settimeout(ANSWER)
             channel.shutdown(socket.SHUT_WR)
             data = b"".join(iter(partial(channel.recv, 1 << 16), b""))
-        report = codec.read(Report, json.loads(data))
+        report = codec.read(StandInReport, json.loads(data))
     with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here: the system reaps
         if os.waitpid(saved.pid, os.WNOHANG) == (0, 0):
             if report is None:

@@ -1,4 +1,4 @@
-"""What is inside a stream, pure: bytes and times in, values out. The tools use it; `stream` may.
+"""What is inside a stream, pure: bytes and times in, values out.
 
 To read: `rtp` (the header around a payload) and `mpegts` (the packets inside), which only parse. To
 judge: `health`, whose `Monitor` takes a source's datagrams and reports. Under it, from the outside

@@ -6,7 +6,7 @@ options.
 
 The format: draft-ietf-opsawg-pcapng. Headers: RFC 791, RFC 8200, RFC 768; checksums: RFC 1071.
 
-Rejected: dpkt, which the tools use. The relay depends on structlog alone.
+Rejected: dpkt, which the tools use. The relay would depend on it for a page of code.
 """
 
 import struct

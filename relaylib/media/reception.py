@@ -76,7 +76,7 @@ class Reception:
         self.ssrc = -1
 
     def _begin(self, packet: Packet, now: float) -> int:
-        self._settle(self._highest + 1)
+        self._give_up(self._highest + 1)
         if self._first:
             self._taken = self._highest
         self._highest += 1
@@ -91,7 +91,7 @@ class Reception:
         if ahead <= MAX_DROPOUT and ahead:
             self._missing.update(range(self._highest + 1, self._highest + ahead))
             self._highest += ahead
-            self._settle(self._highest - MAX_MISORDER)
+            self._give_up(self._highest - MAX_MISORDER)
             self._time(packet.timestamp, now)
             return self._highest
         if behind <= MAX_MISORDER:
@@ -116,7 +116,7 @@ class Reception:
         self.reordered += 1
         return place
 
-    def _settle(self, before: int) -> None:
+    def _give_up(self, before: int) -> None:
         """Give up on what is missing before a place."""
         old = {place for place in self._missing if place < before}
         self._missing -= old

@@ -1,15 +1,13 @@
 """The programs of a transport stream, as its tables name them again and again; their faults."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 from relaylib.media import psi
 from relaylib.media.tr101290 import TABLE_LIMIT, Errors, Interval
 
 MAX_PROGRAMS = 256
 """More are left out: a multiplex has some dozens."""
-
-MAX_PARTS = 4
-"""Sections of the PAT that are put together: one names 253 programs (2.4.4.5)."""
 
 MAX_STREAMS = 512
 """Streams of all programs together; more are left out. They are gone through at every change of the
@@ -52,9 +50,14 @@ class Tables:
             each.check(now)
 
     def restart(self, now: float) -> None:
-        """What has come until now, and when, does not matter any more."""
+        """What has come until now, and when, does not matter any more.
+
+        The programs stay until the next PAT, which need not be a part of the one before.
+        """
         if self._pat is not None:
             self._pat.since = now
+        self._version = -1
+        self._known = {key: last for key, last in self._known.items() if key[0] != psi.PAT_PID}
 
     def resume(self, now: float) -> None:
         """Nothing came for longer than tables may be apart: that is one error, the first one's."""
@@ -90,11 +93,11 @@ class Tables:
         if found.version != self._version:
             self._version = found.version
             self._parts.clear()
-        if found.section not in self._parts and len(self._parts) >= MAX_PARTS:
-            return False
-        self._parts[found.section] = found.programs
+        self._parts.pop(found.section, None)
+        room = MAX_PROGRAMS - sum(map(len, self._parts.values()))
+        self._parts[found.section] = dict(islice(found.programs.items(), room))
         named = {number: pid for part in self._parts.values() for number, pid in part.items()}
-        self._follow(dict(sorted(named.items())[:MAX_PROGRAMS]), now)
+        self._follow(dict(sorted(named.items())), now)
         return True
 
     def _follow(self, named: dict[int, int], now: float) -> None:

@@ -43,6 +43,8 @@ _TICK = 0.1
 _NEAR = 32 * PACKET_SIZE
 """Bytes back in which the packet is looked for that a duplicate repeats."""
 
+_SYNC = bytes((SYNC_BYTE,))
+
 # The header of a packet as one number (2.4.3.2).
 _ERROR, _START, _SCRAMBLED, _FIELD, _PAYLOAD = 0x800000, 0x400000, 0xC0, 0x20, 0x10
 _SAME = 0xFF3FFF00
@@ -203,7 +205,7 @@ class Transport:
     def _realigned(self, data: bytes) -> bytes:
         """Return whole packets; the rest is kept until the next piece comes."""
         joined = data if aligned(data) else self._rest + data
-        if joined[::PACKET_SIZE].strip(b"G"):
+        if joined[::PACKET_SIZE].strip(_SYNC):
             start = phase(data)
             if len(data) % PACKET_SIZE or start:
                 joined = b"" if start is None else data[start:]

@@ -51,6 +51,14 @@ TABLES = ("PAT_error_2", "PMT_error_2")
 
 LOST = "RTP packets lost"
 
+_LATELY = f"in the last {WINDOW:g} s"
+_NOTHING = f"nothing was missing {_LATELY}"
+_OPAQUE = "datagrams come; whether some are missing cannot be told in a stream of unknown form"
+_STALLED = "find out what stopped the process: a signal, swapping, a machine that is overloaded"
+_FULL_LINK = "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress"
+_FULL_PATH = "a lower bitrate, or a better link to those viewers"
+_BEFORE = "look at the encoder, and at the network from there to the relay"
+
 
 class Word(StrEnum):
     """Who it is, in the words of the control protocol."""
@@ -201,12 +209,3 @@ def _missing(before: Seen, seen: Seen) -> Counter[str]:
     found = Counter({name: seen.errors.get(name, 0) - before.errors.get(name, 0) for name in names})
     found[LOST] = seen.lost - before.lost
     return found
-
-
-_LATELY = f"in the last {WINDOW:g} s"
-_NOTHING = f"nothing was missing {_LATELY}"
-_OPAQUE = "datagrams come; whether some are missing cannot be told in a stream of unknown form"
-_STALLED = "find out what stopped the process: a signal, swapping, a machine that is overloaded"
-_FULL_LINK = "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress"
-_FULL_PATH = "a lower bitrate, or a better link to those viewers"
-_BEFORE = "look at the encoder, and at the network from there to the relay"

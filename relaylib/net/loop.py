@@ -130,9 +130,9 @@ class Loop:
         self.now = self.time()
         while self._running:
             self._run_soon()
-            timeout = self._timeout()
-            self.turns.add(self.time() - self.now)
-            ready = self._selector.select(timeout)
+            now = self.time()
+            self.turns.add(now - self.now)
+            ready = self._selector.select(self._timeout(now))
             self.now = self.time()
             self._priority_at = self.now + PRIORITY_EVERY
             for key, events in ready:
@@ -150,13 +150,13 @@ class Loop:
             self._call(callback)
             self.read_priority()
 
-    def _timeout(self) -> float | None:
+    def _timeout(self, now: float) -> float | None:
         if self._soon or not self._running:
             return 0
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
             self._cancelled -= 1
-        return max(0.0, self._timers[0].when - self.time()) if self._timers else None
+        return max(0.0, self._timers[0].when - now) if self._timers else None
 
     def _dispatch(self, watch: Watch, events: int) -> None:
         # An earlier handler of this turn may have unregistered this socket or changed its interest.

@@ -24,9 +24,8 @@ from relaylib.net.mrl import Mrl
 _MCAST_JOIN_SOURCE_GROUP = 46
 _SO_BINDTOIFINDEX = 62  # <asm-generic/socket.h>, Linux 5.0
 
-_Number = int
-Option = tuple[_Number, _Number, bytes | int]
-"""What `setsockopt` takes."""
+Option = tuple[int, int, bytes | int]
+"""What `setsockopt` takes: level, option, value."""
 
 
 def bind_group(mrl: Mrl) -> tuple[socket.socket, "Membership"]:
@@ -138,7 +137,7 @@ def find_interface(mrl: Mrl) -> int:
         OSError: there is none; `strerror` says so in words.
     """
     if mrl.iface:
-        if linux.LINUX or (_family(mrl) == socket.AF_INET6):
+        if linux.LINUX or _family(mrl) == socket.AF_INET6:
             return interfaces.index_of(mrl.iface)
         return 0
     try:

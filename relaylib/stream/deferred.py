@@ -30,7 +30,8 @@ from relaylib.stream.history import START, AccessPoint, History, Place
 from relaylib.stream.output import Behind, Output
 
 TICK = 0.015
-"""Seconds between two turns: as long as the live stream may gather."""
+"""Seconds between two turns: a little longer than the live stream may gather, so that an output
+which is behind costs about what a live one does."""
 
 SPEED = 3
 """Times the pace of the stream at which an output catches up."""
@@ -72,12 +73,11 @@ class Deferred:
         Where viewers start at a random access point, it comes from there, and catches up; if it is
         nearer to live already, from where it is.
         """
-        here, output.behind = output.behind, None
-        if not output.paused and (here is None or here.catching_up):  # on its way there
-            output.behind = here
+        here = output.behind
+        if not output.paused and (here is None or here.catching_up):  # live, or on its way there
             self._fanout.resume(output)
             return
-        now = self._loop.time()
+        output.behind, now = None, self._loop.time()
         point = self._latest(now)
         if point is None:
             self._fanout.resume(output)
@@ -141,8 +141,13 @@ class Deferred:
         output.behind = behind if self._history is not None and lasting else None
 
     def begin(self) -> None:
-        """Serve the outputs of the fan-out: nobody else does any more."""
-        self._timer = None
+        """Serve the outputs of the fan-out: nobody else does any more.
+
+        Also called in the stand-in, where the timers are gone, and after a restart that failed.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._last = self._loop.time()
         self._arm(0)
 

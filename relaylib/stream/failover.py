@@ -46,10 +46,10 @@ class Failover:
         self._limit = limit
         self._prefer = prefer
 
-    def second(
+    def judge(
         self, active: Address, errors: int | None, standby: Address | None, others: int | None
     ) -> Reason | None:
-        """Note the errors of the active source and of the standby in the last second.
+        """Note the errors of the active source and of the standby in the last second, and decide.
 
         None: they are not known, which counts neither for nor against. Returns why the standby is
         to take over, None if it is not.
@@ -94,8 +94,8 @@ class Sender:
         self.datagrams += 1
         self._monitor.feed(datagram, now)
 
-    def second(self) -> int | None:
-        """Return the errors since the last call; None if they are not known.
+    def take_errors(self) -> int | None:
+        """Return the errors since the last call, a second ago; None if they are not known.
 
         Nor are they as long as there is no program in the stream: stuffing alone is no standby.
         """
@@ -139,14 +139,14 @@ class Rivals:
     def _is_better(self, source: Address, standby: Sender) -> bool:
         return self.failover.prefers(source) and not self.failover.prefers(standby.address)
 
-    def second(self, active: Address, *, dropped: bool, others_dropped: bool) -> Successor | None:
+    def judge(self, active: Address, *, dropped: bool, others_dropped: bool) -> Successor | None:
         """Judge the last second, in which datagrams may have been dropped here; who takes over?"""
         if self._standby and not self._standby.datagrams:
             self._standby = None
         ours, standby = self._active, self._standby
-        errors = ours.second() if ours and ours.address == active else None
-        others = standby.second() if standby else None
-        reason = self.failover.second(
+        errors = ours.take_errors() if ours and ours.address == active else None
+        others = standby.take_errors() if standby else None
+        reason = self.failover.judge(
             active,
             None if dropped else errors,
             standby.address if standby else None,

@@ -46,7 +46,7 @@ _ANY: dict[socket.AddressFamily, Address] = {
 }
 """Where it sends from: the way there chooses. Who watches knows no address of ours."""
 
-DEFAULT = -1
+_DEFAULT_TTL = -1
 """The ttl that stands for the system's (RFC 3493, 5.2): there may have been another one before."""
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ log = structlog.get_logger()
 class FixedState:
     """What a restart hands over of a fixed output that is open. `unreachable`: the log says so.
 
-    It is there `since` then, None if an older program did not know.
+    `since`: when it came, by the monotonic clock; None if an older program did not know.
     """
 
     mrl: Mrl
@@ -166,8 +166,9 @@ class FixedOutputs:
             fixed.unreachable = saved.unreachable
             fixed.since = fixed.since if saved.since is None else saved.since
             fixed.seen = replace(output.counters)
+            ttl = _DEFAULT_TTL if mrl.ttl is None else mrl.ttl
             with contextlib.suppress(OSError):  # its interface is gone
-                set_sending(output.sock, replace(mrl, ttl=DEFAULT if mrl.ttl is None else mrl.ttl))
+                set_sending(output.sock, replace(mrl, ttl=ttl))
             self._claimed.add(output.destination)
         return fixed
 
@@ -180,7 +181,7 @@ class FixedOutputs:
 
     def _open(self, fixed: _Fixed) -> None:
         try:
-            destination = resolve(fixed.mrl)
+            destination = _resolve(fixed.mrl)
             if reason := self._conflict(destination):
                 self._missed(fixed, reason)
                 return
@@ -274,7 +275,7 @@ def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
     for mrl in mrls:
         where = show((mrl.host, mrl.port))
         try:
-            destination = resolve(mrl)
+            destination = _resolve(mrl)
             with socket.socket(family_of(destination), socket.SOCK_DGRAM) as probe:
                 set_sending(probe, mrl)
             loop = comes_back(destination, ingest)
@@ -284,7 +285,7 @@ def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
             raise SetupError(f"cannot send to {where}: the stream comes in there", 2)
 
 
-def resolve(mrl: Mrl) -> Address:
+def _resolve(mrl: Mrl) -> Address:
     """Return the address to connect to.
 
     Raises:

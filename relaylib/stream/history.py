@@ -1,8 +1,8 @@
 """The last seconds of the stream, as it came: one bounded ring, which everybody reads.
 
-It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind, the flight
-recorder) each keep a place of their own, so that memory does not grow with them, and a run is one
-piece of memory here, too: it can be sent as it was the first time.
+It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind or watch by
+HTTP, the flight recorder) each keep a place of their own, so that memory does not grow with them,
+and a run is one piece of memory here, too: it can be sent as it was the first time.
 
        index    | time, where, length, size | time, where, length, size | ...    `slots` entries
        data     | datagrams laid end to end ... | datagrams ...      | unused |  `octets` bytes
@@ -21,6 +21,7 @@ would have to copy it while the stream waits.
 
 import bisect
 import contextlib
+import errno
 import math
 import mmap
 import os
@@ -29,6 +30,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import structlog
 
 from relaylib.config import Config
 from relaylib.errors import SetupError
@@ -49,11 +52,13 @@ UNDER_RECORDING = 64 << 20
 """Bytes that the flight recorder needs: what came before a fault, 10 s at 50 Mb/s."""
 
 RECORDABLE = 15.0
-"""Seconds of it that are kept: those that it wants, and as long as it takes to write them."""
+"""Seconds that it needs: those before a fault, and as long as it takes to write them."""
+
 FOR_A_START = 32 << 20
-"""The same where viewers start at a random access point, and `START` seconds: 9 Mb/s."""
+"""Bytes where viewers start at a random access point: `START` seconds at 9 Mb/s."""
 
 START = 30.0
+"""Seconds that it may lie back: at three times the pace it takes half as long to be live."""
 
 MARGIN = 1.0
 """Seconds that are kept beyond those that were asked for: what has been gone back to must still be
@@ -72,6 +77,9 @@ _UNKNOWN = (-math.inf, 0)
 
 MAX_POINTS = 1024
 """Random access points that are remembered: with more, some are left out."""
+
+
+log = structlog.get_logger()
 
 
 class Place(NamedTuple):
@@ -127,6 +135,7 @@ class History:
             OSError: there is no memory.
         """
         slots = octets // _OCTETS_A_SLOT
+        _check_memory(_size(octets))
         self._map(_shared_memory(_size(octets)), octets, slots)
         self.seconds = seconds
         self._former: History | None = None
@@ -135,7 +144,12 @@ class History:
 
     def _map(self, memory: Descriptor | None, octets: int, slots: int) -> None:
         self._file, self._octets, self._slots = memory, octets, slots
-        self._memory = mmap.mmap(-1 if memory is None else memory, _size(octets))
+        try:
+            self._memory = mmap.mmap(-1 if memory is None else memory, _size(octets))
+        except OSError:
+            if memory is not None:
+                os.close(memory)
+            raise
         self._view = memoryview(self._memory)
         self._data_at = _PAGE + slots * _ENTRY.size
         self._edge = _UNKNOWN
@@ -154,6 +168,8 @@ class History:
     def restore(cls, saved: HistoryState, seconds: float, octets: int) -> "History":
         """Go on with the history of the previous program, to which somebody may still write.
 
+        If there is no memory for one of another size, it stays as large as it was.
+
         Raises:
             OSError: there is no memory.
         """
@@ -166,7 +182,11 @@ class History:
         history._load()
         if octets == saved.octets:
             return history
-        larger = cls(seconds, octets)
+        try:
+            larger = cls(seconds, octets)
+        except OSError as error:
+            _log_unavailable(error)
+            return history
         larger.oldest = larger.end = history.oldest
         larger.points.extend(history.points)
         larger._former = history
@@ -221,8 +241,8 @@ class History:
         for run in runs:
             self._write(run, now)
         self._save(now)
-        if self._shedding is not None:
-            self._shedding = self._shedding if next(self._shedding, self) is None else None
+        if self._shedding is not None and next(self._shedding, "done") == "done":
+            self._shedding = None
 
     def _write(self, run: Run, now: float) -> None:
         length, at = len(run.view), self._next % self._octets
@@ -274,9 +294,11 @@ class History:
         return self[min(max(place.number, self.oldest), self.end - 1)].time
 
     def floor(self) -> float:
-        """Return since when what came will not be overwritten at once: `MARGIN` behind the oldest.
+        """Return the earliest time that it makes sense to go back to.
 
-        What has begun to be overwritten goes on to be. The caller knows that there is something.
+        What came in the `MARGIN` before it (in the first quarter, where that is less) is going to
+        be overwritten; if nothing has been yet, any time will do. The caller knows that there is
+        something.
         """
         if not self.oldest:
             return -math.inf
@@ -371,8 +393,12 @@ class History:
             self.points.popleft()
 
 
-def open_history(config: Config, saved: HistoryState | None) -> History | None:
+def open_history(
+    config: Config, saved: HistoryState | None, *, restarted: bool = False
+) -> History | None:
     """Begin a history, or go on with the saved one, as the configuration wants; None: it does not.
+
+    A `restarted` program goes on without one, rather than end, if there is no memory.
 
     Raises:
         SetupError: there is no memory for it.
@@ -387,7 +413,14 @@ def open_history(config: Config, saved: HistoryState | None) -> History | None:
             return History.restore(saved, seconds, octets)
         return History(seconds, octets)
     except OSError as error:
-        raise SetupError(f"no memory for the history: {error.strerror}") from None
+        if not restarted:
+            raise SetupError(f"no memory for the history: {error.strerror}") from None
+        _log_unavailable(error)
+        return None
+
+
+def _log_unavailable(error: OSError) -> None:
+    log.warning("history_unavailable", reason=error.strerror, remedy="a smaller --timeshift-mib")
 
 
 def _measures(config: Config) -> tuple[float, int]:
@@ -409,6 +442,17 @@ def _size(octets: int) -> int:
     return _PAGE + octets // _OCTETS_A_SLOT * _ENTRY.size + octets
 
 
+def _check_memory(size: int) -> None:
+    """Find out now what would show when the history has filled: the system would kill somebody.
+
+    Raises:
+        OSError: the machine has less memory than that.
+    """
+    with contextlib.suppress(AttributeError, ValueError):  # not told
+        if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise OSError(errno.ENOMEM, "it is more than the machine has")
+
+
 def _shared_memory(size: int) -> Descriptor | None:
     """Return memory that survives an exec; None: the system has none."""
     if not hasattr(os, "memfd_create"):
@@ -417,5 +461,9 @@ def _shared_memory(size: int) -> Descriptor | None:
         memory = os.memfd_create("relay-history")
     except OSError:  # forbidden (seccomp(2)), or missing in the kernel
         return None
-    os.ftruncate(memory, size)
+    try:
+        os.ftruncate(memory, size)
+    except OSError:
+        os.close(memory)
+        raise
     return Descriptor(memory)

@@ -33,7 +33,7 @@ from relaylib.stream.ingest_sockets import (
 )
 from relaylib.stream.receive_buffer import DropCount, ReceiveBuffer
 from relaylib.stream.recognition import Recognition
-from relaylib.stream.source_lock import LockState, Presence, SourceLock, Verdict
+from relaylib.stream.source_lock import Decision, LockState, Presence, SourceLock
 
 STANDBY_PERIOD = 0.1
 """Seconds between two looks at the standby socket, at whether the source has fallen silent, and at
@@ -55,7 +55,12 @@ RETRY_PERIOD = 1.0
 """Seconds between two attempts to have the kernel lock the ingest, after one that failed."""
 
 _STANDBY_READS = 256
-"""Strangers' datagrams counted in one look; the buffer holds about 60 of an MPEG-TS stream."""
+"""Strangers' datagrams read in one look. `STANDBY_BUFFER` holds about 60 of an MPEG-TS stream; of a
+standby that is followed, 256 in each look are 130 Mb/s."""
+
+_STANDBY_TIME = 0.002
+"""Seconds that a look may take: a stranger can send what is expensive to look into. What it finds
+no room for then is dropped, and so counted."""
 
 _SEND_HERE = (
     "send the stream to UDP port {port} of this host; if it is being sent: is that the address in "
@@ -63,6 +68,7 @@ _SEND_HERE = (
 )
 
 _FORMS = {Form.RTP: "rtp", Form.TS: "ts", Form.OPAQUE: "opaca"}
+"""In the control protocol's words."""
 
 log = structlog.get_logger()
 
@@ -95,9 +101,9 @@ class Ingest:
 
     A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
-    another source becomes the active one, or sends its stream in another form; `remedy`, if there is one, says what may help when it has
-    fallen silent.
-    Where `is_patient`, those who get the stream do not notice if it comes some milliseconds later.
+    another source becomes the active one, or sends its stream in another form; `remedy`, if there
+    is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
+    stream do not notice if it comes some milliseconds later.
     """
 
     def __init__(
@@ -134,7 +140,7 @@ class Ingest:
         self._recognition = Recognition()
         self._no_source_at: float | None = loop.time() + NO_SOURCE_AFTER
         self._timer: Timer | None = None
-        self._rejected: tuple[Address, Verdict] | None = None
+        self._rejected: tuple[Address, Decision] | None = None
         self._report_at = float("-inf")
         self._unlocked = False
         self._unsettled = False  # there is a source, and the ingest is not locked to it yet
@@ -267,7 +273,7 @@ class Ingest:
 
     def _arrived(self, now: float, count: int) -> None:
         self.received += count
-        if self.lock.heard(now) is Verdict.RESUMED:
+        if self.lock.heard(now) is Decision.RESUMED:
             self._resumed()
 
     def _schedule_read(self, started: float, count: int) -> None:
@@ -296,11 +302,15 @@ class Ingest:
         if self._glance:
             self._glance, before = False, self.form
             self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
-            if self.form is not before is not Form.OPAQUE:
-                self.on_source()
+            self._tell_another_form(before)
         active = self.lock.state.active
         if self._rivals and active is not None:
             self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
+
+    def _tell_another_form(self, before: Form) -> None:
+        """Tell if the source, whose form was known before, sends in another one now."""
+        if before is not Form.OPAQUE and self.form is not before:
+            self.on_source()
 
     # --- who sends
 
@@ -311,23 +321,26 @@ class Ingest:
 
         `form` is what its sender sends, if that has been looked at.
         """
-        previous = self.lock.state.active
+        previous, before = self.lock.state.active, self.form
         form = self._form_of(source, datagram) if form is None else form
-        verdict = self.lock.offer(source, len(datagram), now, form)
-        match verdict:
-            case Verdict.STARTED:
+        decision = self.lock.offer(source, len(datagram), now, form)
+        match decision:
+            case Decision.STARTED:
                 log.info("ingest_started", source=show(source), datagram_size=len(datagram))
                 self._begun()
-            case Verdict.TAKEOVER:
+            case Decision.TAKEOVER:
                 assert previous is not None
                 self._took_over(source, previous)
-            case Verdict.RESUMED:
+            case Decision.STREAM:
+                self._tell_another_form(before)
+            case Decision.RESUMED:
+                self._tell_another_form(before)
                 self._resumed()
-            case Verdict.LOCKED | Verdict.NOT_ALLOWED:
-                self._rejected = source, verdict
-                if self._rivals and verdict is Verdict.LOCKED:
+            case Decision.LOCKED | Decision.NOT_ALLOWED:
+                self._rejected = source, decision
+                if self._rivals and decision is Decision.LOCKED:
                     self._rivals.follow(source, datagram, now)
-        return verdict.accepted
+        return decision.accepted
 
     def _took_over(self, source: Address, previous: Address) -> None:
         reason = self.lock.reason.value
@@ -362,7 +375,7 @@ class Ingest:
         assert self._rivals is not None
         active, successor = self.lock.state.active, None
         if active is not None and not self.lock.state.silent:
-            successor = self._rivals.second(
+            successor = self._rivals.judge(
                 active, dropped=self._dropped, others_dropped=self._others_dropped
             )
         self.lock.appoint(successor)
@@ -438,9 +451,12 @@ class Ingest:
 
     def _read_standby(self) -> None:
         """Count what strangers sent, unless one of them is to be the next active source."""
+        until = self._loop.time() + _STANDBY_TIME
         for _ in range(_STANDBY_READS):
             if self.sockets.standby is None:
                 return
+            if self._loop.time() >= until:
+                break
             try:
                 data, source = self.sockets.standby.recvfrom(65535)
             except BlockingIOError:
@@ -504,9 +520,9 @@ class Ingest:
         """
         now = self._loop.now
         if self._rejected is not None and now >= self._report_at:
-            source, verdict = self._rejected
+            source, decision = self._rejected
             total = self.lock.state.rejected
-            log.warning("source_rejected", source=show(source), reason=verdict.value, total=total)
+            log.warning("source_rejected", source=show(source), reason=decision.value, total=total)
             self._rejected = None
             self._report_at = now + REJECTED_PERIOD
 

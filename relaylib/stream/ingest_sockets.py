@@ -4,8 +4,8 @@ It would be enough to read one socket and to compare every sender with the activ
 stranger's flood fills the receive buffer that the stream needs, and the relay spends its time on
 datagrams that it throws away. So the kernel parts them: the stream's socket is connected to its
 source, which makes it accept nobody else, and a second socket on the same port, the standby socket,
-takes what remains. That one has a small buffer and is read ten times a second: strangers cost next
-to nothing, however much they send.
+takes what remains. That one has a small buffer and is read ten times a second (a larger one, more
+often, while a standby's health is watched): strangers cost next to nothing, however much they send.
 
        OPEN                        DRAINING                      PARTED
     stream: open               stream: connected             stream: connected

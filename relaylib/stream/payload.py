@@ -29,6 +29,9 @@ _SYNC = bytes((SYNC_BYTE,))
 _PLAIN = b"\x80"
 """The first byte of an RTP header without padding, extension and CSRCs."""
 
+_MP2T = bytes((rtp.MP2T, rtp.MP2T | 0x80))
+"""The second byte of one in front of a transport stream, with and without the marker."""
+
 
 def payload(run: Run, form: Form) -> list[memoryview]:
     """Return the packets of the transport stream in a run; nothing where there are none."""
@@ -59,10 +62,6 @@ def _is_plain_rtp(run: Run) -> bool:
         and view[1::size].tobytes().translate(None, _MP2T) == b""
         and view[rtp.HEADER_SIZE :: size].tobytes() == _SYNC * run.count
     )
-
-
-_MP2T = bytes((rtp.MP2T, rtp.MP2T | 0x80))
-"""The second byte of such a header, with and without the marker."""
 
 
 def octets(history: History) -> int:

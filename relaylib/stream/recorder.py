@@ -310,6 +310,10 @@ def _log_recorded(path: str, octets: int, seconds: float) -> None:
     log.info("recorded", file=path, octets=octets, seconds=seconds)
 
 
+def _log_failed(path: str, reason: str) -> None:
+    log.warning("recording_failed", file=path, reason=reason)
+
+
 def open_recorder(
     config: Config, loop: Loop, history: History | None, ends: Ends, saved: RecorderState | None
 ) -> Recorder | None:
@@ -331,7 +335,3 @@ def _complete(saved: RecordingState) -> None:
         _log_failed(saved.path, _reason(error))
     else:
         _log_recorded(saved.path, octets, saved.seconds)
-
-
-def _log_failed(path: str, reason: str) -> None:
-    log.warning("recording_failed", file=path, reason=reason)

@@ -32,7 +32,7 @@ ESTABLISHED = 50
 5 Mb/s stream, and more than what is typed or strays."""
 
 
-class Verdict(Enum):
+class Decision(Enum):
     """What a datagram is: part of the stream, or rejected."""
 
     STREAM = "stream"
@@ -56,7 +56,7 @@ class Verdict(Enum):
         return self not in _REJECTED
 
 
-_REJECTED = (Verdict.LOCKED, Verdict.NOT_ALLOWED, Verdict.EMPTY)
+_REJECTED = (Decision.LOCKED, Decision.NOT_ALLOWED, Decision.EMPTY)
 
 
 class Reason(Enum):
@@ -144,7 +144,7 @@ class SourceLock:
             return Presence.ABSENT
         return Presence.SILENT if self.state.silent else Presence.ACTIVE
 
-    def offer(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> Verdict:
+    def offer(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> Decision:
         """Decide about a datagram of `size` bytes, and lock to its source if it may have the lock.
 
         `form` is what its sender's datagrams have been recognised as by now. An empty datagram
@@ -153,15 +153,15 @@ class SourceLock:
         state = self.state
         if source == state.active:
             if not size:
-                return Verdict.STREAM
+                return Decision.STREAM
             state.datagrams = min(state.datagrams + 1, ESTABLISHED)
             self.recognise(form)
             return self.heard(now)
         if not self.accepts(source, size, form):
             state.rejected += 1
             if not self._allows(source):
-                return Verdict.NOT_ALLOWED
-            return Verdict.EMPTY if self._is_free else Verdict.LOCKED
+                return Decision.NOT_ALLOWED
+            return Decision.EMPTY if self._is_free else Decision.LOCKED
         first, reason = state.active is None, self._claim(source, form)
         if self._successor and source == self._successor.source:
             form = self._successor.form
@@ -169,9 +169,9 @@ class SourceLock:
         state.form, state.datagrams, state.since = form, 1, now
         self._successor = None
         if first or reason is None:
-            return Verdict.STARTED
+            return Decision.STARTED
         self.reason = reason
-        return Verdict.TAKEOVER
+        return Decision.TAKEOVER
 
     def accepts(self, source: Address, size: int, form: Form = Form.OPAQUE) -> bool:
         """Tell whether `offer` would make a datagram with something in it part of the stream."""
@@ -199,13 +199,13 @@ class SourceLock:
         if form is not Form.OPAQUE:
             self.state.form = form
 
-    def heard(self, now: float) -> Verdict:
+    def heard(self, now: float) -> Decision:
         """Note that the active source has sent something, without looking at each datagram."""
         self.state.last = now
         if not self.state.silent:
-            return Verdict.STREAM
+            return Decision.STREAM
         self.state.silent = False
-        return Verdict.RESUMED
+        return Decision.RESUMED
 
     def overdue(self, now: float) -> bool:
         """Tell whether the active source has not been heard for long enough to be silent."""

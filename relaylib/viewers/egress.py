@@ -2,7 +2,7 @@
 
 A link that is full spoils the picture of everyone behind it, so newcomers are declined instead. The
 relay cannot see the link; it knows what it sends, which is the stream's rate times the outputs that
-are sent to, as the network counts it, headers included.
+are sent to, as the network counts it, headers included. What goes out by HTTP is not in it.
 
 Nobody who is being sent the stream is cut off, not even if its rate rises: that is in the hands of
 whoever runs the encoder. Nobody is declined before the rate is known. While the stream is silent

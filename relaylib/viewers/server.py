@@ -100,8 +100,8 @@ class _Leaving:
 class Server:
     """Accepts viewers and knows them all.
 
-    `facts` are what ESTADO tells of the stream that an output gets. Since the
-    start, `accepted` counts them, and `declined`, by kind, what was declined.
+    `facts` are what ESTADO tells of the stream that an output gets. Since the start, `accepted`
+    counts them, and `declined`, by kind, what was declined.
     """
 
     def __init__(

@@ -248,43 +248,23 @@ class Viewer:
             opened = self._services.destinations.open(destination, local, self._port_closed)
             self._close_output()
             self.output = opened
-            self._services.events.log(
-                log.info,
-                "output_added",
-                self.peer[0],
-                client=self.name,
-                destination=show(destination),
-            )
+            self._log(log.info, "output_added", opened)
         elif self.session.state is not State.STREAMING:
-            self._services.events.log(
-                log.info, "resumed", self.peer[0], client=self.name, destination=show(destination)
-            )
+            self._log(log.info, "resumed", self.output)
         self._services.deferred.start(self.output)
         return commands.ok()
 
     def _interrupt(self, _request: Request) -> bytes:
         assert self.output is not None
         self._services.deferred.pause(self.output)
-        self._services.events.log(
-            log.info,
-            "paused",
-            self.peer[0],
-            client=self.name,
-            destination=show(self.output.destination),
-        )
+        self._log(log.info, "paused", self.output)
         return commands.ok()
 
     def _continue(self, _request: Request) -> bytes:
         assert self.output is not None
         self._check_egress()
         self._services.deferred.start(self.output)
-        self._services.events.log(
-            log.info,
-            "resumed",
-            self.peer[0],
-            client=self.name,
-            destination=show(self.output.destination),
-        )
+        self._log(log.info, "resumed", self.output)
         return commands.ok()
 
     def _check_egress(self) -> None:
@@ -321,14 +301,8 @@ class Viewer:
             raise DeclinedError(message, "no_history")
 
     def _log_deferred(self, output: Output) -> None:
-        self._services.events.log(
-            log.info,
-            "deferred",
-            self.peer[0],
-            client=self.name,
-            destination=show(output.destination),
-            seconds=round(self._services.deferred.delay(output) or 0.0, 1),
-        )
+        seconds = round(self._services.deferred.delay(output) or 0.0, 1)
+        self._log(log.info, "deferred", output, seconds=seconds)
 
     def _disconnect(self, _request: Request) -> bytes:
         return commands.ok()  # `_answer` ends a session that is closed
@@ -371,28 +345,28 @@ class Viewer:
         self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
         self._services.deferred.pause(self.output)
-        self._services.events.log(
-            log.warning,
-            "paused",
-            self.peer[0],
-            client=self.name,
-            destination=show(self.output.destination),
-            reason="port_closed",
-            detail=self.output.last_error,
-        )
+        detail = self.output.last_error
+        self._log(log.warning, "paused", self.output, reason="port_closed", detail=detail)
 
     def _close_output(self) -> None:
         output, self.output = self.output, None
         if output is None:
             return
         self._services.destinations.close(output)
-        self._services.events.log(
+        self._log(
             log.info,
             "output_removed",
-            self.peer[0],
-            client=self.name,
-            destination=show(output.destination),
+            output,
             sent=output.counters.sent,
             dropped=output.counters.dropped,
             unreachable=output.counters.unreachable,
+        )
+
+    def _log(
+        self, method: Callable[..., None], event: str, output: Output, **fields: object
+    ) -> None:
+        """Log what became of an output."""
+        where = show(output.destination)
+        self._services.events.log(
+            method, event, self.peer[0], client=self.name, destination=where, **fields
         )

@@ -53,6 +53,9 @@ IDLE_TIME = 30.0
 PATIENCE = 10.0
 """Seconds for which a peer may take nothing of what waits for it."""
 
+STUCK = 1.5
+"""Seconds after which such a peer counts as paused: more than lies between two writes."""
+
 STALLED = "stalled"
 
 _UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
@@ -327,6 +330,10 @@ class Connection:
         self.deadline = float("inf")  # the pace sees to it
         self._loop.interest(self.sock, read=not self._eof)
         self._server.carries_stream(self, begin=begin)
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether the peer takes nothing of its stream: its player is paused, or gone."""
+        return now - self._taken_at > STUCK
 
     def write_on(self, until: float, most: int) -> None:
         """Write what comes next in the stream."""

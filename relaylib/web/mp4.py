@@ -46,7 +46,7 @@ BEFORE = 1.5
 """Seconds before now at which remuxing begins, so that codecs are known: sound is waited for."""
 
 LEARN = 0.05
-"""Seconds that finding out the codecs may take: a hundred times what it does at 5 Mb/s."""
+"""Seconds that finding out the codecs may take: five times what it does at 5 Mb/s."""
 
 SHARE = 0.01
 """Seconds of remuxing for one write, each `--http-coalesce` again: more waits for the next."""
@@ -71,6 +71,7 @@ RUNS = 64
 """Runs that are read for a piece, however little is in them."""
 
 _MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
+_NOWHERE = -1
 _SYNC = bytes((SYNC_BYTE,))
 
 
@@ -125,9 +126,9 @@ class Remux:
         return self._cut_at
 
     def learn(self, now: float) -> None:
-        """Go on until it is known what browsers can play, or the edge is reached."""
+        """Go on until it is known what browsers can play, if it is not yet."""
         deadline = self._loop.time() + LEARN
-        while not self.init or self.unplayable:
+        while not (self.init or self.unplayable):
             if not self._step(now - self.delay) or self._loop.time() >= deadline:
                 break
 
@@ -153,10 +154,10 @@ class Remux:
             return True
         if history[number].time > until:
             return False
-        self._take_piece(until)
+        self._take_piece()
         return True
 
-    def _take_piece(self, until: float) -> None:
+    def _take_piece(self) -> None:
         """Take some runs, but none of another source with the one before."""
         history, form, sources = self._cuts.history, self._cuts.form(), self._sources()
         number, skip = self._cursor
@@ -171,8 +172,6 @@ class Remux:
             octets += sum(map(len, found))
             number += 1
             if octets >= PIECE or number == limit or number in sources:
-                break
-            if history[number].time > until:
                 break
         self._cursor = Cursor(number)
         data = memoryview(self._packets(b"".join(pieces)[skip:]))
@@ -233,6 +232,12 @@ class Remux:
         """Return when what an item begins with arrived; it may be the next one."""
         return self[number].began if number < self.end else self._cut_at
 
+    def behind(self, number: int) -> float:
+        """Return how many seconds an item is behind what has come; it may be the next one."""
+        history, began = self._cuts.history, self.began(max(number, self.oldest))
+        latest = history[history.end - 1].time if history.oldest < history.end else began
+        return max(0.0, latest - began)
+
 
 class Mp4Stream:
     """What one viewer gets: places in what is remuxed, which it reads without a copy."""
@@ -247,6 +252,7 @@ class Mp4Stream:
         self._enter()
 
     def _enter(self) -> None:
+        """Begin where decoding can start, or, with other codecs, nowhere."""
         init = self._remux.init
         assert init is not None
         self._next = self._remux.entry
@@ -254,7 +260,7 @@ class Mp4Stream:
             self._mime = init.mime
             self._begun.append(init.data)
         else:
-            self._next = -1
+            self._next = _NOWHERE
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
         """Return what comes next; see `reply.Stream`."""
@@ -265,7 +271,7 @@ class Mp4Stream:
             self._enter()
         pieces = list[Piece](self._begun)
         octets, number = sum(map(len, pieces)), self._next
-        has_ended = number < 0
+        has_ended = number == _NOWHERE
         while octets < most and len(pieces) < _MOST_PIECES and 0 <= number < remux.end:
             item = remux[number]
             if item.mime not in ("", self._mime):
@@ -289,6 +295,10 @@ class Mp4Stream:
             if octets < len(piece):
                 self._begun.insert(0, memoryview(piece)[octets:])
             octets -= len(piece)
+
+    def delay(self, _now: float) -> float:
+        """Return how far behind it is; see `reply.MediaStream`."""
+        return self._remux.behind(self._next)
 
     def export(self) -> None:
         """End with this program: a page asks again, and its times begin anew anyway."""

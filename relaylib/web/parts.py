@@ -1,8 +1,9 @@
 """What the resources are told that show how everything is: parts of the relay, and plain values."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
@@ -47,6 +48,20 @@ class Parts:
     watchers: Callable[[], Iterable[Watcher]]
     door: Callable[[], Door]
     web: Callable[[], Server]
+
+    def form(self) -> Form:
+        """Return what the source sends."""
+        return self.ingest.form
+
+    def sources(self) -> Sequence[int]:
+        """Return at which runs of the history another source began; the latest ones."""
+        inspection = self.health.inspection
+        return inspection.sources if inspection else ()
+
+    def word(self) -> str:
+        """Say in a word how the stream is, or, if nobody looks into it, whether there is one."""
+        verdict = self.health.verdict
+        return verdict.word.value if verdict else self.ingest.lock.presence.value
 
     def kept(self) -> tuple[float, int]:
         """Return how many seconds of the stream the history has, and octets."""

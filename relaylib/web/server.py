@@ -27,7 +27,7 @@ from relaylib.net.descriptors import Descriptor, adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
-from relaylib.stream.watcher import HTTP, STREAMING, Watcher
+from relaylib.stream.watcher import HTTP, PAUSED, STREAMING, Watcher
 from relaylib.web import reply
 from relaylib.web.connection import Connection, ConnectionState
 from relaylib.web.pace import Pace
@@ -97,11 +97,6 @@ class Server:
         self._events = PeerLog(loop)
         self._accept_log = Throttle(loop.call_later)
         loop.call_every(SWEEP, self._sweep)
-
-    @property
-    def port(self) -> int | None:
-        """Where it listens; None: nowhere."""
-        return None if self.listener is None else self.listener.getsockname()[1]
 
     # --- accepting
 
@@ -295,11 +290,11 @@ class Server:
             stream = cast(MediaStream, each.stream)
             proxied = each.client != each.peer[0]
             client = (each.client, 0) if proxied else each.peer
+            state = PAUSED if each.is_stuck(now) else STREAMING
             delay = stream.delay(now)
             yield Watcher(
-                each, HTTP, STREAMING, client, each.path, delay, each.octets, stream.skipped,
-                each.since,
-            )  # fmt: skip
+                each, HTTP, state, client, each.path, delay, each.octets, stream.skipped, each.since
+            )
 
     @property
     def octets_in_all(self) -> int:

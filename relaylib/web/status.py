@@ -5,6 +5,7 @@ can show; so what it costs is bounded. Whoever may watch may read it: addresses 
 told only as far as they name a network.
 """
 
+import functools
 import heapq
 import ipaddress
 import json
@@ -270,6 +271,7 @@ def encode(status: dict[str, Any]) -> bytes:
     return json.dumps(status, separators=(",", ":"), allow_nan=False).encode()
 
 
+@functools.lru_cache(4 * LISTED)
 def shortened(address: Address) -> str:
     """Write an address as all may read it; port 0 is left out."""
     host, port = address[0].partition("%")[0], address[1]

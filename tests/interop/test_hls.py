@@ -33,7 +33,7 @@ which are no error (ISO/IEC 13818-1, 2.4.3.3)."""
 def ffmpeg(url: str, to: Path) -> Program:
     """Record with ffmpeg."""
     need("ffmpeg")
-    words = ("-v", "warning", "-i", url, "-map", "0", "-c", "copy", "-flush_packets", "1")
+    words = ("-v", "warning", "-i", url, "-map", "0", "-c", "copy", "-t", "6")
     return Program("ffmpeg", *words, str(to))
 
 

@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from relaylib.net.address import show
 from tools.lab.process import ROOT, Program, need, wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, restart
+from tools.lab.restarts import RATE, Audience, Stream, restart
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, Watching, http_port, request
+from tools.lab.web import Browser, Packets, Watching, http_port, request
 
 ROWS = re.compile(r"^\| `(\S+)` \| (\S*) \|", re.MULTILINE)
 
@@ -142,12 +142,13 @@ def test_the_object_with_everything() -> None:
             viewer.subscribe()
         viewers[1].command("INTERRUMPIR")
         wait_for(lambda: status_of(browser)["history"]["points"] > 1, "points")
-        stack.enter_context(Watching(port, "/live.ts?back=1"))
+        for target in ("/live.ts?back=1", "/live.mp4"):
+            stack.enter_context(Watching(port, target))
 
         def measured() -> dict[str, Any] | None:
             status = status_of(browser)
             rates = [each["bitrate"] for each in status["viewers"]["list"]]
-            known = len(rates) == 5 and None not in rates and status["stream"]["programs"]
+            known = len(rates) == 6 and None not in rates and status["stream"]["programs"]
             return status if known and any(status["series"]["bitrate"]) else None
 
         status = wait_for(measured, "rates")
@@ -156,7 +157,7 @@ def test_the_object_with_everything() -> None:
         assert status["source"]["form"] == "rtp"
         kinds = status["viewers"]["counts"]
         assert kinds["udp"] == {"streaming": 1, "paused": 1, "idle": 1}
-        assert kinds["http"] == {"streaming": 1}
+        assert kinds["http"] == {"streaming": 2}
         assert sum(kinds["fixed"].values()) == 1
         streams = status["stream"]["programs"][0]["streams"]
         assert [(each["codec"], each["width"]) for each in streams] == [
@@ -167,6 +168,25 @@ def test_the_object_with_everything() -> None:
         live = listed[show(viewers[0].control.getsockname())]
         assert live["destination"] == f"127.0.0.1:{viewers[0].port}"
         assert (live["state"], live["delay_s"]) == ("streaming", 0)
+
+
+def test_a_reader_by_http_that_pauses() -> None:
+    """Whoever takes nothing of `/live.ts` is paused, until it reads on."""
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        packets = stack.enter_context(Packets(relay.ingest_port))
+        wait_for(lambda: packets.sent > RATE, "a second of the stream")
+        browser = stack.enter_context(Browser(http_port(relay)))
+        player = stack.enter_context(Browser(http_port(relay), receive_buffer=4096))
+        player.send(request("/live.ts?back=1"))
+        assert player.head()[0] == 200
+
+        def state() -> dict[str, int]:
+            counts: dict[str, int] = status_of(browser)["viewers"]["counts"]["http"]
+            return counts
+
+        wait_for(lambda: state() == {"paused": 1}, "the pause")
+        wait_for(lambda: player.read(1 << 17) and state() == {"streaming": 1}, "the stream")
 
 
 def test_a_pause_is_seen_and_costs_nobody_anything() -> None:

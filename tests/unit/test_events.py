@@ -13,14 +13,17 @@ NOT_FIELDS = {"exc_info"}
 
 
 def logged() -> Iterator[tuple[str, set[str]]]:
-    """Yield name and fields of each event in the code: `log.info(...)`, `x.log(log.info, ...)`."""
+    """Yield name and fields of each event in the code.
+
+    That is in `log.info(...)`, `x.log(log.info, ...)` and `x._log(log.info, ...)`.
+    """
     for path in SOURCES:
         for call in ast.walk(ast.parse(path.read_text())):
             if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
                 continue
             if ast.unparse(call.func.value) == "log" and call.func.attr in LEVELS:
                 names = call.args[:1]
-            elif call.func.attr == "log":
+            elif call.func.attr in ("log", "_log"):
                 names = call.args[1:2]
             else:
                 continue

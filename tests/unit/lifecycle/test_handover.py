@@ -35,6 +35,7 @@ from relaylib.viewers.viewer import ViewerState
 from relaylib.web.connection import ConnectionState
 from relaylib.web.reply import StreamState
 from relaylib.web.server import WebState
+from relaylib.web.site import SiteState
 
 FDS = st.integers(0, 1 << 20).map(Descriptor)
 COUNTS = st.integers(0, 1 << 64)
@@ -106,7 +107,7 @@ STATES = st.builds(
     st.none() | st.builds(StandInState, COUNTS, FDS),
     inspection=st.none() | INSPECTIONS,
     health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
-    web=st.none() | WEBS,
+    site=st.none() | st.builds(SiteState, WEBS),
     history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
@@ -132,8 +133,9 @@ def test_every_descriptor_survives(state: State) -> None:
     sockets += [each.output.sock for each in state.fixed]
     sockets += [state.stand_in.channel] if state.stand_in else []
     sockets += [state.history.memory] if state.history else []
-    if state.web:
-        sockets += [state.web.listener, *(each.sock for each in state.web.connections)]
+    if state.site:
+        web = state.site.web
+        sockets += [web.listener, *(each.sock for each in web.connections)]
     assert sorted(descriptors(state)) == sorted(fd for fd in sockets if fd is not None)
 
 
@@ -245,7 +247,7 @@ def test_the_reason_names_the_value_and_its_place() -> None:
         ("state ingest lock active", None),
         ("state argv", []),
         ("state stand_in", None),
-        ("state web", None),
+        ("state site", None),
         ("state fixed", []),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relaylib.media import mpegts
-from relaylib.media.tables import MAX_PARTS, MAX_STREAMS
+from relaylib.media.tables import MAX_PROGRAMS, MAX_STREAMS
 from relaylib.media.tr101290 import NAMES
 from relaylib.media.transport import MAX_CHANGES, MAX_PIDS, Transport
 from tests.unit.media.streams import MS, pat, pes, plain_packet, pmt, table_packet, ts_packet
@@ -307,6 +307,18 @@ def test_a_restart_is_told_and_nothing_counts_against_it() -> None:
     assert not any(transport.errors.counts.values())
 
 
+def test_parts_of_another_pat_are_forgotten() -> None:
+    """After `restart` a program counts only if a PAT that came then names it."""
+    transport = Transport()
+    for part in range(2):
+        transport.feed(table_packet(0, pat({1 + part: PMT_PID + part}, part=part), part), 0)
+    transport.restart()
+    for due in healthy(4):
+        transport.feed(due.packet, 1 + due.at / 1000)
+    assert [*transport.tables.programs] == [1]
+    assert not any(transport.errors.counts.values())
+
+
 def test_pids_of_damage_cost_bounded_memory() -> None:
     """A stream with every PID there is keeps an account of some hundreds."""
     transport = Transport()
@@ -336,8 +348,8 @@ def test_no_table_makes_those_that_follow_expensive() -> None:
         first = 1 + part * 40
         data = pat({first + row: PMT_PID for row in range(40)}, part=part)
         transport.feed(table_packet(0, data, part), part / 1000)
-    assert len(transport.tables.programs) == MAX_PARTS * 40
-    for number in range(1, 1 + MAX_PARTS * 40):
+    assert len(transport.tables.programs) == MAX_PROGRAMS
+    for number in range(1, 1 + MAX_PROGRAMS):
         data = pmt(number, VIDEO, {VIDEO + row: 0x1B for row in range(30)})
         transport.feed(table_packet(PMT_PID, data, number - 1), 0.3)
     assert sum(len(each.streams) for each in transport.tables.programs.values()) == MAX_STREAMS

@@ -37,6 +37,11 @@ class MovedLoop(Loop):
     def time() -> float:
         return MovedLoop.clock
 
+    @property
+    def waiting(self) -> int:
+        """How many timers there are."""
+        return sum(timer.callback is not None for timer in self._timers)
+
     def advance(self, to: float) -> None:
         """Let all timers run that are due by then."""
         while self._timers and self._timers[0].when <= to:
@@ -358,6 +363,16 @@ def test_what_the_next_program_can_go_on_with(
     output = shift.viewer()
     shift.deferred.put(output, behind)
     assert output.behind == (behind if kept else None)
+
+
+def test_a_restart_that_failed_leaves_one_timer(shift: Shift) -> None:
+    """Whoever is deferred is served as often as before."""
+    viewer = shift.viewer()
+    shift.play(0.5)
+    shift.deferred.rewind(viewer, 0.2)
+    shift.deferred.begin()
+    shift.play(0.1)
+    assert shift.loop.waiting == 1
 
 
 def test_a_place_in_another_history(shift: Shift) -> None:

@@ -26,7 +26,7 @@ Second = tuple[Address, int | None, Address | None, int | None]
 def decide(*seconds: tuple[int, Second], limit: int | None = 5) -> list[Reason | None]:
     """Tell what is decided in each of these seconds, each given with its number."""
     made = Failover(limit, PREFER)
-    return [made.second(*second) for count, second in seconds for _ in range(count)]
+    return [made.judge(*second) for count, second in seconds for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_nothing_is_decided_without_the_evidence(seconds: list[Second]) -> None:
     """Whatever came before: the same two, enough bad seconds, enough clean ones, none between."""
     made = Failover(5, PREFER)
     for end, second in enumerate(seconds, 1):
-        reason = made.second(*second)
+        reason = made.judge(*second)
         if reason is None:
             continue
         same = []
@@ -101,7 +101,7 @@ def watch(rivals: Rivals, active: Camera, standby: Camera | None, *, bad: bool) 
         rivals.feed(active.address, [memoryview(active.datagram(skip=bad))], 0.0)
         if standby:
             rivals.follow(standby.address, standby.datagram(), 0.0)
-    return rivals.second(active.address, dropped=False, others_dropped=False)
+    return rivals.judge(active.address, dropped=False, others_dropped=False)
 
 
 def test_a_clean_standby_is_found_in_the_datagrams() -> None:
@@ -150,4 +150,4 @@ def test_what_is_dropped_here_is_nobodys_fault() -> None:
             rivals.feed(ONE, [memoryview(one.datagram(skip=1))], 0.0)
             rivals.follow(OTHER, other.datagram(), 0.0)
             flags = {"dropped": False, "others_dropped": False, **own}
-            assert rivals.second(ONE, **flags) is None
+            assert rivals.judge(ONE, **flags) is None

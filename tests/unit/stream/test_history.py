@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.config import Config
+from relaylib.errors import SetupError
+from relaylib.net.descriptors import Descriptor
 from relaylib.stream.batch import MAX_BYTES, MAX_DATAGRAMS, Batch, Run
 from relaylib.stream.history import AccessPoint, History, Place, open_history
 
@@ -182,3 +184,23 @@ def test_memory_of_another_size_is_let_go_while_the_stream_goes_on() -> None:
     assert os.fstat(kept).st_blocks == 0
     os.close(kept)
     new.close()
+
+
+def test_a_restart_goes_on_without_the_memory_that_it_cannot_have() -> None:
+    """A new program does not begin without it; one that has viewers keeps what there was."""
+    greedy = Config(timeshift=60, timeshift_mib=1 << 40)
+    with pytest.raises(SetupError, match="more than the machine has"):
+        open_history(greedy, None)
+    assert open_history(greedy, None, restarted=True) is None
+    before = History(1.0, OCTETS)
+    sent = [datagram for _, datagram in write(before, [[100], [200]])]
+    saved = before.export()
+    assert saved is not None
+    after = open_history(
+        greedy, replace(saved, memory=Descriptor(os.dup(saved.memory))), restarted=True
+    )
+    assert after is not None
+    assert read(after, Place(0)) == sent
+    assert after.export() is not None
+    before.close()
+    after.close()

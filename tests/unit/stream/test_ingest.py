@@ -15,12 +15,13 @@ from relaylib.config import Config
 from relaylib.media.form import Form
 from relaylib.media.rtp import header
 from relaylib.net import linux
-from relaylib.net.address import show
+from relaylib.net.address import Address, show
 from relaylib.net.loop import Loop
 from relaylib.net.networks import ANY, Network
 from relaylib.stream.batch import Run
-from relaylib.stream.failover import FAULTY, HEALTHY
+from relaylib.stream.failover import FAULTY, HEALTHY, Rivals
 from relaylib.stream.ingest import (
+    _STANDBY_TIME,
     NO_SOURCE_AFTER,
     REJECTED_PERIOD,
     RETRY_PERIOD,
@@ -476,17 +477,22 @@ def test_an_established_source_is_not_displaced_by_form(here: Station, first: li
         here.expect(b"goes on")
 
 
+def send_until_looked_at(here: Station, active: socket.socket, datagram: bytes) -> None:
+    """Let an established source send the same until the ingest looks at its form again."""
+    for _ in range(ESTABLISHED):
+        active.send(datagram)
+    here.expect(*[datagram] * ESTABLISHED)
+    here.pass_time(STANDBY_PERIOD)
+    active.send(datagram)
+    here.expect(datagram)
+
+
 def test_a_source_is_recognised_later(here: Station) -> None:
     """The form of a source that sends on is looked at now and then, as an encoder may be set."""
     active = here.source()
     rtp = header(1, 2, 3) + TS
     for each, form in ((STREAM[0], Form.OPAQUE), (TS, Form.TS), (rtp, Form.RTP), (b"x", Form.RTP)):
-        for _ in range(ESTABLISHED):
-            active.send(each)
-        here.expect(*[each] * ESTABLISHED)
-        here.pass_time(STANDBY_PERIOD)
-        active.send(each)
-        here.expect(each)
+        send_until_looked_at(here, active, each)
         assert here.ingest.form is form
 
 
@@ -495,13 +501,30 @@ def test_another_form_is_told_as_another_source_is(here: Station) -> None:
     active, told = here.source(), list[Form]()
     here.ingest.on_source = lambda: told.append(here.ingest.form)
     for each in (STREAM[0], TS, header(1, 2, 3) + TS, b"x"):
-        for _ in range(ESTABLISHED):
-            active.send(each)
-        here.expect(*[each] * ESTABLISHED)
-        here.pass_time(STANDBY_PERIOD)
-        active.send(each)
-        here.expect(each)
-    assert told == [Form.OPAQUE, Form.RTP]
+        send_until_looked_at(here, active, each)
+    here.pass_time(TIMEOUT)
+    here.expect()
+    active.send(TS)
+    here.expect(TS)
+    assert told == [Form.OPAQUE, Form.RTP, Form.TS]
+
+
+def test_a_stranger_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to look into what it sends: the rest waits for the next look."""
+    with station(config=Config(coalesce=0.0, failover_errors=5)) as here:
+        active, stranger = here.source(), here.source()
+        active.send(TS)
+        here.expect(TS)
+
+        def slow(_rivals: Rivals, _source: Address, _datagram: bytes, _now: float) -> None:
+            here.loop.ahead += _STANDBY_TIME
+
+        monkeypatch.setattr(Rivals, "follow", slow)
+        for _ in range(5):
+            stranger.send(TS)
+        for looks in range(1, 6):
+            here.ingest._read_standby()
+            assert here.ingest.lock.state.rejected == looks
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -12,12 +12,12 @@ from relaylib.net.address import Address
 from relaylib.net.networks import ANY, PRIVATE
 from relaylib.stream.source_lock import (
     ESTABLISHED,
+    Decision,
     LockState,
     Presence,
     Reason,
     SourceLock,
     Successor,
-    Verdict,
 )
 
 TIMEOUT = 2.0
@@ -39,27 +39,27 @@ def lock(active: Address | None = None, *, silent: bool = False) -> SourceLock:
 @pytest.mark.parametrize(
     ("active", "silent", "source", "size", "verdict"),
     [
-        (None, False, ONE, 1316, Verdict.STARTED),
-        (None, False, MAPPED, 1316, Verdict.STARTED),
-        (None, False, ONE, 0, Verdict.EMPTY),
-        (None, False, FOREIGN, 1316, Verdict.NOT_ALLOWED),
-        (None, False, FOREIGN, 0, Verdict.NOT_ALLOWED),
-        (ONE, False, ONE, 1316, Verdict.STREAM),
-        (ONE, False, ONE, 0, Verdict.STREAM),
-        (ONE, False, OTHER, 1316, Verdict.LOCKED),
-        (ONE, False, OTHER, 0, Verdict.LOCKED),
-        (ONE, False, NEIGHBOUR, 1316, Verdict.LOCKED),
-        (ONE, False, FOREIGN, 1316, Verdict.NOT_ALLOWED),
-        (ONE, True, ONE, 1316, Verdict.RESUMED),
-        (ONE, True, ONE, 0, Verdict.STREAM),
-        (ONE, True, OTHER, 1316, Verdict.TAKEOVER),
-        (ONE, True, NEIGHBOUR, 1316, Verdict.TAKEOVER),
-        (ONE, True, OTHER, 0, Verdict.EMPTY),
-        (ONE, True, FOREIGN, 1316, Verdict.NOT_ALLOWED),
+        (None, False, ONE, 1316, Decision.STARTED),
+        (None, False, MAPPED, 1316, Decision.STARTED),
+        (None, False, ONE, 0, Decision.EMPTY),
+        (None, False, FOREIGN, 1316, Decision.NOT_ALLOWED),
+        (None, False, FOREIGN, 0, Decision.NOT_ALLOWED),
+        (ONE, False, ONE, 1316, Decision.STREAM),
+        (ONE, False, ONE, 0, Decision.STREAM),
+        (ONE, False, OTHER, 1316, Decision.LOCKED),
+        (ONE, False, OTHER, 0, Decision.LOCKED),
+        (ONE, False, NEIGHBOUR, 1316, Decision.LOCKED),
+        (ONE, False, FOREIGN, 1316, Decision.NOT_ALLOWED),
+        (ONE, True, ONE, 1316, Decision.RESUMED),
+        (ONE, True, ONE, 0, Decision.STREAM),
+        (ONE, True, OTHER, 1316, Decision.TAKEOVER),
+        (ONE, True, NEIGHBOUR, 1316, Decision.TAKEOVER),
+        (ONE, True, OTHER, 0, Decision.EMPTY),
+        (ONE, True, FOREIGN, 1316, Decision.NOT_ALLOWED),
     ],
 )
 def test_every_case(
-    active: Address | None, silent: bool, source: Address, size: int, verdict: Verdict
+    active: Address | None, silent: bool, source: Address, size: int, verdict: Decision
 ) -> None:
     """What a datagram is follows from who is active, who sends it, and whether it is empty."""
     made = lock(active, silent=silent)
@@ -92,7 +92,7 @@ def test_only_a_recognised_stream_displaces_and_only_a_stray(
     assert (made.holder, made.undisputed) == ((ONE, ONE) if certain else (None, None))
     displaced = not certain and form is not Form.OPAQUE and source is OTHER
     assert made.accepts(source, 1316, form) is displaced
-    assert (made.offer(source, 1316, 20.0, form) is Verdict.TAKEOVER) is displaced
+    assert (made.offer(source, 1316, 20.0, form) is Decision.TAKEOVER) is displaced
     assert made.state.active == (source if displaced else ONE)
     if displaced:
         assert (made.reason, made.state.form) == (Reason.FORM, form)
@@ -104,17 +104,17 @@ def test_an_appointed_successor_takes_over_with_its_next_datagram() -> None:
     made = lock(ONE)
     made.appoint(Successor(OTHER, Reason.ERRORS, Form.TS))
     assert made.undisputed is None
-    for source, verdict in ((ONE, Verdict.STREAM), (NEIGHBOUR, Verdict.LOCKED)):
+    for source, verdict in ((ONE, Decision.STREAM), (NEIGHBOUR, Decision.LOCKED)):
         assert made.offer(source, 1316, 11.0, Form.TS) is verdict
-    assert made.offer(OTHER, 0, 11.0) is Verdict.LOCKED
-    assert made.offer(OTHER, 188, 11.0) is Verdict.TAKEOVER
+    assert made.offer(OTHER, 0, 11.0) is Decision.LOCKED
+    assert made.offer(OTHER, 188, 11.0) is Decision.TAKEOVER
     assert (made.reason, made.holder) == (Reason.ERRORS, OTHER)
-    assert made.offer(ONE, 1316, 11.0, Form.TS) is Verdict.LOCKED
+    assert made.offer(ONE, 1316, 11.0, Form.TS) is Decision.LOCKED
     made.appoint(Successor(ONE, Reason.PREFERRED, Form.TS))
     made.appoint(None)
-    assert made.offer(ONE, 1316, 11.0) is Verdict.LOCKED
+    assert made.offer(ONE, 1316, 11.0) is Decision.LOCKED
     made.appoint(Successor(FOREIGN, Reason.PREFERRED, Form.TS))
-    assert made.offer(FOREIGN, 1316, 11.0) is Verdict.NOT_ALLOWED
+    assert made.offer(FOREIGN, 1316, 11.0) is Decision.NOT_ALLOWED
 
 
 def test_presence_is_told_in_three_words() -> None:
@@ -159,9 +159,9 @@ def test_silence_is_overdue_after_the_timeout(
 def test_time_alone_frees_nothing() -> None:
     """However late a stranger comes, the lock holds until the silence has been established."""
     made = lock(ONE)
-    assert made.offer(OTHER, 1316, 1e9) is Verdict.LOCKED
+    assert made.offer(OTHER, 1316, 1e9) is Decision.LOCKED
     made.fall_silent()
-    assert made.offer(OTHER, 1316, 1e9) is Verdict.TAKEOVER
+    assert made.offer(OTHER, 1316, 1e9) is Decision.TAKEOVER
 
 
 def test_a_restart_keeps_the_lock_unless_its_source_may_not_send_any_more() -> None:
@@ -171,7 +171,7 @@ def test_a_restart_keeps_the_lock_unless_its_source_may_not_send_any_more() -> N
         made.restore(LockState(ONE, silent=True, last=10.0, rejected=7))
         assert (made.state.active, made.state.rejected) == (kept, 7)
         assert made.offer(("127.0.0.1", 5), 1, 11.0) is (
-            Verdict.TAKEOVER if kept else Verdict.STARTED
+            Decision.TAKEOVER if kept else Decision.STARTED
         )
 
 
@@ -203,7 +203,7 @@ class Model:
     def heard(self) -> None:
         """Read on without a look, where that is right."""
         if self.lock.undisputed is not None:
-            assert self.lock.heard(self.now) is Verdict.STREAM
+            assert self.lock.heard(self.now) is Decision.STREAM
             self.last = self.now
 
     def appoint(self, source: Address | None) -> None:
@@ -216,16 +216,16 @@ class Model:
         for _ in range(count):
             sure = source == self.lock.undisputed
             verdict = self.lock.offer(source, size, self.now, form)
-            assert verdict is Verdict.STREAM or not sure
+            assert verdict is Decision.STREAM or not sure
             self.rejected += not verdict.accepted
             if verdict.accepted and size:
                 self.accepted(source, form, verdict)
 
-    def accepted(self, source: Address, form: Form, verdict: Verdict) -> None:
+    def accepted(self, source: Address, form: Form, verdict: Decision) -> None:
         """Find the reason for which it was accepted."""
         assert source != FOREIGN
         if source != self.active:
-            assert (verdict is Verdict.STARTED) is (self.active is None)
+            assert (verdict is Decision.STARTED) is (self.active is None)
             assert (
                 self.active is None
                 or {

@@ -215,6 +215,21 @@ def test_a_slow_machine_remuxes_a_little_for_each_write(air: Air) -> None:
     assert stream.skipped == 0
 
 
+def test_a_slow_machine_does_it_once_for_all(air: Air) -> None:
+    """For one write little is remuxed, and nothing for those who are written in the same turn."""
+    air.send(SAMPLE)
+    air.step = module.SHARE
+    quick, other = air.watch(), air.watch()
+    shared, now = air.mp4._shared, air.clock()
+    assert shared is not None
+    before = shared._cursor.number
+    quick.look(now, 1)
+    after = shared._cursor.number
+    assert before < after < before + 20
+    other.look(now, 1)
+    assert shared._cursor.number == after
+
+
 def test_the_past_comes_as_fast_as_it_came(air: Air) -> None:
     """It begins at the point before that time, some seconds are given at once, the rest in time."""
     air.send(SAMPLE)
@@ -243,13 +258,16 @@ def test_viewers_in_the_past_are_few(air: Air) -> None:
     assert air.ask("3").status == 200
 
 
-def test_another_source_goes_on_in_place(air: Air) -> None:
+@pytest.mark.parametrize("first", [300, 303])
+@pytest.mark.parametrize("following", [SAMPLE[:300], SAMPLE[303:]], ids=["another", "the same"])
+def test_another_source_goes_on_in_place(air: Air, first: int, following: list[bytes]) -> None:
     """With the same codecs an init segment comes, and times go on."""
-    air.send(SAMPLE[:300])
+    air.send(SAMPLE[:290])
     stream = air.watch()
     got = air.read(stream)
+    air.send(SAMPLE[290:first])
     air.another_source()
-    air.send(SAMPLE[:300])
+    air.send(following)
     found = parts(got + air.read(stream))
     assert [each.data for each in found].count(found[0].data) == 2
     times = [reader.samples(each.data)[1][0].time for each in found if b"moof" in each.data[:8]]
@@ -301,7 +319,7 @@ def test_who_is_overtaken_goes_on_at_the_newest(air: Air, monkeypatch: pytest.Mo
     slow, quick = air.watch(), air.watch()
     got = b"".join(slow.look(air.now, 1 << 20))[:3000]
     slow.taken(len(got))
-    air.show(quick, 20)
+    air.show(quick, 10)
     found = parts(got + air.read(slow))
     assert slow.skipped == 1
     assert quick.skipped == 0
@@ -324,10 +342,10 @@ def test_what_was_overwritten_is_left_out(make: Callable[..., Air]) -> None:
 
 def test_who_is_too_late_to_remux_leaves_out(air: Air) -> None:
     """A machine without time for all of it shows what comes now, instead of ever older pictures."""
-    air.send(SAMPLE)
+    air.send(SAMPLE[:100])
     stream = air.watch()
     seen = air.read(stream)
-    air.send(SAMPLE)
+    air.send(SAMPLE[100:])
     air.now += LATE
     found = parts(seen + air.read(stream))
     assert [each.data for each in found].count(found[0].data) == 2

@@ -1,0 +1,103 @@
+"""Segments over sockets: finite, fast, on connections that are used again, and over a reload."""
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.lab.media import make_clip
+from tools.lab.process import Program, need, wait_for
+from tools.lab.relay import Relay
+from tools.lab.restarts import restart
+from tools.lab.web import Browser, http_port, request
+
+FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
+
+RATE = "16M"
+"""A segment of a second has 2 MB: more than any buffer on the way to a reader."""
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    """A relay whose source sends large segments."""
+    need("ffmpeg")
+    folder = tmp_path_factory.mktemp("clip")
+    clip, padded = make_clip(folder, 4), folder / "padded.ts"
+    words = ("-i", clip, "-c", "copy", "-muxrate", RATE, "-f", "mpegts", padded)
+    subprocess.run(["ffmpeg", "-v", "error", *words], check=True, timeout=60)
+    with Relay("--http", "127.0.0.1:0") as program:
+        with Program(*FAKE_VLC, str(program.ingest_port), padded):
+            wait_for(lambda: len(listed(program)) >= 6, "some segments")
+            yield program
+        assert not program.events("bug")
+
+
+def listed(relay: Relay) -> list[str]:
+    """Return the segments that the playlist lists."""
+    with Browser(http_port(relay)) as browser:
+        text = browser.get("/live.m3u8").body.decode()
+    return [f"/{line}" for line in text.split("\n") if line.startswith("hls/")]
+
+
+def test_one_connection_carries_playlists_and_segments(relay: Relay) -> None:
+    """Whole or conditional, one by one or at once: each answer has its length and its end."""
+    first, second = listed(relay)[-2:]
+    with Browser(http_port(relay)) as browser:
+        whole = browser.get(first)
+        assert whole.headers["content-type"] == "video/mp2t"
+        assert "connection" not in whole.headers
+        assert len(whole.body) > 1_000_000
+        assert whole.body[::188] == b"\x47" * (len(whole.body) // 188)
+        head = browser.get(first, "HEAD")
+        assert head.headers["content-length"] == str(len(whole.body))
+        assert browser.get(first, If_None_Match=whole.headers["etag"]).status == 304
+        browser.send(
+            request(second) + request(first) + request("/live.m3u8", Accept_Encoding="gzip")
+        )
+        assert browser.answer().status == 200
+        assert browser.answer().body == whole.body
+        playlist = browser.answer()
+        assert playlist.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(playlist.body).startswith(b"#EXTM3U\n")
+        assert browser.get("/hls/0/0.ts").status == 404
+        assert browser.get("/live.m3u8").status == 200
+
+
+def test_a_reload_changes_nothing(relay: Relay) -> None:
+    """Same addresses, same octets, also for one that was half read, and who then asks for more."""
+    uris = listed(relay)
+    with Browser(http_port(relay)) as browser:
+        before = {uri: browser.get(uri).body for uri in uris[-3:]}
+    with Browser(http_port(relay), receive_buffer=4096) as slow:
+        slow.send(request(uris[-1]) + request(uris[-2]))
+        _, headers = slow.head()
+        got = slow.read(100_000)
+        restart(relay)
+        after = listed(relay)
+        assert after[: len(uris)] == uris[: len(after)]
+        got += slow.read(int(headers["content-length"]) - len(got))
+        assert got == before[uris[-1]]
+        assert slow.answer().body == before[uris[-2]]
+    with Browser(http_port(relay)) as browser:
+        assert {uri: browser.get(uri).body for uri in uris[-3:]} == before
+
+
+def test_a_reader_that_stalls_is_closed(relay: Relay) -> None:
+    """Who takes nothing of a segment for ten seconds is let go; nobody else notices."""
+    uri = listed(relay)[-1]
+    with Browser(http_port(relay), receive_buffer=4096) as slow:
+        slow.send(request(uri))
+        length = int(slow.head()[1]["content-length"])
+        wait_for(lambda: len(established(slow)) == 0, "the relay to close the connection", 30)
+        with pytest.raises((AssertionError, ConnectionError)):
+            slow.read(length)
+
+
+def established(browser: Browser) -> list[str]:
+    """Return the relay's end of a connection, if it still has it."""
+    port = f":{browser.sock.getsockname()[1]:04X} 01 "
+    rows = Path("/proc/net/tcp").read_text().splitlines()
+    return [row for row in rows if port in row]
