@@ -29,7 +29,8 @@ const TEXTS = {
     source: "Fuente", noSource: "ninguna", sourceSilent: "callada", sourceActive: "activa",
     form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
     video: "Vídeo", audio: "Sonido", now: "Llega ahora", lost: "Errores",
-    datagrams: "{0} datagramas/s", none: "ninguno", lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
+    datagrams: "{0} datagramas/s", none: "ninguno",
+    lostNames: "perdidos", overflowed: "desbordados", access: "Entrada cada",
     history: "Historia", egress: "Sale", uptime: "En marcha", version: "versión {0}",
     jitter: "Jitter",
     openVlc: "Abra en VLC (Medio, Abrir ubicación de red):",
@@ -42,14 +43,17 @@ const TEXTS = {
     idle: "En espera", streaming: "Recibe", paused: "En pausa", deferred: "En diferido",
     unreachable: "No llega", noViewers: "Nadie está mirando por ahora.",
     viewersCount: "{0} UDP, {1} fijas, {2} HTTP", viewersShown: "se muestran {0} de {1}",
-    waitSource: "No llega ninguna fuente", waitSourceMore: "La imagen empezará sola en cuanto llegue una.",
+    waitSource: "No llega ninguna fuente",
+    waitSourceMore: "La imagen empezará sola en cuanto llegue una.",
     waitStream: "Preparando la imagen…", stalled: "La señal se ha interrumpido",
     retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
     opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
-    unplayable: "Los navegadores no reproducen {0}", unplayableMore: "VLC sí. Abra una de estas direcciones:",
+    unplayable: "Los navegadores no reproducen {0}",
+    unplayableMore: "VLC sí. Abra una de estas direcciones:",
     noPlayer: "Este navegador no puede reproducir el directo",
     leftOut: "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
-    graphText: "Tasa de entrada en los últimos {0} minutos: ahora {1} Mb/s, mínimo {2}, máximo {3}. Errores: {4}.",
+    graphText:
+      "Tasa de entrada en los últimos {0} minutos: ahora {1} Mb/s, mínimo {2}, máximo {3}. Errores: {4}.",
     graphEmpty: "Todavía sin datos", minutesAgo: "−{0} min", nowMark: "ahora",
   },
   en: {
@@ -72,7 +76,8 @@ const TEXTS = {
     source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
     form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
     video: "Video", audio: "Sound", now: "Coming in", lost: "Errors",
-    datagrams: "{0} datagrams/s", none: "none", lostNames: "lost", overflowed: "overflowed", access: "Entry every",
+    datagrams: "{0} datagrams/s", none: "none",
+    lostNames: "lost", overflowed: "overflowed", access: "Entry every",
     history: "History", egress: "Going out", uptime: "Running for", version: "version {0}",
     jitter: "Jitter",
     openVlc: "Open in VLC (Media, Open Network Stream):",
@@ -85,14 +90,17 @@ const TEXTS = {
     idle: "Waiting", streaming: "Streaming", paused: "Paused", deferred: "Deferred",
     unreachable: "Unreachable", noViewers: "Nobody is watching at the moment.",
     viewersCount: "{0} UDP, {1} fixed, {2} HTTP", viewersShown: "{0} of {1} shown",
-    waitSource: "No source is sending", waitSourceMore: "The picture starts by itself as soon as one does.",
+    waitSource: "No source is sending",
+    waitSourceMore: "The picture starts by itself as soon as one does.",
     waitStream: "Preparing the picture…", stalled: "The signal has been interrupted",
     retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
     opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
-    unplayable: "Browsers do not play {0}", unplayableMore: "VLC does. Open one of these addresses:",
+    unplayable: "Browsers do not play {0}",
+    unplayableMore: "VLC does. Open one of these addresses:",
     noPlayer: "This browser cannot play the live stream",
     leftOut: "No sound here: browsers do not play {0}. VLC does.",
-    graphText: "Incoming bitrate over the last {0} minutes: now {1} Mb/s, lowest {2}, highest {3}. Errors: {4}.",
+    graphText:
+      "Incoming bitrate over the last {0} minutes: now {1} Mb/s, lowest {2}, highest {3}. Errors: {4}.",
     graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now",
   },
 };
@@ -124,7 +132,8 @@ function clock(seconds) {
   if (s >= 86400) return duration(s);
   const pair = (value) => String(value).padStart(2, "0");
   const minutes = Math.floor(s / 60);
-  return s < 3600 ? `${minutes}:${pair(s % 60)}` : `${Math.floor(minutes / 60)}:${pair(minutes % 60)}:${pair(s % 60)}`;
+  const hours = s < 3600 ? minutes : `${Math.floor(minutes / 60)}:${pair(minutes % 60)}`;
+  return `${hours}:${pair(s % 60)}`;
 }
 
 // --- elements
@@ -201,12 +210,13 @@ class Feed {
     this.show(status);
   }
 
-  /** Puts new points, one a second, behind those we have, or in their place; what is between is null. */
+  /** Puts new points, one a second, behind those we have, or in their place; between them is null. */
   merge({ end, bitrate, errors }) {
     this.end ||= end - bitrate.length;
-    const fresh = end - this.end - bitrate.length; // seconds that nobody tells of, or, below 0, tells again
-    const join = (old, added) => [...(fresh < 0 ? old.slice(0, fresh) : old),
-      ...Array(Math.max(0, Math.min(fresh, Feed.SECONDS))).fill(null), ...added].slice(-Feed.SECONDS);
+    const missing = end - this.end - bitrate.length; // seconds; below 0: that are told again
+    const kept = (old) => (missing < 0 ? old.slice(0, missing) : old);
+    const hole = Array(Math.max(0, Math.min(missing, Feed.SECONDS))).fill(null);
+    const join = (old, added) => [...kept(old), ...hole, ...added].slice(-Feed.SECONDS);
     this.bits = join(this.bits, bitrate);
     this.errors = join(this.errors, errors);
     this.end = end;
@@ -217,7 +227,8 @@ class Feed {
     if (performance.now() - this.heard < Feed.PATIENCE || this.asking) return;
     this.asking = true;
     try {
-      const response = await fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+      const signal = AbortSignal.timeout(4000);
+      const response = await fetch("status.json", { cache: "no-store", signal });
       if (!response.ok) throw new Error(response.status);
       this.take(await response.json());
     } catch {
@@ -256,7 +267,7 @@ function showVerdict(status) {
 }
 
 function codecs(status, kind) {
-  const streams = status.stream.programs.flatMap((program) => program.streams);
+  const streams = (status?.stream.programs ?? []).flatMap((program) => program.streams);
   return streams.filter((stream) => stream.kind === kind && stream.codec);
 }
 
@@ -266,8 +277,9 @@ function picture({ codec, width, height, fps }) {
 }
 
 function wrong({ tr_101_290: found, lost, overflowed }) {
+  const plainly = (key) => key.replace(/_indicator|_error(_2)?$/g, "").replaceAll("_", " ");
   const named = [[lost, text("lostNames")], [overflowed, text("overflowed")],
-    ...Object.entries(found).map(([key, count]) => [count, key.replace(/_indicator|_error(_2)?$/g, "").replaceAll("_", " ")])];
+    ...Object.entries(found).map(([key, count]) => [count, plainly(key)])];
   return named.filter(([count]) => count).map(([count, words]) => `${number(count)} ${words}`);
 }
 
@@ -284,8 +296,12 @@ const FACTS = {
     const jitter = stream.rtp_jitter_ms ?? stream.pcr_jitter_ms;
     return [jitter == null ? "" : `${number(jitter, 1)} ms`];
   },
-  lost: ({ errors }) => { const all = wrong(errors); return [all[0] ?? text("none"), all.slice(1).join(", ")]; },
-  history: ({ history }) => [history.seconds ? duration(history.seconds) : "", `${number(history.bytes / 1e6, 1)} MB`],
+  lost: ({ errors }) => {
+    const [first, ...others] = wrong(errors);
+    return [first ?? text("none"), others.join(", ")];
+  },
+  history: ({ history }) => [history.seconds ? duration(history.seconds) : "",
+    `${number(history.bytes / 1e6, 1)} MB`],
   egress: ({ egress }) => [rate(egress.bitrate)],
   uptime: (status) => [duration(status.uptime_s), text("version", status.version)],
 };
@@ -366,24 +382,24 @@ function showViewers({ total, counts, list }) {
   for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id);
 }
 
+let directions = ["udp://@:5004", address("live.ts")]; // to open in a player
 let watched = "";
+
 function showWatch({ watch, source }) {
   const host = watch.host ?? location.hostname.replace(/^\[|\]$/g, "");
   const player = `${source.form === "rtp" ? "rtp" : "udp"}://@${host.includes(":") ? "[::]" : ""}:5004`;
   const key = `${player} ${host} ${watch.control_port}`;
   if (key === watched) return;
   watched = key;
-  const step = (words, ...children) => make("li", {}, text(words), ...children);
+  const line = (words) => make("div", { class: "copies" }, copyable(words));
+  const relay = `${host} ${watch.control_port}`;
   $("steps").replaceChildren(
-    step("openVlc", make("div", { class: "copies" }, copyable(player))),
-    step("askRelay", make("div", { class: "copies" }, copyable(`nc ${host} ${watch.control_port}`)),
-      make("p", { class: "quiet" }, text("orClient")),
-      make("div", { class: "copies" }, copyable(`python3 client.py ${host} ${watch.control_port} 5004 --vlc`))));
+    make("li", {}, text("openVlc"), line(player)),
+    make("li", {}, text("askRelay"), line(`nc ${relay}`),
+      make("p", { class: "quiet" }, text("orClient")), line(`python3 client.py ${relay} 5004 --vlc`)));
   $("addresses").replaceChildren(copyable(address("live.ts")), copyable(address("live.m3u8")));
   directions = [player, address("live.ts")];
 }
-let directions = ["udp://@:5004", address("live.ts")];
-
 function show(status) {
   showVerdict(status);
   say($("connection"), text(status ? "connected" : "lostContact"));
@@ -425,50 +441,67 @@ function line(values, x, y) {
 }
 
 function draw() {
-  const { bits, errors } = feed;
   const { width, height } = $("graph").getBoundingClientRect();
   if (!width) return;
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  const [left, right, foot, strip] = [2.75 * rem, 0.5 * rem, 1.5 * rem, 2.25 * rem];
-  const floor = height - foot; // of the errors
-  const base = floor - strip - 0.75 * rem; // of the line
-  const first = Feed.SECONDS - bits.length;
-  const x = (at) => left + (first + at) / (Feed.SECONDS - 1) * (width - left - right);
-  const known = bits.filter((value) => value != null);
-  const top = ceiling(Math.max(9e5, ...known) * 1.08);
-  const y = (value) => base - value / top * (base - 0.75 * rem);
-  const most = Math.max(1, ...errors);
-  const parts = [];
-  for (const share of [0, 0.5, 1]) {
-    const at = Math.round(y(top * share)) + 0.5;
-    parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: at, y2: at }),
-      shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" },
-        plain.format(top * share / 1e6)));
-  }
-  parts.push(shape("line", { class: "rule", x1: left, x2: width - right, y1: Math.round(floor) + 0.5, y2: Math.round(floor) + 0.5 }),
-    shape("text", { x: left - 0.5 * rem, y: floor - strip + 0.6 * rem, "text-anchor": "end" }, number(most)));
-  for (let minute = 0; minute <= 5; minute += width < 26 * rem ? 2 : 1) {
-    const at = left + (1 - minute / 5) * (width - left - right);
-    const anchor = minute === 0 ? "end" : minute === 5 ? "start" : "middle";
-    parts.push(shape("text", { x: at, y: height - 0.25 * rem, "text-anchor": anchor },
+  const known = feed.bits.filter((value) => value != null);
+  const floor = height - 1.5 * rem; // of the errors
+  const frame = {
+    rem, height, floor,
+    left: 2.75 * rem,
+    right: width - 0.5 * rem,
+    base: floor - 3 * rem, // of the line
+    strip: 2.25 * rem, // height of the errors
+    top: ceiling(Math.max(9e5, ...known) * 1.08),
+    most: Math.max(1, ...feed.errors),
+  };
+  const first = Feed.SECONDS - feed.bits.length;
+  frame.x = (at) => frame.left + (first + at) / (Feed.SECONDS - 1) * (frame.right - frame.left);
+  frame.y = (bits) => frame.base - bits / frame.top * (frame.base - 0.75 * rem);
+  $("graph").replaceChildren(...axes(frame), ...bitrateLine(frame, known), ...errorBars(frame));
+  name($("graph"), summary(known));
+}
+
+function summary(known) {
+  if (!known.length) return text("graphEmpty");
+  const errors = feed.errors.reduce((all, count) => all + count, 0);
+  const told = [known.at(-1), Math.min(...known), Math.max(...known)].map(megabits);
+  return text("graphText", Feed.SECONDS / 60, ...told, number(errors));
+}
+
+function axes({ rem, height, left, right, floor, strip, top, most, y }) {
+  const rule = (at) => {
+    const y1 = Math.round(at) + 0.5;
+    return shape("line", { class: "rule", x1: left, x2: right, y1, y2: y1 });
+  };
+  const mark = (at, words) =>
+    shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" }, words);
+  const parts = [rule(floor), mark(floor - strip + 0.35 * rem, number(most))];
+  for (const bits of [0, top / 2, top]) parts.push(rule(y(bits)), mark(y(bits), plain.format(bits / 1e6)));
+  const minutes = Feed.SECONDS / 60;
+  for (let minute = 0; minute <= minutes; minute += right < 26 * rem ? 2 : 1) {
+    const anchor = minute === 0 ? "end" : minute === minutes ? "start" : "middle";
+    const x = right - minute / minutes * (right - left);
+    parts.push(shape("text", { x, y: height - 0.25 * rem, "text-anchor": anchor },
       minute ? text("minutesAgo", minute) : text("nowMark")));
   }
-  if (known.length) {
-    const path = line(bits, x, y);
-    if (known.length === bits.length) {
-      parts.push(shape("path", { class: "area", d: `${path}V${base}H${x(0).toFixed(1)}Z` }));
-    }
-    parts.push(shape("path", { class: "bits", d: path }));
-  }
-  const wide = Math.max(2, (width - left - right) / Feed.SECONDS * 0.8);
-  errors.forEach((count, at) => {
-    if (!count) return;
-    const tall = Math.max(2, count / most * strip);
-    parts.push(shape("rect", { class: "errors", x: x(at) - wide / 2, y: floor - tall, width: wide, height: tall }));
+  return parts;
+}
+
+function bitrateLine({ base, x, y }, known) {
+  const path = line(feed.bits, x, y);
+  const curve = shape("path", { class: "bits", d: path });
+  if (!known.length || known.length < feed.bits.length) return [curve]; // no area with holes in it
+  return [shape("path", { class: "area", d: `${path}V${base}H${x(0).toFixed(1)}Z` }), curve];
+}
+
+function errorBars({ left, right, floor, strip, most, x }) {
+  const width = Math.max(2, (right - left) / Feed.SECONDS * 0.8);
+  return feed.errors.flatMap((count, at) => {
+    if (!count) return [];
+    const height = Math.max(2, count / most * strip);
+    return [shape("rect", { class: "errors", x: x(at) - width / 2, y: floor - height, width, height })];
   });
-  $("graph").replaceChildren(...parts);
-  name($("graph"), known.length ? text("graphText", 5, megabits(known.at(-1)), megabits(Math.min(...known)),
-    megabits(Math.max(...known)), number(errors.reduce((all, count) => all + count, 0))) : text("graphEmpty"));
 }
 
 // --- players
@@ -548,7 +581,9 @@ class LiveMp4 {
 
   *ranges() {
     const { buffered } = this.video;
-    for (let at = 0; at < buffered.length; at += 1) yield { start: buffered.start(at), end: buffered.end(at) };
+    for (let at = 0; at < buffered.length; at += 1) {
+      yield { start: buffered.start(at), end: buffered.end(at) };
+    }
   }
 
   range(time) { return [...this.ranges()].find(({ start, end }) => start <= time && time < end); }
@@ -603,7 +638,8 @@ class LiveMp4 {
   /** Asks again after a while, longer each time, and not all browsers at once. */
   async again(why) {
     this.leave();
-    this.waiting = true;
+    this.waiting = !userPaused; // who has paused is not shown another picture: `resume` asks again
+    if (userPaused) return;
     const mine = this.opened;
     const least = this.failures ? Math.min(6000, 300 * 2 ** Math.min(this.failures, 5)) : 50;
     this.failures += 1;
@@ -653,8 +689,9 @@ class LiveMp4 {
   async read(response, mine, past) {
     const mime = response.headers.get("Content-Type");
     if (!MediaSource.isTypeSupported(mime)) {
+      this.abort.abort();
       this.tell("unplayable", mime.replace(/.*codecs="?|"$/g, ""));
-      this.leave();
+      await sleep(5000); // the source may change
       return;
     }
     const behind = Number(response.headers.get("X-Behind") ?? 0);
@@ -670,7 +707,7 @@ class LiveMp4 {
       await this.append(buffer, value);
       if (mine !== this.opened) return;
       if (!this.begun && this.last) this.begin(past, behind, asked);
-      if (this.begun) this.trim(buffer);
+      if (this.begun) await this.trim(buffer);
     }
   }
 
@@ -718,7 +755,7 @@ class LiveMp4 {
   async trim(buffer) {
     const [first] = this.ranges();
     const keep = this.video.currentTime - 60;
-    if (first && first.start < keep - 10 && !buffer.updating) await this.remove(buffer, keep);
+    if (first && first.start < keep - 10) await this.remove(buffer, keep);
   }
 
   async remove(buffer, until) {
@@ -764,11 +801,31 @@ class NativeHls {
   }
 
   get behind() { return Math.max(0, this.end - this.video.currentTime); }
-  goLive() { this.live = true; this.video.currentTime = this.end; this.play(); }
-  seek(behind) { this.live = false; this.video.currentTime = Math.max(0, this.end - behind); this.play(); }
-  resume(most) { if (this.behind > most) this.goLive(); else this.play(); }
-  pause() { this.live = false; this.video.pause(); }
+
+  goLive() {
+    this.live = true;
+    this.video.currentTime = this.end;
+    this.play();
+  }
+
+  seek(behind) {
+    this.live = false;
+    this.video.currentTime = Math.max(0, this.end - behind);
+    this.play();
+  }
+
+  resume(most) {
+    if (this.behind > most) this.goLive();
+    else this.play();
+  }
+
+  pause() {
+    this.live = false;
+    this.video.pause();
+  }
+
   nudge() { this.start(); }
+
   play() { this.video.play().catch(() => {}); }
 }
 
@@ -799,12 +856,13 @@ function tell(state, detail = "") {
   }
   $("screen").dataset.state = state;
   const { source } = feed.status ?? {};
-  unplayable = state === "unplayable" ? detail : state === "playing" ? "" : unplayable;
+  if (state === "unplayable") unplayable = codecs(feed.status, "video")[0]?.codec ?? detail;
+  else if (state === "playing") unplayable = "";
   if (state === "playing") notice("");
   else if (feed.lost) notice(text("unknown"), text("unknownMeans"));
   else if (unplayable) notice(text("unplayable", unplayable), text("unplayableMore"), directions);
   else if (source && source.presence !== "activa") notice(text("waitSource"), text("waitSourceMore"));
-  else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), directions.slice(0, 1));
+  else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), [directions[0]]);
   else if (state === "stalled") notice(text("stalled"), text("retrying"));
   else notice(text("waitStream"));
 }
@@ -870,7 +928,9 @@ $("full").addEventListener("click", () => {
 
 document.documentElement.lang = language;
 for (const element of document.querySelectorAll("[data-t]")) say(element, text(element.dataset.t));
-for (const element of document.querySelectorAll("[data-t-label]")) name(element, text(element.dataset.tLabel));
+for (const element of document.querySelectorAll("[data-t-label]")) {
+  name(element, text(element.dataset.tLabel));
+}
 document.title = text("title");
 say($("connection"), text("connecting"));
 
