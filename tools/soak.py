@@ -133,7 +133,7 @@ class Soak:
     def watch(self) -> None:
         """Sample the memory while no restart disturbs it."""
         if WARM * self.seconds <= self.elapsed <= COOL * self.seconds:
-            self.memory.append((time.monotonic(), memory(self.relay.pid)))
+            self.memory.append((time.monotonic(), memory(self.relay.pid, "RssAnon")))
 
     def report(self) -> None:
         say(
