@@ -153,7 +153,7 @@ class Soak:
         self.done["unanswered"] += self.viewers.unanswered()
         with contextlib.suppress(*FAILURES):
             wait_for(lambda: descriptors(self.relay) <= self.descriptors, "descriptors to close")
-        self.done["leaked"] = descriptors(self.relay) - self.descriptors
+        self.done["leaked"] = max(0, descriptors(self.relay) - self.descriptors)
         self.done["status"] = self.relay.stop()
         self.done["exceptions"] = len(self.relay.events("bug"))
         self.done["lost"] = self.viewers.faults
