@@ -18,10 +18,10 @@ COMMAND = cat "/proc/$$pid/cmdline" 2>/dev/null | tr '\0' ' '
 RUNNING = $(COMMAND) | grep -q 'relay\.py [^ ]* $(PORT) '
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo client reload test check bench soak attacks sample clean
+.PHONY: help setup run demo client reload test test-long check bench soak attacks sample clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with what the programs need
 
@@ -58,7 +58,10 @@ reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or 
 # Most tests wait most of their time, so there may be more of them at once than there are cores. Each
 # process is handed its next test when it gets free, or the long ones would gather at one.
 test: $(DEV) ## run the tests: ARGS='-k control'
-	@$(PY) -m pytest -n 6 --maxschedchunk 1 $(ARGS)
+	@$(PY) -m pytest -n 6 --maxschedchunk 1 -m 'not long' $(ARGS)
+
+test-long: $(DEV) ## run the tests that take minutes: browsers, players over HTTP
+	@$(PY) -m pytest -n 3 --maxschedchunk 1 -m long $(ARGS)
 
 check: $(DEV) ## lint, format and types
 	$(PY) -m ruff check .

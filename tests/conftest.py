@@ -7,7 +7,8 @@
     attack/       what must not be felt by anybody who watches
     test_architecture.py   which room may know which
 
-`make test` runs everything, several tests at once; `make test ARGS='-k restart'` some of it. One
+`make test` runs all but the long ones, several at once; `make test ARGS='-k restart'` some of it.
+`make test-long` runs those: real browsers, and players over HTTP, for minutes (mark `long`). One
 alone, with its output: `.venv/bin/python -m pytest -s tests/system/test_relay.py::test_version`.
 The harness is `tools/lab`. What a machine lacks (a program, root, IPv6) skips the tests that need
 it, and is an error where the environment says CI=true.
@@ -27,7 +28,7 @@ from tools.lab.relay import Relay
 from tools.lab.restarts import Held
 
 settings.register_profile(
-    "relay", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+    "relay", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("relay")
 

@@ -125,5 +125,5 @@ def test_a_thousand_idlers() -> None:
 
 def test_hang_ups_without_end() -> None:
     """However often it is asked to, the relay restarts, and loses nothing."""
-    counts = attack_relay("hangups", 4.0).counts
+    counts = attack_relay("hangups", 8.0).counts
     assert counts["reloads"] > 0

@@ -270,7 +270,8 @@ class Held:
 
     def __init__(self, directory: Path, alteration: str = "") -> None:
         self.program = Altered(directory, alteration)
-        self.relay = Relay(prefix=self.program.prefix)
+        # A source that only waits for a loaded machine is not to be silent: it had no stand-in.
+        self.relay = Relay("--source-timeout", "60", prefix=self.program.prefix)
         self._held, self._go = directory / "held", directory / "go"
 
     def hang_up(self) -> int:
