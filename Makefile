@@ -60,8 +60,8 @@ reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or 
 test: $(DEV) ## run the tests: ARGS='-k control'
 	@$(PY) -m pytest -n 6 --maxschedchunk 1 -m 'not long' $(ARGS)
 
-test-long: $(DEV) ## run the tests that take minutes: browsers, players over HTTP
-	@$(PY) -m pytest -n 3 --maxschedchunk 1 -m long $(ARGS)
+test-long: $(DEV) ## run the others: players, browsers, namespaces, attacks; five minutes
+	@$(PY) -m pytest -n 6 --maxschedchunk 1 -m long $(ARGS)
 
 check: $(DEV) ## lint, format and types
 	$(PY) -m ruff check .

@@ -8,7 +8,7 @@
     test_architecture.py   which room may know which
 
 `make test` runs all but the long ones, several at once; `make test ARGS='-k restart'` some of it.
-`make test-long` runs those: real browsers, and players over HTTP, for minutes (mark `long`). One
+`make test-long` runs those: interop, netns, attack, and some more that are marked `long`. One
 alone, with its output: `.venv/bin/python -m pytest -s tests/system/test_relay.py::test_version`.
 The harness is `tools/lab`. What a machine lacks (a program, root, IPv6) skips the tests that need
 it, and is an error where the environment says CI=true.
@@ -31,6 +31,17 @@ settings.register_profile(
     "relay", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("relay")
+
+
+LONG = {"interop", "netns", "attack"}
+"""Folders whose tests take minutes together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long ones."""
+    for item in items:
+        if item.path.parent.name in LONG:
+            item.add_marker("long")
 
 
 @pytest.hookimpl(wrapper=True)

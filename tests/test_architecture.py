@@ -52,6 +52,7 @@ PURE_MODULES = {
     "relaylib.viewers.egress",
     "relaylib.web.request",
     "relaylib.web.reply",
+    "relaylib.web.stream_state",
     "relaylib.web.playlist",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",

@@ -32,7 +32,7 @@ from relaylib.stream.ingest import IngestState
 from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
-from relaylib.web.site import SiteState
+from relaylib.web.state import SiteState
 
 VERSION = 3
 """Of what the state below means. A program takes over no state of another version."""

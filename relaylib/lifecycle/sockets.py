@@ -19,7 +19,7 @@ from relaylib.net.listen import bind, bind_pair
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import Membership, bind_group
 from relaylib.net.networks import ANY
-from relaylib.web.server import WebState
+from relaylib.web.state import WebState
 
 log = structlog.get_logger()
 

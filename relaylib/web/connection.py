@@ -14,7 +14,6 @@ response might be lost.
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import h11
@@ -22,11 +21,12 @@ import h11
 from relaylib.errors import HttpError
 from relaylib.net.address import Address
 from relaylib.net.connection import LINGER, tune, why
-from relaylib.net.descriptors import Descriptor, descriptor
+from relaylib.net.descriptors import descriptor
 from relaylib.net.loop import Loop
 from relaylib.web import reply
-from relaylib.web.reply import Response, Stream, StreamEndError, StreamState
+from relaylib.web.reply import Response, Stream, StreamEndError
 from relaylib.web.request import Request, announces_body
+from relaylib.web.state import ConnectionState
 
 HEAD_CAP = 8 * 1024
 """Octets of a head that may come without its end, and `READ_SIZE` with it: browsers send 1 KiB."""
@@ -85,28 +85,6 @@ class Server(Protocol):
 
     def gone(self, connection: "Connection", reason: str) -> None:
         """Note that it is over."""
-
-
-@dataclass(slots=True)
-class ConnectionState:
-    """What a restart hands over of a connection.
-
-    `received` has not been read yet as a request; `unsent` is the rest of a response, after which
-    the connection may be used again unless it is `closing`. `resource` is the path of the stream
-    that it carries, if it does, to `client`.
-    """
-
-    sock: Descriptor
-    peer: Address
-    received: bytes
-    unsent: bytes
-    closing: bool
-    client: str = ""
-    resource: str = ""
-    stream: StreamState | None = None
-    octets: int = 0
-    left: int | None = None
-    """Octets of the stream that are still to come, if it has an end."""
 
 
 class Connection:

@@ -14,10 +14,11 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from relaylib.web.reply import Piece, Response, StreamEndError, StreamState
+from relaylib.web.reply import Piece, Response, StreamEndError
 from relaylib.web.request import Request
 from relaylib.web.series import Series
 from relaylib.web.status import Status, encode
+from relaylib.web.stream_state import StreamState
 
 KIND = "text/event-stream"
 

@@ -26,8 +26,9 @@ from relaylib.stream.history import AccessPoint, History
 from relaylib.stream.payload import Cursor, Cuts, payload
 from relaylib.web.live import KIND
 from relaylib.web.playlist import TARGET, Mark, Playlist, Segment, Spot
-from relaylib.web.reply import FOREVER, Piece, Response, StreamEndError, StreamState
+from relaylib.web.reply import FOREVER, Piece, Response, StreamEndError
 from relaylib.web.request import Request
+from relaylib.web.stream_state import StreamState
 
 PLAYLIST = "application/vnd.apple.mpegurl"
 

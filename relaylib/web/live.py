@@ -13,8 +13,9 @@ from relaylib.media.form import Form
 from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.stream.history import History
 from relaylib.stream.payload import Cursor, Cuts
-from relaylib.web.reply import Piece, Response, StreamState
+from relaylib.web.reply import Piece, Response
 from relaylib.web.request import Request
+from relaylib.web.stream_state import StreamState
 
 KIND = "video/mp2t"
 

@@ -16,7 +16,6 @@ shrinks. To keep the first one, segments would have to begin where nobody can st
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from email.utils import formatdate
 
 from relaylib.media.form import Form
 from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
@@ -202,5 +201,7 @@ def _rounded(duration: float) -> int:
 def _date(seconds: float) -> str:
     """Write a date with milliseconds (ISO 8601)."""
     whole, thousandths = divmod(int(seconds * 1000 + 0.5), 1000)
+    from email.utils import formatdate  # noqa: PLC0415 - every start would wait for it
+
     _, day, month, year, clock, _ = formatdate(whole, usegmt=True).split()
     return f"{year}-{_MONTHS.index(month) + 1:02}-{day}T{clock}.{thousandths:03}Z"

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from relaylib.errors import HttpError
 from relaylib.web.request import Request
+from relaylib.web.stream_state import StreamState
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -64,17 +65,6 @@ class MediaStream(Stream, Protocol):
 
     def delay(self, now: float) -> float | None:
         """Return how many seconds what comes next is behind what has come; None: nobody knows."""
-
-
-@dataclass(slots=True)
-class StreamState:
-    """What a restart hands over of a stream: octets that come `first`, then its place, as numbers
-    that its resource understands.
-    """
-
-    place: list[int]
-    first: bytes = b""
-    skipped: int = 0
 
 
 @dataclass(slots=True)

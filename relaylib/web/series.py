@@ -1,10 +1,10 @@
 """What came in and what went wrong in each of the last seconds: for graphs, looked at or not."""
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from relaylib.media.verdict import FAULTS, TABLES
 from relaylib.web.parts import Parts
+from relaylib.web.state import SeriesState
 
 POINTS = 300
 """Seconds that are remembered."""
@@ -13,15 +13,6 @@ _SEEN_BY_VIEWERS = (*FAULTS, *TABLES)
 
 _LATE = 0.005
 """Seconds behind the full one: a timer may be early, and the point would be of another second."""
-
-
-@dataclass(slots=True)
-class SeriesState:
-    """What a restart hands over."""
-
-    end: int = 0
-    bitrate: list[int] = field(default_factory=list)
-    errors: list[int] = field(default_factory=list)
 
 
 class Series:

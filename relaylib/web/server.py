@@ -11,7 +11,6 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
@@ -23,16 +22,17 @@ from relaylib.errors import DeclinedError, HttpError
 from relaylib.log import Throttle
 from relaylib.net.access import Access
 from relaylib.net.address import Address, show, unmapped
-from relaylib.net.descriptors import Descriptor, adopt, descriptor
+from relaylib.net.descriptors import adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
 from relaylib.stream.watcher import HTTP, PAUSED, STREAMING, Watcher
 from relaylib.web import reply
-from relaylib.web.connection import Connection, ConnectionState
+from relaylib.web.connection import Connection
 from relaylib.web.pace import Pace
 from relaylib.web.reply import MediaStream, Resource, Response, Stream
 from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
+from relaylib.web.state import ConnectionState, WebState
 
 ACCEPTS = 16
 """Connections accepted in one turn."""
@@ -50,20 +50,6 @@ HANDED_OVER = 4 << 20
 """Octets of responses under way that a restart hands over in all: more would take its time."""
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class WebState:
-    """What a restart hands over: the listener, `asked` for so, connections and counters."""
-
-    listener: Descriptor
-    asked: tuple[str, int | None]
-    connections: list[ConnectionState] = field(default_factory=list)
-    accepted: int = 0
-    declined: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, int] = field(default_factory=dict)
-    octets: int = 0
-    skipped: int = 0
 
 
 class Server:

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from relaylib.config import Config
 from relaylib.stream.payload import octets
@@ -13,20 +12,11 @@ from relaylib.web.live import Live
 from relaylib.web.mp4 import Mp4
 from relaylib.web.pages import pages
 from relaylib.web.parts import Parts
-from relaylib.web.playlist import Playlist
 from relaylib.web.reply import Resource
-from relaylib.web.series import Series, SeriesState
-from relaylib.web.server import Server, WebState
+from relaylib.web.series import Series
+from relaylib.web.server import Server
+from relaylib.web.state import SiteState
 from relaylib.web.status import Status
-
-
-@dataclass(slots=True)
-class SiteState:
-    """What a restart hands over: connections, segments, and the graphs of the last minutes."""
-
-    web: WebState
-    hls: Playlist | None = None
-    series: SeriesState | None = None
 
 
 class Site:

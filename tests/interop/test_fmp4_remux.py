@@ -14,8 +14,6 @@ from tools.lab.media import split_packets, studio, whole_units
 from tools.lab.players import Vlc
 from tools.lab.process import PATIENCE, need
 
-pytestmark = pytest.mark.long
-
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "25")

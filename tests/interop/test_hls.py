@@ -17,8 +17,6 @@ from tools.lab.relay import Relay
 from tools.lab.restarts import restart
 from tools.lab.web import Browser, http_port
 
-pytestmark = pytest.mark.long
-
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
 
 SECONDS = 12

@@ -17,8 +17,6 @@ from tools.lab.relay import Relay
 from tools.lab.sockets import unused_port
 from tools.lab.web import Browser, http_port
 
-pytestmark = pytest.mark.long
-
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
 
 CONF = ROOT / "contrib/nginx.conf"

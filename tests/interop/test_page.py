@@ -15,8 +15,6 @@ from tools.lab.relay import Relay
 from tools.lab.viewer import Viewer
 from tools.lab.web import http_port
 
-pytestmark = pytest.mark.long
-
 LIVE = 1.5
 """Seconds behind the edge that the picture may be."""
 

@@ -14,8 +14,6 @@ from tools.lab.relay import Relay
 from tools.lab.sockets import unused_port
 from tools.lab.web import http_port
 
-pytestmark = pytest.mark.long
-
 CONTRIB = ROOT / "contrib"
 RULES = CONTRIB / "prometheus-rules.yml"
 

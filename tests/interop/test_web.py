@@ -15,8 +15,6 @@ from tools.lab.relay import Relay
 from tools.lab.restarts import restart
 from tools.lab.web import Watching, http_port
 
-pytestmark = pytest.mark.long
-
 SECONDS = 8
 """Of video; the players come when a second of it has been sent, and begin at its beginning."""
 

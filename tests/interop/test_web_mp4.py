@@ -20,8 +20,6 @@ from tools.lab.restarts import restart
 from tools.lab.web import Browser as Asking
 from tools.lab.web import Watching, http_port
 
-pytestmark = pytest.mark.long
-
 SECONDS = 6
 
 PAGE = """<!doctype html><title>MSE</title><link rel="icon" href="data:,"><video muted></video>

@@ -153,6 +153,7 @@ def bench(*words: str | Path) -> tuple[int, Program]:
         return program.wait(100), program
 
 
+@pytest.mark.long
 def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
     """The whole program, at its smallest, measures, prints, and writes valid JSON and SVG."""
     need("cc")

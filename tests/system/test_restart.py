@@ -60,6 +60,7 @@ def relay() -> Iterator[Relay]:
         yield program
 
 
+@pytest.mark.long
 def test_restarts_cost_nobody_anything(relay: Relay) -> None:
     """Five restarts under 5 Mb/s with 50 viewers lose no datagram, connection, reply or count."""
     with contextlib.ExitStack() as stack:
@@ -105,6 +106,7 @@ def test_a_line_may_be_half_typed_anywhere(relay: Relay) -> None:
             assert "'X1'" in viewer.reply()
 
 
+@pytest.mark.long
 def test_who_comes_during_a_restart_is_served(relay: Relay) -> None:
     """Connections wait for the new program; none is turned away."""
     came = 0
@@ -236,6 +238,7 @@ def test_a_restart_does_not_lengthen_the_silence() -> None:
             restart(relay)  # each takes a fraction of the timeout
 
 
+@pytest.mark.long
 def test_an_ingest_that_cannot_be_split() -> None:
     """A stream sent to another local address than the relay answers from survives restarts, too."""
     with Relay(host="0.0.0.0") as relay, Viewer(relay.port) as viewer:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
 from tools.lab.relay import Relay
@@ -56,6 +58,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.long
 def test_a_broken_configuration_changes_nothing(tmp_path: Path) -> None:
     """The old program goes on, says what is wrong where, and takes the file once it is mended."""
     conf = tmp_path / "relay.conf"

@@ -85,6 +85,7 @@ def test_a_reload_changes_nothing(relay: Relay) -> None:
         assert {uri: browser.get(uri).body for uri in uris[-3:]} == before
 
 
+@pytest.mark.long
 def test_a_reader_that_stalls_is_closed(relay: Relay) -> None:
     """Who takes nothing of a segment for ten seconds is let go; nobody else notices."""
     uri = listed(relay)[-1]

@@ -32,10 +32,8 @@ from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.recorder import RecorderState, RecordingState
 from relaylib.stream.source_lock import LockState
 from relaylib.viewers.viewer import ViewerState
-from relaylib.web.connection import ConnectionState
-from relaylib.web.reply import StreamState
-from relaylib.web.server import WebState
-from relaylib.web.site import SiteState
+from relaylib.web.state import ConnectionState, SiteState, WebState
+from relaylib.web.stream_state import StreamState
 
 FDS = st.integers(0, 1 << 20).map(Descriptor)
 COUNTS = st.integers(0, 1 << 64)

@@ -117,6 +117,7 @@ def test_what_is_neither_is_counted_and_not_judged() -> None:
 TABLES = (pat({1: 32}), pmt(1, 256, {256: 0x1B}))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # of a core: 13 s
 def test_a_day_of_wraps() -> None:
     """In 24 hours sequence numbers, time stamps, PCR and PTS all wrap, and nothing is wrong."""

@@ -5,10 +5,11 @@ from typing import Any, cast
 import pytest
 
 from relaylib.web.events import KEPT, PERIOD, Events, EventStream
-from relaylib.web.reply import StreamEndError, StreamState
+from relaylib.web.reply import StreamEndError
 from relaylib.web.request import Request
 from relaylib.web.series import Series
 from relaylib.web.status import Status
+from relaylib.web.stream_state import StreamState
 
 
 class FakeStatus:

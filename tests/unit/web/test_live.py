@@ -9,8 +9,8 @@ from relaylib.media.form import Form
 from relaylib.stream.batch import Batch
 from relaylib.stream.history import AccessPoint, History
 from relaylib.web.live import STALE, Live, LiveStream
-from relaylib.web.reply import StreamState
 from relaylib.web.request import Request
+from relaylib.web.stream_state import StreamState
 from tools.lab.web import PACKET, PACKETS, datagram, numbers
 
 TABLES = b"\x47\x00\x00\x10" + bytes(184)

@@ -8,7 +8,8 @@ import pytest
 from relaylib.media.verdict import FAULTS
 from relaylib.stream.inspection import Counts
 from relaylib.web.parts import Parts
-from relaylib.web.series import POINTS, Series, SeriesState
+from relaylib.web.series import POINTS, Series
+from relaylib.web.state import SeriesState
 
 
 class Clock:
