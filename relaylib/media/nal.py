@@ -51,7 +51,6 @@ _HEVC = _Kinds(frozenset(range(22)), (32, 33, 34), frozenset((35, 38)))
 _AVC_IDR, _AVC_SEI, _AVC_SPS = 5, 6, 7
 _RECOVERY_POINT = 6
 _HEVC_IRAP = frozenset(range(16, 22))
-_HEVC_SPS = 33
 
 
 class Pictures:

@@ -245,11 +245,8 @@ class Connection:
             self._write_some()
         except BlockingIOError:
             pass
-        except OSError as error:
-            self.abort(why(error))
-            return
-        except StreamEndError as end:
-            self.abort(str(end))
+        except (OSError, StreamEndError) as error:
+            self._fail(error)
             return
         if self._owes:
             self.deadline = self._taken_at + PATIENCE
@@ -328,11 +325,8 @@ class Connection:
             if until - self._taken_at > PATIENCE:
                 self.abort(STALLED)
             return
-        except OSError as error:
-            self.abort(why(error))
-            return
-        except StreamEndError as end:
-            self.abort(str(end))
+        except (OSError, StreamEndError) as error:
+            self._fail(error)
             return
         self._taken_at = until
         if self._unsent:
@@ -344,6 +338,10 @@ class Connection:
         stream.taken(sent)
 
     # --- the end
+
+    def _fail(self, error: OSError | StreamEndError) -> None:
+        """End, because nothing can be written any more, or nothing more comes."""
+        self.abort(why(error) if isinstance(error, OSError) else str(error))
 
     def _shut_down(self) -> None:
         """Say that no more comes, and read on until the peer says so, too."""

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from relaylib.errors import HttpError
 from relaylib.web.request import Request
@@ -103,6 +103,7 @@ class Resource(Protocol):
         """
 
 
+@runtime_checkable
 class StreamResource(Resource, Protocol):
     """One whose streams survive a restart."""
 

@@ -30,7 +30,7 @@ from relaylib.stream.watcher import HTTP, PAUSED, STREAMING, Watcher
 from relaylib.web import reply
 from relaylib.web.connection import Connection
 from relaylib.web.pace import Pace
-from relaylib.web.reply import MediaStream, Resource, Response, Stream
+from relaylib.web.reply import MediaStream, Resource, Response, Stream, StreamResource
 from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
 from relaylib.web.state import ConnectionState, WebState
 
@@ -339,8 +339,7 @@ class Server:
         if saved.stream is None:
             return None
         with contextlib.suppress(HttpError):
-            restore = getattr(self._resource(saved.resource), "restore", None)
-            if restore is not None:
-                stream: Stream = restore(saved.stream)
-                return stream
+            resource = self._resource(saved.resource)
+            if isinstance(resource, StreamResource):
+                return resource.restore(saved.stream)
         raise ValueError("no such stream")

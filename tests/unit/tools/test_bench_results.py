@@ -21,7 +21,7 @@ LOW, HIGH = FULL.paced
 
 @pytest.fixture
 def published() -> Results:
-    """The run in docs/bench.json."""
+    """The run in docs/bench.json, whatever day it was."""
     document = json.loads((ROOT / "docs" / "bench.json").read_text())
     return Results(
         plan=Plan(**document["plan"]),
@@ -62,6 +62,7 @@ def test_a_figure_beyond_its_limit_is_missed(
     published: Results, name: str, load: Load, changes: dict[str, float], measures: list[str]
 ) -> None:
     """Each figure that is worse than its target turns its verdict, and no other, to missed."""
+    published.samples = [replace(each, p99=each.p99 and 0.001) for each in published.samples]
     before = missed(published)
     published.samples = [
         replace(each, **changes)  # type: ignore[arg-type]
