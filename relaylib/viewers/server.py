@@ -6,8 +6,6 @@ closed in the same moment, which may cost the line.
 """
 
 import contextlib
-import errno
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,10 +16,11 @@ import structlog
 from relaylib.config import Config
 from relaylib.errors import DeclinedError, FatalPeerError, PeerError
 from relaylib.log import Throttle
+from relaylib.net.acceptor import Acceptor, error_name
 from relaylib.net.access import Access
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.connection import Connection, tune
-from relaylib.net.descriptors import NO_DESCRIPTOR, adopt, descriptor
+from relaylib.net.descriptors import adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
@@ -36,22 +35,12 @@ from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import SAMPLE_PERIOD, Egress
 from relaylib.viewers.viewer import Services, Viewer, ViewerState
 
-ACCEPTS = 16
-"""Connections accepted in one turn: a storm of them shares the loop with everything else."""
-
-ACCEPT_PAUSE = 0.1
-"""Seconds without accepting when the system cannot: tried again at once, it would fail again."""
-
 LEAVING = 64
 """Connections that were turned away and may linger, each holding a descriptor."""
 
 NO_ROOM = "el relay no admite mas conexiones"
 
 GIVE_WAY = "relay lleno: deja su sitio quien mas lleva sin CONECTAR"
-
-_GONE = {errno.ECONNABORTED, errno.EPROTO}
-"""What accept(2) says of a connection that ended while it waited: the next one may be well. Any
-other error would come again at once."""
 
 log = structlog.get_logger()
 
@@ -138,14 +127,11 @@ class Server:
             on_error=self._note_error,
             on_gone=self._remove,
         )
-        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `clients`
         self._leaving: set[_Leaving | Viewer] = set()
-        self._closed = False
         self._error_log = Throttle(loop.call_later)
         self._declined_log = Throttle(loop.call_later)
-        self._accept_log = Throttle(loop.call_later)
-        loop.watch(listener, self._accept, broken=lambda _error: None)
+        self._acceptor = Acceptor(loop, listener, self._admit, self._no_room)
         if config.max_egress is not None:
             loop.call_every(SAMPLE_PERIOD, self._measure)
 
@@ -155,54 +141,8 @@ class Server:
 
     # --- accepting
 
-    def _accept(self) -> None:
-        for _ in range(ACCEPTS):
-            self._loop.read_priority()
-            try:
-                sock, peer = self.listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _GONE:
-                    continue
-                if error.errno not in NO_DESCRIPTOR or not self._accept_with_spare():
-                    self._rest(error)
-                return
-            self._admit(sock, peer)
-
-    def _accept_with_spare(self) -> bool:
-        """Out of descriptors: lend the spare one to a farewell, so that the queue gets shorter.
-
-        Returns whether that worked, and will work again. It does not if another process takes the
-        spare one, or the system lacks more than descriptors.
-        """
-        accepted = False
-        if self._spare is not None:
-            os.close(self._spare)
-            self._spare = None
-        with contextlib.suppress(OSError):
-            sock, peer = self.listener.accept()
-            accepted = True
-            self._decline_at_once(sock, peer, DeclinedError(NO_ROOM, "descriptors"))
-        with contextlib.suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY)
-        return accepted and self._spare is not None
-
-    def _rest(self, error: OSError) -> None:
-        """Let the listener rest: it stays readable, and the loop would spin on it."""
-        self._accept_log.log(
-            log.warning, "accept_failed", reason=_name(error), detail=error.strerror
-        )
-        self._loop.interest(self.listener, read=False)
-        self._loop.call_later(ACCEPT_PAUSE, self._wake_listener)
-
-    def _wake_listener(self) -> None:
-        if not self._closed:
-            self._loop.interest(self.listener)
-
     def _admit(self, sock: socket.socket, peer: Address) -> None:
         address = unmapped(peer)
-        sock.setblocking(False)
         try:
             own = partial(is_own, address)
             self._access.admit(address[0], self._loop.now, own, self._make_room)
@@ -211,7 +151,7 @@ class Server:
         except DeclinedError as error:
             self._decline(sock, peer, error)
         except OSError as error:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
-            self._decline_at_once(sock, peer, DeclinedError(NO_ROOM, _name(error)))
+            self._decline_at_once(sock, peer, DeclinedError(NO_ROOM, error_name(error)))
         else:
             self._add(client)
             self.accepted += 1
@@ -265,9 +205,11 @@ class Server:
 
     def _decline_at_once(self, sock: socket.socket, peer: Address, error: DeclinedError) -> None:
         with sock, contextlib.suppress(OSError):
-            sock.setblocking(False)
             sock.send(commands.error(str(error)))
         self._log_declined(peer, error)
+
+    def _no_room(self, sock: socket.socket, peer: Address) -> None:
+        self._decline_at_once(sock, peer, DeclinedError(NO_ROOM, "descriptors"))
 
     # --- the viewers
 
@@ -295,8 +237,7 @@ class Server:
 
     def close(self, farewell: str) -> None:
         """Accept nobody any more, and send everyone away with one line."""
-        self._closed = True
-        self._loop.discard(self.listener)
+        self._acceptor.close()
         for client in list(self.clients):
             client.end("shutdown", farewell)
 
@@ -341,10 +282,3 @@ class Server:
         event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
         detail = {"detail": error.detail} if error.detail else {}
         self._error_log.log(log.info, event, client=client.name, reason=error.kind, **detail)
-
-
-def _name(error: OSError) -> str:
-    """Name an error in the log's way: descriptors, enobufs."""
-    if error.errno in NO_DESCRIPTOR:
-        return "descriptors"
-    return errno.errorcode.get(error.errno or 0, "system").lower()

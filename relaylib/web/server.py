@@ -7,7 +7,6 @@ connections holds nothing.
 """
 
 import contextlib
-import errno
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ import structlog
 
 from relaylib.config import Config
 from relaylib.errors import DeclinedError, HttpError
-from relaylib.log import Throttle
+from relaylib.net.acceptor import Acceptor
 from relaylib.net.access import Access
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.descriptors import adopt, descriptor
@@ -34,14 +33,11 @@ from relaylib.web.reply import MediaStream, Resource, Response, Stream, StreamRe
 from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
 from relaylib.web.state import ConnectionState, WebState
 
-ACCEPTS = 16
-"""Connections accepted in one turn."""
-
-ACCEPT_PAUSE = 0.1
-"""Seconds without accepting when the system cannot: tried again at once, it would fail again."""
-
 LEAVING = 64
 """Connections that were turned away and may linger, each holding a descriptor."""
+
+NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+"""What they get for whom there is no descriptor."""
 
 SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
@@ -63,7 +59,6 @@ class Server:
     def __init__(
         self, loop: Loop, config: Config, octets: Callable[[], int], table: Mapping[str, Resource]
     ) -> None:
-        self.listener: socket.socket | None = None
         self.asked = config.http
         self.connections: dict[Connection, None] = {}
         self.streams: dict[Connection, None] = {}
@@ -72,6 +67,7 @@ class Server:
         self.requests: Counter[str] = Counter()
         self.octets = self.skipped = 0
         self._loop = loop
+        self._acceptor: Acceptor | None = None
         self._config = config
         self._table = table
         self._names = Names(socket.gethostname(), config.http_host)
@@ -81,54 +77,29 @@ class Server:
         self._leaving: set[Connection] = set()
         self._pace = Pace(loop, config.http_coalesce, octets)
         self._events = PeerLog(loop)
-        self._accept_log = Throttle(loop.call_later)
         loop.call_every(SWEEP, self._sweep)
+
+    @property
+    def listener(self) -> socket.socket | None:
+        """Where connections come in, while they may."""
+        return None if self._acceptor is None else self._acceptor.listener
 
     # --- accepting
 
     def listen(self, listener: socket.socket, saved: WebState | None = None) -> None:
         """Accept connections there, and go on with those of the previous program."""
-        self.listener = listener
         if saved is not None:
             self._restore_all(saved)
-        self._loop.watch(listener, self._accept, broken=lambda _error: None)
+        self._acceptor = Acceptor(self._loop, listener, self._admit, self._no_room)
         host, port = listener.getsockname()[:2]
         log.info("http_listening", host=host, port=port)
 
-    def _accept(self) -> None:
-        assert self.listener is not None
-        for _ in range(ACCEPTS):
-            self._loop.read_priority()
-            try:
-                sock, peer = self.listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionError:  # it ended while it waited
-                continue
-            except OSError as error:
-                self._rest(error)
-                return
-            self._admit(sock, peer)
-
-    def _rest(self, error: OSError) -> None:
-        """Let the listener rest: it stays readable, and the loop would spin on it."""
-        reason = errno.errorcode.get(error.errno or 0, "system").lower()
-        self._accept_log.log(log.warning, "accept_failed", reason=reason, detail=error.strerror)
-        assert self.listener is not None
-        self._loop.interest(self.listener, read=False)
-        self._loop.call_later(ACCEPT_PAUSE, self._wake_listener)
-
-    def _wake_listener(self) -> None:
-        if self.listener is not None:
-            self._loop.interest(self.listener)
-
     def _admit(self, sock: socket.socket, peer: Address) -> None:
         address = unmapped(peer)
-        sock.setblocking(False)
         try:
             connection = Connection(self._loop, self, sock, address)
         except OSError:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
-            sock.close()
+            self._no_room(sock, peer)
             return
         try:
             own = partial(is_own, address)
@@ -155,6 +126,11 @@ class Server:
         connection.decline(HttpError(403 if error.kind == "not_allowed" else 503, str(error)))
         if len(self._leaving) > LEAVING:
             connection.abort("declined")
+
+    def _no_room(self, sock: socket.socket, peer: Address) -> None:
+        with sock, contextlib.suppress(OSError):
+            sock.send(NO_ROOM)
+        self._note_declined(unmapped(peer), "descriptors")
 
     def _note_declined(self, client: Address, kind: str, **detail: str) -> None:
         self.declined[kind] += 1
@@ -294,15 +270,16 @@ class Server:
 
     def close(self) -> None:
         """Accept nobody any more; connections end with the program."""
-        if self.listener is not None:
-            self._loop.discard(self.listener)
-            self.listener = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
 
     # --- restarting
 
     def export(self) -> WebState | None:
         """Return what the next program needs to go on; see `WebState`."""
-        if self.listener is None or self.asked is None:
+        listener = self.listener
+        if listener is None or self.asked is None:
             return None
         room, connections = HANDED_OVER, []
         for connection in self.connections:
@@ -311,7 +288,7 @@ class Server:
                 room -= len(saved.unsent)
                 connections.append(saved)
         return WebState(
-            descriptor(self.listener), self.asked, connections, self.accepted,
+            descriptor(listener), self.asked, connections, self.accepted,
             dict(self.declined), dict(self.requests), self.octets, self.skipped,
         )  # fmt: skip
 

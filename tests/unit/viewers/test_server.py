@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from relaylib.config import Config
 from relaylib.log import flush_throttles
+from relaylib.net.acceptor import ACCEPT_PAUSE
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
@@ -24,7 +25,7 @@ from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
-from relaylib.viewers.server import ACCEPT_PAUSE, GIVE_WAY, LEAVING, Server
+from relaylib.viewers.server import GIVE_WAY, LEAVING, Server
 from relaylib.viewers.viewer import Viewer, ViewerState
 from tools.lab.fanout_bench import runs_of
 from tools.lab.process import PATIENCE
@@ -105,8 +106,6 @@ class ControlSide:
         self.turn_until(lambda: not self.server.clients, "the clients' end")
         self.loop.close()
         self.ingest.close()
-        if self.server._spare is not None:
-            os.close(self.server._spare)
 
 
 @contextlib.contextmanager
