@@ -18,10 +18,13 @@ from collections.abc import Callable
 from typing import IO, NoReturn
 
 from relaylib.config import Config
+from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
-from relaylib.net.address import Address, with_port
+from relaylib.net.address import Address, show, with_port
 from relaylib.net.listen import resolve_own
 from relaylib.net.loop import Loop
+from relaylib.net.mrl import Mrl
+from relaylib.net.multicast import find_interface
 from relaylib.stream.fixed import check_outputs
 
 TIMEOUT = 10.0
@@ -52,6 +55,8 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     if config.http is not None:
         resolve_own(config.http[0], config.http[1] or 0)
     check_outputs(config.to, _ingest(config))
+    if not restarting and config.ingest is not None and config.ingest.is_group:
+        _check_interface(config.ingest)  # a running relay waits for one that is gone
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
         output.writelines(f"{line}\n" for line in said)
@@ -71,6 +76,13 @@ def _ingest(config: Config) -> Address:
     if mrl.is_group or not mrl.host:
         return mrl.host or control[0], mrl.port
     return resolve_own(mrl.host, mrl.port)[1]
+
+
+def _check_interface(mrl: Mrl) -> None:
+    try:
+        find_interface(mrl)
+    except OSError as error:
+        raise SetupError(f"cannot join {show((mrl.host, mrl.port))}: {error.strerror}") from None
 
 
 class Check:

@@ -75,6 +75,16 @@ def test_a_reload_into_a_loop_is_declined(tmp_path: Path) -> None:
     [
         (("--to", "udp://127.0.0.1:{port}"), 2, "cannot send to 127.0.0.1:{port}: the stream "),
         (("--to", "udp://239.2.2.2?iface=nowhere"), 1, "there is no interface nowhere\n"),
+        (
+            ("--check", "--to", "udp://239.2.2.2?iface=nowhere"),
+            1,
+            "there is no interface nowhere\n",
+        ),
+        (
+            ("--check", "--ingest", "udp://@239.1.1.1?iface=nowhere"),
+            1,
+            "cannot join 239.1.1.1:1234: there is no interface nowhere\n",
+        ),
         (("--to", "udp://239.2.2.2?ttl=256"), 2, "argument --to: not a ttl (0 to 255): '256'"),
     ],
 )
