@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from client import connect
+from relaylib.client.link import connect
 from relaylib.protocol.commands import Verb
 from tools.lab.client import VLCPORT, Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT, need_ipv6

@@ -91,8 +91,8 @@ class FakeRelay:
         self.close()
 
 
-_PIECE = re.compile(r"\x1b\[(\d*)([ACJ])|([\r\n])|([^\x00-\x1f\x7f])")
-_HALF = re.compile(r"\x1b(\[\d*)?")
+_PIECE = re.compile(r"\x1b\[(?:(\d*)([ACJ])|[\d;]*m)|([\r\n])|([^\x00-\x1f\x7f])")
+_HALF = re.compile(r"\x1b(\[[\d;]*)?")
 
 
 class Screen:
@@ -142,7 +142,7 @@ class Screen:
             self.rows[self._line :] = [row[: self._place]]
         elif sequence == "C":
             self._place += min(int(number or 1), self.columns - 1 - self.column)
-        else:
+        elif sequence == "A":
             for _ in range(int(number or 1)):
                 self._go_up()
 
