@@ -1,34 +1,28 @@
-"""The client itself: lines from a person or a script to the relay, and its replies back.
+"""The client itself: joins the person, the commands and the connection, and ends.
 
 One command is sent at a time and its reply awaited before the next, so that each is judged by what
-the relay said and not by a guess; what is typed, pasted or piped meanwhile waits in a queue. A
-command that was not answered when the connection was lost is sent again when it is back.
+the relay said and not by a guess; what is typed, pasted or piped meanwhile waits (`commands`).
 """
 
 import signal
 import socket
-from collections import deque
 from dataclasses import dataclass
 
 from relaylib.client.backoff import Backoff
+from relaylib.client.commands import Commands
 from relaylib.client.console import Console
-from relaylib.client.dialogue import encode, explain, read_command
 from relaylib.client.exchange import PATIENCE, Exchange
 from relaylib.client.link import Link
-from relaylib.client.messages import HELP, say, text
+from relaylib.client.messages import say, text
 from relaylib.client.player import Player
-from relaylib.client.reconnect import FAREWELL, Reconnect
+from relaylib.client.reconnect import Reconnect
 from relaylib.client.script import Step
 from relaylib.client.status import Status
 from relaylib.client.watch import Watch
-from relaylib.errors import BadCommandError, LineTooLongError
+from relaylib.errors import LineTooLongError
 from relaylib.net.address import player_url, show
-from relaylib.net.loop import Loop, Timer
+from relaylib.net.loop import Loop
 from relaylib.protocol.commands import Request, Verb
-from relaylib.protocol.session import State
-
-QUEUE = 64
-"""Commands that may wait for their turn before no more are read."""
 
 NOT_ALLOWED = "ERROR acceso no permitido"
 """How the farewell begins to those that a relay will never let in."""
@@ -38,14 +32,6 @@ _LOST = {
     "vanished": text("the relay's host does not answer any more"),
 }
 """How a connection's end is told to a person."""
-
-_STATES = {
-    State.IDLE: text("idle"),
-    State.STREAMING: text("streaming"),
-    State.PAUSED: text("paused"),
-    State.DEFERRED: text("deferred"),
-    State.CLOSED: text("closed"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +68,11 @@ class App:
         self._link = Link(loop, plan.host, plan.port, self, backoff)
         self._exchange = Exchange(loop, self, self._link.write)
         self._reconnect: Reconnect | None = None
-        self._commands: deque[bytes | Step] = deque(plan.script or ())
-        self._current: tuple[Request, str] | None = None  # being carried out, and its place
-        self._doubtful = False  # it is out of order, unless ESTADO tells otherwise
-        self._pause: Timer | None = None  # until which no command is sent
-        self._declined = ""  # the reply to the current command, unless it is a farewell
+        self._commands: Commands
         self._remark = ""  # the relay's latest, which may be a farewell
-        self._ready = self._greeted = False
+        self._greeted = False
         self._input_over = plan.script is not None
-        self._leaving = self._over = False
+        self.leaving = self._over = False
         self._status = Status(show((plan.host, plan.port)))
         self._watch: Watch | None = None
         self._player: Player | None = None
@@ -99,6 +81,10 @@ class App:
     def start(self, console: Console, sock: socket.socket | None) -> None:
         """Begin with a connection, or seek one."""
         self._console = console
+        self._commands = Commands(
+            self._loop, console, self._exchange, self._status, self,
+            port=self._plan.vlcport, script=self._plan.script or (), farewells=self._plan.lasting,
+        )  # fmt: skip
         if self._plan.player:
             self._loop.on_signal(signal.SIGCHLD, self._child_ended)
         if self._plan.lasting:
@@ -115,7 +101,7 @@ class App:
 
     def interrupt(self) -> None:
         """Send DESCONECTAR and wait for the reply; the second time, end at once."""
-        if self._leaving:
+        if self.leaving:
             self.status = 130
             self._end()
         else:
@@ -123,9 +109,9 @@ class App:
 
     def leave(self) -> None:
         """Send DESCONECTAR ahead of the commands that wait; a second call changes nothing."""
-        if not self._leaving:
+        if not self.leaving:
             self._console.echo(Verb.DISCONNECT.value)
-            self._disconnect()
+            self.disconnect()
 
     def close(self) -> None:
         """Give back the terminal and close the player."""
@@ -137,20 +123,20 @@ class App:
 
     def entered(self, line: bytes) -> None:
         """Take a line of input; it waits until the commands before it are answered."""
-        if self._leaving or not line.strip():
+        if self.leaving:
             return
-        if not self._ready and self._console.interactive:
+        if not self._commands.ready and self._console.interactive and line.strip():
             if line.strip().upper() == Verb.DISCONNECT.value.encode():
                 self.leave()
                 return
             self._console.note(say("not connected: this waits until the relay is back"))
-        self._commands.append(line)
+        self._commands.add(line)
         self._advance()
 
     def ended(self) -> None:
         """Leave when the last command is answered; a person does not wait for the relay."""
         self._input_over = True
-        if self._console.interactive and not self._ready:
+        if self._console.interactive and not self._commands.ready:
             self.leave()
         self._advance()
 
@@ -160,16 +146,15 @@ class App:
         self._warn(reason)
         self.leave()
 
+    def unsuccessful(self) -> None:
+        """Let the exit status tell of a command that was not carried out; a person has seen it."""
+        if not self._console.interactive:
+            self.status = 1
+
     def _warn(self, reason: str) -> None:
         self._console.note(f"client.py: {reason}")
 
     # --- commands
-
-    @property
-    def _busy(self) -> bool:
-        """Whether the next command has to wait."""
-        waits = self._current is not None or self._pause is not None
-        return waits or not self._ready or self._exchange.busy
 
     @property
     def _stays(self) -> bool:
@@ -177,155 +162,30 @@ class App:
         return (self._plan.lasting or self._plan.watch) and not self._console.interactive
 
     def _advance(self) -> None:
-        while self._commands and not self._busy:
-            self._begin_command(self._commands.popleft())
-        if self._input_over and not self._commands and not self._busy and not self._stays:
+        self._commands.advance()
+        if self._input_over and self._commands.over and not self._stays:
             self.leave()
-        self._console.listen(len(self._commands) < QUEUE)
 
-    def _begin_command(self, entry: bytes | Step) -> None:
-        if isinstance(entry, Step):
-            self._console.echo(entry.text)
-            if entry.request is not None:
-                self._carry_out(entry.request, entry.place)
-            else:
-                self._hold(entry.seconds)
-            return
-        self._console.echo(entry.decode("ascii", "replace"))
-        if self._leaving:  # a failed `echo` makes us leave
-            return
-        try:
-            request = read_command(entry, self._plan.vlcport)
-        except BadCommandError:
-            self._not_sent(explain(entry))
-            return
-        if request is not None:
-            self._carry_out(request)
-
-    def _hold(self, seconds: float) -> None:
-        """Send no command for so long."""
-        self._pause = self._loop.call_later(seconds, self._go_on)
-
-    def _go_on(self) -> None:
-        self._pause = None
-        if self._declined:
-            self._decline()
-        self._advance()
-
-    def _carry_out(self, request: Request, place: str = "") -> None:
-        if request.verb is Verb.HELP:
-            listed = say(HELP) if self._console.interactive else HELP
-            self._console.reply(listed.format(port=self._plan.vlcport))
-        elif request.verb is Verb.DISCONNECT:
-            self._commands.clear()  # ignored, as what follows `exit` in a script
-            self._disconnect()
-        else:
-            self._current = request, place
-            self._doubtful = not self._exchange.dialogue.allows(request.verb)
-            if self._doubtful:
-                self._exchange.ask(self._settle_doubt)
-            else:
-                self._exchange.send(request, self._judge)
-
-    def _settle_doubt(self, reply: str | None) -> None:
-        """Send the doubtful command after all, or say that it is out of order."""
-        self._show_error(reply)
-        if self._current is None or not self._doubtful:
-            return
-        request, place = self._current
-        self._doubtful = False
-        state = self._exchange.dialogue.state
-        if state is None or self._exchange.dialogue.allows(request.verb):
-            self._exchange.send(request, self._judge)
-            return
-        self._current = None
-        self._not_sent(
-            say("{command} is not valid now ({state})",
-                command=request.verb.value, state=say(_STATES[state])),
-            place,
-        )  # fmt: skip
-
-    def _judge(self, reply: str | None) -> None:
-        """Take the reply to the current command."""
-        assert self._current is not None
-        request, place = self._current
-        if reply is None:
-            self._current = None
-            self._fail(self._silence(request), place)
-        elif not self._exchange.dialogue.declined:
-            self._current = None
-            self._show(request, reply)
-            self._succeeded(request)
-        else:
-            self._declined = reply
-            if self._reconnect and not self._leaving:
-                self._hold(FAREWELL)
-            else:
-                self._decline()
-
-    def _silence(self, request: Request) -> str:
-        hangs = text("no answer to {command} in {seconds:g} s: it hangs")
-        ignores = text(
-            "no answer to {command} in {seconds:g} s: it hangs, or ignores what it rejects"
-        )
-        explicit = self._exchange.dialogue.explicit
-        verb = request.verb.value
-        return say(hangs if explicit else ignores, command=verb, seconds=PATIENCE)
-
-    def _decline(self) -> None:
-        """Take the ERROR as the reply to the current command."""
-        assert self._current is not None
-        (request, place), self._current = self._current, None
-        reply, self._declined = self._declined, ""
-        self._console.reply(reply)
-        self._fail(f"{encode(request).decode().rstrip()}: {reply}" if place else "", place)
-
-    def _not_sent(self, reason: str, place: str = "") -> None:
-        self._fail(say("{reason}: not sent", reason=reason), place)
-
-    def _fail(self, reason: str, place: str) -> None:
-        """Say what went wrong with a command. Without a person it counts; it ends a script."""
-        if place:
-            self._commands.clear()
-            self.failed(f"{place}: {reason}")
-            return
-        if reason:
-            self._console.note(reason)
-        if not self._console.interactive:
-            self.status = 1
-
-    def _show(self, request: Request, reply: str) -> None:
-        person = self._console.interactive and self._console.readable
-        if request.verb is Verb.STATUS and person:
-            self._status.take(self._exchange.dialogue.facts, self._loop.now)
-            self._console.block(self._status)
-        else:
-            self._console.reply(reply)
-
-    def _show_error(self, reply: str | None) -> None:
-        """Print what came to a question of ours, if it is no answer."""
-        if reply is not None and self._exchange.dialogue.declined:
-            self._console.reply(reply)
-
-    def _succeeded(self, request: Request) -> None:
+    def succeeded(self, request: Request) -> None:
+        """Note where the session stands now, and find out what goes with it."""
         dialogue = self._exchange.dialogue
         if self._reconnect:
             self._reconnect.remember(dialogue, request.port)
-        if self._leaving:
+        if self.leaving:
             return
         if request.verb is Verb.CONNECT:
             # Old relays do not answer ESTADO. They are asked only if a player waits, and once.
             if self._player_path or (dialogue.explicit and self._console.interactive):
                 self._exchange.ask(self._use_facts)
         elif request.verb is not Verb.STATUS and self._reconnect and dialogue.explicit:
-            self._exchange.ask(self._show_error)  # how far it is behind
+            self._exchange.ask(self._commands.show_error)  # how far it is behind
 
     # --- what the source sends
 
     def _use_facts(self, reply: str | None) -> None:
         """Open the player that waits, or name the address for one; say if there is no source."""
-        self._show_error(reply)
-        if self._leaving:
+        self._commands.show_error(reply)
+        if self.leaving:
             return
         path, self._player_path = self._player_path, ""
         dialogue = self._exchange.dialogue
@@ -358,11 +218,9 @@ class App:
 
     def _begin(self) -> None:
         """The session stands: go on where commands wait."""
-        self._ready = True
         if not self._greeted:
             self._greet()
-        if self._current is not None:
-            self._carry_out(*self._current)
+        self._commands.resume()
         if self._watch:
             self._watch.tick()
         self._advance()
@@ -397,7 +255,7 @@ class App:
             self._console.reply(line)
 
     def settled(self) -> None:
-        if self._reconnect and self._ready:
+        if self._reconnect and self._commands.ready:
             self._reconnect.remember(self._exchange.dialogue)
         if not self._over:
             self._advance()
@@ -407,12 +265,11 @@ class App:
 
     def finished(self) -> None:
         """The relay closed, perhaps in the middle of a line, perhaps because we leave."""
-        heard = self._leaving and not self._link.unsent
+        heard = self.leaving and not self._link.unsent
         self._end_line()
         dialogue = self._exchange.dialogue
         if dialogue.declined:
-            farewell = self._declined or self._remark
-            self._lost(say("the relay ended the session"), farewell)
+            self._lost(say("the relay ended the session"), self._remark)
         elif heard and dialogue.unanswered == [Verb.DISCONNECT]:
             self._end()
         else:
@@ -425,7 +282,9 @@ class App:
         self._lost(say("connection lost: {reason}", reason=why))
 
     def unreachable(self, reason: str) -> None:
-        self._lost(reason)
+        """An attempt failed: try again, unless we are leaving."""
+        if self._reconnect and not self._over:
+            self._reconnect.unreachable(reason)
 
     def hopeless(self, reason: str) -> None:
         self._fall(reason)
@@ -440,17 +299,15 @@ class App:
         """The connection is over: seek another one, or end."""
         if self._over:
             return
+        if self._reconnect and not self.leaving:
+            farewell = self._commands.interrupt() or farewell
         allowed = not farewell.startswith(NOT_ALLOWED)
-        if not self._reconnect or (not allowed and not self._leaving):
+        if not self._reconnect or (not allowed and not self.leaving):
             self._fall(f"{reason}: {farewell}" if farewell and self._reconnect else reason)
-        elif self._leaving:
+        elif self.leaving:
             self._warn(reason)
             self._end()
         else:
-            self._ready = False
-            if self._declined:
-                self._declined = ""
-                self._stop_pause()
             self._reconnect.lost(f"{reason} ({farewell})" if farewell else reason)
 
     def _fall(self, reason: str) -> None:
@@ -459,28 +316,19 @@ class App:
             self._warn(reason)
         self._end()
 
-    def _stop_pause(self) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-
     def _away(self) -> str:
         """Say that there is no relay at present, and what is done about it; "" if there is."""
-        if self._ready or not self._reconnect:
+        if self._commands.ready or not self._reconnect:
             return ""
         return self._reconnect.away()
 
     # --- the end
 
-    def _disconnect(self) -> None:
-        if (self._commands or self._doubtful) and not self._reconnect:
-            self._fail("", "")
-        if self._declined:
-            self._decline()
-        self._stop_pause()
-        self._leaving = True
-        self._doubtful = False
-        self._commands.clear()
+    def disconnect(self) -> None:
+        """Send DESCONECTAR and wait for the reply."""
+        if self._commands.drop() and not self._reconnect:
+            self.unsuccessful()
+        self.leaving = True
         self._console.close()  # whoever types now types for the shell
         if self._link.up:
             self._exchange.send(Request(Verb.DISCONNECT), self._confirmed)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from relaylib.client.backoff import LONGEST, Backoff
+from relaylib.client.backoff import Backoff
 from relaylib.client.messages import say, text
 from relaylib.errors import SetupError
 from relaylib.net.address import show
@@ -22,11 +22,15 @@ from relaylib.net.loop import Loop, Timer
 CONNECT_TIMEOUT = 5.0
 """Seconds for each address of the relay's name: one lost SYN is sent again after 1 s, then 3 s."""
 
+STEADY = 5.0
+"""Seconds after which a connection has been a good one."""
+
+_DEAD = text("that host does not answer: see that it is on, or correct HOST")
 _REASONS = {
-    errno.ECONNREFUSED: text("nothing listens there: is the relay running, and is PORT right?"),
-    errno.EHOSTUNREACH: text("that host does not answer: is it on, and is HOST right?"),
+    errno.ECONNREFUSED: text("nothing listens there: start the relay, or correct PORT"),
+    errno.EHOSTUNREACH: _DEAD,
     errno.ENETUNREACH: text("this machine has no way to that network"),
-    errno.ETIMEDOUT: text("that host does not answer: is it on, and is HOST right?"),
+    errno.ETIMEDOUT: _DEAD,
 }
 
 
@@ -169,7 +173,7 @@ class Link:
         throw them out is left alone more and more, too.
         """
         self._drop()
-        if self._since is not None and self._loop.now - self._since >= LONGEST:
+        if self._since is not None and self._loop.now - self._since >= STEADY:
             self._backoff.reset()
         wait = self._backoff.wait()
         self._since, self.next_at = None, self._loop.now + wait

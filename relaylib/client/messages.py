@@ -176,11 +176,11 @@ SPANISH = {
     "a link-local address needs the interface that leads there: {example}": (
         "una dirección local de enlace necesita la interfaz que lleva allí: {example}"
     ),
-    "nothing listens there: is the relay running, and is PORT right?": (
-        "nadie escucha ahí: ¿está en marcha el relay, y es correcto PORT?"
+    "nothing listens there: start the relay, or correct PORT": (
+        "nadie escucha ahí: ponga en marcha el relay, o corrija PORT"
     ),
-    "that host does not answer: is it on, and is HOST right?": (
-        "ese host no responde: ¿está encendido, y es correcto HOST?"
+    "that host does not answer: see that it is on, or correct HOST": (
+        "ese host no responde: vea que esté encendido, o corrija HOST"
     ),
     "this machine has no way to that network": "esta máquina no tiene camino a esa red",
     "the name {host} cannot be looked up at present": (
@@ -200,9 +200,7 @@ SPANISH = {
         "lo que responde envía líneas demasiado largas: no es un relay"
     ),
     # --- coming back
-    "{reason}; trying again until the relay is back": (
-        "{reason}; se reintenta hasta que vuelva el relay"
-    ),
+    "{reason}; trying again": "{reason}; se reintenta",
     "{command} got {reply}": "{command} recibió {reply}",
     "connected again after {seconds:.0f} s": "conectado de nuevo tras {seconds:.0f} s",
     "the stream comes to UDP port {port} again; what came meanwhile is lost": (

@@ -65,14 +65,22 @@ class Reconnect:
             seconds=away, wait=max(1, round(at - now)),
         )  # fmt: skip
 
+    def unreachable(self, reason: str) -> None:
+        """Try again after a while; tell why only if nothing has been said of it yet."""
+        self._again(reason, news=not self._recovery.told)
+
     def lost(self, reason: str) -> None:
         """Try again after a while; tell the reason if it is a new one."""
+        self._again(reason, news=reason not in self._recovery.told)
+
+    def _again(self, reason: str, *, news: bool) -> None:
         self._stop()
         self._recovery.lost(self._loop.now)
         self._exchange.begin()
         self._link.again()
-        if self._recovery.is_news(reason):
-            self._note(say("{reason}; trying again until the relay is back", reason=reason))
+        self._recovery.told.add(reason)
+        if news:
+            self._note(say("{reason}; trying again", reason=reason))
 
     def connected(self) -> None:
         """Find out whether the relay lets us in."""

@@ -35,12 +35,6 @@ class Recovery:
         if self.since is None:
             self.since = now
 
-    def is_news(self, reason: str) -> bool:
-        """Tell whether a reason is to be told, and take it as told."""
-        known = reason in self.told
-        self.told.add(reason)
-        return not known
-
     def away(self, now: float) -> float:
         """Return for how many seconds the relay has been away."""
         return 0.0 if self.since is None else now - self.since

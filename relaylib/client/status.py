@@ -14,6 +14,9 @@ from relaylib.client.messages import say, text
 NARROWEST = 8
 """Columns that a value gets at least, however narrow the terminal."""
 
+RULE = 60
+"""Columns of the rule above the rows, and of a value: longer lines are hard to read."""
+
 SHORT = 0.5
 """Seconds between two reports that are too few to tell a rate from."""
 
@@ -122,9 +125,9 @@ class Status:
         return rows[:height]
 
     def _title(self, width: int) -> Row:
-        name = _safe(self._relay)[: max(0, width - 4)]
-        return (("- ", Tone.LABEL), (name, Tone.PLAIN),
-                (" " + "-" * min(60, width - 4 - len(name)), Tone.LABEL))  # fmt: skip
+        name = _safe(self._relay)[: max(0, width - 5)]
+        rule = "-" * min(RULE - len(name), width - 5 - len(name))
+        return (("-- ", Tone.LABEL), (name, Tone.PLAIN), (f" {rule}", Tone.LABEL))
 
     def _items(self) -> Iterator[tuple[str, tuple[str, Tone]]]:
         facts = self.facts
@@ -183,7 +186,7 @@ def _delay(word: str) -> str:
 
 
 def _item(label: str, words: str, tone: Tone, indent: int, width: int) -> Iterator[Row]:
-    lines = textwrap.wrap(words, max(NARROWEST, width - 1 - indent)) or [""]
+    lines = textwrap.wrap(words, max(NARROWEST, min(RULE, width - 1 - indent))) or [""]
     for line in lines:
         yield ((label.ljust(indent), Tone.LABEL), (line, tone))
         label = ""
