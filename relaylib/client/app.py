@@ -69,7 +69,6 @@ class App:
         self._exchange = Exchange(loop, self, self._link.write)
         self._reconnect: Reconnect | None = None
         self._commands: Commands
-        self._remark = ""  # the relay's latest, which may be a farewell
         self._greeted = False
         self._input_over = plan.script is not None
         self.leaving = self._over = False
@@ -95,7 +94,7 @@ class App:
         if self._plan.watch:
             self._watch = Watch(self._loop, console, self._exchange, self._status, self._away)
         if sock is None:
-            self._link.seek()
+            self._loop.call_soon(self._link.seek)
         else:
             self._link.adopt(sock)
 
@@ -210,7 +209,6 @@ class App:
     def connected(self) -> None:
         """Begin, or find out first whether the relay lets us in."""
         self._exchange.begin()
-        self._remark = ""
         if self._reconnect:
             self._reconnect.connected()
         else:
@@ -228,13 +226,16 @@ class App:
     def _greet(self) -> None:
         """Open the player; tell a person where they are. A script needs no greeting."""
         self._greeted = True
+        relay = show((self._plan.host, self._plan.port))
         scheme, path = self._plan.scheme, self._player_path
         if path and scheme:
             self._player_path, self._player = "", Player(path, self._url(scheme))
         if not self._console.interactive:
+            if self._reconnect:
+                self._warn(say("connected to {relay}", relay=relay))
             return
         note, port = self._console.note, self._plan.vlcport
-        note(say("connected to {relay}", relay=show((self._plan.host, self._plan.port))))
+        note(say("connected to {relay}", relay=relay))
         note(say("CONECTAR brings the stream to UDP port {port} of this host", port=port))
         if not path:
             udp, rtp = self._url("udp"), self._url("rtp")
@@ -250,8 +251,7 @@ class App:
 
     def remark(self, line: str) -> None:
         """Print a line that answers nothing, unless it may be a farewell that is told anyway."""
-        self._remark = line if self._exchange.dialogue.declined else ""
-        if not (self._remark and self._reconnect):
+        if not (self._reconnect and line == self._exchange.farewell):
             self._console.reply(line)
 
     def settled(self) -> None:
@@ -269,7 +269,7 @@ class App:
         self._end_line()
         dialogue = self._exchange.dialogue
         if dialogue.declined:
-            self._lost(say("the relay ended the session"), self._remark)
+            self._lost(say("the relay ended the session"), self._exchange.farewell)
         elif heard and dialogue.unanswered == [Verb.DISCONNECT]:
             self._end()
         else:
@@ -279,7 +279,7 @@ class App:
         """The connection broke, perhaps in the middle of a line."""
         self._end_line()
         why = say(_LOST[reason]) if reason in _LOST else reason
-        self._lost(say("connection lost: {reason}", reason=why))
+        self._lost(say("connection lost: {reason}", reason=why), self._exchange.farewell)
 
     def unreachable(self, reason: str) -> None:
         """An attempt failed: try again, unless we are leaving."""
@@ -300,7 +300,7 @@ class App:
         if self._over:
             return
         if self._reconnect and not self.leaving:
-            farewell = self._commands.interrupt() or farewell
+            self._commands.interrupt()
         allowed = not farewell.startswith(NOT_ALLOWED)
         if not self._reconnect or (not allowed and not self.leaving):
             self._fall(f"{reason}: {farewell}" if farewell and self._reconnect else reason)

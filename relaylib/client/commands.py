@@ -15,7 +15,7 @@ from relaylib.client.messages import HELP, say, text
 from relaylib.client.reconnect import FAREWELL
 from relaylib.client.script import Step
 from relaylib.client.status import Status
-from relaylib.errors import BadCommandError
+from relaylib.errors import PeerError
 from relaylib.net.loop import Loop, Timer
 from relaylib.protocol.commands import Request, Verb
 from relaylib.protocol.session import State
@@ -111,13 +111,12 @@ class Commands:
         if self._current is not None:
             self._carry_out(*self._current)
 
-    def interrupt(self) -> str:
-        """The connection was lost; return the farewell, if an ERROR has to be taken for one."""
+    def interrupt(self) -> None:
+        """The connection was lost; an ERROR that is not judged yet was the relay's farewell."""
         self.ready = False
-        farewell, self._declined = self._declined, ""
-        if farewell:
+        if self._declined:
+            self._declined = ""
             self._stop_pause()
-        return farewell
 
     def drop(self) -> bool:
         """Forget all commands; return whether one was not sent."""
@@ -147,7 +146,7 @@ class Commands:
             return
         try:
             request = read_command(entry, self._port)
-        except BadCommandError:
+        except PeerError:
             self._not_sent(explain(entry))
             return
         if request is not None:

@@ -15,6 +15,9 @@ from relaylib.protocol.lines import LineReader
 PATIENCE = 2.0
 """Seconds that a reply may take: several round trips to the far side of the world."""
 
+FRESH = 1.0
+"""Seconds between a farewell and the end of the connection, at most."""
+
 Answered = Callable[[str | None], None]
 """What is done with a reply, or with None when there was none."""
 
@@ -48,6 +51,12 @@ class Exchange:
         self.dialogue = Dialogue()
         self._replies = LineReader()
         self._answers: dict[Verb, Answered] = {}
+        self._error, self._error_at = "", self._loop.now
+
+    @property
+    def farewell(self) -> str:
+        """An ERROR that came just now: if the connection ends, it says why."""
+        return self._error if self._loop.now - self._error_at < FRESH else ""
 
     @property
     def busy(self) -> bool:
@@ -84,6 +93,8 @@ class Exchange:
 
     def _take(self, line: str) -> None:
         verb = self.dialogue.answered(line)
+        if line.upper().startswith("ERROR"):
+            self._error, self._error_at = line, self._loop.now
         if not self.busy:
             self._stop_waiting()
         answered = self._answers.pop(verb, None) if verb is not None else None

@@ -67,12 +67,12 @@ Ctrl-D (or the end of the input) and Ctrl-C send DESCONECTAR and wait for the
 reply; a second Ctrl-C leaves at once. With --reconnect or --watch the session
 goes on when piped commands or a script have come to their end.
 
-A script has one command a line, or several between semicolons on the command
-line; # begins a comment, ESPERAR 5 waits for five seconds. It ends at the first
-command that fails.
+A script has one command a line, or several separated by semicolons on the
+command line; # begins a comment, ESPERAR 5 waits for five seconds. It ends at
+the first command that fails.
 
-exit status: 0 DESCONECTAR was confirmed, or with --reconnect the relay was away
-by then; 1 the connection was declined, lost or never made, or, without a
+exit status: 0 DESCONECTAR was confirmed, or with --reconnect the relay was
+away by then; 1 the connection was declined, lost or never made, or, without a
 terminal, a command got ERROR or no answer, or was not sent; 2 bad argument or
 script; 130 left at once
 """
@@ -86,21 +86,21 @@ ejemplos:
   python3 client.py 192.168.1.5 9000 9000 --reconnect --script CONECTAR
 
 Ctrl-D (o el fin de la entrada) y Ctrl-C envían DESCONECTAR y esperan la
-respuesta; un segundo Ctrl-C sale en el acto. Con --reconnect o --watch la sesión
-sigue cuando se acaban los comandos de una tubería o de un guion.
+respuesta; un segundo Ctrl-C sale en el acto. Con --reconnect o --watch la
+sesión sigue cuando se acaban los comandos de una tubería o de un guion.
 
-Un guion tiene un comando por línea, o varios entre puntos y comas en la línea de
-órdenes; # empieza un comentario, ESPERAR 5 espera cinco segundos. Termina en el
-primer comando que falla.
+Un guion tiene un comando por línea, o varios separados por punto y coma en la
+línea de órdenes; # empieza un comentario, ESPERAR 5 espera cinco segundos.
+Termina en el primer comando que falla.
 
-estado de salida: 0 DESCONECTAR fue confirmado, o con --reconnect el relay ya no
-estaba; 1 la conexión fue rechazada, se perdió o no se logró, o, sin terminal, un
-comando recibió ERROR o ninguna respuesta, o no se envió; 2 argumento o guion
-incorrecto; 130 salida en el acto
+estado de salida: 0 DESCONECTAR fue confirmado, o con --reconnect el relay ya
+no estaba; 1 la conexión fue rechazada, se perdió o no se logró, o, sin
+terminal, un comando recibió ERROR o ninguna respuesta, o no se envió;
+2 argumento o guion incorrecto; 130 salida en el acto
 """
 HELP = """\
 commands:
-  CONECTAR [PORT]     the stream comes to UDP port {port} of this host, or to PORT
+  CONECTAR [PORT]     the stream comes to UDP port {port} here, or to PORT
   INTERRUMPIR         pause: nothing is sent until CONTINUAR
   CONTINUAR           resume live
   CONTINUAR DIFERIDO  resume where it was paused, if the relay keeps that much
@@ -110,11 +110,11 @@ commands:
   AYUDA               show this list"""
 HELP_ES = """\
 comandos:
-  CONECTAR [PUERTO]   la emisión llega al puerto UDP {port} de este host, o a PUERTO
+  CONECTAR [PUERTO]   la emisión llega aquí al puerto UDP {port}, o a PUERTO
   INTERRUMPIR         pausa: no se envía nada hasta CONTINUAR
   CONTINUAR           seguir en directo
   CONTINUAR DIFERIDO  seguir donde se hizo la pausa, si el relay guarda tanto
-  RETROCEDER SEGUNDOS volver atrás otro tanto, igualmente; CONTINUAR: en directo
+  RETROCEDER SEGUNDOS volver atrás tanto, si se guarda; CONTINUAR: en directo
   DESCONECTAR         terminar la emisión y salir; también Ctrl-D y Ctrl-C
   ESTADO              preguntar al relay cómo está la sesión
   AYUDA               mostrar esta lista"""

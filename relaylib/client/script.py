@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from relaylib.client.dialogue import explain, read_command
 from relaylib.client.messages import say
-from relaylib.errors import BadCommandError, SetupError
+from relaylib.errors import PeerError, SetupError
 from relaylib.protocol.commands import MAX_SECONDS, Request, Verb
 from relaylib.protocol.lines import MAX_LINE
 
@@ -20,7 +20,7 @@ WAIT = "ESPERAR"
 _WAIT = re.compile(rb"ESPERAR\s+(\d{1,5}(?:[.,]\d{1,3})?)", re.IGNORECASE)
 
 _COMMAND = re.compile(
-    "|".join([WAIT, *(verb.value for verb in Verb)]) + r"(?!\.)\b.*", re.IGNORECASE
+    f"(?:{'|'.join([WAIT, *(verb.value for verb in Verb)])})" + r"(?=[\s;\d-]|\Z)", re.IGNORECASE
 )
 """A word that is no name of a file: a file with such a name can be given as ./CONECTAR."""
 
@@ -77,7 +77,7 @@ def _steps(line: bytes, place: str, port: int) -> Iterator[Step]:
         )
     try:
         request = read_command(line, port)
-    except BadCommandError:
+    except PeerError:
         raise SetupError(f"{place}: {explain(line)}", 2) from None
     if request is not None:
         yield Step(request, 0.0, line.decode("ascii"), place)

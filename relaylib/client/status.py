@@ -122,7 +122,7 @@ class Status:
         rows = [self._title(width)]
         for label, words, tone in items:
             rows += _item(label[: max(0, indent - 1)], words, tone, indent, width)
-        return rows[:height]
+        return rows[: max(0, height)]
 
     def _title(self, width: int) -> Row:
         name = _safe(self._relay)[: max(0, width - 5)]
