@@ -1,13 +1,16 @@
 """The client that nobody attends: `--script`."""
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tools.lab.client import Client, FakeRelay, run
+from tools.lab.process import PATIENCE, ROOT
 from tools.lab.relay import Relay
 from tools.lab.viewer import Viewer
 
@@ -127,14 +130,28 @@ def test_messages_follow_the_locale() -> None:
 
 def test_a_reader_that_went_away_ends_it(fake: FakeRelay) -> None:
     """When nobody reads the replies any more, the client leaves politely, also with --reconnect."""
-    with Client(fake.port, "--reconnect", "--script", "CONECTAR; ESTADO") as client:
-        assert isinstance(client.process, subprocess.Popen)
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = (
+        "client.py",
+        "127.0.0.1",
+        str(fake.port),
+        "5004",
+        "--reconnect",
+        "--script",
+        "CONECTAR",
+    )
+    client = subprocess.Popen(
+        [sys.executable, *words], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    os.close(writer)
+    with client:
         assert fake.accept().line() == "ESTADO"
-        client.process.stdout.close()  # type: ignore[union-attr]
         fake.send(b"OK estado=inactivo\n")
         assert fake.line() == "CONECTAR 5004"
         fake.send(b"OK\n")
         assert fake.line() == "DESCONECTAR"
         fake.send(b"OK\n")
-        assert client.wait() == 1
-    assert "cannot write: Broken pipe" in client.stderr[-1]
+        _, err = client.communicate(timeout=PATIENCE)
+    assert client.returncode == 1
+    assert err.splitlines()[-1] == "client.py: cannot write: Broken pipe"

@@ -74,7 +74,7 @@ def test_a_narrower_window_shows_the_block_once(fake: FakeRelay, columns: int) -
         above = terminal.rows[:4]
         fake.line()  # nothing is drawn until this is answered
         terminal.resize(columns)
-        short = title(fake, min(60, columns - 5))
+        short = title(fake, min(60, columns - 5)).rstrip()
         for row in (short, "relay>"):
             terminal.contains(row)
         terminal._wait(lambda: terminal.rows[4] == short, "the block")
