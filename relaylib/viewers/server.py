@@ -45,7 +45,7 @@ ACCEPT_PAUSE = 0.1
 LEAVING = 64
 """Connections that were turned away and may linger, each holding a descriptor."""
 
-NO_ROOM = "el relay no admite mas conexiones"
+NO_ROOM = "el relay no admite mas conexiones: pruebe mas tarde"
 
 GIVE_WAY = "relay lleno: deja su sitio quien mas lleva sin CONECTAR"
 
