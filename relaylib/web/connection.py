@@ -25,7 +25,7 @@ from relaylib.net.descriptors import descriptor
 from relaylib.net.loop import Loop
 from relaylib.web import reply
 from relaylib.web.reply import Response, Stream, StreamEndError
-from relaylib.web.request import Request, announces_body
+from relaylib.web.request import LONG_TARGET, Request, announces_body
 from relaylib.web.state import ConnectionState
 
 HEAD_CAP = 8 * 1024
@@ -170,7 +170,7 @@ class Connection:
         if self._eof:
             self.abort("disconnected")
         elif status == 431 and b"\n" not in self._h11.trailing_data[0][:TARGET_CAP]:
-            self._respond(reply.error(HttpError(414, "la direccion es demasiado larga")), None)
+            self._respond(reply.error(HttpError(414, LONG_TARGET)), None)
         elif status == 431:
             text = f"las cabeceras pasan de {HEAD_CAP} bytes"
             self._respond(reply.error(HttpError(431, text)), None)
@@ -371,7 +371,8 @@ class Connection:
         if self._closing or self._owes or not self._h11.trailing_data[0]:
             self.abort(STALLED if self._owes else "idle")
         else:
-            self._respond(reply.error(HttpError(408, "la peticion tarda demasiado")), None)
+            text = f"la peticion tarda mas de {HEAD_TIME:g} s"
+            self._respond(reply.error(HttpError(408, text)), None)
 
     def abort(self, reason: str) -> None:
         """End at once."""

@@ -90,7 +90,7 @@ class Hls:
         if asked is not None and asked[1] == self._playlist.run:
             segment = self._playlist.find(int(asked[2]))
         if segment is None:
-            raise HttpError(404, "ese segmento no esta, o ya no")
+            raise HttpError(404, "ese segmento no esta, o ya no: empiece por /live.m3u8")
         return self._send(history, segment)
 
     # --- the playlist
@@ -187,7 +187,7 @@ class Hls:
         numbers = iter(range(segment.begin[0], segment.end[0]))
         while some := list(islice(numbers, _AT_ONCE)):
             if segment.begin[0] < history.oldest:
-                raise HttpError(404, "ese segmento ya no esta")
+                raise HttpError(404, "ese segmento ya no esta: empiece por /live.m3u8")
             for number in some:
                 length += sum(map(len, payload(history.run(number), segment.form)))
             self._loop.read_priority()

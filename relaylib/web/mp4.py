@@ -334,7 +334,9 @@ class Mp4:
         if remux.unplayable:
             return _unplayable(remux.unplayable)
         if remux.init is None:
-            raise HttpError(503, "aun no se conocen los codecs de la fuente")
+            raise HttpError(
+                503, "aun no se conocen los codecs de la fuente: pruebe en unos segundos"
+            )
         headers = {"X-Behind": f"{max(0.0, now - remux.began(remux.entry)):.2f}"}
         if remux.init.unplayable:
             headers["X-Left-Out"] = ", ".join(remux.init.unplayable)
@@ -358,7 +360,8 @@ class Mp4:
 
     def _of_past(self, cuts: Cuts, now: float, back: float) -> Remux:
         if len(self._past) >= MOST_PAST:
-            raise HttpError(503, f"ya hay {MOST_PAST} espectadores en el pasado")
+            text = f"ya hay {MOST_PAST} espectadores en el pasado: pruebe mas tarde, o sin back"
+            raise HttpError(503, text)
         remux = Remux(self._loop, cuts, self._sources, OCTETS_PAST)
         remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)
         self._past.add(remux)

@@ -17,6 +17,11 @@ from relaylib.net.networks import Network, contains
 TARGET_CAP = 2048
 """Octets of a target: ten times what any of ours needs."""
 
+LONG_TARGET = f"la direccion pasa de {TARGET_CAP} bytes"
+
+_SHOWN = 80
+"""Characters of a value that are echoed."""
+
 _MOST_FIELDS = 16
 """Fields in a query."""
 
@@ -76,7 +81,7 @@ def read_target(target: bytes) -> tuple[str, dict[str, str]]:
         HttpError: it is of another form, too long, or not what it looks like.
     """
     if len(target) > TARGET_CAP:
-        raise HttpError(414, f"la direccion pasa de {TARGET_CAP} bytes", "target")
+        raise HttpError(414, LONG_TARGET, "target")
     path, _, query = target.decode("latin-1").partition("?")
     decoded = _decode(path)
     parts = decoded.split("/")
@@ -116,6 +121,15 @@ def _bad_target() -> HttpError:
     return HttpError(400, "la direccion no es valida", "target")
 
 
+def quoted(text: str) -> str:
+    """Quote a peer's value for a person: printable ASCII, bounded."""
+    return f"'{_shown(text)}'"
+
+
+def _shown(text: str) -> str:
+    return "".join(each if " " <= each <= "~" else "?" for each in text[:_SHOWN])
+
+
 class Names:
     """The names by which this relay may be called."""
 
@@ -136,9 +150,8 @@ class Names:
             return
         name = _without_port(host)
         if not is_ip(name.strip("[]")) and name.rstrip(".").lower() not in self._names:
-            shown = "".join(each if each.isprintable() and each.isascii() else "?" for each in name)
-            reason = f"este relay no se llama '{shown[:80]}' (--http-host)"
-            raise HttpError(421, reason, "host", shown[:80])
+            shown = _shown(name)
+            raise HttpError(421, f"este relay no se llama '{shown}' (--http-host)", "host", shown)
 
 
 def _without_port(host: str) -> str:

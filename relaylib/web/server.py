@@ -31,7 +31,15 @@ from relaylib.web import reply
 from relaylib.web.connection import Connection
 from relaylib.web.pace import Pace
 from relaylib.web.reply import MediaStream, Resource, Response, Stream, StreamResource
-from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
+from relaylib.web.request import (
+    Names,
+    Request,
+    client_of,
+    quoted,
+    read_headers,
+    read_method,
+    read_target,
+)
 from relaylib.web.state import ConnectionState, WebState
 
 ACCEPTS = 16
@@ -184,12 +192,12 @@ class Server:
         return request, response
 
     def _resource(self, path: str) -> Resource:
-        found = self._table.get(path)
+        asked, found = path, self._table.get(path)
         while found is None and path:
             path = path.rpartition("/")[0]
             found = self._table.get(f"{path}/*")
         if found is None:
-            raise HttpError(404, "aqui no hay nada con ese nombre")
+            raise HttpError(404, f"aqui no hay {quoted(asked)}: la pagina esta en /")
         return found
 
     def _check_proxied(self, connection: Connection, client: str) -> None:
@@ -198,7 +206,7 @@ class Server:
             return
         if self._behind_proxies[client] >= self._config.max_http_clients_per_ip:
             self._note_declined((client, 0), "per_ip")
-            raise HttpError(503, f"demasiadas conexiones desde {client}")
+            raise HttpError(503, f"demasiadas conexiones desde {client}: cierre otras")
 
     def complete(
         self, response: Response, request: Request | None
