@@ -100,7 +100,8 @@ class Hls:
         playlist = self._playlist
         listed = playlist.listed(max(self._floor(history), now - history.seconds))
         if not listed:
-            raise HttpError(503, "no llega ninguna fuente, o todavia no hay ningun segmento")
+            text = "no llega ninguna fuente, o todavia no hay segmentos: pruebe en unos segundos"
+            raise HttpError(503, text)
         text = playlist.text(listed, PREFIX).encode()
         return Response(
             text,
