@@ -52,11 +52,11 @@ def index_of(iface: str) -> int:
     except ValueError:
         with contextlib.suppress(OSError):
             return socket.if_nametoindex(iface)
-        raise OSError(errno.ENODEV, f"there is no interface {iface} (ip link lists them)") from None
+        raise OSError(errno.ENODEV, f"there is no interface {iface}") from None
     for address, index in _addresses():
         if address == wanted:
             return index
-    raise OSError(errno.EADDRNOTAVAIL, f"no interface has the address {iface} (see: ip address)")
+    raise OSError(errno.EADDRNOTAVAIL, f"no interface has the address {iface}")
 
 
 def index_towards(address: Address) -> int:

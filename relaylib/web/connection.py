@@ -25,7 +25,7 @@ from relaylib.net.descriptors import descriptor
 from relaylib.net.loop import Loop
 from relaylib.web import reply
 from relaylib.web.reply import Response, Stream, StreamEndError
-from relaylib.web.request import LONG_TARGET, Request, announces_body
+from relaylib.web.request import Request, announces_body
 from relaylib.web.state import ConnectionState
 
 HEAD_CAP = 8 * 1024
@@ -170,7 +170,8 @@ class Connection:
         if self._eof:
             self.abort("disconnected")
         elif status == 431 and b"\n" not in self._h11.trailing_data[0][:TARGET_CAP]:
-            self._respond(reply.error(HttpError(414, LONG_TARGET)), None)
+            text = f"la direccion pasa de {TARGET_CAP} bytes"
+            self._respond(reply.error(HttpError(414, text)), None)
         elif status == 431:
             text = f"las cabeceras pasan de {HEAD_CAP} bytes"
             self._respond(reply.error(HttpError(431, text)), None)

@@ -100,8 +100,7 @@ class Hls:
         playlist = self._playlist
         listed = playlist.listed(max(self._floor(history), now - history.seconds))
         if not listed:
-            text = "no llega ninguna fuente, o todavia no hay segmentos: pruebe en unos segundos"
-            raise HttpError(503, text)
+            raise HttpError(503, "no llega ninguna fuente, o todavia no hay ningun segmento")
         text = playlist.text(listed, PREFIX).encode()
         return Response(
             text,
@@ -188,7 +187,7 @@ class Hls:
         numbers = iter(range(segment.begin[0], segment.end[0]))
         while some := list(islice(numbers, _AT_ONCE)):
             if segment.begin[0] < history.oldest:
-                raise HttpError(404, "ese segmento ya no esta: empiece por /live.m3u8")
+                raise HttpError(404, "ese segmento ya no esta")
             for number in some:
                 length += sum(map(len, payload(history.run(number), segment.form)))
             self._loop.read_priority()

@@ -334,9 +334,7 @@ class Mp4:
         if remux.unplayable:
             return _unplayable(remux.unplayable)
         if remux.init is None:
-            raise HttpError(
-                503, "aun no se conocen los codecs de la fuente: pruebe en unos segundos"
-            )
+            raise HttpError(503, "aun no se conocen los codecs de la fuente")
         headers = {"X-Behind": f"{max(0.0, now - remux.began(remux.entry)):.2f}"}
         if remux.init.unplayable:
             headers["X-Left-Out"] = ", ".join(remux.init.unplayable)

@@ -17,8 +17,6 @@ from relaylib.net.networks import Network, contains
 TARGET_CAP = 2048
 """Octets of a target: ten times what any of ours needs."""
 
-LONG_TARGET = f"la direccion pasa de {TARGET_CAP} bytes"
-
 _SHOWN = 80
 """Characters of a value that are echoed."""
 
@@ -81,7 +79,7 @@ def read_target(target: bytes) -> tuple[str, dict[str, str]]:
         HttpError: it is of another form, too long, or not what it looks like.
     """
     if len(target) > TARGET_CAP:
-        raise HttpError(414, LONG_TARGET, "target")
+        raise HttpError(414, f"la direccion pasa de {TARGET_CAP} bytes", "target")
     path, _, query = target.decode("latin-1").partition("?")
     decoded = _decode(path)
     parts = decoded.split("/")

@@ -31,15 +31,7 @@ from relaylib.web import reply
 from relaylib.web.connection import Connection
 from relaylib.web.pace import Pace
 from relaylib.web.reply import MediaStream, Resource, Response, Stream, StreamResource
-from relaylib.web.request import (
-    Names,
-    Request,
-    client_of,
-    quoted,
-    read_headers,
-    read_method,
-    read_target,
-)
+from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
 from relaylib.web.state import ConnectionState, WebState
 
 ACCEPTS = 16
@@ -197,7 +189,7 @@ class Server:
             path = path.rpartition("/")[0]
             found = self._table.get(f"{path}/*")
         if found is None:
-            raise HttpError(404, f"aqui no hay {quoted(asked)}: la pagina esta en /")
+            raise HttpError(404, f"aqui no hay '{asked[:80]}': la pagina esta en /")
         return found
 
     def _check_proxied(self, connection: Connection, client: str) -> None:
