@@ -52,7 +52,7 @@ client: $(READY) ## watch: HOST= PORT= VLCPORT= ARGS='--vlc'
 reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or PID=
 	@pid=$(or $(PID),$$(cat $(PIDFILE) 2>/dev/null)); \
 	  $(if $(PID),$(COMMAND) | grep -q 'relay\.py ',$(RUNNING)) || \
-	  { echo "no relay of make run $(if $(PID),in process $(PID),on port $(PORT))" >&2; exit 1; }; \
+	  { echo "no relay of make run $(if $(PID),in process $(PID),on port $(PORT)); name another: PORT= or PID=" >&2; exit 1; }; \
 	  kill -HUP "$$pid" && echo "relay $$pid: restart asked for; its log tells how it went"
 
 # Most tests wait most of their time, so there may be more of them at once than there are cores. Each

@@ -176,7 +176,9 @@ def parse(argv: Sequence[str]) -> Config:
     ingest: Mrl | None = options["ingest"]
     if ingest is not None and ingest.source:
         if options["allow_source"]:
-            parser.reject("--ingest names the one source, and --allow-source others")
+            parser.reject(
+                f"--ingest names {ingest.source} as the one source: leave out --allow-source"
+            )
         options["allow_source"] = [_networks(ingest.source)]
     repeated = {"allow": PRIVATE, "allow_source": ANY, "prefer": (), "trusted_proxy": ()}
     for name, default in repeated.items():
@@ -342,10 +344,10 @@ def _ingest(text: str) -> Mrl:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if found.ttl is not None:
-        raise argparse.ArgumentTypeError(f"a ttl is for what is sent: {text!r}")
+        raise argparse.ArgumentTypeError(f"a ttl is for --to, for what is sent: {text!r}")
     if found.iface and not found.is_group:
         raise argparse.ArgumentTypeError(
-            f"iface is for multicast groups, name an address: {text!r}"
+            f"iface is for multicast groups; here write its address, udp://@ADDRESS: {text!r}"
         )
     return found
 
@@ -362,7 +364,8 @@ class _AppendOutput(argparse.Action):
     ) -> None:
         outputs: tuple[Mrl, ...] = getattr(namespace, self.dest)
         if values.way in {each.way for each in outputs}:
-            raise argparse.ArgumentError(self, f"twice to {show((values.host, values.port))}")
+            where = show((values.host, values.port))
+            raise argparse.ArgumentError(self, f"named twice: {where}; once is enough")
         setattr(namespace, self.dest, (*outputs, values))
 
 
@@ -435,7 +438,9 @@ def _directory(text: str) -> str:
 def _rate(text: str) -> float:
     unit = _UNITS.get(text[-1:], 1)
     digits = text if unit == 1 else text[:-1]
-    return unit * number(digits, 1e3 / unit, 1e12 / unit, "bits a second, 1k to 1000G")
+    return unit * number(
+        digits, 1e3 / unit, 1e12 / unit, "bits a second from 1k to 1000G, like 900M"
+    )
 
 
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -456,7 +461,11 @@ def _networks(text: str) -> tuple[Network, ...]:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"not an address or network: {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"not an address or network (192.0.2.0/24, private, any): {text!r}"
+        ) from None
     if network.version == 6 and (network.network_address.ipv4_mapped or "%" in text):
-        raise argparse.ArgumentTypeError(f"write IPv4 plainly, and IPv6 without zone: {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"write IPv4 as 192.0.2.1, and IPv6 without a zone (%): {text!r}"
+        )
     return (network,)

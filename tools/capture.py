@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     library()  # if it is missing, better now than when the file is open, and empty
     progress = Progress()
     if given.file.is_fifo():  # opening it would wait for a reader, and no signal would end that
-        raise SetupError(f"cannot record to {given.file}: a named pipe")
+        raise SetupError(f"cannot record to {given.file}: a named pipe; name a file")
     with Tap(_where(given)) as tap, Interruption() as interruption:
         try:
             with given.file.open("wb") as file:
@@ -159,7 +159,7 @@ def _summarise(recorder: Recorder, tap: Tap, file: Path) -> None:
         f"({rate(recorder.octets, seconds)}) to {file}"
     )
     if tap.lost:
-        say(f"lost {tap.lost} datagrams: the receive buffer was full")
+        say(f"lost {tap.lost} datagrams: the receive buffer was full (net.core.rmem_max limits it)")
 
 
 if __name__ == "__main__":

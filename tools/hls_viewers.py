@@ -147,7 +147,11 @@ def main() -> None:
     options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, options.viewers + 64)), hard))
-    tally = watch((options.host, options.port), options.viewers, options.seconds)
+    try:
+        tally = watch((options.host, options.port), options.viewers, options.seconds)
+    except OSError as error:  # nobody is there, or the machine has no room for so many
+        where = f"{options.host}:{options.port}"
+        sys.exit(f"hls_viewers.py: cannot connect {options.viewers} viewers to {where}: {error}")
     print(
         json.dumps(
             {

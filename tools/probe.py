@@ -51,7 +51,7 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("words", nargs="+", help=argparse.SUPPRESS)
+    add("words", nargs="+", metavar="PORT, MRL or FILE", help=argparse.SUPPRESS)
     add("--seconds", metavar="S", type=positive, help="stop after this time (of a file: in it)")
     add("--json", action="store_true", help="print one JSON object at the end, and no table")
     add("--flow", metavar="WHICH", help="which flow of a capture: its rank by size, or the "

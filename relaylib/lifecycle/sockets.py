@@ -50,7 +50,8 @@ def open_sockets(config: Config, inherited: State | None) -> Sockets:
     if config.ingest is not None:
         if socket.SOCK_DGRAM in given:
             raise SetupError(
-                "--ingest, and a UDP socket from the service manager: drop one of them"
+                "--ingest, and a UDP socket from the service manager: leave out --ingest, or "
+                "ListenDatagram= of relay.socket"
             )
         return _open_at(config, config.ingest, given.get(socket.SOCK_STREAM))
     pair = bind_pair(

@@ -73,7 +73,8 @@ def take_listen_sockets() -> dict[socket.SocketKind, socket.socket]:
     for fd in range(_FIRST_FD, _FIRST_FD + count):
         sock = _given(fd)
         if sock.type in sockets:
-            raise SetupError(f"more than one socket for {sock.type.name} from the service manager")
+            kind = "TCP" if sock.type == socket.SOCK_STREAM else "UDP"
+            raise SetupError(f"more than one {kind} socket from the service manager: name one")
         sockets[socket.SocketKind(sock.type)] = sock
     return sockets
 

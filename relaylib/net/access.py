@@ -115,9 +115,10 @@ class Access:
         self.check_allowed(ip, is_own)
         if not self._is_exempt(ip):
             if self._clients[ip] >= limits.max_clients_per_ip:
-                raise DeclinedError(f"demasiadas conexiones desde {ip}", "per_ip")
+                most = f"{limits.max_clients_per_ip} como mucho"
+                raise DeclinedError(f"demasiadas conexiones desde {ip} ({most})", "per_ip")
             if not self._connections.take(ip, now):
-                reason = f"demasiadas conexiones por segundo desde {ip}"
+                reason = f"demasiadas conexiones por segundo desde {ip}: espere un poco"
                 raise DeclinedError(reason, "connection_rate")
         if self._present >= limits.max_clients and not make_room():
             raise DeclinedError(f"relay lleno ({limits.max_clients} conexiones)", "full")
@@ -132,7 +133,7 @@ class Access:
             DeclinedError: they may not.
         """
         if not contains(self._limits.allow, ip) and not is_own():
-            raise DeclinedError(f"acceso no permitido desde {ip}", "not_allowed")
+            raise DeclinedError(f"acceso no permitido desde {ip} (--allow)", "not_allowed")
 
     def arrived(self, ip: str) -> None:
         """Count a connection; `left` must follow when it is over."""
@@ -160,7 +161,8 @@ class Access:
             DeclinedError: too many from this connection and its address lately.
         """
         if not self._is_exempt(ip) and not own.take(now) and not self._commands.take(ip, now):
-            raise DeclinedError(f"demasiados comandos por segundo desde {ip}", "command_rate")
+            reason = f"demasiados comandos por segundo desde {ip}: espere un poco"
+            raise DeclinedError(reason, "command_rate")
 
     def _is_exempt(self, ip: str) -> bool:
         loopback = ipaddress.ip_address(ip.partition("%")[0]).is_loopback

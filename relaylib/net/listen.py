@@ -25,7 +25,8 @@ def resolve_own(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     family, address = resolve(host, port)
     ip = ipaddress.ip_address(address[0].partition("%")[0])
     if ip.is_multicast or address[0] == "255.255.255.255":
-        raise SetupError(f"nobody can connect to {host}: it is not one machine's address")
+        hint = " (a group goes to --ingest)" if ip.is_multicast else ""
+        raise SetupError(f"nobody can connect to {host}: it is not one machine's address{hint}")
     return family, address
 
 
@@ -89,11 +90,12 @@ def _why(error: OSError, where: str, kind: socket.SocketKind) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (
-                f"{protocol} port is already in use: {where} (another relay? choose another PORT)"
+                f"{protocol} port is already in use: {where} (another relay? ss -lntup shows whose "
+                "it is; or choose another port)"
             )
         case errno.EACCES:
             return f"not allowed to use {protocol} {where}: ports below 1024 need root"
         case errno.EADDRNOTAVAIL:
-            return f"not an address of this machine: {where}"
+            return f"not an address of this machine: {where} (ip address lists them)"
         case _:
             return f"cannot listen on {protocol} {where}: {error.strerror}"

@@ -53,8 +53,10 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise SetupError(f"unknown host: {host}") from None
+    except UnicodeError:
+        raise SetupError(f"unknown host: {host} (no name is like that)") from None
+    except OSError as error:
+        raise SetupError(f"unknown host: {host} ({error.strerror})") from None
     family, _, _, _, address = found[0]
     return family, cast(Address, address)
 

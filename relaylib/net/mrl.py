@@ -104,9 +104,10 @@ def parse_output(text: str) -> Mrl:
     mrl = parse(text)
     ip = _ip(mrl.host)
     if ip is None or ip.is_unspecified or ip == ipaddress.IPv4Address("255.255.255.255"):
-        raise ValueError(f"not the address of a host or group to send to: {mrl.host!r} in {text!r}")
+        message = f"not the address of a host or group to send to (names do not do): {mrl.host!r}"
+        raise ValueError(f"{message} in {text!r}")
     if mrl.source:
-        raise ValueError(f"whoever sends the stream, it goes out from here: {text!r}")
+        raise ValueError(f"{mrl.source}@ names a source, which is for --ingest: {text!r}")
     if mrl.iface and not ip.is_multicast:
         raise ValueError(f"an interface is for groups, a route leads to a host: {text!r}")
     if mrl.ttl == 0 and not ip.is_multicast:

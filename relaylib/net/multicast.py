@@ -57,7 +57,7 @@ def _why(error: OSError, mrl: Mrl) -> str:
     where = show((mrl.host, mrl.port))
     match error.errno:
         case errno.EADDRINUSE:
-            return f"UDP port is already in use: {where}"
+            return f"UDP port is already in use: {where} (ss -lnup shows whose it is)"
         case errno.EACCES:
             return f"not allowed to use UDP {where}: ports below 1024 need root"
         case errno.ENOBUFS:

@@ -107,7 +107,8 @@ def _check_protocol(line: bytes) -> None:
         OtherProtocolError: HTTP or TLS begins here.
     """
     if b" HTTP/" in line and _HTTP.fullmatch(line.strip()):
-        raise OtherProtocolError("esto no es un servidor HTTP: " + _INSTEAD, "http")
+        text = "esto no es un servidor HTTP: la pagina esta en el puerto de --http; aqui "
+        raise OtherProtocolError(text + _INSTEAD, "http")
     if line.startswith(_TLS):
         raise OtherProtocolError("esto no es un servidor TLS: " + _INSTEAD, "tls")
 

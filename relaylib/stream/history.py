@@ -414,7 +414,9 @@ def open_history(
         return History(seconds, octets)
     except OSError as error:
         if not restarted:
-            raise SetupError(f"no memory for the history: {error.strerror}") from None
+            size, helps = octets >> 20, "a smaller --timeshift-mib helps"
+            message = f"no memory for the history, {size} MiB: {error.strerror}; {helps}"
+            raise SetupError(message) from None
         _log_unavailable(error)
         return None
 

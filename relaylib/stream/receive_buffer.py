@@ -13,7 +13,7 @@ RECEIVE_BUFFER = 8 << 20
 REPORT_PERIOD = 10.0
 """Seconds between two log lines about drops."""
 
-_LARGER_BUFFER = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}"
+_LARGER_BUFFER = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}, then reload"
 _LESS_WORK = "fewer viewers, or a larger --coalesce: the buffer is as large as asked"
 
 log = structlog.get_logger()

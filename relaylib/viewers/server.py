@@ -38,7 +38,7 @@ from relaylib.viewers.viewer import Services, Viewer, ViewerState
 LEAVING = 64
 """Connections that were turned away and may linger, each holding a descriptor."""
 
-NO_ROOM = "el relay no admite mas conexiones"
+NO_ROOM = "el relay no admite mas conexiones: pruebe mas tarde"
 
 GIVE_WAY = "relay lleno: deja su sitio quien mas lleva sin CONECTAR"
 

@@ -224,7 +224,8 @@ class Viewer:
         if left > 0:
             self._idle = self._services.loop.call_later(left, self._check_idle)
         else:
-            self.dismiss(DeclinedError("demasiado tiempo sin CONECTAR", "idle_timeout"))
+            reason = f"demasiado tiempo sin CONECTAR ({self._services.idle_timeout:g} s)"
+            self.dismiss(DeclinedError(reason, "idle_timeout"))
 
     # --- commands
 
@@ -297,7 +298,7 @@ class Viewer:
     def _check_history(self, request: Request) -> None:
         if not self._services.deferred.keeps:
             name = request.verb.value
-            message = f"{name} no esta disponible: este relay no guarda memoria"
+            message = f"{name} no esta disponible: este relay no guarda memoria (--timeshift)"
             raise DeclinedError(message, "no_history")
 
     def _log_deferred(self, output: Output) -> None:

@@ -170,7 +170,8 @@ class Connection:
         if self._eof:
             self.abort("disconnected")
         elif status == 431 and b"\n" not in self._h11.trailing_data[0][:TARGET_CAP]:
-            self._respond(reply.error(HttpError(414, "la direccion es demasiado larga")), None)
+            text = f"la direccion pasa de {TARGET_CAP} bytes"
+            self._respond(reply.error(HttpError(414, text)), None)
         elif status == 431:
             text = f"las cabeceras pasan de {HEAD_CAP} bytes"
             self._respond(reply.error(HttpError(431, text)), None)
@@ -371,7 +372,8 @@ class Connection:
         if self._closing or self._owes or not self._h11.trailing_data[0]:
             self.abort(STALLED if self._owes else "idle")
         else:
-            self._respond(reply.error(HttpError(408, "la peticion tarda demasiado")), None)
+            text = f"la peticion tarda mas de {HEAD_TIME:g} s"
+            self._respond(reply.error(HttpError(408, text)), None)
 
     def abort(self, reason: str) -> None:
         """End at once."""

@@ -90,7 +90,7 @@ class Hls:
         if asked is not None and asked[1] == self._playlist.run:
             segment = self._playlist.find(int(asked[2]))
         if segment is None:
-            raise HttpError(404, "ese segmento no esta, o ya no")
+            raise HttpError(404, "ese segmento no esta, o ya no: empiece por /live.m3u8")
         return self._send(history, segment)
 
     # --- the playlist

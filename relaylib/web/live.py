@@ -14,7 +14,7 @@ from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.stream.history import History
 from relaylib.stream.payload import Cursor, Cuts
 from relaylib.web.reply import Piece, Response
-from relaylib.web.request import Request
+from relaylib.web.request import Request, quoted
 from relaylib.web.stream_state import StreamState
 
 KIND = "video/mp2t"
@@ -58,7 +58,7 @@ def available(cuts: Cuts | None, now: float) -> Cuts:
         raise HttpError(503, "el relay no guarda historia (--timeshift)")
     history = cuts.history
     if history.end == history.oldest or history[history.end - 1].time < now - STALE:
-        raise HttpError(503, "no llega ninguna fuente")
+        raise HttpError(503, "no llega ninguna fuente: pruebe cuando emita")
     if cuts.form() is Form.OPAQUE:
         raise HttpError(503, "la fuente no envia MPEG-TS: solo se puede ver por UDP")
     return cuts
@@ -70,13 +70,14 @@ def read_back(request: Request) -> float:
     Raises:
         HttpError: it is no number of seconds.
     """
+    text = request.query.get("back", "0")
     try:
-        back = float(request.query.get("back", "0"))
+        back = float(text)
     except ValueError:
         back = -1.0
     if 0 <= back < math.inf:
         return back
-    raise HttpError(400, "back es el numero de segundos hacia atras", "query")
+    raise HttpError(400, f"back={quoted(text)} no son segundos hacia atras, como back=20", "query")
 
 
 class LiveStream:

@@ -17,6 +17,9 @@ from relaylib.net.networks import Network, contains
 TARGET_CAP = 2048
 """Octets of a target: ten times what any of ours needs."""
 
+_SHOWN = 80
+"""Characters of a value that are echoed."""
+
 _MOST_FIELDS = 16
 """Fields in a query."""
 
@@ -116,6 +119,15 @@ def _bad_target() -> HttpError:
     return HttpError(400, "la direccion no es valida", "target")
 
 
+def quoted(text: str) -> str:
+    """Quote a peer's value for a person: printable ASCII, bounded."""
+    return f"'{_shown(text)}'"
+
+
+def _shown(text: str) -> str:
+    return "".join(each if " " <= each <= "~" else "?" for each in text[:_SHOWN])
+
+
 class Names:
     """The names by which this relay may be called."""
 
@@ -136,9 +148,8 @@ class Names:
             return
         name = _without_port(host)
         if not is_ip(name.strip("[]")) and name.rstrip(".").lower() not in self._names:
-            shown = "".join(each if each.isprintable() and each.isascii() else "?" for each in name)
-            reason = f"este relay no se llama '{shown[:80]}' (--http-host)"
-            raise HttpError(421, reason, "host", shown[:80])
+            shown = _shown(name)
+            raise HttpError(421, f"este relay no se llama '{shown}' (--http-host)", "host", shown)
 
 
 def _without_port(host: str) -> str:

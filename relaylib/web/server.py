@@ -160,12 +160,12 @@ class Server:
         return request, response
 
     def _resource(self, path: str) -> Resource:
-        found = self._table.get(path)
+        asked, found = path, self._table.get(path)
         while found is None and path:
             path = path.rpartition("/")[0]
             found = self._table.get(f"{path}/*")
         if found is None:
-            raise HttpError(404, "aqui no hay nada con ese nombre")
+            raise HttpError(404, f"aqui no hay '{asked[:80]}': la pagina esta en /")
         return found
 
     def _check_proxied(self, connection: Connection, client: str) -> None:
@@ -174,7 +174,7 @@ class Server:
             return
         if self._behind_proxies[client] >= self._config.max_http_clients_per_ip:
             self._note_declined((client, 0), "per_ip")
-            raise HttpError(503, f"demasiadas conexiones desde {client}")
+            raise HttpError(503, f"demasiadas conexiones desde {client}: cierre otras")
 
     def complete(
         self, response: Response, request: Request | None

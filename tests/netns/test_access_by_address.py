@@ -33,7 +33,7 @@ def test_connections_of_one_address() -> None:
     with set_up("--max-clients-per-ip", "3") as stage:
         one, other = stage.host("one"), stage.host("other")
         greedy = stage.peer(one)
-        refused = f"ERROR demasiadas conexiones desde {one.address}"
+        refused = f"ERROR demasiadas conexiones desde {one.address} (3 como mucho)"
         assert greedy.do("connect", 5) == [STATUS] * 3 + [refused] * 2
         assert greedy.do("ending", 4) == ""
         assert stage.peer(other).do("connect", 3) == [STATUS] * 3
@@ -65,7 +65,7 @@ def test_how_often_one_address_may_connect() -> None:
     with set_up("--max-clients-per-ip", "1000") as stage:
         one = stage.host("one")
         busy = stage.peer(one)
-        refused = f"ERROR demasiadas conexiones por segundo desde {one.address}"
+        refused = f"ERROR demasiadas conexiones por segundo desde {one.address}: espere un poco"
         lines = busy.do("connect", 200)
         assert set(lines) == {STATUS, refused}
         assert lines[:64] == [STATUS] * 64
@@ -82,7 +82,7 @@ def test_how_often_one_address_may_ask() -> None:
     with set_up() as stage:
         one = stage.host("one")
         eager = stage.peer(one)
-        refused = f"ERROR demasiados comandos por segundo desde {one.address}"
+        refused = f"ERROR demasiados comandos por segundo desde {one.address}: espere un poco"
         assert eager.do("connect", 3) == [STATUS] * 3
         replies = eager.do("say", 0, 900, "ESTADO")
         assert set(replies) == {STATUS, refused}
@@ -115,7 +115,9 @@ def test_only_allowed_peers() -> None:
                 (stage.relay_host.address, host.address),
                 (stage.relay_host.address6, host.address6),
             ):
-                expected = STATUS if allowed else f"ERROR acceso no permitido desde {address}"
+                expected = (
+                    STATUS if allowed else f"ERROR acceso no permitido desde {address} (--allow)"
+                )
                 assert stage.peer(host, relay).do("connect", 1) == [expected]
         assert loopback(stage).do("connect", 1) == [STATUS]
         assert stage.relay.wait_event("client_declined", 2)["reason"] == "not_allowed"
@@ -129,7 +131,7 @@ def test_the_internet(options: tuple[str, ...], allowed: bool) -> None:
         for host, number in ((stage.relay_host, 1), (one, 2)):
             host.up("eth0", f"203.0.113.{number}/24", f"2001:db8::{number}/64")
         for relay, address in (("203.0.113.1", "203.0.113.2"), ("2001:db8::1", "2001:db8::2")):
-            expected = STATUS if allowed else f"ERROR acceso no permitido desde {address}"
+            expected = STATUS if allowed else f"ERROR acceso no permitido desde {address} (--allow)"
             assert stage.peer(one, relay).do("connect", 1) == [expected]
             assert stage.peer(stage.relay_host, relay).do("connect", 1) == [STATUS]
         assert stage.peer(one).do("connect", 1) == [STATUS]
@@ -183,6 +185,6 @@ def test_whoever_never_asks_for_the_stream() -> None:
         idler = stage.peer(stage.host("idler"))
         assert idler.do("connect", 1) == [STATUS]
         assert set(idler.do("say", 0, 3, "AYUDA")) == {HELP.decode().rstrip("\n")}
-        assert idler.do("ending", 0) == "ERROR demasiado tiempo sin CONECTAR\n"
+        assert idler.do("ending", 0) == "ERROR demasiado tiempo sin CONECTAR (1 s)\n"
         assert stage.relay.wait_event("client_gone")["reason"] == "idle_timeout"
         assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")

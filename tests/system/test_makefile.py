@@ -221,7 +221,8 @@ def test_a_number_that_is_another_relays_by_now(relay: Relay, pid_file: Path) ->
     port = unused_port()
     pid_file.write_text(f"{relay.pid}\n")
     status, said = reload(port, f"PIDFILE={pid_file}")
-    assert (status, said) == (2, f"no relay of make run on port {port}\n")
+    assert status == 2
+    assert said.startswith(f"no relay of make run on port {port}; ")
     with running(port, pid_file) as make:
         make.restarts(port, f"PIDFILE={pid_file}")
     assert relay.stop() == 0
@@ -234,7 +235,8 @@ def test_nothing_to_reload(noted: str | None, pid_file: Path) -> None:
     if noted is not None:
         pid_file.write_text(noted)
     status, said = reload(9000, f"PIDFILE={pid_file}")
-    assert (status, said) == (2, "no relay of make run on port 9000\n")
+    assert status == 2
+    assert said.startswith("no relay of make run on port 9000; ")
 
 
 # --- words

@@ -136,7 +136,7 @@ def test_out_of_descriptors_is_a_declined_client() -> None:
         first = stack.enter_context(Viewer(relay.port)).subscribe()
         crowd = [stack.enter_context(Viewer(relay.port)) for _ in range(50)]
         farewell = crowd[-1].reply()
-        assert farewell == "ERROR el relay no admite mas conexiones"
+        assert farewell == "ERROR el relay no admite mas conexiones: pruebe mas tarde"
         relay.wait_event("client_declined", reason="descriptors")
         exchange(sender, [first], numbered([1316] * 10))
         refused = crowd[20].command("CONECTAR 5004")

@@ -23,8 +23,8 @@ CONECTAR {port}    | OK
 continuar          | ERROR CONTINUAR no es valido ahora (estado: transmitiendo)
 Interrumpir        | OK
   estado           | OK estado=pausado destino=127.0.0.1:{port} {none}
-CONTINUAR DIFERIDO | ERROR CONTINUAR DIFERIDO no esta disponible: este relay no guarda memoria
-RETROCEDER 5       | ERROR RETROCEDER no esta disponible: este relay no guarda memoria
+CONTINUAR DIFERIDO | ERROR CONTINUAR DIFERIDO no esta disponible: {memory}
+RETROCEDER 5       | ERROR RETROCEDER no esta disponible: {memory}
 CONTINUAR          | OK
 INTERRUMPIR        | OK
 conectar-{other}   | OK
@@ -57,7 +57,7 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
             "none": "enviados=0 perdidos=0",
             "port": viewer.port,
             "other": other.getsockname()[1],
-            "live": "enviados=0 perdidos=0",
+            "memory": "este relay no guarda memoria (--timeshift)",
             "help": commands.HELP.decode().rstrip("\n"),
         }
         rows = [row.format(**names).split("|") for row in DIALOGUE.splitlines() if row]
@@ -139,7 +139,7 @@ def test_every_refusal_is_counted() -> None:
     """Whatever was declined is in the totals, by kind; a mere mistake is not."""
     with Relay("--idle-timeout", "1") as relay:
         with Viewer(relay.port) as idler:
-            assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR"
+            assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR (1 s)"
         with Viewer(relay.port) as viewer, Viewer(relay.port) as other:
             viewer.subscribe()
             other.subscribe()

@@ -46,7 +46,7 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
         restart(relay)
         relay.wait_event("ingest_silent")
         with Viewer(relay.port) as idler:
-            assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR"
+            assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR (0.2 s)"
         encoder.send(b"second")
         assert viewer.receive_all(2) == [b"first", b"second"]
 

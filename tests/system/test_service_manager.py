@@ -139,7 +139,7 @@ def test_the_watchdog_beats_without_descriptors(tmp_path: Path) -> None:
         assert manager.told_state()["READY"] == "1"
         leave_descriptors(relay, 0)
         with Viewer(relay.port) as viewer:
-            assert viewer.reply() == "ERROR el relay no admite mas conexiones"
+            assert viewer.reply() == "ERROR el relay no admite mas conexiones: pruebe mas tarde"
         for _ in range(3):
             while manager.told() != {"WATCHDOG": "1"}:
                 pass

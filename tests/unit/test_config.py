@@ -209,7 +209,7 @@ def test_options_may_stand_in_a_file(tmp_path: Path) -> None:
         (b"1 2 3\n--nonsense --allow any", "FILE, line 1: argument HOST: '1' looks like a port"),
         (b"--allow any\n--nonsense\n\n", "FILE, line 2: unrecognized arguments: --nonsense"),
         (b"--to udp://[::1]:9\n--to udp://127.0.0.1:9\n--to rtp://[0::1]:9?ttl=2\n",
-         "FILE, line 3: argument --to: twice to [::1]:9"),
+         "FILE, line 3: argument --to: named twice: [::1]:9; once is enough"),
         (b"\n--to udp://screen:9", "FILE, line 2: argument --to: not the address of a host"),
         (b"--log-level info\n--log-level loud\n", "FILE, line 2: argument --log-level: invalid"),
     ],

@@ -49,7 +49,7 @@ def test_private_peers_may_by_default(ip: str) -> None:
 def test_the_internet_may_not_by_default(ip: str) -> None:
     """Any other address is declined, with a reason that names it."""
     access = Access(Limits())
-    assert declined(access, ip) == f"acceso no permitido desde {ip}"
+    assert declined(access, ip) == f"acceso no permitido desde {ip} (--allow)"
 
 
 def test_only_what_is_allowed_may() -> None:
@@ -68,7 +68,7 @@ def test_own_addresses_always_may() -> None:
     """Whoever sits at the relay is served whatever is allowed, by every address of the machine."""
     access = Access(Limits(allow=(ipaddress.ip_network("203.0.113.0/24"),)))
     for ip in ("127.0.0.1", "8.8.8.8", "2001:db8::1"):
-        assert declined(access, ip) == f"acceso no permitido desde {ip}"
+        assert declined(access, ip) == f"acceso no permitido desde {ip} (--allow)"
         assert declined(access, ip, own=True) == ""
 
 
@@ -98,7 +98,7 @@ def test_each_address_has_its_own_limit() -> None:
     """One more than `max_clients_per_ip` is declined; others and the loopback go on."""
     access = Access(Limits(max_clients_per_ip=2))
     assert [declined(access, HOST) for _ in range(2)] == ["", ""]
-    assert declined(access, HOST) == f"demasiadas conexiones desde {HOST}"
+    assert declined(access, HOST) == f"demasiadas conexiones desde {HOST} (2 como mucho)"
     assert declined(access, OTHER) == ""
     assert [declined(access, "127.0.0.1") for _ in range(9)] == [""] * 9
     assert [declined(access, "::1") for _ in range(9)] == [""] * 9
@@ -111,7 +111,7 @@ def test_those_who_were_there_before_count() -> None:
     access = Access(Limits(max_clients=3, max_clients_per_ip=2))
     access.arrived(HOST)
     access.arrived(HOST)
-    assert declined(access, HOST) == f"demasiadas conexiones desde {HOST}"
+    assert declined(access, HOST) == f"demasiadas conexiones desde {HOST} (2 como mucho)"
     access.arrived(OTHER)
     assert declined(access, OTHER) == "relay lleno (3 conexiones)"
 
@@ -167,7 +167,12 @@ def test_connections_come_in_a_burst_and_then_at_a_rate() -> None:
     """An address may connect `burst` times at once, and again when time has refilled its bucket."""
     access = Access(Limits(connections=Rate(per_second=10, burst=3)))
     reasons = [declined(access, HOST, now=100.0) for _ in range(5)]
-    assert reasons == ["", "", "", *[f"demasiadas conexiones por segundo desde {HOST}"] * 2]
+    assert reasons == [
+        "",
+        "",
+        "",
+        *[f"demasiadas conexiones por segundo desde {HOST}: espere un poco"] * 2,
+    ]
     assert declined(access, OTHER, now=100.0) == ""
     assert declined(access, HOST, now=100.09) != ""
     assert declined(access, HOST, now=100.21) == ""

@@ -30,7 +30,7 @@ def look(buffer: ReceiveBuffer, now: float) -> None:
 @pytest.mark.parametrize(
     ("granted", "remedy"),
     [
-        (RECEIVE_BUFFER - 1, "sysctl -w net.core.rmem_max=8388608"),
+        (RECEIVE_BUFFER - 1, "sysctl -w net.core.rmem_max=8388608, then reload"),
         (RECEIVE_BUFFER, "fewer viewers, or a larger --coalesce: the buffer is as large as asked"),
     ],
 )

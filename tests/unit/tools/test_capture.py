@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     full, pipe = tmp_path / "full.pcap", tmp_path / "pipe.pcap"
     full.symlink_to("/dev/full")
     os.mkfifo(pipe)
-    for file, why in ((full, "No space left on device"), (pipe, "a named pipe")):
+    for file, why in ((full, "No space left on device"), (pipe, "a named pipe; name a file")):
         with Program(*CAPTURE, "0", file) as program:
             assert program.wait() == 1
         assert program.stderr == [f"capture.py: cannot record to {file}: {why}\n"]

@@ -230,7 +230,7 @@ def test_whoever_types_is_not_idle() -> None:
             control.turn(3)
             assert logs == []
             clock.return_value += 0.2
-            assert control.reply(peer) == "ERROR demasiado tiempo sin CONECTAR\n"
+            assert control.reply(peer) == "ERROR demasiado tiempo sin CONECTAR (10 s)\n"
             peer.close()
             control.turn_until(lambda: logs, "the end")
         assert [(log["event"], log["reason"]) for log in logs] == [("client_gone", "idle_timeout")]
@@ -291,7 +291,10 @@ def test_a_client_that_cannot_be_watched_takes_no_place() -> None:
     """If the system watches no more sockets a newcomer is told so, and nothing is left of it."""
     with control_side(Config(max_clients=1)) as control:
         with mock.patch.object(control.loop, "watch", side_effect=failure(errno.ENOSPC)):
-            assert control.reply(control.knock()) == "ERROR el relay no admite mas conexiones\n"
+            assert (
+                control.reply(control.knock())
+                == "ERROR el relay no admite mas conexiones: pruebe mas tarde\n"
+            )
         assert control.server.declined == {"enospc": 1}
         assert control.ask(control.connect(), "AYUDA").startswith("OK")
 
@@ -360,7 +363,7 @@ def test_whom_a_restart_excludes_has_to_go() -> None:
         with mock.patch.object(server, "is_own", return_value=False):
             after.server.restore([handed_over(saved)], 1, {})
         after.turn()
-        assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1\n"
+        assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1 (--allow)\n"
         assert after.server.declined == {"not_allowed": 1}
         assert after.client.output is None
         peer.close()

@@ -1,0 +1,260 @@
+"""docs/PROTOCOL.md says what the program does: its grammar, tables and reasons against the code."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+from abnf import Node, ParseError, Rule
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relaylib.config import Config
+from relaylib.errors import PeerError
+from relaylib.lifecycle.shutdown import FAREWELL
+from relaylib.media.verdict import Word
+from relaylib.net import access, connection
+from relaylib.protocol import commands, lines
+from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb
+from relaylib.protocol.lines import LineReader, Telnet
+from relaylib.protocol.session import TABLE, State
+from relaylib.stream import port_probe
+from relaylib.stream.ingest import _FORMS
+from relaylib.stream.source_lock import Presence
+from tools.lab.process import ROOT
+
+DOCUMENT = (ROOT / "docs" / "PROTOCOL.md").read_text()
+
+
+class Grammar(Rule):
+    """The document's rules, and the core ones of RFC 5234."""
+
+
+Grammar.load_grammar("".join(re.findall(r"^```abnf\n(.*?)^```", DOCUMENT, re.DOTALL | re.M)))
+
+VERBS = {
+    "connect": Verb.CONNECT,
+    "interrupt": Verb.INTERRUPT,
+    "continue": Verb.CONTINUE,
+    "deferred": Verb.CONTINUE_DEFERRED,
+    "rewind": Verb.REWIND,
+    "disconnect": Verb.DISCONNECT,
+    "status": Verb.STATUS,
+    "help": Verb.HELP,
+}
+"""What the names of rules stand for."""
+
+
+def tree(rule: str, octets: bytes) -> Node | None:
+    """Read octets by a rule of the grammar; None: they are no such thing."""
+    try:
+        return Grammar(rule).parse_all(octets.decode("latin-1"))
+    except ParseError:
+        return None
+
+
+def value(node: Node, name: str) -> str:
+    """Return what a rule has matched somewhere in a tree, "" if it is not in it."""
+    if node.name == name:
+        return str(node.value)
+    return next(filter(None, (value(each, name) for each in node.children)), "")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of the tables under a heading, without the lines above them."""
+    section = DOCUMENT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = re.findall(r"^\|(.*)\|$", section, re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")] for row in table]
+    return [row for row in cells if row[0].startswith("`")] or cells[2:]
+
+
+# --- the grammar
+
+blanks = st.sampled_from([b"", b" ", b"\t", b"\r", b"\v \f"])
+words = st.sampled_from([verb.value.split()[0].encode() for verb in Verb] + [b"", b"hola"])
+between = st.one_of(blanks, st.sampled_from([b"-", b"- ", b" -", b"--", b"\x00", b"\x1c"]))
+numbers = st.one_of(st.integers(0, 70_000), st.sampled_from([MIN_PORT - 1, MIN_PORT, MAX_PORT]))
+arguments = st.one_of(
+    st.sampled_from([b"", b"DIFERIDO", b"5.5", b"5,125", b"0.0", b"86400.1", b"5.", b".5", b"5s"]),
+    st.binary(max_size=3).filter(lambda some: b"\n" not in some),
+    numbers.map(lambda number: b"%d" % number),
+    numbers.map(lambda number: b"0%d" % number),
+)
+typed = st.tuples(blanks, st.one_of(words, words.map(bytes.lower)), between, arguments, blanks)
+
+
+def meaning(line: bytes) -> Request | str | None:
+    """Say what a line asks for by the document alone: a request, nothing, or an error."""
+    found = tree("line", line + b"\n")
+    if found is None:
+        return "error"
+    verb = next((verb for name, verb in VERBS.items() if value(found, name)), None)
+    if verb is None:
+        return None
+    port, seconds = value(found, "port"), value(found, "seconds").replace(",", ".")
+    if port and not MIN_PORT <= int(port) <= MAX_PORT:
+        return "error"
+    if seconds and not 0 < float(seconds) <= MAX_SECONDS:
+        return "error"
+    return Request(verb, int(port) if port else None, float(seconds) if seconds else None)
+
+
+def understood(line: bytes) -> Request | bytes | None:
+    """Let the program read a line; return the request, or the reply that it gets at once."""
+    try:
+        return commands.parse(line)
+    except PeerError as error:
+        return commands.error(str(error))
+
+
+@given(typed.map(b"".join))
+@settings(max_examples=500)
+def test_the_grammar_is_the_parsers(line: bytes) -> None:
+    """A line means what the grammar says, and what it does not allow gets one line of error."""
+    expected, found = meaning(line), understood(line)
+    if isinstance(found, bytes):
+        assert tree("reply", found)
+    assert ("error" if isinstance(found, bytes) else found) == expected
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_the_grammar_has_every_command(verb: Verb) -> None:
+    """No command of the program is missing in the document."""
+    arguments = {Verb.CONNECT: b" 5004", Verb.REWIND: b" 2,5"}
+    line = verb.value.encode() + arguments.get(verb, b"")
+    assert meaning(line) == commands.parse(line)
+
+
+@given(st.lists(st.sampled_from(b"\xff\xfa\xf0\xfb\xfe\x00\n"), max_size=8))
+def test_telnet_sequences_are_the_readers(rest: list[int]) -> None:
+    """What is dropped as Telnet's is what the grammar says, to the byte."""
+    reader, sequence = LineReader(), b"\xff"
+    reader.feed(sequence)
+    for byte in rest:
+        if reader.telnet is Telnet.TEXT:
+            break
+        reader.feed(bytes((byte,)))
+        sequence += bytes((byte,))
+    assert reader.pending == b""
+    assert bool(tree("telnet", sequence)) == (reader.telnet is Telnet.TEXT)
+
+
+# --- the tables
+
+
+def test_the_table_of_states_is_the_programs() -> None:
+    """Every command in every state leads where the document says."""
+    states = [state for state in State if state is not State.CLOSED]
+    found = {
+        (state, Verb(command.strip("`"))): None if cell == "-" else State(cell.strip("`"))
+        for command, *cells in rows("5. States")
+        for state, cell in zip(states, cells, strict=True)
+    }
+    assert found == {pair: after for pair, after in TABLE.items() if pair[0] is not State.CLOSED}
+
+
+def test_the_values_of_estado_are_the_programs() -> None:
+    """Words that ESTADO uses are those that the document lists."""
+    table = rows("6. ESTADO")
+    listed = {name.strip("`"): re.findall(r"`([^`]+)`", values) for name, values, _ in table}
+    assert listed["estado"] == [state.value for state in State if state is not State.CLOSED]
+    assert set(listed["fuente"]) == {presence.value for presence in Presence}
+    assert set(listed["forma"]) == set(_FORMS.values())
+    assert set(listed["salud"]) == {*Word, "-"}
+
+
+def test_the_limits_are_the_programs() -> None:
+    """Each number in the table of limits is one of the code."""
+    limits = access.Limits()
+    own, shared, connecting = limits.own_commands, limits.commands, limits.connections
+    table = [re.findall(r"\d+", limit) for _, limit, _ in rows("9. Limits and times")]
+    assert [[int(number) for number in numbers] for numbers in table] == [
+        [lines.MAX_LINE],
+        [commands._SHOWN],
+        [own.per_second, own.burst],
+        [shared.per_second, shared.burst],
+        [connecting.per_second, connecting.burst],
+        [limits.max_clients_per_ip],
+        [limits.max_clients],
+        [Config().idle_timeout],
+        [connection.UNSENT_CAP],
+        [connection.LINGER],
+        [port_probe.CLOSED_LIMIT],
+    ]  # fmt: skip
+
+
+# --- the reasons
+
+RAISED = {
+    "BadCommandError", "DeclinedError", "LineTooLongError", "OtherProtocolError", "OutOfOrderError",
+}  # fmt: skip
+
+
+class Reasons(ast.NodeVisitor):
+    """Finds what is raised with a reason for the wire: patterns, and their words in the log."""
+
+    def __init__(self, module: ast.Module) -> None:
+        self.found: list[tuple[str, str | None]] = []
+        assigned = [each for each in ast.walk(module) if isinstance(each, ast.Assign)]
+        self._assigned = sorted(assigned, key=lambda each: each.lineno)
+        self.visit(module)
+
+    def visit_Call(self, call: ast.Call) -> None:
+        if isinstance(call.func, ast.Name) and call.func.id in RAISED:
+            reason, kind = call.args[:2]
+            word = str(kind.value) if isinstance(kind, ast.Constant) else None
+            self.found.append((self._pattern(reason, call.lineno), word))
+        self.generic_visit(call)
+
+    def _pattern(self, text: ast.expr, line: int) -> str:
+        match text:
+            case ast.Constant(value=str(words)):
+                return re.escape(words)
+            case ast.JoinedStr(values=parts):
+                return "".join(self._pattern(each, line) for each in parts)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._pattern(left, line) + self._pattern(right, line)
+            case ast.Name(id=name) if known := self._values(name):
+                before = [each for each in known if each.lineno < line]
+                return self._pattern((before or known)[-1], line)
+            case _:
+                return ".+"
+
+    def _values(self, name: str) -> list[ast.expr]:
+        return [
+            each.value
+            for each in self._assigned
+            if isinstance(each.targets[0], ast.Name) and each.targets[0].id == name
+        ]
+
+
+def raised() -> Iterator[tuple[str, str | None]]:
+    """Yield every reason in the code, as a pattern, and its word in the log if that is one."""
+    rooms = [ROOT / "relaylib" / room for room in ("protocol", "viewers", "net")]
+    for path in (path for room in rooms for path in room.glob("*.py")):
+        yield from Reasons(ast.parse(path.read_text())).found
+    yield re.escape(FAREWELL), "shutdown"
+
+
+def documented() -> dict[str, set[str]]:
+    """Return the reasons of the document, and their words in the log."""
+    table = rows("7. ERROR reasons")
+    return {reason.strip("`"): set(re.findall(r"`(\w+)`", kinds)) for reason, kinds, *_ in table}
+
+
+def test_every_reason_is_documented() -> None:
+    """Each ERROR that the program can send is in the document, with its word in the log."""
+    for pattern, kind in raised():
+        words = [words for reason, words in documented().items() if re.fullmatch(pattern, reason)]
+        assert words, pattern
+        assert kind is None or any(kind in each for each in words), (pattern, kind)
+
+
+def test_every_documented_reason_exists() -> None:
+    """The document has no ERROR that the program does not send."""
+    patterns = [pattern for pattern, _ in raised()]
+    assert [
+        reason
+        for reason in documented()
+        if not any(re.fullmatch(pattern, reason) for pattern in patterns)
+    ] == []
