@@ -341,8 +341,8 @@ def _add_program(group: Group) -> None:
     add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
     add("--check", action="store_true", help="check the options and end")
     add("--doctor", action="store_true",
-        help="look at this machine with these options: what goes wrong, and what to type; then "
-        "send a stream through a relay, and end (0: nothing is wrong, 1: something will not work)")  # fmt: skip
+        help="look at this machine, with these options: what would go wrong, and what to type; "
+        "send a stream through a relay, and end (status 1: something will not work)")  # fmt: skip
     add("--json", action="store_true", help="with --doctor: print one JSON object")
     add("--version", action="version", version=f"relay {__version__}")
 

@@ -24,7 +24,7 @@ def examine(config: Config) -> NoReturn:
     for heading, part in Examination(config).parts():
         if screen:
             screen.heading(heading)
-        for finding in part:
+        for finding in _survived(part):
             findings.append(finding)
             if screen:
                 screen.finding(finding)
@@ -33,6 +33,15 @@ def examine(config: Config) -> NoReturn:
     else:
         show.write(show.as_json(findings))
     raise SystemExit(int(any(each.grade is Grade.WRONG for each in findings)))
+
+
+def _survived(part: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield the findings; of a part that cannot go on, that it cannot."""
+    try:
+        yield from part
+    except OSError as error:
+        found = f"cannot go on here: {error.strerror or error}"
+        yield Finding("doctor", "the doctor", found, Grade.WRONG)
 
 
 class Examination:
@@ -55,7 +64,12 @@ class Examination:
             yield "Ways in and out", self._ways(coming, going)
         if self._answer:
             yield "The relay that runs", self._running()
-        yield "A stream through a relay of its own, on the loopback", self._trial(ear)
+        yield (
+            "A stream through a relay of its own, on the loopback",
+            trial(config, alone=not self._answer),
+        )
+        if ear is not None and ear.interface:
+            yield "Who asks for groups", self._asked(ear)
 
     def _ports(self) -> Iterator[Finding]:
         config = self._config
@@ -105,7 +119,5 @@ class Examination:
         told = running.status(self._control, likely)
         yield from running.running(self._answer, told, ingest_address(self._config))
 
-    def _trial(self, ear: groups.Ear | None) -> Iterator[Finding]:
-        yield from trial(self._config, alone=not self._answer)
-        if ear is not None:
-            yield ear.querier()
+    def _asked(self, ear: groups.Ear) -> Iterator[Finding]:
+        yield ear.querier()

@@ -16,7 +16,8 @@ class Grade(StrEnum):
     """Something will not work."""
 
 
-Figure = int | float | str | bool | None | list[str]
+Figure = int | float | str | bool | list[str] | None
+Figures = Mapping[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Finding:
     grade: Grade = Grade.OK
     advice: str = ""
     commands: tuple[str, ...] = ()
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
 
 def read(path: str | Path) -> str:
@@ -63,5 +64,6 @@ def size(octets: float) -> str:
 
 
 def time(seconds: float) -> str:
-    """Write a duration with two digits: 0.45 ms, 39 ms, 1.5 s."""
-    return f"{seconds:.2g} s" if seconds >= 1 else f"{seconds * 1000:.2g} ms"
+    """Write a duration with two digits: 0.45 ms, 39 ms, 770 ms, 1.5 s."""
+    value, unit = (seconds, "s") if seconds >= 1 else (seconds * 1000, "ms")
+    return f"{float(f'{value:.2g}'):g} {unit}"

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from relaylib.config import Config
-from relaylib.doctor.finding import Finding, Grade, read, read_number, time
+from relaylib.doctor.finding import Figures, Finding, Grade, read, read_number, time
 from relaylib.errors import SetupError
 from relaylib.net import linux
 from relaylib.net.address import show
 from relaylib.net.interfaces import index_towards, is_running, name_of, own_addresses
-from relaylib.net.loop import Loop
 from relaylib.net.lookup import family_of
+from relaylib.net.loop import Loop
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import bind_group, find_interface, group_address, set_sending
 
@@ -70,7 +70,7 @@ def outgoing(mrl: Mrl) -> Finding:
     where = show((mrl.host, mrl.port))
     name, failure = _interface(mrl)
     ttl = 1 if mrl.ttl is None else mrl.ttl
-    figures = {"group": mrl.host, "interface": name, "ttl": ttl}
+    figures: Figures = {"group": mrl.host, "interface": name, "ttl": ttl}
     make = partial(Finding, "group_out", "group out", figures=figures)
     if failure:
         return make(f"{where}: {failure}", Grade.WRONG, *_route(mrl))
@@ -128,7 +128,7 @@ def _reverse_path(mrl: Mrl, name: str) -> Iterator[Finding]:
     conf = "/proc/sys/net/ipv4/conf"
     modes = [read_number(f"{conf}/{each}/rp_filter") for each in ("all", name)]
     mode = max((each for each in modes if each is not None), default=0)
-    figures = {"interface": name, "rp_filter": mode}
+    figures: Figures = {"interface": name, "rp_filter": mode}
     make = partial(Finding, "reverse_path", "rp_filter", figures=figures)
     if mode == 1 and mrl.source and (back := _way_back(mrl.source)) != name:
         found = f"strict on {name}, and the route to {mrl.source} leads by {back or 'nowhere'}"
@@ -175,7 +175,7 @@ class Ear:
         """Say who asked, having listened for `LEAST` seconds at least."""
         heard = self._listen()
         listened = Loop.time() - self._begun
-        figures = {
+        figures: Figures = {
             "interface": self.interface,
             "heard": heard or None,
             "listened_s": round(listened, 1) if self._sock else 0.0,

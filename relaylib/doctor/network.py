@@ -18,8 +18,8 @@ from relaylib.config import Config
 from relaylib.doctor.finding import Finding, Grade, read_number
 from relaylib.net.address import Address, show
 from relaylib.net.interfaces import index_towards, is_running, name_of, own_addresses
-from relaylib.net.loop import Loop
 from relaylib.net.lookup import family_of
+from relaylib.net.loop import Loop
 from relaylib.net.mrl import Mrl, is_group
 from relaylib.net.networks import PRIVATE, contains
 
@@ -59,7 +59,7 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
     listed = [f"{place.host} ({place.interface})" for place in here]
     figures = {"addresses": [place.host for place in here]}
     make = partial(Finding, "addresses", "addresses", figures=figures)
-    far = [place for place in here if not place.host.startswith("127.") and place.host != "::1"]
+    far = [place for place in here if place.interface != "lo"]
     found = ", ".join(listed[:_LISTED]) + f" and {len(listed) - _LISTED} more" * (
         len(listed) > _LISTED
     )
@@ -76,7 +76,7 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
 
 def links(here: Iterable[Place]) -> Iterator[Finding]:
     """Tell whether the links are up, and take whole datagrams."""
-    for name in dict.fromkeys(place.interface for place in here):
+    for name in dict.fromkeys(place.interface for place in here if place.interface != "lo"):
         mtu = read_number(f"/sys/class/net/{name}/mtu")
         up = is_running(name)
         make = partial(
@@ -134,13 +134,12 @@ def firewall(
         )
         ports = [f"{control[1]}/tcp"] + ([f"{ingest.getsockname()[1]}/udp"] if ingest else [])
         return make(found, Grade.WRONG, "A firewall drops it. Look, and let it in:", _remedy(ports))
-    what = "TCP and UDP" if udp else "TCP"
-    advice = "What it does to other machines shows only there:"
-    return make(
-        f"{what} to its own address arrive{'s' * (not udp)}",
-        advice=advice,
-        commands=(f"nc -v {here[0].host} {control[1]}    # then ESTADO",),
-    )
+    found = f"{'TCP and UDP' if udp else 'TCP'} from this machine arrive{'s' * (not udp)}"
+    far = [place.host for place in here if place.interface != "lo"]
+    if not far:
+        return make(found)
+    advice = "Whether it lets in other machines shows only there:"
+    return make(found, advice=advice, commands=(f"nc -v {far[0]} {control[1]}",))
 
 
 def _remedy(ports: Sequence[str]) -> tuple[str, ...]:

@@ -141,9 +141,10 @@ def _taken(
         return make(str(error), advice=advice, figures=figures), None
     holder = next(holders(protocol, address[1]), None)
     if holder is None:
-        found = f"{where} is taken, by a process of another user"
+        found = f"{where} is taken, by another user's process, or one in a container"
         look = f"ss -Hlpn{protocol[0].lower()} sport = :{address[1]}    # as root"
-        return make(found, advice="Who it is:", commands=(look,), figures=figures), None
+        advice = "Who it is:" if os.geteuid() else "End that, or choose another PORT."
+        return make(found, advice=advice, commands=(look,), figures=figures), None
     figures |= {"holder": holder.command, "pid": holder.pid}
     advice = "End that, or choose another PORT."
     return make(f"{where} is taken by {holder}", advice=advice, figures=figures), holder

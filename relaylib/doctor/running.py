@@ -106,15 +106,17 @@ def _verdict(facts: Mapping[str, str], told: Mapping[str, Any] | None, ingest: A
     word, presence = facts["salud"], facts.get("fuente", "")
     verdict = told["verdict"] if told else {}
     word = verdict.get("word", word)
-    found = f"running; salud={word}, fuente={presence}, forma={facts.get('forma', '')}"
+    form = facts.get("forma") if presence != "ausente" else None
+    found = f"running; salud={word}, fuente={presence}" + f", forma={form}" * bool(form)
     evidence = verdict.get("evidence", "")
     figures = {
         "verdict": word,
         "source": presence,
-        "form": facts.get("forma"),
+        "form": form,
         "evidence": evidence,
     }
-    advice, commands = verdict.get("remedy") or _ADVICE.get(word, ""), ()
+    advice = verdict.get("remedy") or _ADVICE.get(word, "")
+    commands: tuple[str, ...] = ()
     if presence != "activa":
         advice = _SILENT if presence == "silencio" else _ABSENT
         port = told["watch"]["ingest_port"] if told else ingest[1]

@@ -45,7 +45,7 @@ class Screen:
         lines = self._wrap(finding.found) or [""]
         head = f"  {grade}  {finding.about:<{_ABOUT}}  {lines[0]}\n"
         more = [" " * _MARGIN + line for line in (*lines[1:], *self._wrap(finding.advice))]
-        more += [self._command(command) for command in finding.commands]
+        more += self._commands(finding.commands)
         write(head + "".join(f"{line}\n" for line in more))
 
     def conclusion(self, findings: Sequence[Finding]) -> None:
@@ -54,8 +54,8 @@ class Screen:
         hints = [each.about for each in findings if each.grade is Grade.HINT]
         told = f"{len(hints)} hint{'s' * (len(hints) != 1)}" if hints else "no hints"
         if wrong:
-            text = f"This will not work: {', '.join(dict.fromkeys(wrong))}."
-            write(f"\n{self._paint(text, _COLOURS[Grade.WRONG])} Exit status 1.\n")
+            text = f"Something is wrong: {', '.join(dict.fromkeys(wrong))}"
+            write(f"\n{self._paint(text, _COLOURS[Grade.WRONG])}; {told}.\n")
         else:
             write(f"\n{self._paint('Nothing is wrong', _COLOURS[Grade.OK])}, {told}.\n")
 
@@ -64,10 +64,11 @@ class Screen:
             text, self._width - _MARGIN, break_long_words=False, break_on_hyphens=False
         )
 
-    def _command(self, command: str) -> str:
-        """Set it under the sentence, or further left where it would not fit."""
-        indent = max(4, min(_MARGIN + 2, self._width - len(command)))
-        return " " * indent + self._paint(command, _BOLD)
+    def _commands(self, commands: Sequence[str]) -> list[str]:
+        """Set them under the sentence, or further left where one would not fit."""
+        longest = max(map(len, commands), default=0)
+        indent = " " * max(4, min(_MARGIN + 2, self._width - longest))
+        return [indent + self._paint(command, _BOLD) for command in commands]
 
     def _paint(self, text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[m" if self._colour else text
