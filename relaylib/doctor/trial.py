@@ -162,7 +162,7 @@ class Load(NamedTuple):
 def many_viewers(relay: "_Relay") -> Finding:
     """Send the stream to more and more viewers, and measure what that costs the relay."""
     limit = descriptor_limit()
-    most = MANY[-1] if limit is None else (limit - 64) // 4  # the relay has two for each, too
+    most = MANY[-1] if limit is None else max(1, (limit - 64) // 4)  # two there, two here
     loads = list[Load]()
     with contextlib.ExitStack() as stack:
         viewers = list[Viewer]()
@@ -218,7 +218,7 @@ def judge_many(load: Load, link: tuple[str, int] | None) -> Finding:
 
 
 def _about(number: float) -> int:
-    """Round down to one digit, or to two that end in 5: 340 -> 300, 870 -> 850."""
+    """Round down to a digit, or two of which the last is 5: 340 to 300, 870 to 850."""
     step = 5 * 10 ** max(0, len(str(int(number))) - 2)
     return int(number // step * step)
 
