@@ -50,6 +50,7 @@ class Examination:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._answer = ""
+        self._unwanted = network.unwanted()
         self._control: Address | None = None
         self._holder: ports.Holder | None = None
 
@@ -117,7 +118,8 @@ class Examination:
         if self._holder is not None:
             likely = [*ports.listens(self._holder.pid), *likely]
         told = running.status(self._control, likely)
-        yield from running.running(self._answer, told, ingest_address(self._config))
+        stray = network.unwanted() - self._unwanted
+        yield from running.running(self._answer, told, ingest_address(self._config), stray)
 
     def _asked(self, ear: groups.Ear) -> Iterator[Finding]:
         yield ear.querier()

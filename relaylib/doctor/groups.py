@@ -53,7 +53,7 @@ def incoming(mrl: Mrl, *, busy: bool) -> Iterator[Finding]:
         advice = "Is the cable in?"
         yield make(f"{where} joined on {name}, which has no link", Grade.WRONG, advice)
     elif not arrives:
-        advice = "A firewall drops what is sent to the group. Look for it:"
+        advice = "A firewall drops what is sent to the group. Let it in, as root:"
         yield make(
             f"{where} joined on {name}, but a datagram sent to it here did not arrive",
             Grade.WRONG,
@@ -95,7 +95,7 @@ def _route(mrl: Mrl) -> tuple[str, tuple[str, ...]]:
     name = next(iter(names), "eth0")
     route = f"ip {'-6 ' * (':' in mrl.host)}route add {mrl.host} dev {name}"
     query = "&" if mrl.ttl is not None else "?"
-    advice = f"Name the interface in the MRL ({query}iface={name}), or give it a route:"
+    advice = f"Name the interface in the MRL ({query}iface={name}), or, as root:"
     return advice, (route,)
 
 
@@ -133,7 +133,7 @@ def _reverse_path(mrl: Mrl, name: str) -> Iterator[Finding]:
     if mode == 1 and mrl.source and (back := _way_back(mrl.source)) != name:
         found = f"strict on {name}, and the route to {mrl.source} leads by {back or 'nowhere'}"
         command = f"sysctl -w net.ipv4.conf.{name}.rp_filter=2 net.ipv4.conf.all.rp_filter=2"
-        yield make(found, Grade.WRONG, "The kernel drops what it sends. Loosen that:", (command,))
+        yield make(found, Grade.WRONG, "The kernel drops what it sends. As root:", (command,))
     elif mode == 1:
         yield make(f"strict on {name}: only sources to which a route leads back by it are heard")
     else:

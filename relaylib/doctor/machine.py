@@ -110,9 +110,9 @@ def standstill(buffer: int, bits: float) -> float:
 
 def receive_buffer(granted: int, limit: int | None) -> Finding:
     """Tell how long the machine may stand still before the stream has a hole."""
-    found = f"{size(granted)} hold {time(standstill(granted, 50e6))} of 50 Mb/s"
+    found = f"{size(granted)} hold {time(standstill(granted, 50e6))} of a 50 Mb/s stream"
     if granted < 1 << 20:
-        found = f"{found}, {time(standstill(granted, 5e6))} of 5 Mb/s"
+        found = f"{found}, {time(standstill(granted, 5e6))} at 5 Mb/s"
     make = partial(
         Finding,
         "receive_buffer",
@@ -128,7 +128,8 @@ def receive_buffer(granted: int, limit: int | None) -> Finding:
         )
         return make(found, advice=advice)
     advice = (
-        f"Should the machine be busy for longer, datagrams are lost. For {size(RECEIVE_BUFFER)}:"
+        f"Should the machine be busy for longer, datagrams are lost. For "
+        f"{size(RECEIVE_BUFFER)}, as root:"
     )
     return make(found, Grade.HINT, advice, _sysctl("rmem_max", RECEIVE_BUFFER))
 
@@ -141,7 +142,7 @@ def send_buffer(limit: int | None) -> Finding:
     found = f"up to {size(limit)} (net.core.wmem_max)"
     if limit >= SEND_BUFFER // 2:  # one and a half whole batches
         return make(found)
-    advice = "Datagrams may be dropped for viewers whose link is fast enough."
+    advice = "Datagrams may be dropped for viewers whose link is fast enough. As root:"
     return make(found, Grade.HINT, advice, _sysctl("wmem_max", SEND_BUFFER))
 
 
@@ -182,7 +183,7 @@ def memory(config: Config, available: int | None) -> Finding:
     history = measures(config)[1] if config.timeshift or config.inspect else 0
     needed = history + _OWN_MEMORY + config.max_clients * _A_VIEWER
     make = partial(Finding, "memory", "memory", figures={"available": available, "needed": needed})
-    need = f"{size(needed)} at most, {size(history)} of it history"
+    need = f"up to {size(needed)}, {size(history)} of it history"
     if available is None:
         return make(f"{need}; the system does not tell what is free")
     if available >= needed:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from relaylib.config import Config
-from relaylib.doctor.finding import Finding, Grade, read_number
+from relaylib.doctor.finding import Finding, Grade, read, read_number
 from relaylib.net.address import Address, show
 from relaylib.net.interfaces import index_towards, is_running, name_of, own_addresses
 from relaylib.net.lookup import family_of
@@ -87,10 +87,17 @@ def links(here: Iterable[Place]) -> Iterator[Finding]:
             yield make("no link", Grade.HINT, advice, (f"ip link set {name} up",))
         elif mtu is not None and mtu < DATAGRAM + HEADERS:
             found = f"MTU {mtu}: a datagram of {DATAGRAM} bytes does not fit in one packet"
-            advice = "It is sent in pieces; where one is lost, all is. Raise it if the network can:"
+            advice = "It is sent in pieces; where one is lost, all is. If the network can, as root:"
             yield make(found, Grade.HINT, advice, (f"ip link set {name} mtu 1500",))
         elif mtu is not None:
             yield make(f"up, MTU {mtu}")
+
+
+def unwanted() -> int:
+    """Count the datagrams that have come to ports where nobody listened (udpNoPorts, RFC 4113)."""
+    tables = [line.split() for line in read("/proc/net/snmp").splitlines()]
+    udp = [words for words in tables if words[0] == "Udp:"]
+    return int(dict(zip(*udp, strict=False)).get("NoPorts", 0)) if len(udp) == 2 else 0
 
 
 def way_to(mrl: Mrl) -> Finding:
@@ -133,7 +140,9 @@ def firewall(
             f"does not arrive, though it never left this machine: {', '.join(blocked[:_LISTED])}"
         )
         ports = [f"{control[1]}/tcp"] + ([f"{ingest.getsockname()[1]}/udp"] if ingest else [])
-        return make(found, Grade.WRONG, "A firewall drops it. Look, and let it in:", _remedy(ports))
+        return make(
+            found, Grade.WRONG, "A firewall drops it. Look, and let it in, as root:", _remedy(ports)
+        )
     found = f"{'TCP and UDP' if udp else 'TCP'} from this machine arrive{'s' * (not udp)}"
     far = [place.host for place in here if place.interface != "lo"]
     if not far:

@@ -38,6 +38,10 @@ _ABSENT = (
     "Nothing has come yet. A source sends like this; if it does, look at its address and port, \
 and at the firewalls on the way:"
 )
+
+STRAY = 5
+"""Datagrams to a port where nobody listens, while this looked around, that are a stream."""
+
 _LOSS = 0.01
 """Share of the datagrams that a viewer may lose unmentioned."""
 
@@ -88,21 +92,28 @@ def _get(address: Address) -> dict[str, Any]:
         return found
 
 
-def running(answer: str, told: Mapping[str, Any] | None, ingest: Address) -> Iterator[Finding]:
-    """Say how a relay is that has answered so, and has `told` that by HTTP."""
+def running(
+    answer: str, told: Mapping[str, Any] | None, ingest: Address, stray: int
+) -> Iterator[Finding]:
+    """Say how a relay is that has answered so, and has `told` that by HTTP.
+
+    `stray`: datagrams that have come meanwhile, but to ports where nobody listens.
+    """
     facts = dict(pair.split("=", 1) for pair in answer.split() if "=" in pair)
     if "salud" not in facts:
         found = f"it answers: {answer}"
         advice = "It turns this machine away, or is full; its log says why."
         yield Finding("relay", "relay", found, Grade.HINT, advice, figures={"answer": answer})
         return
-    yield _verdict(facts, told, ingest)
+    yield _verdict(facts, told, ingest, stray)
     if told is not None:
         yield from _others(told)
         yield _viewers(told)
 
 
-def _verdict(facts: Mapping[str, str], told: Mapping[str, Any] | None, ingest: Address) -> Finding:
+def _verdict(
+    facts: Mapping[str, str], told: Mapping[str, Any] | None, ingest: Address, stray: int
+) -> Finding:
     word, presence = facts["salud"], facts.get("fuente", "")
     verdict = told["verdict"] if told else {}
     word = verdict.get("word", word)
@@ -114,11 +125,14 @@ def _verdict(facts: Mapping[str, str], told: Mapping[str, Any] | None, ingest: A
         "source": presence,
         "form": form,
         "evidence": evidence,
+        "stray": stray,
     }
     advice = verdict.get("remedy") or _ADVICE.get(word, "")
     commands: tuple[str, ...] = ()
     if presence != "activa":
         advice = _SILENT if presence == "silencio" else _ABSENT
+        if stray >= STRAY:
+            advice = f"{stray} datagrams have just come to another port. Send to this one:"
         port = told["watch"]["ingest_port"] if told else ingest[1]
         host = (told["watch"]["ingest_host"] if told else None) or reachable_host(ingest[0])
         commands = (SEND.format(host=f"[{host}]" if ":" in host else host, port=port),)
@@ -153,6 +167,6 @@ def _viewers(told: Mapping[str, Any]) -> Finding:
     if not poor:
         return Finding("viewers", "viewers", found, figures=figures)
     more = f" and {len(poor) - 3} more" if len(poor) > 3 else ""
-    found += f"; not everything arrives at {', '.join(poor[:3])}{more}"
+    found += f"; not everything has arrived at {', '.join(poor[:3])}{more}"
     advice = "Is the player open there, at that port? Else its link is too slow for the stream."
     return Finding("viewers", "viewers", found, Grade.HINT, advice, figures=figures)

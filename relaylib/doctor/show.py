@@ -33,11 +33,13 @@ class Screen:
 
     def __init__(self, *, colour: bool, width: int) -> None:
         self._colour = colour
+        self._begun = False
         self._width = min(max(width, _NARROWEST), _WIDEST)
 
     def heading(self, text: str) -> None:
         """Begin a part."""
-        write(f"\n{self._paint(text, _BOLD)}\n")
+        write("\n" * self._begun + f"{self._paint(text, _BOLD)}\n")
+        self._begun = True
 
     def finding(self, finding: Finding) -> None:
         """Write one."""

@@ -24,9 +24,13 @@ def config(*words: str) -> Config:
         (machine.segmentation(True, asked=True), "ok", "one send"),
         (machine.segmentation(False, asked=True), "hint", "Linux 4.18"),
         (machine.segmentation(False, asked=False), "hint", "--no-segmentation"),
-        (machine.receive_buffer(8 * MIB, 8 * MIB), "ok", "8 MiB hold 1.5 s of 50 Mb/s"),
+        (machine.receive_buffer(8 * MIB, 8 * MIB), "ok", "8 MiB hold 1.5 s of a 50 Mb/s"),
         (machine.receive_buffer(8 * MIB, 212_992), "ok", "Without root it would be 208 KiB"),
-        (machine.receive_buffer(212_992, 212_992), "hint", "39 ms of 50 Mb/s, 390 ms of 5 Mb/s"),
+        (
+            machine.receive_buffer(212_992, 212_992),
+            "hint",
+            "39 ms of a 50 Mb/s stream, 390 ms at 5",
+        ),
         (machine.receive_buffer(212_992, None), "hint", "sysctl -w net.core.rmem_max=8388608"),
         (machine.send_buffer(212_992), "ok", "208 KiB"),
         (machine.send_buffer(65_536), "hint", "sysctl -w net.core.wmem_max=262144"),
@@ -134,7 +138,7 @@ def test_a_relay_without_http_tells_its_verdict(
     presence: str, word: str, grade: str, advice: str
 ) -> None:
     """What ESTADO answers is enough for a grade and an advice."""
-    (finding,) = running.running(ANSWER.format(presence, word), None, INGEST)
+    (finding,) = running.running(ANSWER.format(presence, word), None, INGEST, 0)
     assert finding.grade.value == grade
     assert advice in finding.advice
     assert finding.figures["verdict"] == word
@@ -143,10 +147,16 @@ def test_a_relay_without_http_tells_its_verdict(
     )
 
 
+def test_a_stream_that_comes_to_another_port_is_told() -> None:
+    """Where nothing has come, but much where nobody listens, the source's port is wrong."""
+    (finding,) = running.running(ANSWER.format("ausente", "silencio"), None, INGEST, 150)
+    assert "150 datagrams have just come to another port" in finding.advice
+
+
 def test_a_relay_with_http_tells_more() -> None:
     """The evidence and the remedy are the relay's own; a second source and losses are named."""
     answer = ANSWER.format("activa", "fuente")
-    relay, others, viewers = running.running(answer, told("fuente", rejected=12), INGEST)
+    relay, others, viewers = running.running(answer, told("fuente", rejected=12), INGEST, 0)
     assert "3 Continuity_count_error" in relay.found
     assert relay.advice == "look there"
     assert "12 datagrams of others than 10.0.0.5:5004" in others.found
@@ -157,7 +167,7 @@ def test_a_relay_that_declines_is_a_relay() -> None:
     """One that is full, or turns this machine away, says so."""
     assert running.is_relay("ERROR relay lleno (1 conexiones)")
     assert not running.is_relay("220 mail.example.org ESMTP")
-    (finding,) = running.running("ERROR relay lleno (1 conexiones)", None, INGEST)
+    (finding,) = running.running("ERROR relay lleno (1 conexiones)", None, INGEST, 0)
     assert "relay lleno" in finding.found
 
 
