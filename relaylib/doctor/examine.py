@@ -92,7 +92,7 @@ class Examination:
         here = network.places(control)
         yield network.addresses(config, control, here)
         yield from network.links(here)
-        if door.control is not None or self._answer:
+        if here and (door.control is not None or self._answer):
             yield network.firewall(here, control, door.ingest, running=bool(self._answer))
         self._control, self._holder = control, door.holder
 

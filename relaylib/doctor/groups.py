@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from relaylib.config import Config
+from relaylib.doctor import ports
 from relaylib.doctor.finding import Figures, Finding, Grade, read, read_number, time
 from relaylib.errors import SetupError
 from relaylib.net import linux
@@ -45,7 +46,7 @@ def incoming(mrl: Mrl, *, busy: bool) -> Iterator[Finding]:
     try:
         sock, _ = bind_group(mrl)
     except SetupError as error:
-        yield make(str(error), Grade.WRONG)
+        yield ports.taken("group_in", "group in", "UDP", error, (mrl.host, mrl.port))[0]
         return
     with sock:
         arrives = busy or _comes_back(sock, mrl)

@@ -20,7 +20,7 @@ from relaylib.net.address import Address, show
 from relaylib.net.interfaces import index_towards, is_running, name_of, own_addresses
 from relaylib.net.lookup import family_of
 from relaylib.net.loop import Loop
-from relaylib.net.mrl import Mrl, is_group
+from relaylib.net.mrl import Mrl
 from relaylib.net.networks import PRIVATE, contains
 
 PATIENCE = 0.3
@@ -134,7 +134,7 @@ def firewall(
     figures = {"blocked": blocked, "tcp_tried": list(tcp), "udp_tried": list(udp)}
     make = partial(Finding, "firewall", "firewall", figures=figures)
     if not tcp and not udp:
-        return make("not tried: no address to try it with", Grade.HINT)
+        return make("not tried: the relay that runs listens at none of these addresses", Grade.HINT)
     if blocked:
         found = (
             f"does not arrive, though it never left this machine: {', '.join(blocked[:_LISTED])}"
@@ -190,7 +190,7 @@ def _try_tcp(hosts: Sequence[str], port: int, *, running: bool) -> dict[str, str
 def _try_udp(ingest: socket.socket) -> dict[str, str]:
     """Send a datagram from each own address to itself; return why it did not arrive."""
     bound = ingest.getsockname()
-    hosts = [] if is_group(bound[0]) else [place.host for place in places(bound)]
+    hosts = [place.host for place in places(bound)]
     token, port = os.urandom(8), bound[1]
     waiting, results = dict[bytes, str](), dict[str, str]()
     for number, host in enumerate(hosts):

@@ -15,7 +15,6 @@ from relaylib.doctor.finding import Finding, Grade, read
 from relaylib.errors import SetupError
 from relaylib.net.address import Address, show
 from relaylib.net.listen import bind, resolve_own
-from relaylib.net.multicast import bind_group
 
 _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
@@ -38,7 +37,8 @@ class Holder(NamedTuple):
 class Door:
     """What the relay would listen on, as far as it could be had.
 
-    `control` and `ingest` are the sockets, None if they could not be bound, and `findings` why.
+    `control` and `ingest` are the sockets, None if they could not be bound, and `findings` why;
+    one for a group is not opened.
     `address` is that of control, None if it is no address of ours. If somebody has it, it is
     `taken`, and `holder` is who, if that can be told.
     """
@@ -71,16 +71,18 @@ def open_door(config: Config) -> Door:
         door.address = door.control.getsockname()
         door.findings.append(_free("control_port", "control", "TCP", door.control))
     except SetupError as error:
-        finding, holder = _taken("control_port", "control", "TCP", error, control)
+        finding, holder = taken("control_port", "control", "TCP", error, control)
         door.findings.append(finding)
         if _in_use(error):
             door.address, door.taken, door.holder = control, True, holder
+    if config.ingest is not None and config.ingest.is_group:
+        return door  # `groups` looks at that
     try:
         door.ingest = _bind_ingest(config, door.control)
         door.findings.append(_free("ingest_port", "ingest", "UDP", door.ingest))
     except SetupError as error:
         port = config.ingest.port if config.ingest else config.ingest_port or config.port
-        door.findings.append(_taken("ingest_port", "ingest", "UDP", error, (control[0], port))[0])
+        door.findings.append(taken("ingest_port", "ingest", "UDP", error, (control[0], port))[0])
     return door
 
 
@@ -95,8 +97,6 @@ def _bind_ingest(config: Config, control: socket.socket | None) -> socket.socket
         same = control.getsockname()[1] if control else config.port
         port = same if config.ingest_port is None else config.ingest_port
         return bind(config.host, port, socket.SOCK_DGRAM)
-    if where.is_group:
-        return bind_group(where)[0]
     anywhere = "::" if resolve_own(config.host, 0)[0] == socket.AF_INET6 else "0.0.0.0"
     return bind(where.host or anywhere, where.port, socket.SOCK_DGRAM)
 
@@ -110,7 +110,7 @@ def http_port(config: Config) -> Finding:
         with bind(host, wanted, socket.SOCK_STREAM) as sock:
             return _free("http_port", "HTTP", "TCP", sock)
     except SetupError as error:
-        finding, _ = _taken("http_port", "HTTP", "TCP", error, (host, wanted))
+        finding, _ = taken("http_port", "HTTP", "TCP", error, (host, wanted))
         if port is not None or not _in_use(error):
             return finding
         found = f"{finding.found}; the relay takes another one, and its log tells which"
@@ -128,9 +128,10 @@ def _in_use(error: SetupError) -> bool:
     return isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
 
 
-def _taken(
+def taken(
     name: str, about: str, protocol: str, error: SetupError, address: Address
 ) -> tuple[Finding, Holder | None]:
+    """Say why a port cannot be had, and who has it, if that is why and can be told."""
     where = f"{protocol} {show(address)}"
     make = partial(Finding, name, about, grade=Grade.WRONG)
     figures: dict[str, int | str | None] = {"address": show(address), "holder": None, "pid": None}

@@ -1,6 +1,7 @@
 """What the doctor makes of what it has measured: every grade, and what it says to type."""
 
 import json
+import re
 import socket
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from relaylib.config import Config, parse
 from relaylib.doctor import machine, network, ports, running, show, trial
 from relaylib.doctor.finding import Figure, Finding, Grade, size, time
+from tools.lab.process import ROOT
 
 MIB = 1 << 20
 
@@ -98,6 +100,14 @@ def test_an_estimate_is_rounded_down(number: float, about: int) -> None:
 def test_figures_are_written_as_people_do(text: str, written: str) -> None:
     """Two or three digits, and a unit that fits."""
     assert text == written
+
+
+def test_every_finding_is_documented() -> None:
+    """docs/DOCTOR.md has a row for each name that programs may find, and none besides."""
+    code = "".join(path.read_text() for path in (ROOT / "relaylib/doctor").glob("*.py"))
+    names = set(re.findall(r'(?:Finding\(|Finding,|_free\(|taken\()\s*"([a-z_]+)"', code))
+    rows = re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs/DOCTOR.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(names)
 
 
 # --- a relay that runs
