@@ -39,8 +39,8 @@ def _survived(part: Iterator[Finding]) -> Iterator[Finding]:
     """Yield the findings; of a part that cannot go on, that it cannot."""
     try:
         yield from part
-    except OSError as error:
-        found = f"cannot go on here: {error.strerror or error}"
+    except (OSError, SetupError) as error:
+        found = f"cannot go on here: {error}"
         yield Finding("doctor", "the doctor", found, Grade.WRONG)
 
 
@@ -82,9 +82,10 @@ class Examination:
 
     def _behind(self, door: ports.Door) -> Iterator[Finding]:
         config, control = self._config, door.address
-        if door.taken and not ports.is_systemd(door.holder):
-            self._answer = running.ask(control) if control else ""
-            self._answer *= running.is_relay(self._answer)
+        self._control, self._holder = control, door.holder
+        if control is not None and door.taken and not ports.is_systemd(door.holder):
+            answer = running.ask(control)
+            self._answer = answer if running.is_relay(answer) else ""
         known = [*door.findings, *([ports.http_port(config)] if config.http else [])]
         yield from (ports.excused(each, door.holder, relay=bool(self._answer)) for each in known)
         if control is None:
@@ -94,7 +95,6 @@ class Examination:
         yield from network.links(here)
         if here and (door.control is not None or self._answer):
             yield network.firewall(here, control, door.ingest, running=bool(self._answer))
-        self._control, self._holder = control, door.holder
 
     def _ways(self, coming: Mrl | None, going: list[Mrl]) -> Iterator[Finding]:
         if coming is not None:

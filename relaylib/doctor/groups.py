@@ -101,12 +101,15 @@ def _route(mrl: Mrl) -> tuple[str, tuple[str, ...]]:
 
 
 def _comes_back(sock: socket.socket, mrl: Mrl) -> bool:
-    """Send a datagram to the group, which stays on this machine; tell whether it arrives."""
+    """Send a datagram to the group, which stays on this machine; tell whether it arrives.
+
+    A group of one source lets in nobody else, so there it is taken for granted.
+    """
+    if mrl.source:
+        return True
     index = find_interface(mrl)
     token = os.urandom(8)
     here = Mrl(mrl.scheme, "", mrl.host, mrl.port, name_of(index) or mrl.iface, ttl=0)
-    if mrl.source:
-        return True  # only what that source sends is let in
     with socket.socket(sock.family, socket.SOCK_DGRAM) as sender:
         try:
             set_sending(sender, here)

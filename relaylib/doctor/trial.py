@@ -57,7 +57,7 @@ _LATE = 0.1
 _LOST = 0.01
 """Share that is too much of a stream that never left this machine."""
 
-_START, _PATIENCE, _LINGER = 5.0, 2.0, 0.3
+_START, _PATIENCE, _LINGER = 15.0, 5.0, 0.3
 """Seconds for the relay to start, for an answer, and for datagrams that are still on their way."""
 
 _DRAIN_EVERY = 0.05
