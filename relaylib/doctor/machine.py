@@ -247,7 +247,7 @@ def cores(count: int, load: float | None, quota: float | None) -> Finding:
     """Tell whether the relay, which uses one, has a processor to itself."""
     figures: Figures = {"cores": count, "load": load, "quota": quota}
     make = partial(Finding, "cores", "processors", figures=figures)
-    found = f"{count}" + (f", of which {load:.1f} busy (load average)" if load is not None else "")
+    found = f"{count}" + (f", load average {load:.1f}" if load is not None else "")
     if quota is not None and quota < 1:
         advice = "It stands still whenever it has used that up, and the stream with it."
         return make(f"the cgroup grants {quota:.2g} of one (cpu.max)", Grade.HINT, advice)

@@ -143,11 +143,11 @@ def taken(
     holder = next(holders(protocol, address[1]), None)
     if holder is None:
         found = f"{where} is taken, by another user's process, or one in a container"
-        look = f"ss -Hlpn{protocol[0].lower()} sport = :{address[1]}    # as root"
-        advice = "Who it is:" if os.geteuid() else "End that, or choose another PORT."
+        look = f"ss -Hlpn{protocol[0].lower()} sport = :{address[1]}"
+        advice = "End that, or choose another port. Who it is, as root:"
         return make(found, advice=advice, commands=(look,), figures=figures), None
     figures |= {"holder": holder.command, "pid": holder.pid}
-    advice = "End that, or choose another PORT."
+    advice = "End that, or choose another port."
     return make(f"{where} is taken by {holder}", advice=advice, figures=figures), holder
 
 

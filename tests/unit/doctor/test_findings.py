@@ -50,7 +50,7 @@ def config(*words: str) -> Config:
         (machine.disk(config("--record-faults", "."), 100 * MIB, 9), "hint", "--record-mib 80"),
         (machine.disk(config("--record-faults", "."), MIB, 9), "wrong", "df -h ."),
         (machine.disk(config("--record-faults", "."), 300 * MIB, 0), "wrong", "df -h ."),
-        (machine.cores(4, 0.5, None), "ok", "4, of which 0.5 busy"),
+        (machine.cores(4, 0.5, None), "ok", "4, load average 0.5; the relay uses one"),
         (machine.cores(2, 2.5, None), "hint", "top -o %CPU"),
         (machine.cores(4, 0.5, 0.5), "hint", "grants 0.5 of one"),
         (machine.clock("tsc", 45e-9, True, names_files=True), "ok", "tsc, 45 ns a look; synchro"),
