@@ -54,7 +54,7 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     """
     if config.http is not None:
         resolve_own(config.http[0], config.http[1] or 0)
-    check_outputs(config.to, _ingest(config))
+    check_outputs(config.to, ingest_address(config))
     if not restarting and config.ingest is not None and config.ingest.is_group:
         _check_interface(config.ingest)  # a running relay waits for one that is gone
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
@@ -63,7 +63,7 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     raise SystemExit(0)
 
 
-def _ingest(config: Config) -> Address:
+def ingest_address(config: Config) -> Address:
     """Return where the stream would come in.
 
     Raises:
