@@ -13,8 +13,8 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 MEDIA = """(
-    videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1
-        ! openh264enc gop-size=25 ! rtph264pay name=pay0 pt=96
+    videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1
+        ! openh264enc gop-size=25 bitrate=600000 ! rtph264pay name=pay0 pt=96
     audiotestsrc is-live=true wave=ticks ! voaacenc ! rtpmp4gpay name=pay1 pt=97
 )"""
 

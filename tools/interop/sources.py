@@ -19,8 +19,8 @@ TEST_PICTURE = ("-f", "lavfi", "-i", "testsrc2=size={size}:rate={rate}")
 TEST_SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
 
 LIVE = """
-    videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1
-        ! openh264enc gop-size=25 ! h264parse config-interval=-1 ! mux.
+    videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=25/1
+        ! openh264enc gop-size=25 bitrate=600000 ! h264parse config-interval=-1 ! mux.
     audiotestsrc is-live=true wave=ticks ! voaacenc ! aacparse ! mux.
     mpegtsmux name=mux alignment=7 !
 """
