@@ -63,13 +63,16 @@ class Round:
     def watch(self, cells: Sequence[table.Cell]) -> table.Results:
         """Let them all watch; return what became of each."""
         at_work: dict[table.Cell, Decoding] = {}
+        failed: table.Results = {}
         for cell in cells:
             try:
                 at_work[cell] = self._open(*cell)
             except NeedError as error:
                 self.missing[cell] = str(error)
+            except FAILURES as error:
+                failed[cell] = str(error)
         self._wait(list(at_work.values()))
-        return {cell: _judge(each) for cell, each in at_work.items()}
+        return {cell: _judge(each) for cell, each in at_work.items()} | failed
 
     def _open(self, source: str, viewer: str, transport: str) -> Decoding:
         port = unused_port() & ~1  # for RTP ffmpeg takes an even one, and the next

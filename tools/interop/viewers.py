@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from tools.lab.browser import BROWSERS, Browser
 from tools.lab.players import Vlc
-from tools.lab.process import Program, need
+from tools.lab.process import LabError, Program, need
 
 UDP, HTTP, HLS = TRANSPORTS = ("UDP", "HTTP", "HLS")
 
@@ -96,10 +96,16 @@ class Video:
 
     def frames(self) -> int:
         quality = f"{self._element}.getVideoPlaybackQuality()"
-        return int(self._browser.evaluate(f"{quality}.totalVideoFrames"))
+        try:
+            return int(self._browser.evaluate(f"{quality}.totalVideoFrames"))
+        except LabError:
+            return 0
 
     def trouble(self) -> str:
-        return str(self._browser.evaluate(f"`${{{self._element}.error?.message}}`"))
+        try:
+            return str(self._browser.evaluate(f"`${{{self._element}.error?.message}}`"))
+        except LabError as error:
+            return str(error)
 
     def __enter__(self) -> object:
         return self
@@ -154,8 +160,8 @@ class Browsers:
             self._running[name] = BROWSERS[name]()
         browser = self._running[name]
         if self._visited.get(name) != place.site:
-            browser.open(place.site)
             self._visited[name] = place.site
+            browser.open(place.site)
         if transport == HTTP:
             return Video(browser, "document.querySelector('video')")
         element = f"{{muted: true, autoplay: true, src: '{place.url(HLS)}'}}"
@@ -164,10 +170,13 @@ class Browsers:
         return Video(browser, "hls")
 
     def leave(self) -> None:
-        """Close the relay's page in each."""
-        for name in list(self._visited):
-            self._running[name].open("about:blank")
-            del self._visited[name]
+        """Close the relay's page in each; end a browser that does not answer."""
+        for name in self._visited:
+            try:
+                self._running[name].open("about:blank")
+            except LabError:
+                self._running.pop(name).close()
+        self._visited.clear()
 
     def close(self) -> None:
         """End them."""
