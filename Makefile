@@ -18,7 +18,7 @@ COMMAND = cat "/proc/$$pid/cmdline" 2>/dev/null | tr '\0' ' '
 RUNNING = $(COMMAND) | grep -q 'relay\.py [^ ]* $(PORT) '
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo doctor client reload test test-long check bench soak attacks sample clean
+.PHONY: help setup run demo doctor client reload test test-long matrix check bench soak attacks sample clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test: $(DEV) ## run the tests: ARGS='-k control'
 
 test-long: $(DEV) ## run the others: players, browsers, namespaces, attacks; five minutes
 	@$(PY) -m pytest -n 6 --maxschedchunk 1 -m long $(ARGS)
+
+matrix: $(DEV) ## try every kind of source with every player and browser: two minutes
+	$(PY) tools/matrix.py $(ARGS)
 
 check: $(DEV) ## lint, format and types
 	$(PY) -m ruff check .

@@ -4,15 +4,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.interop.test_encoders import ffmpeg, gstreamer
+from tools.interop.sources import SOURCES, sending
 from tools.lab.media import make_clip, studio
-from tools.lab.players import Vlc, payload
+from tools.lab.players import payload
 from tools.lab.process import ROOT, Program, need, wait_for
 from tools.lab.sockets import is_bound, unused_port
 from tools.replay.flows import choose, replay_capture, survey_capture
@@ -22,6 +21,8 @@ SECONDS = 7
 
 DATAGRAMS = 600
 """That are recorded of it: every encoder sends more."""
+
+ENCODERS = [name for name in SOURCES if name.startswith(("VLC", "ffmpeg", "GStreamer", "OBS"))]
 
 NAMES = {
     "h264": "H.264",
@@ -35,8 +36,6 @@ NAMES = {
     "opus": "Opus",
 }
 """ffprobe's names of codecs, and ours."""
-
-Encoder = Callable[[str, Path, int], Program]
 
 
 class Said(NamedTuple):
@@ -110,9 +109,8 @@ def transport(capture: Path, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("scheme", ["rtp", "udp"])
-@pytest.mark.parametrize("encoder", [Vlc.streaming, ffmpeg, gstreamer])
-def test_streams_of_encoders(encoder: Encoder, scheme: str) -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_streams_of_encoders(encoder: str) -> None:
     """Recorded from the network, with the times of arrival and without, they are healthy."""
     need("ffprobe")
     with studio() as room:
@@ -128,11 +126,11 @@ def test_streams_of_encoders(encoder: Encoder, scheme: str) -> None:
         )
         with Program(*recorder) as recording:
             wait_for(lambda: is_bound(port), "the recorder to listen")
-            with encoder(scheme, clip, port):
+            with sending(encoder, clip, port):
                 assert recording.wait() == 0
         film = transport(capture, room / "stream.ts")
         arrived, read, theirs = probed(capture), probed(film), ffprobed(film)
-    assert arrived["form"] == ("rtp" if scheme == "rtp" else "ts")
+    assert arrived["form"] == ("rtp" if SOURCES[encoder].scheme == "rtp" else "ts")
     assert_agree(said(arrived), theirs)
     assert_agree(said(read), theirs)
 

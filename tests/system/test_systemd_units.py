@@ -1,5 +1,6 @@
 """The unit files: right, tight, and not too tight for what the relay does."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import ROOT, need, wait_for
+from tools.lab.process import ROOT, Program, need, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import Audience, Stream, restart
+from tools.lab.sockets import source, unused_port
 from tools.lab.viewer import Viewer
 
 
@@ -33,13 +35,50 @@ def analyze(*words: str | Path) -> str:
 
 def test_the_units_are_right(units: Path) -> None:
     """systemd finds nothing to say about them."""
-    assert analyze("verify", "--man=no", units / "relay.service", units / "relay.socket") == ""
+    channel = units / "relay@news.socket"  # as relay@.service says to make one
+    channel.write_text((units / "relay.socket").read_text())
+    assert analyze("verify", "--man=no", *units.iterdir()) == ""
 
 
 def test_the_service_is_sandboxed(units: Path) -> None:
     """systemd rates the service's exposure at 1.5 of 10 at most."""
     said = analyze("security", "--offline=yes", "--threshold=15", units / "relay.service")
     assert "Overall exposure level" in said
+
+
+def test_a_channel_is_the_same_service(units: Path) -> None:
+    """The template differs in its description and in where the options are, and in nothing else."""
+    one, many = (
+        (units / name).read_text().partition("[Unit]")[2].splitlines()
+        for name in ("relay.service", "relay@.service")
+    )
+    changed = [pair for pair in zip(one, many, strict=True) if pair[0] != pair[1]]
+    (_, description), (command, of_channel) = changed
+    assert description == "Description=Live video relay, channel %I"
+    assert of_channel == command.replace("/etc/relay.conf", "/etc/relay/%i.conf")
+
+
+def test_channels_side_by_side(units: Path, tmp_path: Path) -> None:
+    """Two instances by the command of the unit, each with its file: each has its own stream."""
+    words = re.search("^ExecStart=(.+)$", (units / "relay@.service").read_text(), re.MULTILINE)
+    assert words is not None
+    with contextlib.ExitStack() as stack:
+        ports = {"news": unused_port(), "sport": unused_port()}
+        for name, port in ports.items():
+            conf = tmp_path / f"{name}.conf"
+            conf.write_text(f"127.0.0.1 {port} --log-format json\n")
+            command = words[1].replace("/etc/relay/%i.conf", str(conf)).split()
+            program = stack.enter_context(Program(*command))
+            wait_for(lambda it=program: "listening" in "".join(it.stderr), name)  # type: ignore[misc]
+        viewers = {name: stack.enter_context(Viewer(port)) for name, port in ports.items()}
+        for name, viewer in viewers.items():
+            viewer.subscribe()
+            with source(ports[name]) as sock:
+                sock.send(name.encode())
+        assert {name: viewer.receive().decode() for name, viewer in viewers.items()} == {
+            name: name for name in ports
+        }
+        assert all(viewer.nothing_arrives() for viewer in viewers.values())
 
 
 def allowed() -> set[str]:

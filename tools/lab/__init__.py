@@ -15,6 +15,7 @@
     client      the client on pipes and on a terminal, and a relay played by the test
     inprocess   a loop that runs until something is true, for tests of single parts
     fanout_bench, framing   a fan-out with players; input cut up in every way
+    browser     real browsers
     media, players   real video: a clip, players that record it, a check of the recordings
     netns*      hosts in network namespaces and what runs on them
 

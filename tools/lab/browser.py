@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -19,7 +20,10 @@ from tools.lab.process import PATIENCE, LabError, NeedError, Program, need, wait
 
 
 class Browser(Protocol):
-    """A browser with one tab. `language` is what it asks for, `dark` the scheme of its colours."""
+    """A browser with one tab. `language` is what it asks for, `dark` the scheme of its colours.
+
+    Whatever it is asked raises LabError where it does not answer.
+    """
 
     def __init__(self, *, language: str = "en", dark: bool = False) -> None: ...
 
@@ -48,6 +52,18 @@ class Browser(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Make LabError of what the packages raise."""
+    from selenium.common.exceptions import WebDriverException
+    from websocket import WebSocketException
+
+    try:
+        yield
+    except (WebDriverException, WebSocketException) as error:
+        raise LabError(f"a browser: {error}") from error
 
 
 def need_browser(*programs: str) -> None:
@@ -82,7 +98,8 @@ class Chromium:
         options.set_capability("goog:loggingPrefs", {"browser": "SEVERE"})
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         try:
-            self.driver = webdriver.Chrome(options, service)
+            with _answering():
+                self.driver = webdriver.Chrome(options, service)
         except BaseException:
             shutil.rmtree(self._profile, ignore_errors=True)
             raise
@@ -91,12 +108,14 @@ class Chromium:
         self._command("Emulation.setEmulatedMedia", features=[scheme])
 
     def _command(self, name: str, **words: object) -> dict[str, Any]:
-        result: dict[str, Any] = self.driver.execute_cdp_cmd(name, words)
+        with _answering():
+            result: dict[str, Any] = self.driver.execute_cdp_cmd(name, words)
         return result
 
     def open(self, url: str) -> None:
         """See `Browser`; so are the others below."""
-        self.driver.get(url)
+        with _answering():
+            self.driver.get(url)
 
     def evaluate(self, expression: str) -> Any:
         words = {"awaitPromise": True, "returnByValue": True, "userGesture": True}
@@ -119,7 +138,8 @@ class Chromium:
         to.write_bytes(base64.b64decode(self.driver.get_screenshot_as_base64()))
 
     def close(self) -> None:
-        self.driver.quit()
+        with contextlib.suppress(Exception):
+            self.driver.quit()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -185,13 +205,14 @@ class Firefox:
 
     def _command(self, method: str, **params: object) -> dict[str, Any]:
         self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
-        while True:
-            message = json.loads(self._socket.recv())
-            if message.get("method") == "log.entryAdded":
-                self._log(message["params"])
-            if message.get("id") == self._number:
-                break
+        with _answering():
+            self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+            while True:
+                message = json.loads(self._socket.recv())
+                if message.get("method") == "log.entryAdded":
+                    self._log(message["params"])
+                if message.get("id") == self._number:
+                    break
         if message["type"] == "error":
             raise LabError(f"{method}: {message['error']}: {message['message']}")
         result: dict[str, Any] = message["result"]

@@ -1,0 +1,70 @@
+"""The table: a source a row, a viewer a column, in a cell the ways by which it decoded frames.
+
+It has no words but names, so that it is the same in every language.
+"""
+
+from pathlib import Path
+
+from relaylib.errors import SetupError
+from tools.interop.sources import SOURCES
+from tools.interop.viewers import REASONS, TRANSPORTS, VIEWERS, WHY_NOT
+
+MARK = "<!-- matrix -->\n"
+
+NUMBERS = "\u00b9\u00b2\u00b3"
+
+Cell = tuple[str, str, str]
+"""Source, viewer, transport."""
+
+Results = dict[Cell, str]
+"""What became of each cell: "" for frames, or why there were none."""
+
+CELLS: tuple[Cell, ...] = tuple(
+    (source, viewer, transport)
+    for source in SOURCES
+    for viewer in VIEWERS
+    for transport in TRANSPORTS
+    if (viewer, transport) not in WHY_NOT
+)
+"""Everything that can be."""
+
+
+def markdown(results: Results, sources: tuple[str, ...] = tuple(SOURCES)) -> str:
+    """Return the table."""
+    rows = [("", *VIEWERS), (":--",) * (len(VIEWERS) + 1)]
+    rows += [
+        (source, *(" ".join(_ways(results, source, viewer)) for viewer in VIEWERS))
+        for source in sources
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _ways(results: Results, source: str, viewer: str) -> list[str]:
+    ways = []
+    for transport in TRANSPORTS:
+        if (why := WHY_NOT.get((viewer, transport))) is not None:
+            ways.append(NUMBERS[REASONS.index(why)])
+        elif (source, viewer, transport) not in results:
+            ways.append("?")
+        else:
+            ways.append(f"~~{transport}~~" if results[source, viewer, transport] else transport)
+    return ways
+
+
+def notes() -> str:
+    """Say what the numbers in the table stand for."""
+    return "".join(f"{NUMBERS[at]} {reason}.\n" for at, reason in enumerate(REASONS))
+
+
+def publish(text: str, root: Path) -> None:
+    """Put the table between the two marks of every README.
+
+    Raises:
+        SetupError: one has no such marks.
+    """
+    for readme in sorted(root.glob("README*.md")):
+        parts = readme.read_text().split(MARK)
+        if len(parts) != 3:
+            raise SetupError(f"{readme}: the table goes between two lines {MARK.strip()}")
+        parts[1] = f"\n{text}\n"
+        readme.write_text(MARK.join(parts))
