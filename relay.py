@@ -192,7 +192,7 @@ class Relay:
         from relaylib.web.site import Site  # noqa: PLC0415
 
         site = Site(config, listener, self._parts, was)
-        self.ingest.is_patient = lambda: bool(site.server.streams) and not self.fanout.active
+        self.ingest.is_patient = lambda: not self.fanout.active  # by HTTP nobody notices
         return site
 
     def _parts(self, served: "Callable[[], WebServer]") -> "Parts":
