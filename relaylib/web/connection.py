@@ -63,7 +63,9 @@ _UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 
 
 class Server(Protocol):
-    """What a connection belongs to."""
+    """What a connection belongs to; `octets` counts those of bodies that are streams with an end."""
+
+    octets: int
 
     def answer(self, connection: "Connection", event: h11.Request) -> tuple[Request, Response]:
         """Answer a request.
@@ -277,6 +279,8 @@ class Connection:
         body.taken(sent)
         self._taken_at = self._loop.time()
         self._left -= sent
+        if self._server is not None:
+            self._server.octets += sent
         if not self._left:
             self._body = None
 

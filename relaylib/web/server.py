@@ -56,8 +56,9 @@ class Server:
     """Serves the resources; `table` has them by path, or by what it begins with: "/hls/*".
 
     Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
-    `requests` responses by status, `octets` and `skipped` what streams were written, and what they
-    had to leave out, in the past; `streams` are those of now, which count for themselves.
+    `requests` responses by status, `octets` and `skipped` what streams were written, segments of
+    HLS included, and what they had to leave out, in the past; `streams` are those of now, which
+    count for themselves.
     """
 
     def __init__(
@@ -284,7 +285,7 @@ class Server:
 
     @property
     def octets_in_all(self) -> int:
-        """Octets that streams were written, in the past and now."""
+        """Octets that streams were written, segments included, in the past and now."""
         return self.octets + sum(each.octets for each in self.streams)
 
     @property
