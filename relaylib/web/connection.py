@@ -63,7 +63,7 @@ _UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 
 
 class Server(Protocol):
-    """What a connection belongs to; `octets` counts those of bodies that are streams with an end."""
+    """What a connection belongs to; `octets` counts those of streams with an end."""
 
     octets: int
 

@@ -83,6 +83,7 @@ def test_octets_of_segments_are_counted(relay: Relay) -> None:
         segment = browser.get(uri)
         browser.get(uri, "HEAD")
         browser.get("/live.m3u8")
+        wait_for(lambda: counted() > before, "the next figures")
         assert counted() - before == len(segment.body)
 
 
