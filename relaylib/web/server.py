@@ -28,9 +28,16 @@ from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
 from relaylib.stream.watcher import HTTP, PAUSED, STREAMING, Watcher
 from relaylib.web import reply
-from relaylib.web.connection import Connection
+from relaylib.web.connection import Answer, Connection
 from relaylib.web.pace import Pace
-from relaylib.web.reply import MediaStream, Resource, Response, Stream, StreamResource
+from relaylib.web.reply import (
+    MediaStream,
+    NotYetError,
+    Resource,
+    Response,
+    Stream,
+    StreamResource,
+)
 from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
 from relaylib.web.state import ConnectionState, WebState
 
@@ -48,6 +55,12 @@ SWEEP = 1.0
 
 HANDED_OVER = 4 << 20
 """Octets of responses under way that a restart hands over in all: more would take its time."""
+
+PENDING = 64
+"""Requests that may wait for an answer which is not known yet, each a timer."""
+
+PENDING_TIME = 2.0
+"""Seconds that one may: as long as whoever is told to come again stays away."""
 
 log = structlog.get_logger()
 
@@ -79,6 +92,7 @@ class Server:
         self._access = Access(config.http_limits())
         self._behind_proxies: Counter[str] = Counter()
         self._waiting: dict[Connection, None] = {}
+        self._pending: dict[Connection, float] = {}  # until when its answer may wait
         self._leaving: set[Connection] = set()
         self._pace = Pace(loop, config.http_coalesce, octets)
         self._events = PeerLog(loop)
@@ -165,7 +179,9 @@ class Server:
 
     # --- answering
 
-    def answer(self, connection: Connection, event: h11.Request) -> tuple[Request, Response]:
+    def answer(
+        self, connection: Connection, event: h11.Request, respond: Answer | None = None
+    ) -> tuple[Request, Response]:
         """Find out what is asked for, and have it answered; see `connection.Server`."""
         read_method(event.method)
         headers = read_headers(list(event.headers))
@@ -178,11 +194,23 @@ class Server:
         forwarded = headers.get("x-forwarded-for")
         client = client_of(connection.peer[0], forwarded, self._config.trusted_proxy)
         request = Request(path, query, headers, client)
-        response = self._resource(path).respond(request, self._loop.time())
+        response = self._ask(connection, request, respond or self._resource(path).respond)
         is_live = not isinstance(response.body, bytes) and response.length is None
         if is_live and event.method == b"GET":
             self._check_proxied(connection, client)
         return request, response
+
+    def _ask(self, connection: Connection, request: Request, respond: Answer) -> Response:
+        """Have a request answered; one whose answer has been waited for for long gets none."""
+        now = self._loop.time()
+        until = self._pending.pop(connection, now + PENDING_TIME)
+        try:
+            return respond(request, now)
+        except NotYetError as wrong:
+            if now >= until or len(self._pending) >= PENDING:
+                raise HttpError(wrong.status, str(wrong)) from None
+            self._pending[connection] = until
+            raise
 
     def _resource(self, path: str) -> Resource:
         found = self._table.get(path)
@@ -233,6 +261,7 @@ class Server:
         """Forget it."""
         self._leaving.discard(connection)
         self._waiting.pop(connection, None)
+        self._pending.pop(connection, None)
         if connection in self.connections:
             del self.connections[connection]
             self._access.left(connection.peer[0])
