@@ -193,6 +193,8 @@ class Relay:
 
         site = Site(config, listener, self._parts, was)
         self.ingest.is_patient = lambda: not self.fanout.active  # by HTTP nobody notices
+        site.server.admit = self.server.egress.admit
+        self.server.egress.streams.append(lambda: site.server.watching)
         return site
 
     def _parts(self, served: "Callable[[], WebServer]") -> "Parts":

@@ -71,7 +71,7 @@ class Server:
     Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
     `requests` responses by status, `octets` and `skipped` what streams were written, segments of
     HLS included, and what they had to leave out, in the past; `streams` are those of now, which
-    count for themselves.
+    count for themselves. `admit` raises DeclinedError if the stream can be sent to nobody more.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Server:
         self.declined: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.octets = self.skipped = 0
+        self.admit: Callable[[], None] = lambda: None
         self._loop = loop
         self._config = config
         self._table = table
@@ -198,6 +199,8 @@ class Server:
         is_live = not isinstance(response.body, bytes) and response.length is None
         if is_live and event.method == b"GET":
             self._check_proxied(connection, client)
+            if response.is_media:
+                self._check_egress(connection, client)
         return request, response
 
     def _ask(self, connection: Connection, request: Request, respond: Answer) -> Response:
@@ -228,6 +231,15 @@ class Server:
         if self._behind_proxies[client] >= self._config.max_http_clients_per_ip:
             self._note_declined((client, 0), "per_ip")
             raise HttpError(503, f"demasiadas conexiones desde {client}")
+
+    def _check_egress(self, connection: Connection, client: str) -> None:
+        """Make sure that the way out has room for one more stream."""
+        try:
+            self.admit()
+        except DeclinedError as error:
+            peer = connection.peer if client == connection.peer[0] else (client, 0)
+            self._note_declined(peer, error.kind, detail=error.detail)
+            raise HttpError(503, str(error)) from None
 
     def complete(
         self, response: Response, request: Request | None
@@ -311,6 +323,11 @@ class Server:
             yield Watcher(
                 each, HTTP, state, client, each.path, delay, each.octets, stream.skipped, each.since
             )
+
+    @property
+    def watching(self) -> int:
+        """How many are sent the stream."""
+        return sum(hasattr(each.stream, "delay") for each in self.streams)
 
     @property
     def octets_in_all(self) -> int:
