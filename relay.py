@@ -195,7 +195,9 @@ class Relay:
         from relaylib.web.site import Site  # noqa: PLC0415
 
         site = Site(config, listener, self._parts, was)
-        self.ingest.is_patient = lambda: bool(site.server.streams) and not self.fanout.active
+        self.ingest.is_patient = lambda: not self.fanout.active  # by HTTP nobody notices
+        site.server.admit = self.server.egress.admit
+        self.server.egress.streams.append(lambda: site.server.watching)
         return site
 
     def _parts(self, served: "Callable[[], WebServer]") -> "Parts":

@@ -256,7 +256,7 @@ def _add_access(group: Group) -> None:
         help="the same from one address other than loopback (%(default)s)")  # fmt: skip
     add("--max-egress", metavar="RATE", type=_rate,
         help="decline viewers for whom the way out has no room left: bits a second of all that is "
-        "sent by UDP, headers included, e.g. 900M (no limit)")  # fmt: skip
+        "sent, headers included, HLS left out, e.g. 900M (no limit)")  # fmt: skip
     add("--idle-timeout", metavar="S", type=_seconds,
         help="seconds a connection may take to ask for the stream (%(default)g)")  # fmt: skip
 

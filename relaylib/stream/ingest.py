@@ -103,7 +103,7 @@ class Ingest:
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
     another source becomes the active one, or sends its stream in another form; `remedy`, if there
     is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
-    stream do not notice if it comes some milliseconds later.
+    stream do not notice if it comes some milliseconds later; see `coalescer`.
     """
 
     def __init__(

@@ -9,7 +9,8 @@ followed another of a different form is read right. Only where that does not tel
 begin anywhere, RTP with extensions) the form of the source decides.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,6 +75,32 @@ class Cursor(NamedTuple):
 
     number: int
     skip: int = 0
+
+
+def pieces(
+    history: History, form: Form, begin: Cursor, end: Cursor
+) -> Iterator[tuple[int, memoryview]]:
+    """Yield what lies between two places in pieces as large as may be, without a copy.
+
+    Each comes with the number of the run in which it begins: it is good until that is overwritten.
+    """
+    (number, skip), left = begin, end.skip
+    while number < end.number or (number == end.number and left > 0):
+        found = history.read(Place(number), math.inf)
+        if found is None:
+            return
+        run, behind = found
+        if behind.number > end.number:
+            run, behind = history.run(number), Place(number + 1)
+        for whole in payload(run, form):
+            piece = whole
+            if number == end.number:
+                piece = piece[:left]
+                left -= len(piece)
+            if skip < len(piece):
+                yield number, piece[skip:]
+            skip = max(0, skip - len(piece))
+        number = behind.number
 
 
 @dataclass(frozen=True, slots=True)

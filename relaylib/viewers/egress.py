@@ -1,8 +1,9 @@
 """Whether the way out has room for one more viewer. Pure: time comes in as `now`.
 
 A link that is full spoils the picture of everyone behind it, so newcomers are declined instead. The
-relay cannot see the link; it knows what it sends, which is the stream's rate times the outputs that
-are sent to, as the network counts it, headers included. What goes out by HTTP is not in it.
+relay cannot see the link; it knows what it sends, which is the stream's rate times the outputs and
+the streams by HTTP, as the network counts it, headers included. Segments of HLS are not in it: who
+fetches one may be a cache for thousands, and to decline it would stop who has begun to watch.
 
 Nobody who is being sent the stream is cut off, not even if its rate rises: that is in the hands of
 whoever runs the encoder. Nobody is declined before the rate is known. While the stream is silent
@@ -11,6 +12,8 @@ the rate stays what it was, since its viewers will want it again.
 Rejected: keeping room for who has paused. A place held for nothing is a place that somebody else
 does not get; so CONTINUAR asks again, as CONECTAR does.
 """
+
+from collections.abc import Callable
 
 from relaylib.errors import DeclinedError
 
@@ -22,14 +25,19 @@ _WEIGHT = 1 / 8
 before it lets too many in."""
 
 _HEADERS = 42
-"""Bytes of Ethernet, IPv4 and UDP (RFC 894, 791, 768) around a datagram."""
+"""Bytes of Ethernet, IPv4 and UDP (RFC 894, 791, 768) around a datagram; around as much by TCP they
+are about as many."""
 
 
 class Egress:
-    """Knows the stream's rate, and admits outputs while all together stay below `limit` bits/s."""
+    """Knows the stream's rate, and admits viewers while all together stay below `limit` bits/s.
+
+    Each of `streams` tells how many times the stream is sent in one way.
+    """
 
     def __init__(self, limit: float | None) -> None:
         self.rate = 0.0
+        self.streams: list[Callable[[], int]] = []
         self._limit = limit
         self._last = (0.0, 0, 0)
         self._flowing = False
@@ -47,14 +55,17 @@ class Egress:
             sample = 8 * size / (now - then)
             self.rate += (sample - self.rate) * (_WEIGHT if self.rate else 1)
 
-    def admit(self, outputs: int) -> None:
-        """Make sure that there is room for one more, when so many are sent to.
+    def admit(self) -> None:
+        """Make sure that there is room for one more.
 
         Raises:
             DeclinedError: there is none.
         """
-        if self._limit is not None and (outputs + 1) * self.rate > self._limit:
-            used, limit = (f"{bits / 1e6:.1f}" for bits in (outputs * self.rate, self._limit))
+        if self._limit is None:
+            return
+        streams = sum(count() for count in self.streams)
+        if (streams + 1) * self.rate > self._limit:
+            used, limit = (f"{bits / 1e6:.1f}" for bits in (streams * self.rate, self._limit))
             one = f"{self.rate / 1e6:.1f}"
             message = f"salida llena: se envian {used} de {limit} Mb/s y hacen falta {one} mas"
-            raise DeclinedError(message, "egress", f"{outputs} outputs of {one} Mb/s")
+            raise DeclinedError(message, "egress", f"{streams} streams of {one} Mb/s")

@@ -113,13 +113,15 @@ class Server:
         self._events = PeerLog(loop)
         self._access = Access(config.limits())
         self.destinations = Destinations(loop, fanout, ingest)
+        self.egress = Egress(config.max_egress)
+        self.egress.streams.append(lambda: fanout.active)
         self._services = Services(
             loop=loop,
             fanout=fanout,
             deferred=deferred,
             destinations=self.destinations,
             access=self._access,
-            egress=Egress(config.max_egress),
+            egress=self.egress,
             events=self._events,
             idle_timeout=config.idle_timeout,
             declined=self.declined,
@@ -137,7 +139,7 @@ class Server:
 
     def _measure(self) -> None:
         fanout = self._fanout
-        self._services.egress.measure(self._loop.now, fanout.forwarded, fanout.octets)
+        self.egress.measure(self._loop.now, fanout.forwarded, fanout.octets)
 
     # --- accepting
 

@@ -275,7 +275,7 @@ class Viewer:
             DeclinedError: there is no room.
         """
         if self.output is None or self.output.paused:
-            self._services.egress.admit(self._services.fanout.active)
+            self._services.egress.admit()
 
     def _continue_deferred(self, request: Request) -> bytes:
         self._check_history(request)

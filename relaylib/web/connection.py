@@ -13,7 +13,8 @@ response might be lost.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, cast
 
 import h11
@@ -24,7 +25,7 @@ from relaylib.net.connection import LINGER, tune, why
 from relaylib.net.descriptors import descriptor
 from relaylib.net.loop import Loop
 from relaylib.web import reply
-from relaylib.web.reply import Response, Stream, StreamEndError
+from relaylib.web.reply import NotYetError, Response, Stream, StreamEndError
 from relaylib.web.request import Request, announces_body
 from relaylib.web.state import ConnectionState
 
@@ -58,18 +59,29 @@ STUCK = 1.5
 
 STALLED = "stalled"
 
+AGAIN = 0.05
+"""Seconds until a request is tried again whose answer was not known yet."""
+
+Answer = Callable[[Request, float], Response]
+"""What makes the response to a request, now."""
+
 _UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 """States of a peer whose request has not been read to its end."""
 
 
 class Server(Protocol):
-    """What a connection belongs to."""
+    """What a connection belongs to; `octets` counts those of streams with an end."""
 
-    def answer(self, connection: "Connection", event: h11.Request) -> tuple[Request, Response]:
-        """Answer a request.
+    octets: int
+
+    def answer(
+        self, connection: "Connection", event: h11.Request, respond: Answer | None = None
+    ) -> tuple[Request, Response]:
+        """Answer a request; `respond` is what is to be asked if it is not the first attempt.
 
         Raises:
             HttpError: with an error.
+            NotYetError: not at all now; see there.
         """
 
     def complete(
@@ -95,8 +107,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_body", "_closing", "_eof", "_h11", "_left", "_loop", "_server", "_taken_at", "_unsent",
-        "client", "deadline", "octets", "path", "peer", "since", "sock", "stream",
+        "_body", "_closing", "_eof", "_h11", "_left", "_loop", "_pending", "_server", "_taken_at",
+        "_unsent", "client", "deadline", "octets", "path", "peer", "since", "sock", "stream",
     )  # fmt: skip
 
     def __init__(self, loop: Loop, server: Server, sock: socket.socket, peer: Address) -> None:
@@ -120,6 +132,7 @@ class Connection:
         self._body: Stream | None = None  # one with an end, of which so many octets are left
         self._left = 0
         self._closing = self._eof = False
+        self._pending = False  # a request will be tried again
         tune(sock, SEND_BUFFER)
         loop.watch(sock, self._readable, writable=self._flush, broken=self._broken)
 
@@ -155,6 +168,8 @@ class Connection:
         """Answer the next request, if all of it is there."""
         if self._server is None or self._closing or self._owes or self.stream is not None:
             return
+        if self._pending:
+            return
         try:
             event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
@@ -178,16 +193,26 @@ class Connection:
         else:  # h11 has 501 for a coding that it does not know, and that we want none of
             self._respond(reply.error(HttpError(400, "eso no es HTTP/1.1")), None)
 
-    def _answer(self, event: h11.Request) -> None:
-        assert self._server is not None
+    def _answer(self, event: h11.Request, respond: Answer | None = None) -> None:
+        if self._server is None:  # it has ended meanwhile
+            return
         self._server.is_waiting(self, waiting=False)
-        request = None
+        self._pending, request = False, None
         try:
-            request, response = self._server.answer(self, event)
+            request, response = self._server.answer(self, event, respond)
+        except NotYetError as wrong:
+            self._wait(partial(self._answer, event, wrong.again))
+            return
         except HttpError as wrong:
             response = reply.error(wrong)
         is_head, has_body = event.method == b"HEAD", announces_body(event.headers)
         self._respond(response, request, is_head=is_head, has_body=has_body)
+
+    def _wait(self, again: Callable[[], None]) -> None:
+        self._pending = True
+        self.deadline = self._loop.time() + PATIENCE
+        self._loop.interest(self.sock, read=False)
+        self._loop.call_later(AGAIN, again)
 
     # --- writing
 
@@ -278,6 +303,8 @@ class Connection:
         body.taken(sent)
         self._taken_at = self._loop.time()
         self._left -= sent
+        if self._server is not None:
+            self._server.octets += sent
         if not self._left:
             self._body = None
 
@@ -394,7 +421,7 @@ class Connection:
         """Return what the next program needs to go on; None: it cannot."""
         carried = self.stream or self._body
         saved = None if carried is None else carried.export()
-        if self._server is None or (carried is not None and saved is None):
+        if self._server is None or self._pending or (carried is not None and saved is None):
             return None
         return ConnectionState(
             descriptor(self.sock),

@@ -162,7 +162,9 @@ class _Relay(Collector):
         web = self._parts.web()
         requests = dict[str, float](web.requests)
         yield _counter("http_responses", "Responses by status", requests, "status")
-        yield _counter("http_stream_bytes", "Octets of streams written", web.octets_in_all)
+        yield _counter(
+            "http_stream_bytes", "Octets of streams and segments written", web.octets_in_all
+        )
         yield _gauge("http_connections", "Connections by HTTP", len(web.connections))
 
     def _of_loop(self) -> Iterator[Metric]:

@@ -8,8 +8,8 @@
          X-Left-Out: MP2          sound that no browser plays, where there is such; codecs in words
          an init segment, then a fragment every 0.2 s, the first with a picture that needs no other
     415  application/json {"codec": "MPEG-2 video", "error": "a sentence"}: no browser plays this
-    503  a sentence: no source, a stream that is not MPEG-TS, codecs that are not known yet, or too
-         many viewers in the past. Try again in a second or two.
+    503  a sentence: no source, a stream that is not MPEG-TS, codecs that are still not known after
+         two seconds, or too many viewers in the past. Try again in a second or two.
 
 Times in it only rise. They begin anywhere, and differ from one response to the next: a page opens
 a new MediaSource for each. Where the source changed or its clock jumped, another init segment comes
@@ -33,7 +33,7 @@ from relaylib.net.loop import Loop
 from relaylib.stream.history import History
 from relaylib.stream.payload import Cursor, Cuts, payload
 from relaylib.web.live import available, read_back
-from relaylib.web.reply import Piece, Response, StreamEndError
+from relaylib.web.reply import NotYetError, Piece, Response, StreamEndError
 from relaylib.web.request import Request
 
 MOST_PAST = 8
@@ -46,7 +46,8 @@ BEFORE = 1.5
 """Seconds before now at which remuxing begins, so that codecs are known: sound is waited for."""
 
 LEARN = 0.05
-"""Seconds that finding out the codecs may take: five times what it does at 5 Mb/s."""
+"""Seconds that finding out the codecs may take at once: five times what it does at 5 Mb/s. Where
+that is not enough, or nothing is there yet to find them out by, it goes on a moment later."""
 
 SHARE = 0.01
 """Seconds of remuxing for one write, each `--http-coalesce` again: more waits for the next."""
@@ -126,7 +127,7 @@ class Remux:
         return self._cut_at
 
     def learn(self, now: float) -> None:
-        """Go on until it is known what browsers can play, if it is not yet."""
+        """Go on until it is known what browsers can play, or for a while."""
         deadline = self._loop.time() + LEARN
         while not (self.init or self.unplayable):
             if not self._step(now - self.delay) or self._loop.time() >= deadline:
@@ -319,6 +320,7 @@ class Mp4:
         self._cuts = None if history is None else Cuts(history, form)
         self._sources = sources
         self._shared: Remux | None = None
+        self._asked_at = -math.inf
         self._past = WeakSet[Remux]()
 
     def respond(self, request: Request, now: float) -> Response:
@@ -329,18 +331,10 @@ class Mp4:
         """
         back = read_back(request)
         cuts = available(self._cuts, now)
-        remux = self._of_past(cuts, now, back) if back else self._of_now(cuts, now)
-        remux.learn(now)
-        if remux.unplayable:
-            return _unplayable(remux.unplayable)
-        if remux.init is None:
-            raise HttpError(503, "aun no se conocen los codecs de la fuente")
-        headers = {"X-Behind": f"{max(0.0, now - remux.began(remux.entry)):.2f}"}
-        if remux.init.unplayable:
-            headers["X-Left-Out"] = ", ".join(remux.init.unplayable)
-        return Response(Mp4Stream(remux), remux.init.mime, is_media=True, headers=headers)
+        return _begin(self._of_past(cuts, now, back) if back else self._of_now(cuts, now), now)
 
     def _of_now(self, cuts: Cuts, now: float) -> Remux:
+        self._asked_at = now
         if self._shared is None:
             self._shared = Remux(self._loop, cuts, self._sources, OCTETS)
             self._shared.begin(now - BEFORE)
@@ -351,7 +345,7 @@ class Mp4:
 
     def _forget(self) -> None:
         """Forget what nobody wants any more."""
-        if self._shared and self._loop.time() - self._shared.advanced > LINGER:
+        if self._shared and self._loop.time() - max(self._asked_at, self._shared.advanced) > LINGER:
             self._shared = None
         else:
             self._loop.call_later(LINGER, self._forget)
@@ -364,6 +358,19 @@ class Mp4:
         remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)
         self._past.add(remux)
         return remux
+
+
+def _begin(remux: Remux, now: float) -> Response:
+    remux.learn(now)
+    if remux.unplayable:
+        return _unplayable(remux.unplayable)
+    if remux.init is None:
+        text = "aun no se conocen los codecs de la fuente"
+        raise NotYetError(text, lambda _request, now: _begin(remux, now))
+    headers = {"X-Behind": f"{max(0.0, now - remux.began(remux.entry)):.2f}"}
+    if remux.init.unplayable:
+        headers["X-Left-Out"] = ", ".join(remux.init.unplayable)
+    return Response(Mp4Stream(remux), remux.init.mime, is_media=True, headers=headers)
 
 
 def _unplayable(codec: str) -> Response:

@@ -8,7 +8,7 @@ says so.
 import functools
 import http
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Protocol, runtime_checkable
@@ -30,6 +30,14 @@ _WORTH_COMPRESSING = 512
 
 Piece = bytes | memoryview
 """Part of a body."""
+
+
+class NotYetError(HttpError):
+    """503, unless another attempt succeeds soon: `again` is what is to be asked then."""
+
+    def __init__(self, text: str, again: "Callable[[Request, float], Response]") -> None:
+        super().__init__(503, text)
+        self.again = again
 
 
 class StreamEndError(Exception):
@@ -100,6 +108,7 @@ class Resource(Protocol):
 
         Raises:
             HttpError: with the status and the sentence to answer instead.
+            NotYetError: the answer will be known soon.
         """
 
 

@@ -27,9 +27,16 @@ from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
 from relaylib.stream.watcher import HTTP, PAUSED, STREAMING, Watcher
 from relaylib.web import reply
-from relaylib.web.connection import Connection
+from relaylib.web.connection import Answer, Connection
 from relaylib.web.pace import Pace
-from relaylib.web.reply import MediaStream, Resource, Response, Stream, StreamResource
+from relaylib.web.reply import (
+    MediaStream,
+    NotYetError,
+    Resource,
+    Response,
+    Stream,
+    StreamResource,
+)
 from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
 from relaylib.web.state import ConnectionState, WebState
 
@@ -45,6 +52,12 @@ SWEEP = 1.0
 HANDED_OVER = 4 << 20
 """Octets of responses under way that a restart hands over in all: more would take its time."""
 
+PENDING = 64
+"""Requests that may wait for an answer which is not known yet, each a timer."""
+
+PENDING_TIME = 2.0
+"""Seconds that one may: as long as whoever is told to come again stays away."""
+
 log = structlog.get_logger()
 
 
@@ -52,8 +65,9 @@ class Server:
     """Serves the resources; `table` has them by path, or by what it begins with: "/hls/*".
 
     Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
-    `requests` responses by status, `octets` and `skipped` what streams were written, and what they
-    had to leave out, in the past; `streams` are those of now, which count for themselves.
+    `requests` responses by status, `octets` and `skipped` what streams were written, segments of
+    HLS included, and what they had to leave out, in the past; `streams` are those of now, which
+    count for themselves. `admit` raises DeclinedError if the stream can be sent to nobody more.
     """
 
     def __init__(
@@ -66,6 +80,7 @@ class Server:
         self.declined: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.octets = self.skipped = 0
+        self.admit: Callable[[], None] = lambda: None
         self._loop = loop
         self._acceptor: Acceptor | None = None
         self._config = config
@@ -74,6 +89,7 @@ class Server:
         self._access = Access(config.http_limits())
         self._behind_proxies: Counter[str] = Counter()
         self._waiting: dict[Connection, None] = {}
+        self._pending: dict[Connection, float] = {}  # until when its answer may wait
         self._leaving: set[Connection] = set()
         self._pace = Pace(loop, config.http_coalesce, octets)
         self._events = PeerLog(loop)
@@ -140,7 +156,9 @@ class Server:
 
     # --- answering
 
-    def answer(self, connection: Connection, event: h11.Request) -> tuple[Request, Response]:
+    def answer(
+        self, connection: Connection, event: h11.Request, respond: Answer | None = None
+    ) -> tuple[Request, Response]:
         """Find out what is asked for, and have it answered; see `connection.Server`."""
         read_method(event.method)
         headers = read_headers(list(event.headers))
@@ -153,11 +171,25 @@ class Server:
         forwarded = headers.get("x-forwarded-for")
         client = client_of(connection.peer[0], forwarded, self._config.trusted_proxy)
         request = Request(path, query, headers, client)
-        response = self._resource(path).respond(request, self._loop.time())
+        response = self._ask(connection, request, respond or self._resource(path).respond)
         is_live = not isinstance(response.body, bytes) and response.length is None
         if is_live and event.method == b"GET":
             self._check_proxied(connection, client)
+            if response.is_media:
+                self._check_egress(connection, client)
         return request, response
+
+    def _ask(self, connection: Connection, request: Request, respond: Answer) -> Response:
+        """Have a request answered; one whose answer has been waited for for long gets none."""
+        now = self._loop.time()
+        until = self._pending.pop(connection, now + PENDING_TIME)
+        try:
+            return respond(request, now)
+        except NotYetError as wrong:
+            if now >= until or len(self._pending) >= PENDING:
+                raise HttpError(wrong.status, str(wrong)) from None
+            self._pending[connection] = until
+            raise
 
     def _resource(self, path: str) -> Resource:
         asked, found = path, self._table.get(path)
@@ -175,6 +207,15 @@ class Server:
         if self._behind_proxies[client] >= self._config.max_http_clients_per_ip:
             self._note_declined((client, 0), "per_ip")
             raise HttpError(503, f"demasiadas conexiones desde {client}: cierre otras")
+
+    def _check_egress(self, connection: Connection, client: str) -> None:
+        """Make sure that the way out has room for one more stream."""
+        try:
+            self.admit()
+        except DeclinedError as error:
+            peer = connection.peer if client == connection.peer[0] else (client, 0)
+            self._note_declined(peer, error.kind, detail=error.detail)
+            raise HttpError(503, str(error)) from None
 
     def complete(
         self, response: Response, request: Request | None
@@ -208,6 +249,7 @@ class Server:
         """Forget it."""
         self._leaving.discard(connection)
         self._waiting.pop(connection, None)
+        self._pending.pop(connection, None)
         if connection in self.connections:
             del self.connections[connection]
             self._access.left(connection.peer[0])
@@ -259,8 +301,13 @@ class Server:
             )
 
     @property
+    def watching(self) -> int:
+        """How many are sent the stream."""
+        return sum(hasattr(each.stream, "delay") for each in self.streams)
+
+    @property
     def octets_in_all(self) -> int:
-        """Octets that streams were written, in the past and now."""
+        """Octets that streams were written, segments included, in the past and now."""
         return self.octets + sum(each.octets for each in self.streams)
 
     @property

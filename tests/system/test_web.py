@@ -1,6 +1,7 @@
 """The web of a relay as browsers, players and others meet it: over sockets."""
 
 import contextlib
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -224,6 +225,29 @@ def test_each_address_has_its_limit() -> None:
         assert refused is not None
         assert refused.status == 503
         relay.wait_event("http_declined", reason="per_ip", client="203.0.113.1:0")
+
+
+def test_streams_by_http_count_for_the_way_out() -> None:
+    """With --max-egress who comes too late is told to come again, and who watches stays."""
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(Relay(*WEB, "--max-egress", "64k"))
+        packets = stack.enter_context(Packets(relay.ingest_port))
+        wait_for(lambda: packets.sent > 50, "the stream")
+        first = stack.enter_context(Watching(http_port(relay)))
+
+        def ask(target: str = "/live.ts", method: str = "GET") -> tuple[int, dict[str, str]]:
+            with Browser(http_port(relay)) as browser:
+                browser.send(request(target, method))
+                return browser.head()
+
+        wait_for(lambda: ask()[0] == 503, "the rate to be known")
+        assert "retry-after" in ask()[1]
+        assert ask(method="HEAD")[0] == ask("/events")[0] == 200
+        with Browser(http_port(relay)) as late:
+            sentence = late.get("/live.ts").body.decode()
+        assert re.match(r"salida llena: se envian [1-9].* de 0.1 Mb/s", sentence)
+        assert not first.ended
+        relay.wait_event("http_declined", reason="egress")
 
 
 def test_a_busy_port_is_one_line() -> None:

@@ -16,6 +16,8 @@ from tools.lab.web import Browser, http_port, request
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
 
+OCTETS = "relay_http_stream_bytes_total "
+
 RATE = "16M"
 """A segment of a second has 2 MB: more than any buffer on the way to a reader."""
 
@@ -64,6 +66,25 @@ def test_one_connection_carries_playlists_and_segments(relay: Relay) -> None:
         assert gzip.decompress(playlist.body).startswith(b"#EXTM3U\n")
         assert browser.get("/hls/0/0.ts").status == 404
         assert browser.get("/live.m3u8").status == 200
+
+
+def test_octets_of_segments_are_counted(relay: Relay) -> None:
+    """As those of live streams are, whole segments and nothing else of what HLS takes."""
+    uri = listed(relay)[-1]
+
+    with Browser(http_port(relay)) as browser:
+
+        def counted() -> int:
+            text = browser.get("/metrics").body.decode()
+            [line] = [line for line in text.split("\n") if line.startswith(OCTETS)]
+            return int(float(line.split()[1]))
+
+        before = counted()
+        segment = browser.get(uri)
+        browser.get(uri, "HEAD")
+        browser.get("/live.m3u8")
+        wait_for(lambda: counted() > before, "the next figures")
+        assert counted() - before == len(segment.body)
 
 
 def test_a_reload_changes_nothing(relay: Relay) -> None:

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relaylib.stream.batch import MAX_DATAGRAMS
 from relaylib.stream.coalescer import Coalescer
 
 COSTS = st.floats(0, 0.05)
@@ -58,13 +59,29 @@ def test_one_slow_turn_holds_nothing_back() -> None:
     assert coalescer.wait(1.0, 0.050, 1) == coalescer.wait(1.002, 20e-6, 1) == 0
 
 
-def test_where_nobody_waits_datagrams_gather() -> None:
-    """As long as the cap allows, and no longer, however little a turn costs."""
-    coalescer, now = Coalescer(None), 0.0
-    for _ in range(100):
-        now += (wait := coalescer.wait(now, 20e-6, 5, patient=True)) or 0.01
-    assert 0.005 < wait <= Coalescer.CAP
-    assert Coalescer(0.0).wait(1.0, 20e-6, 5, patient=True) == 0
+def patient(coalescer: Coalescer, per_second: float) -> float:
+    """Return the wait where nobody notices, once a stream of this rate has gone on for long."""
+    now, wait = 0.0, 0.0
+    for _ in range(300):
+        gathered = max(1, round(wait * per_second))
+        now += gathered / per_second
+        wait = coalescer.wait(now, 20e-6, gathered, patient=True)
+    return wait
+
+
+def test_where_nobody_notices_datagrams_gather_for_longer() -> None:
+    """However little a turn costs; unless a time was asked for."""
+    assert 0.015 < patient(Coalescer(None), 760) <= Coalescer.PATIENT
+    assert patient(Coalescer(0.0), 760) == 0
+    assert patient(Coalescer(0.005), 760) < 0.005
+
+
+def test_the_wait_where_nobody_notices_ends_at_half_a_batch() -> None:
+    """A fast stream would overflow a small receive buffer; below the cap it does not, either."""
+    for per_second in (1900, 3000, 5000):
+        assert patient(Coalescer(None), per_second) * per_second <= MAX_DATAGRAMS
+    assert patient(Coalescer(None), 2400) * 2400 <= MAX_DATAGRAMS / 2
+    assert patient(Coalescer(None), 100_000) <= Coalescer.CAP
 
 
 def test_what_would_gather_nothing_is_not_tried() -> None:

@@ -26,22 +26,23 @@ class Stream:
 
 
 def admitted(egress: Egress) -> int:
-    """How many outputs are admitted, one after another."""
-    for outputs in range(100):
+    """How many viewers are admitted, one after another, half of them by HTTP."""
+    for viewers in range(100):
+        egress.streams[:] = (lambda: viewers // 2), (lambda: viewers - viewers // 2)  # noqa: B023
         try:
-            egress.admit(outputs)
+            egress.admit()
         except DeclinedError:
-            return outputs
+            return viewers
     return 100
 
 
 def test_as_many_as_there_is_room_for() -> None:
-    """Outputs are admitted while their streams, headers included, stay within the limit."""
+    """Viewers are admitted while their streams, headers included, stay within the limit."""
     stream = Stream(50e6)
     assert stream.flow(500, seconds=3) == pytest.approx(5.0)
     assert admitted(stream.egress) == 10
     with pytest.raises(DeclinedError) as declined:
-        stream.egress.admit(10)
+        stream.egress.admit()
     message = "salida llena: se envian 50.0 de 50.0 Mb/s y hacen falta 5.0 mas"
     assert (str(declined.value), declined.value.kind) == (message, "egress")
 
