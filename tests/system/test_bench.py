@@ -19,8 +19,10 @@ from xml.etree import ElementTree
 import pytest
 
 from tools.benchmarks.contenders import AUTO, DEFERRED, NAMES, REFERENCE, missing, running
-from tools.benchmarks.measure import SIZE, greet, streaming
+from tools.benchmarks.measure import greet
+from tools.benchmarks.plan import SIZE
 from tools.benchmarks.sinks import Sinks
+from tools.benchmarks.stream import streaming
 from tools.lab.machine import cpu_seconds, on_core
 from tools.lab.process import PATIENCE, Program, need, wait_for
 from tools.lab.sockets import source, udp_socket
