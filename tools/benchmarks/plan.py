@@ -48,11 +48,15 @@ class Load:
     def __str__(self) -> str:
         rate = "flooded" if self.flooded else f"{self.rate:,}/s"
         text = f"{rate} to {self.destinations:,}"
-        if self.beside in ("", NOBODY):
-            return f"{text}, HTTP idle" if self.beside else text
+        return f"{text}, {self.meanwhile}" if self.beside else text
+
+    @property
+    def meanwhile(self) -> str:
+        """What goes on by HTTP, in words."""
         if self.beside in ATTACKS:
-            return f"{text} under {ATTACKS[self.beside]}"
-        return f"{text} beside {self.guests:,} of {self.beside}"
+            return f"under {ATTACKS[self.beside]}"
+        idle = self.beside == NOBODY
+        return "HTTP idle" if idle else f"beside {self.guests:,} of {self.beside}"
 
 
 @dataclass(frozen=True)

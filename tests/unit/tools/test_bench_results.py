@@ -153,9 +153,9 @@ ONE = FULL.remuxes[0]
         (MP4, ONE, {"cpu": 0.02}, "of a core, relay /live.mp4 beyond relay /live.ts, 1 x 5 Mb/s"),
         (HLS, MANY, {"delay": 3.1}, "live delay, relay HLS, 200 x 5 Mb/s"),
         (PROMPT, FULL.beside[1], {"lost": 1},
-         "latency p99, 475/s to 100 beside 200 of /live.ts, relay --coalesce 0"),
+         "latency p99, 475/s to 100, beside 200 of /live.ts, relay --coalesce 0"),
         (PROMPT, FULL.beside[3], {"p99": 0.0021},
-         "latency p99, 475/s to 100 under a flood of requests, relay --coalesce 0"),
+         "latency p99, 475/s to 100, under a flood of requests, relay --coalesce 0"),
     ],
 )  # fmt: skip
 def test_by_http_each_figure_has_its_limit(
