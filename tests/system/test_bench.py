@@ -212,7 +212,7 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
     assert all(sample["megabits"] > 0 for sample in document["web"])
     assert all(sample["egress"] > 0 for sample in document["samples"])
     assert document["failures"] == {}
-    assert len(document["targets"]) == 25
+    assert len(document["targets"]) == 24
     assert document["memory"]["rss_full"] > 0
     chart = ElementTree.parse(tmp_path / "bench.svg").getroot()
     assert chart.tag.endswith("svg")

@@ -21,8 +21,8 @@ SCALED = (AUTO, PROMPT, REFERENCE, MULTIUDPSINK)
 HEAVY = (AUTO, REFERENCE)
 
 NOBODY, STREAMS, SEGMENTS = "nobody", "/live.ts", "HLS"
-ATTACKS = {"requests": "a flood of requests", "slow-heads": "2,000 slow requests"}
-"""Some of tools/attackers, in words."""
+ATTACKS = {"requests": "a flood of requests"}
+"""Of tools/attackers, in words; tools/attacks.py tries all of them."""
 
 BESIDE = (NOBODY, STREAMS, SEGMENTS, *ATTACKS)
 

@@ -24,11 +24,11 @@ from tools.lab.relay import Relay
 from tools.lab.sockets import source
 from tools.lab.web import Browser, http_port
 
-GATHER = 1.0
+GATHER = 0.7
 """Seconds after which those who came are up with the stream."""
 
-CUTTING = 4.0
-"""Seconds of stream after which there are the three segments that a viewer of HLS begins with."""
+CUTTING = 3.0
+"""Seconds of stream after which there are two segments of HLS."""
 
 COMING = 2.0
 """Seconds in which `hls_viewers` come, one after the other."""
@@ -136,7 +136,7 @@ def _segments(name: str, server: Serving, audience: Audience, seconds: float) ->
     pid = server.program.pid
     wait_for(lambda: _status(server.port, "/live.m3u8") == 200, "a playlist")
     with Browser(server.port) as browser:
-        wait_for(lambda: len(_playlist(browser)[0]) >= 3, "three segments")
+        wait_for(lambda: len(_playlist(browser)[0]) >= 2, "two segments")
         cpu, began = cpu_seconds(pid), time.monotonic()
         with _hls_viewers(server.port, audience.viewers, COMING + seconds) as viewers:
             delay = _follow(browser, COMING + seconds) if name == HLS else None
