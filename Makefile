@@ -74,7 +74,7 @@ check: $(DEV) ## lint, format and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(DEV) ## measure beside other relays, six minutes: ARGS='--plan quick'
+bench: $(DEV) ## measure beside other relays, eleven minutes: ARGS='--plan quick'
 	$(PY) tools/bench.py $(ARGS)
 
 soak: $(DEV) ## viewers, sources and restarts for ten minutes: SOAK=seconds

@@ -22,8 +22,9 @@ from tools.benchmarks import chart
 from tools.benchmarks.contenders import AUTO, NAMES
 from tools.benchmarks.measure import carry_out
 from tools.benchmarks.plan import PLANS
-from tools.benchmarks.report import describe_machine, markdown
-from tools.benchmarks.results import Results, verdicts
+from tools.benchmarks.report import describe_machine, headline, markdown
+from tools.benchmarks.results import Results
+from tools.benchmarks.targets import verdicts
 from tools.lab.machine import claim_core, compile_c, require_linux
 from tools.lab.process import ROOT
 from tools.replay.program import run, say
@@ -32,10 +33,10 @@ MARK = "<!-- bench -->\n"
 
 EXAMPLES = """\
 examples:
-  bench.py                                everything, about six minutes
+  bench.py                                everything, about eleven minutes
   bench.py --plan quick                   one short round, to see where it stands
   bench.py --only relay,'C reference'     two contenders
-  bench.py --publish                      also show the figures and the chart in README.md
+  bench.py --publish                      also show them in README.md and docs/
 """
 
 
@@ -73,19 +74,22 @@ def write(results: Results, output: Path) -> str:
     return text
 
 
-def publish(output: Path, root: Path) -> None:
-    """Copy the figures and the chart to docs/, and the tables to between two marks in README.md.
+def publish(output: Path, root: Path, text: str) -> None:
+    """Copy the results to docs/, and `text` to between two marks in README.md, in each language.
 
     Raises SetupError when the marks are not there.
     """
-    readme = root / "README.md"
-    parts = readme.read_text().split(MARK)
-    if len(parts) != 3:
-        raise SetupError(f"{readme}: the tables go between two lines {MARK.strip()}")
+    pages = {}
+    for page in (root / "README.md", root / "README.es.md"):
+        if page.exists():
+            parts = page.read_text().split(MARK)
+            if len(parts) != 3:
+                raise SetupError(f"{page}: the results go between two lines {MARK.strip()}")
+            pages[page] = MARK.join((parts[0], f"\n{text}\n", parts[2]))
     for name in ("bench.json", "bench.md", "bench.svg"):
         shutil.copyfile(output / name, root / "docs" / name)
-    parts[1] = f"\n{(output / 'bench.md').read_text()}\n"
-    readme.write_text(MARK.join(parts))
+    for page, whole in pages.items():
+        page.write_text(whole)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -99,7 +103,7 @@ def _bench(options: argparse.Namespace) -> int:
     carry_out(results, options.only, claim_core())
     print(write(results, options.output), end="")
     if options.publish:
-        publish(options.output, ROOT)
+        publish(options.output, ROOT, headline(results))
     failed = any(name.startswith(AUTO) for name in results.failures)
     if failed:
         say("bench.py: the relay could not be measured; the report says why")

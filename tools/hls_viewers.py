@@ -65,6 +65,7 @@ class HlsViewer:
         if self._left < 0:
             return
         self._left -= len(data)
+        self._tally.octets += len(data)
         if self._asked.endswith(".m3u8"):
             self._data += data
         if self._left == 0:
@@ -80,7 +81,6 @@ class HlsViewer:
         status, *lines = head.decode("latin-1").lower().split("\r\n")
         fields = dict(line.split(": ", 1) for line in lines)
         self._left, self._cache = int(fields["content-length"]), fields.get("x-cache", "none")
-        self._tally.octets += self._left
         if " 200 " not in status:
             self._tally.failures[status] += 1
         return body
@@ -159,6 +159,7 @@ def main() -> None:
                 "segments": tally.segments,
                 "different": len(tally.fetched),
                 "failures": tally.failures,
+                "octets": tally.octets,
                 "megabits_a_second": round(tally.octets * 8e-6 / options.seconds, 1),
                 "latest_response_s": round(tally.late, 3),
             }

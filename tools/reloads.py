@@ -26,8 +26,10 @@ from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
 from tools.benchmarks.contenders import ask_for_stream
-from tools.benchmarks.measure import SIZE, greet, streaming
+from tools.benchmarks.measure import greet
+from tools.benchmarks.plan import SIZE
 from tools.benchmarks.sinks import Sinks
+from tools.benchmarks.stream import streaming
 from tools.lab.altered import Altered
 from tools.lab.machine import FAILURES, require_linux
 from tools.lab.relay import Relay

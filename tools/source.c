@@ -6,17 +6,21 @@
  *
  * Each datagram holds 7 packets of PID 256 with running continuity counters; in the first packet's
  * payload, at offset 4, CLOCK_REALTIME in nanoseconds (that clock, because the kernel's receive time
- * stamps have no other).  A burst is one send with UDP_SEGMENT, see udp(7).
+ * stamps have no other).  A burst is one send with UDP_SEGMENT, see udp(7).  With a FILE, the packets
+ * are those of that, over and over; a datagram is stamped where its first packet is a null packet.
  *
- * usage: source RATE BURST SECONDS <&SOCKET     prints the number of datagrams sent
+ * usage: source RATE BURST SECONDS [FILE] <&SOCKET     prints the number of datagrams sent
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <netinet/udp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #ifndef UDP_SEGMENT
@@ -24,6 +28,9 @@
 #endif
 
 enum { PACKET = 188, PACKETS = 7, SIZE = PACKET * PACKETS, BURST_LIMIT = 49, STAMP_AT = 4 };
+
+static const unsigned char *film;
+static uint64_t film_length; /* in datagrams */
 
 static int64_t now(clockid_t clock) {
     struct timespec time;
@@ -36,8 +43,24 @@ static void sleep_until(int64_t when) {
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
 }
 
+static int open_film(const char *path) {
+    struct stat status;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &status) < 0 || status.st_size < SIZE)
+        return -1;
+    film_length = status.st_size / SIZE;
+    film = mmap(NULL, status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    return film == MAP_FAILED ? -1 : 0;
+}
+
 static void fill(unsigned char *datagram, uint64_t number) {
     int64_t stamp = now(CLOCK_REALTIME);
+    if (film) {
+        memcpy(datagram, film + number % film_length * SIZE, SIZE);
+        if ((datagram[1] & 0x1f) == 0x1f && datagram[2] == 0xff)
+            memcpy(datagram + STAMP_AT, &stamp, sizeof stamp);
+        return;
+    }
     for (int i = 0; i < PACKETS; i++) {
         unsigned char header[] = {0x47, 0x01, 0x00, 0x10 | ((number * PACKETS + i) & 15)};
         memcpy(datagram + i * PACKET, header, sizeof header);
@@ -47,11 +70,16 @@ static void fill(unsigned char *datagram, uint64_t number) {
 
 int main(int argc, char **argv) {
     static unsigned char burst[BURST_LIMIT * SIZE];
-    double rate = argc == 4 ? atof(argv[1]) : 0;
-    int count = argc == 4 ? atoi(argv[2]) : 0;
+    int understood = argc == 4 || argc == 5;
+    double rate = understood ? atof(argv[1]) : 0;
+    int count = understood ? atoi(argv[2]) : 0;
     if (rate <= 0 || count < 1 || count > BURST_LIMIT) {
-        fputs("usage: source RATE BURST SECONDS <&SOCKET\n", stderr);
+        fputs("usage: source RATE BURST SECONDS [FILE] <&SOCKET\n", stderr);
         return 2;
+    }
+    if (argc == 5 && open_film(argv[4]) < 0) {
+        perror(argv[4]);
+        return 1;
     }
     int size = SIZE;
     if (count > 1 && setsockopt(0, SOL_UDP, UDP_SEGMENT, &size, sizeof size) < 0) {

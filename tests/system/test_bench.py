@@ -18,9 +18,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tools.benchmarks.contenders import AUTO, DEFERRED, NAMES, REFERENCE, missing, running
-from tools.benchmarks.measure import SIZE, greet, streaming
-from tools.benchmarks.sinks import Sinks
+from tools.benchmarks.contenders import AUTO, DEFERRED, NAMES, PROMPT, REFERENCE, missing, running
+from tools.benchmarks.measure import greet
+from tools.benchmarks.plan import SIZE
+from tools.benchmarks.servers import SERVERS
+from tools.benchmarks.sinks import STAMP, Sinks
+from tools.benchmarks.stream import streaming
+from tools.benchmarks.web import Viewers
 from tools.lab.machine import cpu_seconds, on_core
 from tools.lab.process import PATIENCE, Program, need, wait_for
 from tools.lab.sockets import source, udp_socket
@@ -94,6 +98,43 @@ def test_the_source_sends_a_transport_stream() -> None:
     assert [packet[3] & 15 for packet in packets] == [n % 16 for n in range(7 * sent)]
 
 
+def test_the_source_shows_a_film_again_and_again(tmp_path: Path) -> None:
+    """A film is sent as it is, but for the time in a null packet that begins a datagram."""
+    need("cc")
+    film = tmp_path / "film.ts"
+    pieces = [head + bytes(range(188)) * 7 for head in (b"\x47\x1f\xff\x10", b"\x47\x01\x00\x10")]
+    pieces = [piece[:SIZE] for piece in pieces]
+    film.write_bytes(b"".join(pieces))
+    with (
+        udp_socket() as player,
+        source(player.getsockname()[1]) as sock,
+        streaming(sock, 1000, 0.1, film) as total,
+    ):
+        received = [player.recv(2048) for _ in range(total())]
+    assert len(received) > 2
+    for number, datagram in enumerate(received):
+        stamp, piece = STAMP.unpack_from(datagram)[0] / 1e9, pieces[number % 2]
+        assert (abs(time.time() - stamp) < 60) == (number % 2 == 0)
+        assert datagram[STAMP.size :] == piece[STAMP.size :]
+    assert received[1] == pieces[1]
+
+
+def test_viewers_count_what_a_server_sends() -> None:
+    """Viewers over TCP read on their own, and tell how much each of them has got."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Viewers(server.getsockname()[1], "-", 2) as viewers,
+    ):
+        first, second = (server.accept()[0] for _ in range(2))
+        with first, second:
+            for sock in (first, second):
+                sock.sendall(b"\x47".ljust(188, b"x") * 7)
+            assert viewers.read().octets == [SIZE, SIZE]
+            second.sendall(bytes(10 << 20))  # more than buffers hold
+            wait_for(lambda: viewers.read().octets[1] == SIZE + (10 << 20), "the rest")
+            assert viewers.read().octets[0] == SIZE
+
+
 def test_the_reference_forwards_byte_identically(core: tuple[str, ...]) -> None:
     """Runs of equal sizes, shorter ends and lone sizes reach every destination as they were."""
     rng = random.Random(3)
@@ -147,26 +188,31 @@ def test_every_contender_forwards_to_everyone(core: tuple[str, ...], name: str) 
         assert sinks.wait(expected, 2.0) == expected
 
 
-def bench(*words: str | Path) -> tuple[int, Program]:
+def bench(*words: str | Path, patience: float = 100) -> tuple[int, Program]:
     """Run the program to its end."""
     with Program(sys.executable, "tools/bench.py", *words) as program:
-        return program.wait(100), program
+        return program.wait(patience), program
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
     """The whole program, at its smallest, measures, prints, and writes valid JSON and SVG."""
-    need("cc")
+    need("cc", "ffmpeg", "gst-launch-1.0", "nginx")
     pytest.importorskip("matplotlib")
-    only = f"{AUTO},{REFERENCE}"
-    status, program = bench("--plan", "smoke", "--only", only, "--output", tmp_path)
+    only = f"{AUTO},{PROMPT},{REFERENCE}"
+    words = ("--plan", "smoke", "--only", only, "--output", tmp_path)
+    status, program = bench(*words, patience=280)
     assert status == 0, program.stderr
     assert "".join(program.stdout) == (tmp_path / "bench.md").read_text()
     document = json.loads((tmp_path / "bench.json").read_text())
-    assert {sample["contender"] for sample in document["samples"]} == {AUTO, DEFERRED, REFERENCE}
+    names = {sample["contender"] for sample in document["samples"]}
+    assert names == {AUTO, PROMPT, DEFERRED, REFERENCE}
+    assert {sample["server"] for sample in document["web"]} == set(SERVERS)
+    assert all(sample["megabits"] > 0 for sample in document["web"])
     assert all(sample["egress"] > 0 for sample in document["samples"])
     assert document["failures"] == {}
-    assert len(document["targets"]) == 15
+    assert len(document["targets"]) == 24
     assert document["memory"]["rss_full"] > 0
     chart = ElementTree.parse(tmp_path / "bench.svg").getroot()
     assert chart.tag.endswith("svg")

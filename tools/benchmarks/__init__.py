@@ -1,5 +1,7 @@
 """The parts of `tools/bench.py`: the relay and its peers, measured side by side in one run.
 
-`contenders` says who is measured and `plan` under which loads; `measure` does it, with `sinks` as
-destinations; `results` reads figures from the samples, and `report` and `chart` show them.
+`contenders` (UDP) and `servers` (TCP) say who is measured and `plan` under which loads, with what
+`stream`; `measure` does it, with `sinks` as destinations, and `web` what goes by HTTP, with viewers
+who `drain`; `results` reads figures from the samples, `targets` judges them, and `report` and
+`chart` show them.
 """

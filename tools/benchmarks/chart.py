@@ -1,21 +1,25 @@
-"""The chart of a run: who forwards how much, how soon, and at what cost. SVG, by matplotlib.
+"""The chart of a run: who sends how much, how soon, and at what cost. SVG, by matplotlib.
 
 matplotlib is imported when a chart is drawn, so that measuring works without it. Text stays text in
 the file: small, searchable, and sharp at every size.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relaylib.errors import SetupError
 from tools.benchmarks.contenders import AUTO, PROMPT
 from tools.benchmarks.results import Figure, Results
+from tools.benchmarks.servers import HLS, LIVE, NGINX, TCPSERVERSINK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 _OURS, _PEER, _INK, _QUIET, _FAINT = "#0b6bcb", "#a9b1ba", "#1f2328", "#59636e", "#d8dee4"
+_RELAY = (AUTO, "beside", "under")  # and what goes on beside it
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "relay",  # the same figures give the same file
@@ -36,12 +40,16 @@ def require() -> None:
         raise SetupError("no matplotlib for the chart: .venv/bin/pip install -e '.[bench]'")
 
 
+def _is_ours(name: str) -> bool:
+    return name.startswith(_RELAY)
+
+
 def _colour(name: str) -> str:
-    return _OURS if name in (AUTO, PROMPT) else _PEER
+    return _OURS if _is_ours(name) else _PEER
 
 
-def _frame(axes: "Axes", title: str, subtitle: str, names: list[str]) -> None:
-    """What the three panels share: a title, no box, the contenders from the top down."""
+def _frame(axes: "Axes", title: str, subtitle: str, names: Sequence[str]) -> None:
+    """What all panels share: a title, no box, the contenders from the top down."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=22)
     axes.text(0, 1.03, subtitle, transform=axes.transAxes, fontsize=8.5, color=_QUIET)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -66,7 +74,7 @@ def _bars(axes: "Axes", figures: dict[str, Figure], style: str) -> None:
         low, high = min(found.values), max(found.values)
         axes.barh(row, found.median, color=_colour(name), height=0.62)
         axes.plot([low, high], [row, row], color=_INK, linewidth=1)
-        weight = "bold" if name in (AUTO, PROMPT) else "normal"
+        weight = "bold" if _is_ours(name) else "normal"
         _label(axes, high, row, style.format(found.median), fontweight=weight)
     everything = [value for found in figures.values() for value in found.values]
     axes.set_xlim(0, 1.2 * max(everything, default=1))
@@ -98,15 +106,33 @@ def _dots(axes: "Axes", results: Results) -> None:
     legend.get_frame().set_edgecolor(_FAINT)
 
 
+def _by_http(canvas: "Canvas", results: Results) -> None:
+    """The lower row: what viewers over TCP cost, and what they do to those over UDP."""
+    many = results.plan.audiences[1]
+    left = canvas.add_axes((0.145, 0.085, 0.26, 0.27))
+    costs = {
+        name: results.web_figure(name, many, "cost") * 1e3
+        for name in (LIVE, TCPSERVERSINK, HLS, NGINX)
+    }
+    _frame(left, "CPU by TCP", f"CPU-ms per megabit, {many}; less is better", list(costs))
+    _bars(left, costs, "{:.3f}")
+    right = canvas.add_axes((0.585, 0.085, 0.4, 0.27))
+    loads = results.plan.beside
+    late = {load.meanwhile: results.figure(PROMPT, load, "p99") * 1e3 for load in loads}
+    subtitle = f"99th percentile, ms; {PROMPT}, {loads[0].rate:,}/s in; less is better"
+    _frame(right, "Latency by UDP beside HTTP", subtitle, list(late))
+    _bars(right, late, "{:.2f}")
+
+
 def draw(results: Results, path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - see the module's docstring
-    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415 - the same
 
     plan, machine, names = results.plan, results.machine, results.contenders
     with mpl.rc_context(_STYLE):
-        canvas = Canvas(figsize=(11.5, 4.2), facecolor="white")
+        canvas = Canvas(figsize=(11.5, 7.2), facecolor="white")
         left, middle, right = canvas.subplots(1, 3, sharey=True)
-        canvas.subplots_adjust(left=0.145, right=0.985, top=0.83, bottom=0.13, wspace=0.12)
+        canvas.subplots_adjust(left=0.145, right=0.985, top=0.9, bottom=0.5, wspace=0.12)
         _frame(left, "Egress", "thousand datagrams/s, flooded; more is better", names)
         egress = {name: results.figure(name, plan.flood, "egress") * 1e-3 for name in names}
         _bars(left, egress, "{:,.0f}")
@@ -117,7 +143,8 @@ def draw(results: Results, path: Path) -> None:
         _frame(right, "CPU", subtitle, names)
         cpu = {name: results.figure(name, lower, "cpu_per_datagram") * 1e6 for name in names}
         _bars(right, cpu, "{:.2f}")
-        footer = f"one stream to {plan.destinations:,} destinations, one core for each contender"
+        _by_http(canvas, results)
+        footer = f"by UDP to {plan.destinations:,} destinations; one core for each contender"
         footer = "; ".join([footer, machine["processor"], machine["kernel"]])
         canvas.text(0.145, 0.02, footer, fontsize=8, color=_QUIET)
         canvas.savefig(path, format="svg", metadata={"Date": None})

@@ -77,11 +77,16 @@ def _command(name: str, ingest: int, ports: Sequence[int]) -> list[str]:
 
 @contextlib.contextmanager
 def running(
-    name: str, ports: Sequence[int], core: Sequence[str], *interpreter: str
+    name: str,
+    ports: Sequence[int],
+    core: Sequence[str],
+    *interpreter: str,
+    extra: Sequence[str] = (),
 ) -> Iterator[Running]:
     """A contender that forwards to `ports`; a peer may not be listening yet.
 
-    `core` is the prefix that puts it on its core, `interpreter` words between that and relay.py's.
+    `core` is the prefix that puts it on its core, `interpreter` words between that and relay.py's,
+    `extra` options of a relay.
 
     Raises:
         FAILURES: the relay does not start, or declines a session.
@@ -94,6 +99,7 @@ def running(
             return
         options = ["--coalesce", "0" if name == PROMPT else "auto", "--max-clients", "4000"]
         options += ["--timeshift", "60"] if name == DEFERRED else []
+        options += extra
         began = time.monotonic()
         relay = Relay(*options, prefix=(*core, *interpreter), stdin=subprocess.PIPE)
         start_seconds = time.monotonic() - began

@@ -18,16 +18,16 @@ from dataclasses import replace
 from functools import partial
 
 from tools.benchmarks.contenders import AUTO, DEFERRED, Running, defer, missing, running
-from tools.benchmarks.plan import FLOODED, Load
+from tools.benchmarks.plan import SIZE, Audience, Load
 from tools.benchmarks.results import Results, Sample
+from tools.benchmarks.servers import WEB
 from tools.benchmarks.sinks import Sinks
-from tools.lab.machine import FAILURES, compile_c, cpu_seconds, memory
-from tools.lab.process import PATIENCE, Program, wait_for
+from tools.benchmarks.stream import make_film, streaming
+from tools.benchmarks.web import arrival, company, web_sample
+from tools.lab.machine import FAILURES, cpu_seconds, memory
+from tools.lab.process import Program, wait_for
 from tools.lab.sockets import source
 from tools.replay.program import Progress
-
-SIZE = 1316
-"""Bytes a datagram: seven MPEG-TS packets, what VLC, ffmpeg and OBS send."""
 
 SETTLE = 0.5
 """Seconds before the measured window, at most as long as it, for caches and batches to settle."""
@@ -55,22 +55,6 @@ def greet(sock: socket.socket, sinks: Sinks, contender: Program) -> int:
     return sinks.wait(sys.maxsize, 0.1)
 
 
-@contextlib.contextmanager
-def streaming(sock: socket.socket, rate: int, seconds: float) -> Iterator[Callable[[], int]]:
-    """A stream of so many seconds, in bursts if it is a flood.
-
-    Yields what waits for its end, and returns how many datagrams were sent.
-    """
-    words = (str(rate), "16" if rate >= FLOODED else "1", str(seconds))
-    with Program(compile_c("source.c"), *words, stdin=sock.fileno()) as program:
-
-        def sent() -> int:
-            said = wait_for(lambda: program.stdout, "the source to end", seconds + PATIENCE)
-            return int(said[-1])
-
-        yield sent
-
-
 def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
     """Measure over a window of `seconds`.
 
@@ -78,9 +62,10 @@ def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
         FAILURES: the contender cannot serve this load at all, or there are not enough descriptors.
     """
     settle = min(SETTLE, seconds)
+    web, film = (WEB, [make_film(load.rate, stamped=True)]) if load.beside else ((), [])
     with (
         Sinks(load.destinations, load.probes) as sinks,
-        running(name, sinks.ports, core) as contender,
+        running(name, sinks.ports, core, extra=web) as contender,
         source(contender.ingest_port) as sock,
     ):
 
@@ -89,8 +74,11 @@ def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
             return time.monotonic(), time.time_ns(), sinks.delivered(), cpu
 
         expected = greet(sock, sinks, contender.program)
-        spread = 2 * settle if name == DEFERRED else 0.0
-        with streaming(sock, load.rate, spread + settle + seconds + TAIL) as sent:
+        spread = 2 * settle if name == DEFERRED else arrival(load)
+        with (
+            streaming(sock, load.rate, spread + settle + seconds + TAIL, *film) as sent,
+            company(load, contender.program, settle + seconds, sinks.watch),
+        ):
             if name == DEFERRED:
                 defer(contender.sessions, settle)
             sinks.watch(settle)
@@ -179,19 +167,26 @@ def _noting(results: Results, key: str) -> Iterator[None]:
 
 
 def carry_out(results: Results, names: Sequence[str], core: Core) -> None:
-    """Measure everything in the plan.
+    """Measure everything in the plan; what is not this relay over UDP, only beside that.
 
     A contender that cannot serve a load is noted with its reason and not tried under it again; the
     run goes on, because the other figures are worth having.
     """
     plan, progress = results.plan, Progress()
     results.failures |= {name: reason for name in names if (reason := missing(name))}
-    todo = list(plan.measurements([name for name in names if name not in results.failures]))
+    todo: list[tuple[str, Load | Audience]] = [
+        *plan.measurements([name for name in names if name not in results.failures]),
+        *(plan.web_measurements() if AUTO in names else ()),
+    ]
     for done, (name, load) in enumerate(todo):
         key = f"{name}, {load}"
         progress.update(partial(str, f"{done / len(todo):4.0%} {key}"))
-        if key not in results.failures:
-            with _noting(results, key):
+        if key in results.failures:
+            continue
+        with _noting(results, key):
+            if isinstance(load, Audience):
+                results.web.append(web_sample(name, load, plan.seconds, core))
+            else:
                 results.samples.append(sample(name, load, plan.seconds, core))
     if AUTO in names:
         with _noting(results, f"{AUTO}, the share it holds"):

@@ -5,9 +5,13 @@ everyone down, and a ratio of two figures from the same round keeps its meaning.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tools.benchmarks.contenders import AUTO, DEFERRED, MULTIUDPSINK, PROMPT, REFERENCE
+from tools.benchmarks.servers import HLS, LISTEN, LIVE, MP4, NGINX, TCPSERVERSINK
+
+SIZE = 1316
+"""Bytes a datagram: seven MPEG-TS packets, what VLC, ffmpeg and OBS send."""
 
 FLOODED = 100_000
 """Datagrams a second: several times what the fastest contender forwards to 100 destinations, and
@@ -16,17 +20,26 @@ yet not so many that sending them disturbs the caches and locks of the core unde
 SCALED = (AUTO, PROMPT, REFERENCE, MULTIUDPSINK)
 HEAVY = (AUTO, REFERENCE)
 
+NOBODY, STREAMS, SEGMENTS = "nobody", "/live.ts", "HLS"
+ATTACKS = {"requests": "a flood of requests"}
+"""Of tools/attackers, in words; tools/attacks.py tries all of them."""
+
+BESIDE = (NOBODY, STREAMS, SEGMENTS, *ATTACKS)
+
 
 @dataclass(frozen=True)
 class Load:
     """A stream of `rate` datagrams/s to `destinations`, of which `probes` measure latency.
 
-    A flood is more than anyone forwards, so that losing most of it is expected.
+    A flood is more than anyone forwards, so that losing most of it is expected. `beside`: what goes
+    on meanwhile by HTTP, if that is on: one of `BESIDE`, by `guests` viewers.
     """
 
     destinations: int
     rate: int
     probes: int = 0
+    beside: str = ""
+    guests: int = 0
 
     @property
     def flooded(self) -> bool:
@@ -34,7 +47,32 @@ class Load:
 
     def __str__(self) -> str:
         rate = "flooded" if self.flooded else f"{self.rate:,}/s"
-        return f"{rate} to {self.destinations:,}"
+        text = f"{rate} to {self.destinations:,}"
+        return f"{text}, {self.meanwhile}" if self.beside else text
+
+    @property
+    def meanwhile(self) -> str:
+        """What goes on by HTTP, in words."""
+        if self.beside in ATTACKS:
+            return f"under {ATTACKS[self.beside]}"
+        idle = self.beside == NOBODY
+        return "HTTP idle" if idle else f"beside {self.guests:,} of {self.beside}"
+
+
+@dataclass(frozen=True)
+class Audience:
+    """So many viewers over TCP, of a stream of so many Mb/s."""
+
+    viewers: int
+    megabits: float
+
+    @property
+    def rate(self) -> int:
+        """Datagrams a second, as near as can be."""
+        return round(self.megabits * 1e6 / 8 / SIZE)
+
+    def __str__(self) -> str:
+        return f"{self.viewers:,} x {self.megabits:g} Mb/s"
 
 
 @dataclass(frozen=True)
@@ -42,7 +80,9 @@ class Plan:
     """The sizes of one run; rates in datagrams/s, `seconds` for each window.
 
     The lower rate goes to `fewer` and `more` destinations, too, and to `sessions` when memory is
-    measured. `heavy` are pairs of destinations and rate.
+    measured. `heavy` are pairs of destinations and rate. `web` are pairs of viewers and Mb/s: some,
+    many, as many as one core may serve; `remuxed` are numbers of viewers of MP4, at the rate of the
+    many.
     """
 
     name: str
@@ -55,6 +95,8 @@ class Plan:
     heavy: Sequence[Sequence[int]] = ((2_000, 475), (500, 1_900))
     sessions: int = 1_000
     starts: int = 5
+    web: Sequence[Sequence[int]] = ((50, 8), (200, 5), (1_000, 5))
+    remuxed: Sequence[int] = (1, 50)
 
     @property
     def flood(self) -> Load:
@@ -70,7 +112,32 @@ class Plan:
 
     @property
     def heavy_loads(self) -> list[Load]:
-        return [Load(*pair) for pair in self.heavy]
+        return [Load(destinations, rate) for destinations, rate in self.heavy]
+
+    @property
+    def audiences(self) -> list[Audience]:
+        return [Audience(*pair) for pair in self.web]
+
+    @property
+    def remuxes(self) -> list[Audience]:
+        return [Audience(viewers, self.web[1][1]) for viewers in self.remuxed]
+
+    @property
+    def beside(self) -> list[Load]:
+        """What UDP viewers get, without and with something by HTTP."""
+        many = self.audiences[1]
+        load = Load(self.destinations, many.rate, probes=3)
+        return [replace(load, beside=each, guests=many.viewers) for each in BESIDE]
+
+    def web_measurements(self) -> Iterator[tuple[str, Audience]]:
+        """Every (server, audience) to measure, in order."""
+        some, many, most = self.audiences
+        each = [(some, (LIVE, TCPSERVERSINK)), (many, (LIVE, TCPSERVERSINK, HLS, NGINX))]
+        each += [(most, (LIVE,)), *((audience, (LIVE, MP4)) for audience in self.remuxes)]
+        each += [(self.remuxes[0], (LISTEN,))]
+        for _ in range(self.repetitions):
+            for audience, names in each:
+                yield from ((name, audience) for name in names)
 
     def measurements(self, names: Sequence[str]) -> Iterator[tuple[str, Load]]:
         """Every (contender, load) to measure, in order, for the contenders in `names`.
@@ -81,6 +148,7 @@ class Plan:
         each = [(self.flood, names), *((load, everyone) for load in self.paced)]
         each += [(load, SCALED) for load in (self.scaled[0], self.scaled[-1])]
         each += [(load, HEAVY) for load in self.heavy_loads]
+        each += [(load, (PROMPT,)) for load in self.beside]
         for _ in range(self.repetitions):
             for load, those in each:
                 yield from ((name, load) for name in everyone if name in those)
@@ -92,5 +160,6 @@ PLANS = {
     "smoke": Plan(
         "smoke", 1, 0.2, destinations=4, rates=(100, 200), fewer=2, more=8,
         heavy=((6, 150), (3, 300)), sessions=8, starts=1,
+        web=((2, 2), (3, 1), (4, 1)), remuxed=(1, 2),
     ),
 }  # fmt: skip

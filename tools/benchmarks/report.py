@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.benchmarks.measure import SIZE
-from tools.benchmarks.plan import FLOODED, Load
-from tools.benchmarks.results import Results, verdicts
+from tools.benchmarks.contenders import PROMPT
+from tools.benchmarks.plan import FLOODED, SIZE, Load
+from tools.benchmarks.results import Results, rounds_held
+from tools.benchmarks.servers import SERVERS
+from tools.benchmarks.targets import verdicts
 
 NOTES = f"""\
 Datagrams of {SIZE} bytes on the loopback. Medians of interleaved rounds, with their range. Every
@@ -18,6 +20,18 @@ whole process and includes the kernel's receive path up to the destination's soc
 loopback runs in the sender. Flooded means {FLOODED:,} datagrams/s offered. Latency is from the
 source's `send` to the kernel's receive time stamp, at the first, middle and last destination. Lost
 includes what a contender still had queued when nothing had come for 0.3 s, or after 3 s."""
+
+WEB_NOTES = """\
+Over TCP a film is sent, of constant rate with a keyframe a second. The viewers are one process that
+throws away what it gets, or follows the playlist; it is not on the server's core. CPU is the
+server's whole process: the relay's takes the stream in, inspects it and keeps its history, too.
+Slowest is the share of the stream that one viewer got who got least; held is 95 % for everybody,
+and nothing skipped. tcpserversink sends as many octets without HTTP. ffmpeg serves a single viewer
+(`-listen 1`; with `-listen 2` its program serves nobody). nginx serves files that ffmpeg cuts, on
+another core and not counted. MP4 has fewer octets than the stream. Beside UDP: 100 viewers by UDP,
+and others by HTTP, who get their stream, or the round does not count. Live delay is the longest
+from a datagram's `send` to the end of its segment's arrival, at a viewer who follows the end of the
+playlist as RFC 8216 (6.3.4) has it."""
 
 MET = {True: "met", False: "MISSED", None: "not measured"}
 
@@ -82,7 +96,7 @@ def _heavy(results: Results) -> str:
             results.figure(name, load, "egress").text("{:,.0f}"),
             results.figure(name, load, "cpu").text("{:.0%}"),
             results.figure(name, load, "lost").text("{:,.0f}"),
-            f"{sum(sample.held() for sample in samples)} of {len(samples)}",
+            rounds_held(samples),
         ]
         for load in results.plan.heavy_loads
         for name in results.contenders
@@ -91,16 +105,61 @@ def _heavy(results: Results) -> str:
     return table(["heavy", "egress, /s", "of a core", "lost", "rounds held"], rows)
 
 
-def markdown(results: Results) -> str:
+def _web(results: Results) -> str:
+    """Who served whom over TCP, and at which cost."""
+    plan = results.plan
+    rows = [
+        [
+            f"{audience}, {name}",
+            results.web_figure(name, audience, "megabits").text("{:,.0f}"),
+            results.web_figure(name, audience, "cpu").text("{:.1%}"),
+            (results.web_figure(name, audience, "cost") * 1e3).text("{:.3f}"),
+            results.web_figure(name, audience, "slowest").text("{:.0%}"),
+            rounds_held(samples) if samples[0].slowest is not None else "-",
+        ]
+        for audience in dict.fromkeys([*plan.audiences, *plan.remuxes])
+        for name in SERVERS
+        if (samples := results.served(name, audience))
+    ]
+    header = ["over TCP", "delivered, Mb/s", "of a core", "CPU-ms per Mb", "slowest", "held"]
+    return table(header, rows)
+
+
+def _beside(results: Results) -> str:
+    loads = [load for load in results.plan.beside if results.of(PROMPT, load)]
+    rows = [
+        [
+            f"{load}, {PROMPT}",
+            _milliseconds(results, PROMPT, load),
+            results.figure(PROMPT, load, "cpu").text("{:.0%}"),
+            results.figure(PROMPT, load, "lost").text("{:,.0f}"),
+        ]
+        for load in loads
+    ]
+    return table(["UDP beside HTTP", "p50 / p99 / max, ms", "of a core", "lost"], rows)
+
+
+def headline(results: Results) -> str:
+    """The machine, and each measure that has a target."""
     targets = [(each.measure, each.target, each.value, MET[each.met]) for each in verdicts(results)]
     parts = [
         "; ".join(f"{key} {value}" for key, value in results.machine.items() if value) + ".",
         table(("measure", "target", "measured", ""), targets, words=4),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(results: Results) -> str:
+    """Everything."""
+    parts = [
+        headline(results).rstrip(),
         _side_by_side(results),
         _scaling(results),
         _heavy(results),
+        *([_web(results), _beside(results)] if results.web else []),
         *(f"Not measured: {name}: {reason}." for name, reason in results.failures.items()),
         NOTES,
+        *([WEB_NOTES] if results.web else []),
     ]
     return "\n\n".join(parts) + "\n"
 

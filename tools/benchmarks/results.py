@@ -1,19 +1,16 @@
-"""What a run gave, the figures that are read from it, and what the project promises itself.
+"""What a run gave, and the figures that are read from it.
 
 Speeds are compared with peers of the same run, round by round, because absolutes belong to a
 machine.
 """
 
-import itertools
+import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tools.benchmarks.contenders import AUTO, DEFERRED, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
-from tools.benchmarks.plan import Load, Plan
-
-NOISE = 1.1
-"""Two medians of equal costs differ by up to this ratio between runs on a shared machine."""
+from tools.benchmarks.contenders import AUTO, NAMES
+from tools.benchmarks.plan import Audience, Load, Plan
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,33 @@ class Sample:
         come when the source ended may be the relay's own delay and a turn's work, 50 ms, no more.
         """
         return self.lost == 0 and self.lag is not None and self.lag <= 0.05
+
+
+@dataclass(frozen=True)
+class WebSample:
+    """What viewers over TCP got: `megabits` a second together, for `cpu` seconds a second.
+
+    `slowest` is the share of the stream that one got who got least, where the octets are those of
+    the source; `skipped` is how often the relay left something out. `delay` is how far behind a
+    viewer of HLS was, in target durations.
+    """
+
+    server: str
+    audience: str
+    megabits: float
+    cpu: float
+    slowest: float | None = None
+    skipped: int | None = None
+    delay: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """CPU seconds a megabit; infinite where nothing came."""
+        return self.cpu / self.megabits if self.megabits else math.inf
+
+    def held(self) -> bool:
+        """Whether everybody got the stream, but for what one write more or less is in a window."""
+        return self.slowest is not None and self.slowest >= 0.95 and not self.skipped
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,7 @@ class Results:
     starts: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     held: dict[str, float] = field(default_factory=dict)
+    web: list[WebSample] = field(default_factory=list)
 
     @property
     def contenders(self) -> list[str]:
@@ -97,6 +122,16 @@ class Results:
         key = (contender, str(load))
         return [sample for sample in self.samples if (sample.contender, sample.load) == key]
 
+    def served(self, server: str, audience: Audience) -> list[WebSample]:
+        """The samples of one server and audience, a round each."""
+        key = (server, str(audience))
+        return [sample for sample in self.web if (sample.server, sample.audience) == key]
+
+    def web_figure(self, server: str, audience: Audience, name: str) -> Figure:
+        """One field of those."""
+        values = [getattr(sample, name) for sample in self.served(server, audience)]
+        return Figure([value for value in values if value is not None])
+
     def figure(self, contender: str, load: Load, name: str) -> Figure:
         """One field of the samples."""
         values = [getattr(sample, name) for sample in self.of(contender, load)]
@@ -108,109 +143,6 @@ class Results:
         return Figure([our / their for our, their in zip(ours, theirs, strict=False) if their])
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One measure's target and value in words; `met` is None when it could not be measured."""
-
-    measure: str
-    target: str
-    value: str = "-"
-    met: bool | None = None
-
-
-def verdicts(results: Results) -> list[Verdict]:
-    """Every measure that has a target, in the order of the project's table."""
-    plan, (lower, higher) = results.plan, results.plan.paced
-
-    def judge(
-        measure: str, target: str, found: Figure, style: str, met: Callable[[float], bool]
-    ) -> Verdict:
-        value = met(found.median) if found else None
-        return Verdict(measure, target, found.text(style), value)
-
-    def egress(peer: str, least: float) -> Verdict:
-        measure, target = f"egress, {plan.flood}, against {peer}", f"at least {least:g}x"
-        found = results.ratio(peer, plan.flood, "egress")
-        return judge(measure, target, found, "{:.2f}x", lambda ratio: ratio >= least)
-
-    def latency(name: str, load: Load, limit: float) -> Verdict:
-        measure, target = f"latency p99, {load}, {name}", f"under {limit:g} ms"
-        found = results.figure(name, load, "p99") * 1e3
-        return judge(measure, target, found, "{:.2f} ms", lambda ms: ms < limit)
-
-    cost = results.ratio(MULTIUDPSINK, lower, "cpu_per_datagram")
-    return [
-        egress(MULTIUDPSINK, 4),
-        egress(REFERENCE, 0.9),
-        judge(f"CPU per datagram, {lower}, against {MULTIUDPSINK}", "at most 0.5x", cost,
-              "{:.2f}x", lambda ratio: ratio <= 0.5),
-        latency(AUTO, lower, 12),
-        latency(AUTO, higher, 12),
-        latency(PROMPT, lower, 1.5),
-        latency(PROMPT, higher, 1.5),
-        *_deferred(results),
-        _scaling(results),
-        *(_heavy(results, load) for load in plan.heavy_loads),
-        judge("start to listening", "under 0.4 s", Figure(results.starts), "{:.2f} s",
-              lambda seconds: seconds < 0.4),
-        *_memory(results),
-    ]  # fmt: skip
-
-
-def _scaling(results: Results) -> Verdict:
-    loads = results.plan.scaled
-    counts = ", ".join(f"{load.destinations:,}" for load in loads)
-    measure = f"CPU per datagram, {loads[0].rate:,}/s, n = {counts}"
-    target = "does not grow with n (10 % for noise)"
-    found = [results.figure(AUTO, load, "cpu_per_datagram") * 1e9 for load in loads]
-    if not all(found):
-        return Verdict(measure, target)
-    costs = [cost.median for cost in found]
-    met = all(more <= fewer * NOISE for fewer, more in itertools.pairwise(costs))
-    return Verdict(measure, target, ", ".join(f"{cost:,.0f}" for cost in costs) + " ns", met)
-
-
-def _deferred(results: Results) -> list[Verdict]:
-    """Nothing, for a run of before there were deferred viewers."""
-    found = []
-    for load in results.plan.paced:
-        ours, theirs = (
-            results.figure(name, load, "cpu_per_datagram").values for name in (DEFERRED, AUTO)
-        )
-        ratios = Figure([each / live for each, live in zip(ours, theirs, strict=False)])
-        if ratios:
-            measure = f"CPU per datagram, {load}, deferred against live"
-            lost = sum(each.lost or 0 for each in results.of(DEFERRED, load))
-            value = f"{ratios.text('{:.2f}x')}, {lost:,} lost"
-            found.append(
-                Verdict(measure, "at most 2x, none lost", value, ratios.median <= 2 and not lost)
-            )
-    return found
-
-
-def _heavy(results: Results, load: Load) -> Verdict:
-    measure = f"{load.rate * load.destinations:,} datagrams/s egress, {load}"
-    target = "nothing dropped, or say what it holds"
-    samples = results.of(AUTO, load)
-    if not samples:
-        return Verdict(measure, target)
-    held, lost = sum(each.held() for each in samples), sum(each.lost or 0 for each in samples)
-    value = f"held in {held} of {len(samples)} rounds, {lost:,} lost"
-    if held < len(samples):
-        value += f"; holds {results.held.get(str(load), 0):,.0f}/s"
-    return Verdict(measure, target, value, held == len(samples))
-
-
-def _memory(results: Results) -> list[Verdict]:
-    rss = (f"RSS, {results.plan.sessions:,} sessions streaming", "under 60 MiB")
-    objects = ("Python objects per session", "under 8 KiB")
-    if not (memory := results.memory):
-        return [Verdict(*rss), Verdict(*objects)]
-    full, empty = memory["rss_full"] / 2**20, memory["rss_empty"] / 2**20
-    each = (memory["objects_full"] - memory["objects_empty"]) / memory["sessions"] / 2**10
-    by_rss = (full - empty) * 2**10 / memory["sessions"]
-    traced = f"{each:.2f} KiB by tracemalloc, {by_rss:.2f} KiB by RSS"
-    return [
-        Verdict(*rss, f"{full:.1f} MiB ({empty:.1f} with nobody)", full < 60),
-        Verdict(*objects, traced, each < 8),
-    ]
+def rounds_held(samples: Sequence[Sample | WebSample]) -> str:
+    """In how many rounds a load was held."""
+    return f"{sum(sample.held() for sample in samples)} of {len(samples)}"

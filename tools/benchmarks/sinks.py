@@ -22,7 +22,7 @@ from tools.lab.stamps import receive, stamp
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>
 _REJECT_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)  # BPF_RET | BPF_K, "accept 0 bytes"
 
-_STAMP = struct.Struct("=4xq")
+STAMP = struct.Struct("=4xq")
 """Where source.c puts the time of sending."""
 
 _DRAIN_INTERVAL = 0.02
@@ -93,6 +93,6 @@ class Sinks(contextlib.ExitStack):
         for probe in self._probes:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    datagram, came = receive(probe, _STAMP.size)
-                    self._latencies.append((_STAMP.unpack(datagram)[0], came))
+                    datagram, came = receive(probe, STAMP.size)
+                    self._latencies.append((STAMP.unpack(datagram)[0], came))
                     self._received += 1
