@@ -7,7 +7,10 @@ first. It runs in the relay's own reactor, here over `select`: epoll takes no re
 
 import signal
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if (
+    __name__ in ("__main__", "relay_programs.client")  # the latter where it is installed
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected there is nothing to undo
 
 import argparse
@@ -20,7 +23,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from relaylib import __version__
-from relaylib.cli import Parser, host, port
+from relaylib.cli import Parser, examples, host, port, program_name
 from relaylib.client.app import App
 from relaylib.client.player import find_player
 from relaylib.errors import SetupError
@@ -82,12 +85,13 @@ def _lacks_interface(host: str) -> bool:
     return address.is_link_local and address.scope_id is None
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def make_parser(prog: str) -> Parser:
+    """Return the parser of the command line, for a program that was called by this name."""
     parser = Parser(
-        prog="client.py",
+        prog=prog,
         usage="%(prog)s HOST PORT VLCPORT [--vlc[=rtp|udp]]",
         description="Ask a relay for its stream, and control it.",
-        epilog=EXAMPLES,
+        epilog=examples(EXAMPLES, "client.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -100,8 +104,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="open VLC there, after CONECTAR at the address that fits what the source sends, or at "
         "once at this one, and close it on leaving")  # fmt: skip
     add("--version", action="version", version=f"client {__version__}")
+    return parser
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     # `--vlc` takes its value after "=" only: in `--vlc HOST PORT VLCPORT` HOST is no value.
-    return parser.parse_args(["--vlc=auto" if word == "--vlc" else word for word in argv])
+    words = ["--vlc=auto" if word == "--vlc" else word for word in argv]
+    return make_parser(program_name()).parse_args(words)
 
 
 def _greeting(options: argparse.Namespace, ipv6: bool) -> str:
@@ -137,12 +146,12 @@ def _run(options: argparse.Namespace) -> int:
         return app.status
 
 
-def main(argv: Sequence[str]) -> int:
+def main() -> int:
     """Run the client; return its exit status."""
     try:
-        return _run(_parse(argv))
+        return _run(_parse(sys.argv[1:]))
     except SetupError as error:
-        print(f"client.py: {error}", file=sys.stderr)
+        print(f"{program_name()}: {error}", file=sys.stderr)
         return error.status
 
 
@@ -151,4 +160,4 @@ def _raise(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from relaylib import __version__
-from relaylib.cli import FileParser, Parser, host, number, port
+from relaylib.cli import FileParser, Parser, examples, host, number, port
 from relaylib.log import LEVELS
 from relaylib.net import mrl
 from relaylib.net.access import HTTP_CONNECTIONS, Limits
@@ -165,13 +165,13 @@ class Config:
         )
 
 
-def parse(argv: Sequence[str]) -> Config:
-    """Make the configuration from the words of the command line.
+def parse(argv: Sequence[str], prog: str = "relay.py") -> Config:
+    """Make the configuration from the words of the command line of `prog`.
 
     Raises:
         SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
     """
-    parser = _parser()
+    parser = make_parser(prog)
     options = vars(parser.parse(argv))
     ingest: Mrl | None = options["ingest"]
     if ingest is not None and ingest.source:
@@ -196,11 +196,12 @@ def parse(argv: Sequence[str]) -> Config:
     return config
 
 
-def _parser() -> FileParser:
+def make_parser(prog: str) -> FileParser:
+    """Return the parser of the command line, for a program that was called by this name."""
     parser = FileParser(
-        prog="relay.py",
+        prog=prog,
         description="Relay a live UDP stream to every viewer who asks for it over TCP.",
-        epilog=EXAMPLES,
+        epilog=examples(EXAMPLES, "relay.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_addresses(parser)

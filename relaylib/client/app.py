@@ -10,6 +10,7 @@ import signal
 import socket
 from collections import deque
 
+from relaylib.cli import program_name
 from relaylib.client.console import open_console
 from relaylib.client.dialogue import HELP, Dialogue, encode, explain, printable, read_command
 from relaylib.client.player import Player
@@ -113,7 +114,7 @@ class App:
     def failed(self, reason: str) -> None:
         """Leave as `leave` does, with exit status 1."""
         self.status = 1
-        self._console.note(f"client.py: {reason}")
+        self._console.note(f"{program_name()}: {reason}")
         self.leave()
 
     def _advance(self) -> None:
@@ -282,7 +283,7 @@ class App:
     def _lost(self, reason: str) -> None:
         if not self._over:
             self.status = 1
-            self._console.note(f"client.py: {reason}")
+            self._console.note(f"{program_name()}: {reason}")
         self._end()
 
     # --- the rest
