@@ -275,7 +275,8 @@ def _add_outputs(group: Group) -> None:
     add = group.add_argument
     add("--to", metavar="MRL", action=_AppendOutput, type=_output,
         help="send the stream there all the time: udp://HOST:PORT, or to a group, "
-        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
+        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several "
+        "(none)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
@@ -351,7 +352,7 @@ def _ingest(text: str) -> Mrl:
     return found
 
 
-class _AppendOutput(argparse.Action):
+class _AppendOutput(argparse._AppendAction):
     """Append an output, unless the stream goes there already."""
 
     def __call__(
