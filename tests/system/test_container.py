@@ -16,7 +16,7 @@ from tools.lab.relay import Relay
 from tools.lab.viewer import Viewer
 from tools.lab.web import Packets
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 SOURCE = """
 import socket, time

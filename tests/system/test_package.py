@@ -27,7 +27,7 @@ NOT_SOURCE = shutil.ignore_patterns(
 
 NEWER = "1000.0"
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
