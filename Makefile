@@ -18,7 +18,7 @@ COMMAND = cat "/proc/$$pid/cmdline" 2>/dev/null | tr '\0' ' '
 RUNNING = $(COMMAND) | grep -q 'relay\.py [^ ]* $(PORT) '
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo doctor client reload test test-long matrix check bench soak attacks sample clean
+.PHONY: help setup run demo doctor client reload test test-long matrix check bench soak attacks sample docs dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,12 @@ attacks: $(DEV) ## attack the relay and measure what its viewers lose
 sample: ## make the sample stream again (needs ffmpeg)
 	sh tools/sample/make.sh
 
+docs: $(DEV) ## make man pages, completions and tables of options again, after a change of options
+	$(PY) tools/documents.py
+
+dist: $(DEV) ## make wheel and sdist, in dist/
+	$(PY) -m build
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -7,7 +7,10 @@ runs in the relay's own reactor, here over `select`: epoll takes no regular file
 
 import signal
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if (
+    __name__ in ("__main__", "relay_programs.client")  # the latter where it is installed
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected there is nothing to undo
 
 import argparse
@@ -20,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from relaylib import __version__
-from relaylib.cli import Parser, host, port
+from relaylib.cli import Parser, examples, host, port, program_name
 from relaylib.client import messages
 from relaylib.client.app import App, Plan
 from relaylib.client.backoff import Backoff
@@ -55,14 +58,17 @@ def _port(lowest: int) -> Callable[[str], int]:
     return read
 
 
-def parser() -> Parser:
-    """Make the parser of the command line, in the language in use."""
+def make_parser(prog: str) -> Parser:
+    """Return the parser of the command line, for a program that was called by this name.
+
+    It speaks the language in use.
+    """
     argparse._ = say  # type: ignore[attr-defined]  # its own words; it asks gettext otherwise
     parser = Parser(
-        prog="client.py",
+        prog=prog,
         usage="%(prog)s HOST PORT VLCPORT [options]",
         description=say("Ask a relay for its stream, and control it."),
-        epilog=say(messages.EXAMPLES),
+        epilog=examples(say(messages.EXAMPLES), "client.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -89,7 +95,8 @@ def parser() -> Parser:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     # `--vlc` takes its value after "=" only: in `--vlc HOST PORT VLCPORT` HOST is no value.
-    return parser().parse_args(["--vlc=auto" if word == "--vlc" else word for word in argv])
+    words = ["--vlc=auto" if word == "--vlc" else word for word in argv]
+    return make_parser(program_name()).parse_args(words)
 
 
 def _script(word: str, vlcport: int) -> tuple[Step, ...]:
@@ -147,16 +154,16 @@ def _run(plan: Plan) -> int:
     return app.status
 
 
-def main(argv: Sequence[str]) -> int:
+def main() -> int:
     """Run the client; return its exit status."""
     messages.use(messages.language(os.environ))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=messages.PLAIN)
     try:
-        return _run(_plan(_parse(argv)))
+        return _run(_plan(_parse(sys.argv[1:])))
     except SetupError as error:
-        print(f"client.py: {error}", file=sys.stderr)
+        print(f"{program_name()}: {error}", file=sys.stderr)
         return error.status
 
 
@@ -165,4 +172,4 @@ def _raise(error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -10,7 +10,7 @@ How a command travels: `connection` reads bytes, `lines` and `commands` make a r
 
 import signal
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "relay_programs.relay"):  # the latter where it is installed
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 
 import gc
@@ -30,12 +30,13 @@ if missing := [
     for package in ("structlog", "h11", "prometheus_client")
     if importlib.util.find_spec(package) is None
 ]:
-    sys.exit(f"relay.py: needs the Python package {missing[0]}: "
+    sys.exit(f"{os.path.basename(sys.argv[0])}: needs the Python package {missing[0]}: "
              "make setup, then .venv/bin/python relay.py ...")  # fmt: skip
 
 import structlog
 
 from relaylib import __version__
+from relaylib.cli import program_name
 from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import check, handover, systemd
@@ -309,7 +310,7 @@ def main() -> NoReturn:
     try:
         inherited = handover.take()
         argv = sys.argv if inherited is None else inherited.argv or sys.argv
-        config = parse(argv[1:])
+        config = parse(argv[1:], program_name())
         setup(config.log_format, config.log_level, Loop.time)
         raise_descriptor_limit()
         if config.check and (inherited is None or "--check" in sys.argv):
@@ -322,7 +323,7 @@ def main() -> NoReturn:
         with enough_descriptors():
             relay = Relay(config, inherited)
     except SetupError as error:
-        say(f"relay.py: {error}\n", 2)
+        say(f"{program_name()}: {error}\n", 2)
         raise SystemExit(error.status) from None
     relay.run(restarted=inherited is not None)
     raise SystemExit(0)

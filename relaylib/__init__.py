@@ -11,4 +11,4 @@ A new way to watch or to look (HTTP pages, say) is a room of its own beside `vie
 `tests/test_architecture.py` holds the table of which room may know which.
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

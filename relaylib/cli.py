@@ -9,10 +9,25 @@ in which file and line the wrong word stands.
 import argparse
 import contextlib
 import math
+import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, NoReturn
+
+
+def program_name() -> str:
+    """Return the name that this program was called by: `relay.py`, or `relay` once installed."""
+    return os.path.basename(sys.argv[0])
+
+
+def examples(text: str, file: str, prog: str) -> str:
+    """Return the examples of the program in a file as those of one called `prog`, columns kept."""
+    if prog == file:
+        return text
+    use = re.compile(rf"(?:python3 )?{re.escape(file)}(.*?)( {{2,}}|$)", re.MULTILINE)
+    return use.sub(lambda at: (prog + at[1] + at[2]).ljust(len(at[0]) if at[2] else 0), text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from relaylib import __version__
-from relaylib.cli import FileParser, Parser, host, number, port
+from relaylib.cli import FileParser, Parser, examples, host, number, port
 from relaylib.log import LEVELS
 from relaylib.net import mrl
 from relaylib.net.access import HTTP_CONNECTIONS, Limits
@@ -170,13 +170,13 @@ class Config:
         )
 
 
-def parse(argv: Sequence[str]) -> Config:
-    """Make the configuration from the words of the command line.
+def parse(argv: Sequence[str], prog: str = "relay.py") -> Config:
+    """Make the configuration from the words of the command line of `prog`.
 
     Raises:
         SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
     """
-    parser = _parser()
+    parser = make_parser(prog)
     options = vars(parser.parse(argv))
     ingest: Mrl | None = options["ingest"]
     if ingest is not None and ingest.source:
@@ -205,11 +205,12 @@ def parse(argv: Sequence[str]) -> Config:
     return config
 
 
-def _parser() -> FileParser:
+def make_parser(prog: str) -> FileParser:
+    """Return the parser of the command line, for a program that was called by this name."""
     parser = FileParser(
-        prog="relay.py",
+        prog=prog,
         description="Relay a live UDP stream to every viewer who asks for it over TCP.",
-        epilog=EXAMPLES,
+        epilog=examples(EXAMPLES, "relay.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_addresses(parser)
@@ -283,7 +284,8 @@ def _add_outputs(group: Group) -> None:
     add = group.add_argument
     add("--to", metavar="MRL", action=_AppendOutput, type=_output,
         help="send the stream there all the time: udp://HOST:PORT, or to a group, "
-        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several")  # fmt: skip
+        "udp://239.2.2.2:5004?ttl=4&iface=eth0 (ttl 1); repeat it to name several "
+        "(none)")  # fmt: skip
     add("--coalesce", metavar="MS|auto|0", type=_coalesce,
         help="longest time for which datagrams may gather, to save CPU "
         "(auto: up to 10 ms when there are many viewers; below 2 ms: none)")  # fmt: skip
@@ -363,7 +365,7 @@ def _ingest(text: str) -> Mrl:
     return found
 
 
-class _AppendOutput(argparse.Action):
+class _AppendOutput(argparse._AppendAction):
     """Append an output, unless the stream goes there already."""
 
     def __call__(

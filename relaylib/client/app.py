@@ -8,6 +8,7 @@ import signal
 import socket
 from dataclasses import dataclass
 
+from relaylib.cli import program_name
 from relaylib.client.backoff import Backoff
 from relaylib.client.commands import Commands
 from relaylib.client.console import Console
@@ -151,7 +152,7 @@ class App:
             self.status = 1
 
     def _warn(self, reason: str) -> None:
-        self._console.note(f"client.py: {reason}")
+        self._console.note(f"{program_name()}: {reason}")
 
     # --- commands
 

@@ -1,5 +1,6 @@
 """What a person at a terminal is told when the relay has started: what to type next."""
 
+from relaylib.cli import program_name
 from relaylib.net.address import Address, player_url, show
 from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import PRIVATE, Network, contains
@@ -10,14 +11,17 @@ Relay listening on {listening}
 
   1. Send a stream here, from VLC on any machine:
        vlc FILE --sout '#rtp{{proto=udp,mux=ts,dst={source_host},port={source_port}}}' --sout-keep
-     or the sample that comes with the relay:
-       python3 tools/fake_vlc.py {source_host} {source_port} --rtp --loop
-  2. Ask for it, on the viewer's machine:
-       python3 client.py {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
+{sample}  2. Ask for it, on the viewer's machine:
+       {client} {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
        {udp}      ({rtp} is better for a source that sends RTP)
 {page}{others}
   Ctrl-C ends the relay.
+"""
+
+SAMPLE = """\
+     or the sample that comes with the relay:
+       python3 tools/fake_vlc.py {host} {port} --rtp --loop
 """
 
 PAGE = """
@@ -37,11 +41,15 @@ def guide(
     ingest: Address,
     allow: tuple[Network, ...],
     http: int | None = None,
+    *,
+    prog: str = "relay.py",
 ) -> str:
     """Tell a person at a terminal what to type next.
 
-    `host` is where viewers reach the relay, `ingest` where a source does, `http` the page's port.
+    `host` is where viewers reach the relay, `ingest` where a source does, `http` the page's port,
+    `prog` what this program was called by: an installed one has no sample.
     """
+    in_place = prog.endswith(".py")
     udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
     return GUIDE.format(
         listening=show(listening),
@@ -49,6 +57,8 @@ def guide(
         port=listening[1],
         source_host=ingest[0],
         source_port=ingest[1],
+        sample=SAMPLE.format(host=ingest[0], port=ingest[1]) if in_place else "",
+        client="python3 client.py" if in_place else "relay-client",
         udp=udp,
         rtp=rtp,
         page="" if http is None else PAGE.format(url=f"http://{show((host, http))}/"),
@@ -61,4 +71,5 @@ def show_guide(
 ) -> None:
     """Write the guide on stdout, as much of it as there is room for."""
     source = (reachable_host(ingest[0]), ingest[1])
-    say(guide(listening, reachable_host(listening[0]), source, allow, http) + "\n")
+    viewers = reachable_host(listening[0])
+    say(guide(listening, viewers, source, allow, http, prog=program_name()) + "\n")
