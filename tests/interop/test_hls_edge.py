@@ -1,4 +1,4 @@
-"""Stock nginx or Varnish before the relay, as `contrib` has them: who watches there costs no more."""
+"""Stock nginx or Varnish before the relay, as in `contrib`: who watches there costs no more."""
 
 import os
 import resource
