@@ -101,7 +101,7 @@ class Hls:
         listed = playlist.listed(max(self._floor(history), now - history.seconds))
         if not listed:
             raise HttpError(503, "no llega ninguna fuente, o todavia no hay ningun segmento")
-        text = playlist.text(listed, PREFIX).encode()
+        text = playlist.text(listed, PREFIX, self._loop.dated).encode()
         return Response(
             text,
             PLAYLIST,

@@ -14,7 +14,7 @@ any before. Then the second rule is kept, as players need it: the target duratio
 shrinks. To keep the first one, segments would have to begin where nobody can start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from relaylib.media.form import Form
@@ -33,8 +33,6 @@ _DRIFT = 0.5
 """Seconds between what segments add up to and the clock on the wall, after which it is right."""
 
 _SHORTEST = 0.001
-
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 Spot = tuple[int, int]
 """A place in the stream, as whoever has its octets understands it. They are in order."""
@@ -160,12 +158,16 @@ class Playlist:
         """Return the segments that came `since` then."""
         return [each for each in self.segments if each.time >= since]
 
-    def text(self, listed: list[Segment], prefix: str) -> str:
-        """Write the playlist of these segments, of which there is one; `prefix` leads to them."""
+    def text(self, listed: list[Segment], prefix: str, dated: Callable[[float], str]) -> str:
+        """Write the playlist of these segments, of which there is one; `prefix` leads to them,
+        `dated` writes seconds since 1970 as ISO 8601 has it.
+        """
         self.target = self.target or max(TARGET, *(_rounded(each.duration) for each in listed))
-        return "\n".join([*self._lines(listed, prefix), ""])
+        return "\n".join([*self._lines(listed, prefix, dated), ""])
 
-    def _lines(self, listed: list[Segment], prefix: str) -> Iterator[str]:
+    def _lines(
+        self, listed: list[Segment], prefix: str, dated: Callable[[float], str]
+    ) -> Iterator[str]:
         first = listed[0]
         yield "#EXTM3U"
         yield "#EXT-X-VERSION:3"
@@ -176,7 +178,7 @@ class Playlist:
         for each in listed:
             if each.breaks:
                 yield "#EXT-X-DISCONTINUITY"
-            yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(each.date)}"
+            yield f"#EXT-X-PROGRAM-DATE-TIME:{dated(each.date)}"
             yield f"#EXTINF:{each.duration:.3f},"
             yield f"{prefix}{self.run}/{each.sequence}.ts"
 
@@ -196,12 +198,3 @@ def _jumped(latest: Mark, mark: Mark) -> bool:
 def _rounded(duration: float) -> int:
     """Round as the target duration wants it (4.3.3.1)."""
     return int(duration + 0.5)
-
-
-def _date(seconds: float) -> str:
-    """Write a date with milliseconds (ISO 8601)."""
-    whole, thousandths = divmod(int(seconds * 1000 + 0.5), 1000)
-    from email.utils import formatdate  # noqa: PLC0415 - every start would wait for it
-
-    _, day, month, year, clock, _ = formatdate(whole, usegmt=True).split()
-    return f"{year}-{_MONTHS.index(month) + 1:02}-{day}T{clock}.{thousandths:03}Z"

@@ -569,6 +569,8 @@ class LiveMp4 extends Player {
     setInterval(() => this.tick(), 200);
   }
 
+  get canSeek() { return true; }
+
   get behind() { return Math.max(0, this.edge + seconds() - this.video.currentTime); }
 
   start() { this.open(0); }
@@ -814,22 +816,23 @@ class NativeHls extends Player {
     video.addEventListener("waiting", () => tell("again"));
   }
 
-  get end() {
-    const { seekable } = this.video;
-    return seekable.length ? seekable.end(seekable.length - 1) : 0;
-  }
+  /** Safari can; Chromium plays HLS, but goes nowhere else in it. */
+  get canSeek() { return this.video.seekable.length > 0 && !this.video.error; }
 
-  get behind() { return Math.max(0, this.end - this.video.currentTime); }
+  get end() { return this.video.seekable.end(this.video.seekable.length - 1); }
+
+  get behind() { return this.canSeek ? Math.max(0, this.end - this.video.currentTime) : 0; }
 
   start() {
     this.video.src = "live.m3u8";
     this.play();
   }
 
-  nudge() { this.start(); }
+  nudge() { if (!this.paused) this.start(); }
 
   goLive() {
     this.live = true;
+    if (!this.canSeek) return this.start();
     this.video.currentTime = this.end;
     this.play();
   }
@@ -841,7 +844,7 @@ class NativeHls extends Player {
   }
 
   resume(most) {
-    if (this.behind > most) this.goLive();
+    if (this.video.error || this.behind > most) this.goLive();
     else this.play();
   }
 
@@ -849,7 +852,7 @@ class NativeHls extends Player {
     this.failures += 1;
     this.tell("again");
     await sleep(Math.min(8000, 500 * 2 ** this.failures));
-    this.start();
+    this.nudge();
   }
 }
 
@@ -903,15 +906,16 @@ function cannotPlay(key, codec) {
 
 function showPosition() {
   const playing = !video.paused;
-  const { behind, live } = player;
+  const { behind, live, canSeek } = player;
   const useless = !started || said.state === "refused";
-  for (const id of ["play", "seek", "live"]) $(id).disabled = useless;
+  $("play").disabled = $("live").disabled = useless;
+  $("seek").disabled = useless || !canSeek;
   $("play").classList.toggle("playing", playing);
   name($("play"), text(playing ? "pause" : "play"));
   $("live").classList.toggle("now", live && playing);
   say($("live-text"), text(live && playing ? "live" : "goLive"));
   $("seek").min = -Math.max(10, Math.floor(feed.status?.history.seconds ?? 60));
-  if (dragging || !video.duration) return;
+  if (dragging || !video.duration || !canSeek) return;
   $("position").dataset.behind = behind.toFixed(2);
   place(live && behind < 3 ? 0 : -behind);
   say($("position"), `−${number(behind, behind < 10 ? 1 : 0)} s`);

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from relaylib.lifecycle import codec
 from relaylib.media.form import Form
 from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
+from relaylib.net.loop import Loop
 from relaylib.web.playlist import LEAST, TARGET, Mark, Playlist
 
 EPOCH = 1_700_000_000.0
@@ -103,7 +104,7 @@ def travelled(playlist: Playlist) -> Playlist:
 def told(playlist: Playlist, since: float = 0.0) -> Read | None:
     """Read what a playlist tells at this moment, if it tells anything."""
     listed = playlist.listed(since)
-    return read(playlist.text(listed, "hls/")) if listed else None
+    return read(playlist.text(listed, "hls/", Loop.dated)) if listed else None
 
 
 EVENTS = st.lists(
