@@ -2,8 +2,8 @@
 
 A segment begins where decoding can start, and the next one begins at the first such place that is
 `LEAST` seconds of video later. How long it is, the time stamps tell, not the network. Where the
-video does not go on (another source, a silence, a clock that jumped) a segment ends early, and the
-next one is a discontinuity.
+video does not go on (another source, a silence, a clock that jumped, other streams in it) a segment
+ends early, and the next one is a discontinuity (4.3.2.3).
 
 The numbers of segments only grow, and a number stands for the same octets as long as the run has
 its name. The playlist is a value, so a restart hands it over as it is.
@@ -17,6 +17,7 @@ shrinks. To keep the first one, segments would have to begin where nobody can st
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from relaylib.media import psi
 from relaylib.media.form import Form
 from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
 
@@ -101,15 +102,13 @@ class Playlist:
         """Take the next place where decoding can start; `epoch` is the date of the loop's zero."""
         if self.begun is None or self.latest is None:
             self._begin(mark, epoch, breaks=self.sequence > 0)
-        elif mark.ended or _jumped(self.latest, mark):
-            self.elapsed += self._tail(self.latest, mark)
-            self._close(self.begun, mark.ended or mark.spot, form)
-            self._begin(mark, epoch, breaks=True)
         else:
-            self.elapsed += _step(self.latest, mark)
-            if self.elapsed >= LEAST:
-                self._close(self.begun, mark.spot, form)
-                self._begin(mark, epoch, breaks=False)
+            lost = bool(mark.ended) or _jumped(self.latest, mark)
+            self.elapsed += (self._tail if lost else _step)(self.latest, mark)
+            breaks = lost or _other_streams(self.latest, mark)
+            if breaks or self.elapsed >= LEAST:
+                self._close(self.begun, mark.ended or mark.spot, form)
+                self._begin(mark, epoch, breaks=breaks)
         self.latest = mark
 
     def abandon(self) -> None:
@@ -193,6 +192,12 @@ def _step(latest: Mark, mark: Mark) -> float:
 def _jumped(latest: Mark, mark: Mark) -> bool:
     """Tell whether the clock jumped: backwards, or further than time has passed."""
     return _step(latest, mark) > mark.time - latest.time + DOUBT
+
+
+def _other_streams(latest: Mark, mark: Mark) -> bool:
+    """Tell whether a program now has other streams. Tables mostly differ by their counters only."""
+    before, now = psi.maps(latest.tables), psi.maps(mark.tables)
+    return any(before[number] != now[number] for number in before.keys() & now.keys())
 
 
 def _rounded(duration: float) -> int:
