@@ -108,6 +108,8 @@ class Status:
         if verdict is None:
             return {"word": presence.value, "evidence": "", "remedy": "", "since": None}
         word, evidence, remedy = verdict
+        active = self._parts.ingest.lock.state.active
+        evidence = discreet(evidence, active) if active else evidence
         since = self._date(health.since)
         return {"word": word.value, "evidence": evidence, "remedy": remedy, "since": since}
 
@@ -292,6 +294,11 @@ def _unplayable(monitor: Monitor) -> str | None:
     """Return the codec because of which no browser plays this stream, as far as tables tell."""
     selection = select(monitor.transport.tables.programs, None, patient=False)
     return selection.obstacle.name if selection and selection.obstacle else None
+
+
+def discreet(evidence: str, source: Address) -> str:
+    """Name the source in a sentence as all may read it."""
+    return evidence.replace(show(source), shortened(source))
 
 
 def _ms(seconds: float) -> float:

@@ -107,6 +107,40 @@ const TEXTS = {
   },
 };
 
+/** The evidence and the remedies come in English, as in the log; what they are made of, longest first. */
+const SPANISH = {
+  "datagrams come; whether some are missing cannot be told in a stream of unknown form":
+    "llegan datagramas; en un flujo de forma desconocida no se sabe si faltan",
+  "find out what stopped the process: a signal, swapping, a machine that is overloaded":
+    "averigüe qué paró el proceso: una señal, el intercambio a disco, una máquina sobrecargada",
+  "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress":
+    "menos espectadores, menos tasa, o un enlace de salida más rápido; --max-egress",
+  "fewer viewers, or a larger --coalesce: the buffer is as large as asked":
+    "menos espectadores, o un --coalesce mayor: el búfer ya es todo lo grande que se pidió",
+  "a lower bitrate, or a better link to those viewers":
+    "menos tasa, o un enlace mejor hasta esos espectadores",
+  "look at the encoder, and at the network from there to the relay":
+    "mire el codificador, y la red desde él hasta el relay",
+  "the receive buffer was full:": "el búfer de recepción estaba lleno:",
+  "datagrams dropped": "datagramas descartados",
+  "the relay stood still for": "el relay estuvo parado",
+  "outputs could not take everything": "salidas no admitieron todo",
+  "outputs could take everything": "salidas admitió todo",
+  "nothing was missing": "no faltó nada",
+  "none of": "ninguna de",
+  " of ": " de ",
+  "has stopped sending": "ha dejado de emitir",
+  "no source sends": "ninguna fuente emite",
+  "before the relay": "antes del relay,",
+  "RTP packets lost": "paquetes RTP perdidos",
+  "in the last": "en los últimos",
+};
+
+function translated(words) {
+  if (language === "en") return words;
+  return Object.entries(SPANISH).reduce((told, [from, to]) => told.replaceAll(from, to), words);
+}
+
 const language = (navigator.languages?.[0] ?? navigator.language ?? "").startsWith("es") ? "es" : "en";
 
 function text(key, ...values) {
@@ -264,8 +298,8 @@ function showVerdict(status) {
   const since = status?.verdict.since;
   say($("verdict-since"), since ? text("since", duration(status.now - since)) : "");
   const { evidence = "", remedy = "" } = status?.verdict ?? {};
-  say($("verdict-evidence"), word === "sano" ? "" : evidence);
-  say($("verdict-remedy"), remedy && `${text("remedy")} ${remedy}`);
+  say($("verdict-evidence"), word === "sano" ? "" : translated(evidence));
+  say($("verdict-remedy"), remedy && `${text("remedy")} ${translated(remedy)}`);
 }
 
 function codecs(status, kind) {
