@@ -188,7 +188,7 @@ function say(element, words) {
   if (element.textContent !== words) element.textContent = words;
 }
 
-function name(element, words) {
+function label(element, words) {
   if (element.getAttribute("aria-label") !== words) element.setAttribute("aria-label", words);
 }
 
@@ -359,7 +359,7 @@ for (const key of Object.keys(FACTS)) {
   $("stream").append(...facts[key]);
 }
 
-/** Columns of the viewers' table: class, and the words of a cell. */
+/** Columns of the viewers' table, and the words of their cells; `LAYOUT` has classes other than "right". */
 const COLUMNS = {
   kind: (viewer) => text(viewer.kind),
   where: ({ kind, client, destination }) =>
@@ -495,7 +495,7 @@ function draw() {
   frame.x = (at) => frame.left + (first + at) / (Feed.SECONDS - 1) * (frame.right - frame.left);
   frame.y = (bits) => frame.base - bits / frame.top * (frame.base - 0.75 * rem);
   $("graph").replaceChildren(...axes(frame), ...bitrateLine(frame, known), ...errorBars(frame));
-  name($("graph"), summary(known));
+  label($("graph"), summary(known));
 }
 
 function summary(known) {
@@ -945,7 +945,7 @@ function showPosition() {
   $("play").disabled = $("live").disabled = useless;
   $("seek").disabled = useless || !canSeek;
   $("play").classList.toggle("playing", playing);
-  name($("play"), text(playing ? "pause" : "play"));
+  label($("play"), text(playing ? "pause" : "play"));
   $("live").classList.toggle("now", live && playing);
   say($("live-text"), text(live && playing ? "live" : "goLive"));
   $("seek").min = -Math.max(10, Math.floor(feed.status?.history.seconds ?? 60));
@@ -1002,7 +1002,7 @@ $("full").addEventListener("click", () => {
 document.documentElement.lang = language;
 for (const element of document.querySelectorAll("[data-t]")) say(element, text(element.dataset.t));
 for (const element of document.querySelectorAll("[data-t-label]")) {
-  name(element, text(element.dataset.tLabel));
+  label(element, text(element.dataset.tLabel));
 }
 document.title = text("title");
 say($("connection"), text("connecting"));
