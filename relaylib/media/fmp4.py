@@ -23,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from relaylib.media import boxes, mpegts, psi
-from relaylib.media.codecs import MPEG_AUDIO, Codec, Kind, mpeg_audio
+from relaylib.media.codecs import MPEG_AUDIO, Codec, mpeg_audio
 from relaylib.media.mpegts import PACKET_SIZE, PTS_HZ, PTS_WRAP
 from relaylib.media.nal import Picture, Pictures
 from relaylib.media.pes import Assembler, Unit
@@ -298,10 +298,9 @@ class Remuxer:
 
     def _play(self, selection: Selection) -> None:
         self._unplayable = tuple(codec.name for codec in selection.unplayable)
-        for codec in selection.unplayable:
-            if codec.kind is Kind.VIDEO or not selection.video:
-                self._out.append(Unplayable(codec.name))
-                return
+        if selection.obstacle:
+            self._out.append(Unplayable(selection.obstacle.name))
+            return
         if selection.video:
             self._video = self._pids[selection.video.pid << 8] = Assembler(by_length=False)
             self._pictures = Pictures(selection.video.codec, VIDEO)

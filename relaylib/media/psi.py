@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from relaylib.media import mpegts
+
 PAT_PID = 0
 PAT_TABLE, PMT_TABLE = 0, 2
 
@@ -141,3 +143,16 @@ def pmt(section: bytes) -> Pmt | None:
         streams.append(Stream(_pid(section, at + 1), section[at], described))
         at = behind
     return Pmt(int.from_bytes(section[3:5], "big"), _pid(section, 8), tuple(streams))
+
+
+def maps(packets: bytes) -> dict[int, set[tuple[int, int]]]:
+    """Read the PMTs in these packets of tables: of each program, its streams' PIDs and types."""
+    found, sections = dict[int, set[tuple[int, int]]](), Sections()
+    for at in range(0, len(packets) - mpegts.PACKET_SIZE + 1, mpegts.PACKET_SIZE):
+        packet = packets[at : at + mpegts.PACKET_SIZE]
+        payload = packet[mpegts.payload_at(packet) :]
+        for section in sections.add(payload, mpegts.starts_unit(packet)):
+            table = pmt(section)
+            if table and crc_holds(section):
+                found[table.number] = {(stream.pid, stream.type) for stream in table.streams}
+    return found

@@ -27,6 +27,12 @@ class Selection(NamedTuple):
     unplayable: tuple[Codec, ...]
     """The kinds that it has and nobody can play: picture, sound."""
 
+    @property
+    def obstacle(self) -> Codec | None:
+        """Because of this nothing is played: a picture, or, where there is none, sound."""
+        found = (each for each in self.unplayable if each.kind is Kind.VIDEO or not self.video)
+        return next(found, None)
+
 
 def select(programs: Mapping[int, Program], current: int | None, patient: bool) -> Selection | None:
     """Choose: `current` is the program that is played now, and goes on to be if it can.

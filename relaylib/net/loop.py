@@ -118,6 +118,12 @@ class Loop:
         return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
     @staticmethod
+    def dated(seconds: float) -> str:
+        """Write seconds since 1970 as ISO 8601 has it, in UTC: 2024-02-29T23:59:59.250Z."""
+        whole, thousandths = divmod(round(seconds * 1000), 1000)
+        return time.strftime(f"%Y-%m-%dT%H:%M:%S.{thousandths:03}Z", time.gmtime(whole))
+
+    @staticmethod
     def wall_time() -> float:
         """Seconds since the epoch, for people and other machines; it may jump."""
         return time.time()

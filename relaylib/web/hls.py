@@ -5,9 +5,11 @@ copy, and once for all who ask meanwhile. What is cut where is found out when a 
 for, from the random access points that the history has meanwhile. So nothing is done where nobody
 watches.
 
-A playlist lists less than the history has (`_margin`), because who has just read it may still ask
-for its first segment. If the history overtakes a segment that is being sent, its connection ends
-before all of it is there: a length that does not fit, but never a wrong octet.
+A playlist lists less than the history has (`_floor`), because who has just read it may still ask
+for its first segment. That is less than RFC 8216 wants (6.2.2): for as long as the longest playlist
+lasted, which would halve how far one can go back. If the history overtakes a segment that is being
+sent, its connection ends before all of it is there: a length that does not fit, but never a wrong
+octet.
 
 A range of a segment is not to be had: no player needs that, and a cache wants the whole.
 """
@@ -103,7 +105,7 @@ class Hls:
         listed = playlist.listed(max(self._floor(history), now - history.seconds))
         if not listed:
             raise HttpError(503, "no llega ninguna fuente, o todavia no hay ningun segmento")
-        text = playlist.text(listed, PREFIX).encode()
+        text = playlist.text(listed, PREFIX, self._loop.dated).encode()
         return Response(
             text,
             PLAYLIST,

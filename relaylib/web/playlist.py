@@ -2,8 +2,8 @@
 
 A segment begins where decoding can start, and the next one begins at the first such place that is
 `LEAST` seconds of video later. How long it is, the time stamps tell, not the network. Where the
-video does not go on (another source, a silence, a clock that jumped) a segment ends early, and the
-next one is a discontinuity.
+video does not go on (another source, a silence, a clock that jumped, other streams in it) a segment
+ends early, and the next one is a discontinuity (4.3.2.3).
 
 The numbers of segments only grow, and a number stands for the same octets as long as the run has
 its name. The playlist is a value, so a restart hands it over as it is.
@@ -14,9 +14,10 @@ any before. Then the second rule is kept, as players need it: the target duratio
 shrinks. To keep the first one, segments would have to begin where nobody can start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from relaylib.media import psi
 from relaylib.media.form import Form
 from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
 
@@ -33,8 +34,6 @@ _DRIFT = 0.5
 """Seconds between what segments add up to and the clock on the wall, after which it is right."""
 
 _SHORTEST = 0.001
-
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 Spot = tuple[int, int]
 """A place in the stream, as whoever has its octets understands it. They are in order."""
@@ -103,15 +102,13 @@ class Playlist:
         """Take the next place where decoding can start; `epoch` is the date of the loop's zero."""
         if self.begun is None or self.latest is None:
             self._begin(mark, epoch, breaks=self.sequence > 0)
-        elif mark.ended or _jumped(self.latest, mark):
-            self.elapsed += self._tail(self.latest, mark)
-            self._close(self.begun, mark.ended or mark.spot, form)
-            self._begin(mark, epoch, breaks=True)
         else:
-            self.elapsed += _step(self.latest, mark)
-            if self.elapsed >= LEAST:
-                self._close(self.begun, mark.spot, form)
-                self._begin(mark, epoch, breaks=False)
+            lost = bool(mark.ended) or _jumped(self.latest, mark)
+            self.elapsed += (self._tail if lost else _step)(self.latest, mark)
+            breaks = lost or _other_streams(self.latest, mark)
+            if breaks or self.elapsed >= LEAST:
+                self._close(self.begun, mark.ended or mark.spot, form)
+                self._begin(mark, epoch, breaks=breaks)
         self.latest = mark
 
     def abandon(self) -> None:
@@ -160,12 +157,16 @@ class Playlist:
         """Return the segments that came `since` then."""
         return [each for each in self.segments if each.time >= since]
 
-    def text(self, listed: list[Segment], prefix: str) -> str:
-        """Write the playlist of these segments, of which there is one; `prefix` leads to them."""
+    def text(self, listed: list[Segment], prefix: str, dated: Callable[[float], str]) -> str:
+        """Write the playlist of these segments, of which there is one; `prefix` leads to them,
+        `dated` writes seconds since 1970 as ISO 8601 has it.
+        """
         self.target = self.target or max(TARGET, *(_rounded(each.duration) for each in listed))
-        return "\n".join([*self._lines(listed, prefix), ""])
+        return "\n".join([*self._lines(listed, prefix, dated), ""])
 
-    def _lines(self, listed: list[Segment], prefix: str) -> Iterator[str]:
+    def _lines(
+        self, listed: list[Segment], prefix: str, dated: Callable[[float], str]
+    ) -> Iterator[str]:
         first = listed[0]
         yield "#EXTM3U"
         yield "#EXT-X-VERSION:3"
@@ -176,7 +177,7 @@ class Playlist:
         for each in listed:
             if each.breaks:
                 yield "#EXT-X-DISCONTINUITY"
-            yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(each.date)}"
+            yield f"#EXT-X-PROGRAM-DATE-TIME:{dated(each.date)}"
             yield f"#EXTINF:{each.duration:.3f},"
             yield f"{prefix}{self.run}/{each.sequence}.ts"
 
@@ -193,15 +194,12 @@ def _jumped(latest: Mark, mark: Mark) -> bool:
     return _step(latest, mark) > mark.time - latest.time + DOUBT
 
 
+def _other_streams(latest: Mark, mark: Mark) -> bool:
+    """Tell whether a program now has other streams. Tables mostly differ by their counters only."""
+    before, now = psi.maps(latest.tables), psi.maps(mark.tables)
+    return any(before[number] != now[number] for number in before.keys() & now.keys())
+
+
 def _rounded(duration: float) -> int:
     """Round as the target duration wants it (4.3.3.1)."""
     return int(duration + 0.5)
-
-
-def _date(seconds: float) -> str:
-    """Write a date with milliseconds (ISO 8601)."""
-    whole, thousandths = divmod(int(seconds * 1000 + 0.5), 1000)
-    from email.utils import formatdate  # noqa: PLC0415 - every start would wait for it
-
-    _, day, month, year, clock, _ = formatdate(whole, usegmt=True).split()
-    return f"{year}-{_MONTHS.index(month) + 1:02}-{day}T{clock}.{thousandths:03}Z"

@@ -18,6 +18,7 @@ from relaylib import __version__
 from relaylib.media.form import Form
 from relaylib.media.health import Monitor
 from relaylib.media.mpegts import PACKET_SIZE
+from relaylib.media.selection import select
 from relaylib.media.tables import Program
 from relaylib.media.tr101290 import NAMES
 from relaylib.net.address import Address, show
@@ -107,6 +108,8 @@ class Status:
         if verdict is None:
             return {"word": presence.value, "evidence": "", "remedy": "", "since": None}
         word, evidence, remedy = verdict
+        active = self._parts.ingest.lock.state.active
+        evidence = discreet(evidence, active) if active else evidence
         since = self._date(health.since)
         return {"word": word.value, "evidence": evidence, "remedy": remedy, "since": since}
 
@@ -135,6 +138,7 @@ class Status:
             "bitrate_10s": round(rates.bits_in),
             "datagrams_s": round(rates.datagrams_in, 1),
             "programs": self._programs(monitor) if monitor else [],
+            "unplayable": _unplayable(monitor) if monitor else None,
             "random_access_s": None if interval is None else round(interval, 3),
             "rtp_jitter_ms": _ms(monitor.reception.jitter) if monitor and is_rtp else None,
             "pcr_jitter_ms": _ms(clock.jitter) if clock else None,
@@ -284,6 +288,17 @@ def shortened(address: Address) -> str:
         else:
             host = ":".join(ip.exploded.split(":")[:3]) + "::x"
     return show((host, port)) if port else host
+
+
+def _unplayable(monitor: Monitor) -> str | None:
+    """Return the codec because of which no browser plays this stream, as far as tables tell."""
+    selection = select(monitor.transport.tables.programs, None, patient=False)
+    return selection.obstacle.name if selection and selection.obstacle else None
+
+
+def discreet(evidence: str, source: Address) -> str:
+    """Name the source in a sentence as all may read it."""
+    return evidence.replace(show(source), shortened(source))
 
 
 def _ms(seconds: float) -> float:

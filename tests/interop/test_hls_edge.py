@@ -1,4 +1,4 @@
-"""Stock nginx before the relay, as `contrib/nginx.conf` has it: who watches there costs no more."""
+"""Stock nginx or Varnish before the relay, as in `contrib`: who watches there costs no more."""
 
 import os
 import resource
@@ -21,6 +21,8 @@ FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
 
 CONF = ROOT / "contrib/nginx.conf"
 
+VCL = ROOT / "contrib/varnish.vcl"
+
 SECONDS = 6.0
 
 SUBSTITUTES = {
@@ -30,6 +32,21 @@ SUBSTITUTES = {
     "access_log off;": 'log_format asked "$upstream_addr $uri"; access_log asked.log asked;',
 }
 """What a test needs other than it stands there: ports, and what was asked of whom."""
+
+
+def answers_404(port: int) -> bool:
+    """Tell whether an edge is there: it has nothing but HLS."""
+    try:
+        with Browser(port) as browser:
+            return browser.get("/").status == 404
+    except ConnectionRefusedError:
+        return False
+
+
+def as_nobody() -> tuple[str, ...]:
+    """Return what goes before a command so that root does not run it as root."""
+    drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    return drop if os.geteuid() == 0 else ()
 
 
 class Edge:
@@ -48,21 +65,13 @@ class Edge:
             if os.geteuid() == 0:
                 os.chown(folder, NOBODY, NOBODY)
         (self._home / "nginx.conf").write_text(text)
-        drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         words = ("nginx", "-p", self._home, "-c", self._home / "nginx.conf", "-e", "stderr")
-        self.program = Program(*(drop if os.geteuid() == 0 else []), *words)
+        self.program = Program(*as_nobody(), *words)
         try:
-            wait_for(self._answers, "nginx")
+            wait_for(lambda: answers_404(self.port), "nginx")
         except BaseException:
             self.__exit__()
             raise
-
-    def _answers(self) -> bool:
-        try:
-            with Browser(self.port) as browser:
-                return browser.get("/").status == 404
-        except ConnectionRefusedError:
-            return False
 
     def __enter__(self) -> "Edge":
         return self
@@ -97,6 +106,36 @@ def edges(count: int) -> Iterator[tuple[list[Edge], Relay]]:
         assert not relay.events("bug")
 
 
+class Varnish:
+    """A Varnish of the project's configuration, and what it asks of the relay."""
+
+    def __init__(self, room: Path, origin: int) -> None:
+        need("varnishd", "varnishncsa", "setpriv")
+        self.port = unused_port()
+        home, text = room / "varnish", VCL.read_text()
+        assert '.port = "8080"' in text
+        (room / "edge.vcl").write_text(text.replace("8080", str(origin)))
+        words = ("-F", "-n", home, "-a", f"127.0.0.1:{self.port}", "-f", room / "edge.vcl")
+        with ExitStack() as stack:
+            program = stack.enter_context(
+                Program(*as_nobody(), "varnishd", *words, "-s", "malloc,64m")
+            )
+            stack.callback(program.stop)  # not killed: its child would stay
+            wait_for(lambda: answers_404(self.port), "Varnish")
+            self._log = stack.enter_context(Program("varnishncsa", "-b", "-n", home, "-F", "%U"))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "Varnish":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def asked(self) -> Counter[str]:
+        """Return what was asked of the relay, and how often."""
+        return Counter(line.strip() for line in self._log.stdout)
+
+
 def check(tally: Tally, asked: Counter[str]) -> None:
     """Insist that each segment was asked for once, and the playlist about once a second."""
     assert not tally.failures
@@ -127,3 +166,16 @@ def test_an_edge_behind_an_edge(viewers: int) -> None:
         tally = watch(("127.0.0.1", far.port), viewers, SECONDS)
         check(tally, far.asked())
         check(tally, near.asked())
+
+
+def test_varnish_collapses_requests_too() -> None:
+    """A hundred who ask with and without a query, for a host or another, are one for the relay."""
+    with edges(0) as (_, relay), studio() as room, Varnish(room, http_port(relay)) as edge:
+        tally = watch(("127.0.0.1", edge.port), 100, SECONDS)
+        assert tally.fetched.total() >= 100
+        with Browser(edge.port) as browser:
+            uri = next(iter(tally.fetched))
+            answers = [browser.get(f"/{uri}?{n}", Host=f"tv{n}.example", Cookie="n") for n in "12"]
+        assert [answer.status for answer in answers] == [200, 200]
+        wait_for(lambda: edge.asked()["/live.m3u8"], "the log")
+        check(tally, edge.asked())

@@ -2,11 +2,13 @@
 
 import functools
 import http.server
+import importlib.util
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from relaylib.media.fmp4 import AUDIO, VIDEO
 from tests.unit.media import mp4
 from tools.lab.browser import BROWSERS, Browser
 from tools.lab.media import RATE, make_clip, studio
-from tools.lab.process import PATIENCE, Program, need, wait_for
+from tools.lab.process import PATIENCE, NeedError, Program, need, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
 from tools.lab.web import Browser as Asking
@@ -103,6 +105,7 @@ def test_ffmpeg_finds_every_frame() -> None:
         assert fragments >= SECONDS * 4
         assert set[int]().union(*map(mp4.samples, cut(data))) == {VIDEO, AUDIO}
         run("ffprobe", "-v", "error", "-show_packets", saved)
+        assert_pymp4_agrees(data)
         got, sent = frames(saved), frames(clip)
         assert got == sent[: len(got)]
         assert len(got) >= len(sent) - RATE // 2  # what makes no whole fragment any more
@@ -122,6 +125,37 @@ def cut(data: bytes) -> list[bytes]:
     """Cut out the fragments."""
     whole = [(len(body) + 8).to_bytes(4) + kind + body for kind, body in mp4.boxes(data)][2:]
     return [moof + mdat for moof, mdat in zip(whole[::2], whole[1::2], strict=True)]
+
+
+def assert_pymp4_agrees(data: bytes) -> None:
+    """Assert that another parser finds the boxes that we do, and the same samples in them."""
+    if importlib.util.find_spec("pymp4") is None:
+        raise NeedError("needs the Python package pymp4")
+    from pymp4.parser import Box
+
+    def tree(box: Any) -> Any:
+        inside = [tree(each) for each in box.get("children") or ()]
+        return bytes(box.type), [each for each in inside if each[0] != b"esds"]  # a part of stsd
+
+    def ours(kind: bytes, body: bytes) -> Any:
+        inside = mp4.boxes(body) if kind in mp4.CONTAINERS else ()
+        return kind, [ours(*each) for each in inside]
+
+    whole = [
+        (kind, body, (len(body) + 8).to_bytes(4) + kind + body) for kind, body in mp4.boxes(data)
+    ]
+    found = [Box.parse(box) for _, _, box in whole]
+    for parsed, (kind, body, _) in zip(found, whole, strict=True):
+        assert tree(parsed) == ours(kind, body)
+    for moof, fragment in zip(found[2::2], cut(data), strict=True):
+        tracks = mp4.samples(fragment)
+        for traf in moof.children[1:]:
+            tfhd, tfdt, trun = traf.children
+            samples = tracks[tfhd.track_ID]
+            assert tfdt.baseMediaDecodeTime == samples[0].time
+            assert [each.sample_size for each in trun.sample_info] == [
+                len(each.data) for each in samples
+            ]
 
 
 @pytest.mark.parametrize("name", BROWSERS)

@@ -1,7 +1,7 @@
 /* The page of the relay: plays the stream, and shows what the relay tells (docs/STATUS.md).
 
    In this order: texts; what makes elements; what the relay tells (`Feed`); what shows it; the graph;
-   two players that look alike from outside (`LiveMp4`, `NativeHls`); their controls.
+   two players (`LiveMp4`, `NativeHls`); their controls.
 
    All addresses are relative: the page may be in a folder behind a proxy. Nothing that the relay
    tells is ever read as HTML. */
@@ -49,6 +49,7 @@ const TEXTS = {
     retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
     opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
     unplayable: "Los navegadores no reproducen {0}",
+    unplayableHere: "Este navegador no reproduce {0}",
     unplayableMore: "VLC sí. Abra una de estas direcciones:",
     noPlayer: "Este navegador no puede reproducir el directo",
     leftOut: "Sin sonido aquí: los navegadores no reproducen {0}. VLC sí.",
@@ -96,6 +97,7 @@ const TEXTS = {
     retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
     opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
     unplayable: "Browsers do not play {0}",
+    unplayableHere: "This browser does not play {0}",
     unplayableMore: "VLC does. Open one of these addresses:",
     noPlayer: "This browser cannot play the live stream",
     leftOut: "No sound here: browsers do not play {0}. VLC does.",
@@ -104,6 +106,40 @@ const TEXTS = {
     graphEmpty: "No data yet", minutesAgo: "−{0} min", nowMark: "now",
   },
 };
+
+/** The evidence and the remedies come in English, as in the log; what they are made of, longest first. */
+const SPANISH = {
+  "datagrams come; whether some are missing cannot be told in a stream of unknown form":
+    "llegan datagramas; en un flujo de forma desconocida no se sabe si faltan",
+  "find out what stopped the process: a signal, swapping, a machine that is overloaded":
+    "averigüe qué paró el proceso: una señal, el intercambio a disco, una máquina sobrecargada",
+  "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress":
+    "menos espectadores, menos tasa, o un enlace de salida más rápido; --max-egress",
+  "fewer viewers, or a larger --coalesce: the buffer is as large as asked":
+    "menos espectadores, o un --coalesce mayor: el búfer ya es todo lo grande que se pidió",
+  "a lower bitrate, or a better link to those viewers":
+    "menos tasa, o un enlace mejor hasta esos espectadores",
+  "look at the encoder, and at the network from there to the relay":
+    "mire el codificador, y la red desde él hasta el relay",
+  "the receive buffer was full:": "el búfer de recepción estaba lleno:",
+  "datagrams dropped": "datagramas descartados",
+  "the relay stood still for": "el relay estuvo parado",
+  "outputs could not take everything": "salidas no admitieron todo",
+  "outputs could take everything": "salidas admitió todo",
+  "nothing was missing": "no faltó nada",
+  "none of": "ninguna de",
+  " of ": " de ",
+  "has stopped sending": "ha dejado de emitir",
+  "no source sends": "ninguna fuente emite",
+  "before the relay": "antes del relay,",
+  "RTP packets lost": "paquetes RTP perdidos",
+  "in the last": "en los últimos",
+};
+
+function translated(words) {
+  if (language === "en") return words;
+  return Object.entries(SPANISH).reduce((told, [from, to]) => told.replaceAll(from, to), words);
+}
 
 const language = (navigator.languages?.[0] ?? navigator.language ?? "").startsWith("es") ? "es" : "en";
 
@@ -152,7 +188,7 @@ function say(element, words) {
   if (element.textContent !== words) element.textContent = words;
 }
 
-function name(element, words) {
+function label(element, words) {
   if (element.getAttribute("aria-label") !== words) element.setAttribute("aria-label", words);
 }
 
@@ -262,8 +298,8 @@ function showVerdict(status) {
   const since = status?.verdict.since;
   say($("verdict-since"), since ? text("since", duration(status.now - since)) : "");
   const { evidence = "", remedy = "" } = status?.verdict ?? {};
-  say($("verdict-evidence"), word === "sano" ? "" : evidence);
-  say($("verdict-remedy"), remedy && `${text("remedy")} ${remedy}`);
+  say($("verdict-evidence"), word === "sano" ? "" : translated(evidence));
+  say($("verdict-remedy"), remedy && `${text("remedy")} ${translated(remedy)}`);
 }
 
 function codecs(status, kind) {
@@ -323,7 +359,7 @@ for (const key of Object.keys(FACTS)) {
   $("stream").append(...facts[key]);
 }
 
-/** Columns of the viewers' table: class, and the words of a cell. */
+/** Columns of the viewers' table, and the words of their cells; `LAYOUT` has classes other than "right". */
 const COLUMNS = {
   kind: (viewer) => text(viewer.kind),
   where: ({ kind, client, destination }) =>
@@ -453,13 +489,13 @@ function draw() {
     base: floor - 3 * rem, // of the line
     strip: 2.25 * rem, // height of the errors
     top: ceiling(Math.max(9e5, ...known) * 1.08),
-    most: Math.max(1, ...feed.errors),
+    most: Math.max(0, ...feed.errors),
   };
   const first = Feed.SECONDS - feed.bits.length;
   frame.x = (at) => frame.left + (first + at) / (Feed.SECONDS - 1) * (frame.right - frame.left);
   frame.y = (bits) => frame.base - bits / frame.top * (frame.base - 0.75 * rem);
   $("graph").replaceChildren(...axes(frame), ...bitrateLine(frame, known), ...errorBars(frame));
-  name($("graph"), summary(known));
+  label($("graph"), summary(known));
 }
 
 function summary(known) {
@@ -474,9 +510,10 @@ function axes({ rem, height, left, right, floor, strip, top, most, y }) {
     const y1 = Math.round(at) + 0.5;
     return shape("line", { class: "rule", x1: left, x2: right, y1, y2: y1 });
   };
-  const mark = (at, words) =>
-    shape("text", { x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" }, words);
-  const parts = [rule(floor), mark(floor - strip + 0.35 * rem, number(most))];
+  const mark = (at, words, name = "") => shape("text",
+    { class: name, x: left - 0.5 * rem, y: at + 0.25 * rem, "text-anchor": "end" }, words);
+  const parts = [rule(floor)];
+  if (most) parts.push(mark(floor - strip + 0.35 * rem, number(most), "most"));
   for (const bits of [0, top / 2, top]) parts.push(rule(y(bits)), mark(y(bits), plain.format(bits / 1e6)));
   const minutes = Feed.SECONDS / 60;
   for (let minute = 0; minute <= minutes; minute += right < 26 * rem ? 2 : 1) {
@@ -511,73 +548,98 @@ const MOST_IN_HAND = 0.9;
 const JUMP = 1.2; // seconds more than that from which live jumps, and does not hurry
 const STILL = 3000; // ms without data that are an interruption
 const FRAGMENT = 0.2; // seconds of stream that are with the relay, and come when they are complete
+const PATIENT = 5000; // ms until it is asked again for what could not be played: the source may change
 const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 const seconds = () => performance.now() / 1000;
 
-/** `/live.mp4` through Media Source Extensions (relaylib/web/mp4.py). Times differ from one response
-    to the next, so each gets a MediaSource of its own; `edge` is what turns its times into delays. */
-class LiveMp4 {
+/** What a player looks like from outside. `tell(state, detail)` is called with
+
+      playing      there is a picture
+      stalled      there was one, and nothing comes
+      again        there is none; it is asked for again
+      unplayable   no browser plays the codec `detail`
+      refused      this browser does not play it
+      leftOut      there is no sound, because no browser plays the codec `detail`; "": there is */
+class Player {
   constructor(video, tell) {
     this.video = video;
-    this.tell = tell; // (state, detail)
-    this.live = true;
-    this.edge = 0; // time of the newest sample, less our clock: what is live at s is at edge + s
-    this.opened = 0; // counts what was asked for: an answer to an older question is dropped
-    this.failures = 0;
-    this.settled = 0;
-    this.asking = false;
-    this.waiting = false;
-    this.reading = false; // a response is being read
-    this.begun = false; // what is in hand plays
-    this.inHand = IN_HAND;
-    video.addEventListener("error", () => video.error && this.again(video.error.message));
-    video.addEventListener("waiting", () => this.starved());
-    setInterval(() => this.tick(), 200);
+    this.tell = tell;
+    this.live = true; // it is to stay at the edge
+    this.paused = false; // by whoever watches
   }
 
-  static supported() { return "MediaSource" in globalThis; }
-
-  start() { this.open(0); }
-
-  get behind() { return Math.max(0, this.edge + seconds() - this.video.currentTime); }
-
-  goLive() {
-    this.live = true;
-    if (this.reading && this.atEdge) this.jump();
-    else this.open(0);
-    this.play();
-  }
-
-  seek(behind) {
-    this.live = false;
-    const time = this.edge + seconds() - behind;
-    const at = this.range(time);
-    if (at && time < at.end - 0.3) this.video.currentTime = time;
-    else this.open(behind);
-    this.play();
-  }
-
-  play() { this.video.play().catch(() => {}); }
-
-  /** Goes on from where it stopped, which may be gone, or no longer be read. */
-  resume(most) {
-    if (this.behind > most) return this.goLive();
-    if (!this.reading) this.open(this.behind);
-    return this.play();
+  play() {
+    this.paused = false;
+    this.video.play().catch(() => {}); // the browser wants a click first
   }
 
   pause() {
     this.live = false;
+    this.paused = true;
     this.video.pause();
+  }
+}
+
+/** `/live.mp4` through Media Source Extensions (relaylib/web/mp4.py). Times differ from one response
+    to the next, so each gets a MediaSource of its own; `edge` is what turns its times into delays. */
+class LiveMp4 extends Player {
+  static supported() { return "MediaSource" in globalThis; }
+
+  constructor(video, tell, mayAsk) {
+    super(video, tell);
+    this.mayAsk = mayAsk; // tells whether a picture can be had at all
+    this.phase = "idle"; // then "asking", then "reading"; or "waiting" to ask again
+    this.opened = 0; // counts what was asked for: an answer to an older question is dropped
+    this.failures = 0;
+    this.edge = 0; // time of the newest sample, less our clock: what is live at s is at edge + s
+    this.atEdge = true; // what is read is the newest
+    this.begun = false; // what is in hand plays
+    this.quiet = false; // nothing comes, though it is read
+    this.came = 0; // when something came last, in ms
+    this.inHand = IN_HAND;
+    this.settled = 0; // when it last ran dry or jumped, in seconds
+    video.addEventListener("error", () => video.error && this.again());
+    video.addEventListener("waiting", () => this.starved());
+    setInterval(() => this.tick(), 200);
+  }
+
+  get canSeek() { return true; }
+
+  get behind() { return Math.max(0, this.edge + seconds() - this.video.currentTime); }
+
+  start() { this.open(0); }
+
+  goLive() {
+    this.live = true;
+    this.play();
+    if (this.phase === "reading" && this.atEdge) this.jump();
+    else this.open(0);
+  }
+
+  seek(behind) {
+    this.live = false;
+    this.play();
+    const time = this.edge + seconds() - behind;
+    const at = this.range(time);
+    if (at && time < at.end - 0.3) this.video.currentTime = time;
+    else this.open(behind);
+  }
+
+  /** Goes on from where it stopped, which may be gone, or no longer be read. */
+  resume(most) {
+    if (this.behind > most) return this.goLive();
+    this.play();
+    if (this.phase !== "reading") this.open(this.behind);
+  }
+
+  /** Something has changed: no reason to wait any longer. */
+  nudge() {
+    if (this.phase !== "waiting") return;
+    this.failures = 1;
+    this.reopen();
   }
 
   // what is in hand
-
-  /** It ran dry: keep more. Not at the beginning, nor after a seek. */
-  starved() {
-    if (seconds() - this.settled > 3) this.inHand = Math.min(MOST_IN_HAND, this.inHand + 0.1);
-    this.settled = seconds();
-  }
 
   *ranges() {
     const { buffered } = this.video;
@@ -590,34 +652,49 @@ class LiveMp4 {
 
   get last() { return [...this.ranges()].at(-1); }
 
+  /** It ran dry: keep more. Not at the beginning, nor after a seek. */
+  starved() {
+    if (seconds() - this.settled > 3) this.inHand = Math.min(MOST_IN_HAND, this.inHand + 0.1);
+    this.settled = seconds();
+  }
+
   jump() {
-    const last = this.last;
+    const { last } = this;
     this.settled = seconds() - 2;
     if (last) this.video.currentTime = Math.max(last.start, last.end - this.inHand);
   }
 
-  /** Stays near the edge, and gets over holes. */
   tick() {
     const { video, last } = this;
-    const quiet = performance.now() - this.came > STILL;
-    if (this.reading && quiet !== this.quiet) {
-      this.quiet = quiet;
-      if (!quiet && this.atEdge && last) this.edge = last.end + FRAGMENT - seconds();
-      this.tell(quiet ? "stalled" : "playing");
-    }
+    this.listen();
     if (!last || !this.begun || video.seeking) return;
-    if (this.atEdge && !quiet) this.edge = Math.max(last.end + FRAGMENT - seconds(), this.edge - 0.02);
-    const left = last.end - video.currentTime;
-    if (video.paused) {
-      if (left > 60 && this.reading) this.leave(); // enough in hand: what follows is asked for later
-      return;
+    if (this.atEdge && !this.quiet) {
+      this.edge = Math.max(last.end + FRAGMENT - seconds(), this.edge - 0.02);
     }
+    const left = last.end - video.currentTime;
+    if (!video.paused) this.follow(left);
+    else if (left > 60 && this.phase === "reading") this.leave(); // enough for when it goes on
+  }
+
+  /** Notices that nothing comes any more, or again. */
+  listen() {
+    const quiet = performance.now() - this.came > STILL;
+    if (this.phase !== "reading" || quiet === this.quiet) return;
+    this.quiet = quiet;
+    if (!quiet && this.atEdge && this.last) this.edge = this.last.end + FRAGMENT - seconds();
+    this.tell(quiet ? "stalled" : "playing");
+  }
+
+  /** Stays near the edge with so many seconds `left` in hand, and gets over holes. */
+  follow(left) {
+    const { video } = this;
     if (video.readyState < 3 || !this.range(video.currentTime)) this.cross();
-    if (!this.reading && !this.waiting && left < 0.3) this.open(this.live ? 0 : this.behind);
-    if (!this.live) video.playbackRate = 1;
-    else if (left > this.inHand + (seconds() - this.settled < 2 ? 0.35 : JUMP)) this.jump();
-    else if (left > this.inHand + 0.2) video.playbackRate = 1.1;
-    else if (left < this.inHand * 0.6) video.playbackRate = 0.95;
+    if (this.phase === "idle" && left < 0.3) this.reopen();
+    const surplus = left - this.inHand;
+    const settling = seconds() - this.settled < 2;
+    if (this.live && surplus > (settling ? 0.35 : JUMP)) this.jump();
+    else if (this.live && surplus > 0.2) video.playbackRate = 1.1;
+    else if (this.live && left < this.inHand * 0.6) video.playbackRate = 0.95;
     else video.playbackRate = 1;
   }
 
@@ -627,86 +704,76 @@ class LiveMp4 {
     if (next && next.start > time) this.video.currentTime = next.start + 0.01;
   }
 
-  // reading
+  // asking
 
   leave() {
     this.opened += 1;
     this.abort?.abort();
-    this.reading = false;
+    this.phase = "idle";
   }
 
-  /** Asks again after a while, longer each time, and not all browsers at once. */
-  async again(why) {
+  /** Asks again after a while, longer each time, and not all browsers at once. Who has paused is
+      not shown another picture: `resume` asks again. */
+  async again(least = 0) {
     this.leave();
-    this.waiting = !userPaused; // who has paused is not shown another picture: `resume` asks again
-    if (userPaused) return;
+    if (this.paused) return;
+    this.phase = "waiting";
     const mine = this.opened;
-    const least = this.failures ? Math.min(6000, 300 * 2 ** Math.min(this.failures, 5)) : 50;
+    const pause = this.failures ? Math.min(6000, 300 * 2 ** Math.min(this.failures, 5)) : 50;
     this.failures += 1;
-    if (this.failures > 1) this.tell("again", why);
-    await sleep(least * (0.75 + Math.random() / 2));
+    if (this.failures > 1 && !least) this.tell("again");
+    await sleep(Math.max(least, pause * (0.75 + Math.random() / 2)));
+    while (mine === this.opened && !this.mayAsk()) {
+      this.tell("again");
+      await sleep(1000);
+    }
     if (mine === this.opened) this.reopen();
   }
 
   reopen() { this.open(this.live || !this.begun ? 0 : this.behind); }
 
-  /** Something has changed: no reason to wait any longer. */
-  nudge() {
-    if (!this.waiting || this.asking) return;
-    this.failures = 1;
-    this.reopen();
-  }
-
   async open(back) {
     this.leave();
+    this.phase = "asking";
     const mine = this.opened;
     const abort = this.abort = new AbortController();
-    this.waiting = true;
-    let last = "";
+    const isPast = back > 0.5;
+    let least = 0;
     try {
-      const target = back > 0.5 ? `live.mp4?back=${back.toFixed(1)}` : "live.mp4";
-      this.asking = true;
+      const target = isPast ? `live.mp4?back=${back.toFixed(1)}` : "live.mp4";
       const response = await fetch(target, { cache: "no-store", signal: abort.signal });
       if (mine !== this.opened) return;
-      this.asking = false;
-      if (response.status === 415) {
-        this.tell("unplayable", (await response.json()).codec);
-        await sleep(5000); // the source may change
-      } else if (!response.ok) {
-        last = await response.text();
-        this.failures = Math.max(1, Math.min(this.failures, 3)); // it is there: no reason to wait long
-      } else {
-        await this.read(response, mine, back > 0.5);
-      }
-    } catch (error) {
-      last = String(error);
-    }
-    if (mine !== this.opened) return;
-    this.asking = false;
-    this.again(last);
+      if (response.ok) least = await this.read(response, mine, isPast);
+      else if (response.status === 415) least = this.cannot("unplayable", (await response.json()).codec);
+      else this.failures = Math.max(1, Math.min(this.failures, 3)); // it is there: soon again
+    } catch {} // the connection has ended, or what came cannot be decoded
+    if (mine === this.opened) this.again(least);
   }
 
-  async read(response, mine, past) {
+  cannot(state, codec) {
+    this.abort.abort();
+    this.tell(state, codec);
+    return PATIENT;
+  }
+
+  /** Returns how long to wait at least until it is asked again. */
+  async read(response, mine, isPast) {
     const mime = response.headers.get("Content-Type");
     if (!MediaSource.isTypeSupported(mime)) {
-      this.abort.abort();
-      this.tell("unplayable", mime.replace(/.*codecs="?|"$/g, ""));
-      await sleep(5000); // the source may change
-      return;
+      return this.cannot("refused", mime.replace(/.*codecs="?|"$/g, ""));
     }
-    const behind = Number(response.headers.get("X-Behind") ?? 0);
-    const asked = seconds();
+    const edge = Number(response.headers.get("X-Behind") ?? 0) - seconds(); // of what begins at 0
     const reader = response.body.getReader();
     let buffer = null;
     this.tell("leftOut", response.headers.get("X-Left-Out") ?? "");
     for (;;) {
       const { done, value } = await reader.read();
-      if (done || mine !== this.opened) return;
+      if (done || mine !== this.opened) return 0;
       this.came = performance.now();
       buffer ??= await this.attach(mime); // until now, what there was played on
       await this.append(buffer, value);
-      if (mine !== this.opened) return;
-      if (!this.begun && this.last) this.begin(past, behind, asked);
+      if (mine !== this.opened) return 0;
+      if (!this.begun && this.last) this.begin(isPast, edge);
       if (this.begun) await this.trim(buffer);
     }
   }
@@ -715,8 +782,7 @@ class LiveMp4 {
     const media = new MediaSource();
     const url = URL.createObjectURL(media);
     this.begun = false;
-    this.reading = true;
-    this.waiting = false;
+    this.phase = "reading";
     this.video.src = url;
     await new Promise((done) => { media.addEventListener("sourceopen", done, { once: true }); });
     URL.revokeObjectURL(url);
@@ -724,18 +790,18 @@ class LiveMp4 {
   }
 
   /** Live begins near the edge, the past at its beginning, as soon as a bit of it is in hand. */
-  begin(past, behind, asked) {
+  begin(isPast, edge) {
     const { start, end } = this.last;
-    this.edge = start + behind - asked;
-    this.atEdge = !past;
-    if (end - start < (past ? 0.6 : 0.3)) return;
+    this.edge = start + edge;
+    this.atEdge = !isPast;
+    if (end - start < (isPast ? 0.6 : 0.3)) return;
     this.begun = true;
     this.quiet = false;
     this.settled = seconds(); // what was there already comes in some pieces
-    this.video.currentTime = past ? start : Math.max(start, end - this.inHand);
-    if (!userPaused) this.play();
+    this.video.currentTime = isPast ? start : Math.max(start, end - this.inHand);
+    if (!this.paused) this.play();
     this.tell("playing");
-    sleep(5000).then(() => { if (this.reading) this.failures = 0; });
+    sleep(5000).then(() => { if (this.phase === "reading") this.failures = 0; });
   }
 
   async append(buffer, data) {
@@ -773,37 +839,34 @@ function updated(buffer) {
 }
 
 /** `/live.m3u8` where the browser plays HLS itself (iPhone). */
-class NativeHls {
+class NativeHls extends Player {
+  static supported() { return $("video").canPlayType("application/vnd.apple.mpegurl") !== ""; }
+
   constructor(video, tell) {
-    this.video = video;
-    this.live = true;
-    this.tell = tell;
+    super(video, tell);
     this.failures = 0;
     video.addEventListener("error", () => this.again());
     video.addEventListener("playing", () => { this.failures = 0; tell("playing"); });
     video.addEventListener("waiting", () => tell("again"));
   }
 
-  static supported() { return $("video").canPlayType("application/vnd.apple.mpegurl") !== ""; }
+  /** Safari can; Chromium plays HLS, but goes nowhere else in it. */
+  get canSeek() { return this.video.seekable.length > 0 && !this.video.error; }
 
-  start() { this.video.src = "live.m3u8"; this.play(); }
+  get end() { return this.video.seekable.end(this.video.seekable.length - 1); }
 
-  async again() {
-    this.failures += 1;
-    this.tell("again");
-    await sleep(Math.min(8000, 500 * 2 ** this.failures));
-    this.start();
+  get behind() { return this.canSeek ? Math.max(0, this.end - this.video.currentTime) : 0; }
+
+  start() {
+    this.video.src = "live.m3u8";
+    this.play();
   }
 
-  get end() {
-    const { seekable } = this.video;
-    return seekable.length ? seekable.end(seekable.length - 1) : 0;
-  }
-
-  get behind() { return Math.max(0, this.end - this.video.currentTime); }
+  nudge() { if (!this.paused) this.start(); }
 
   goLive() {
     this.live = true;
+    if (!this.canSeek) return this.start();
     this.video.currentTime = this.end;
     this.play();
   }
@@ -815,28 +878,24 @@ class NativeHls {
   }
 
   resume(most) {
-    if (this.behind > most) this.goLive();
+    if (this.video.error || this.behind > most) this.goLive();
     else this.play();
   }
 
-  pause() {
-    this.live = false;
-    this.video.pause();
+  async again() {
+    this.failures += 1;
+    this.tell("again");
+    await sleep(Math.min(8000, 500 * 2 ** this.failures));
+    this.nudge();
   }
-
-  nudge() { this.start(); }
-
-  play() { this.video.play().catch(() => {}); }
 }
 
 // --- controls
 
 const video = $("video");
-let userPaused = false;
 let dragging = false;
-let unplayable = "";
-let hadStream = false;
 let started = false;
+let said = { state: "again", detail: "" }; // what the player told last
 
 /** What stands over the picture; "" is nothing. */
 function notice(words, detail = "", copies = []) {
@@ -854,28 +913,43 @@ function tell(state, detail = "") {
     say($("left-out"), detail && text("leftOut", detail));
     return;
   }
+  said = { state, detail };
+  explain();
+}
+
+/** Says why there is no picture, if there is none. */
+function explain() {
+  const { state, detail } = said;
+  const { source, stream } = feed.status ?? {};
+  const [{ codec = detail } = {}] = codecs(feed.status, "video");
   $("screen").dataset.state = state;
-  const { source } = feed.status ?? {};
-  if (state === "unplayable") unplayable = codecs(feed.status, "video")[0]?.codec ?? detail;
-  else if (state === "playing") unplayable = "";
   if (state === "playing") notice("");
   else if (feed.lost) notice(text("unknown"), text("unknownMeans"));
-  else if (unplayable) notice(text("unplayable", unplayable), text("unplayableMore"), directions);
   else if (source && source.presence !== "activa") notice(text("waitSource"), text("waitSourceMore"));
   else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), [directions[0]]);
+  else if (stream?.unplayable) cannotPlay("unplayable", stream.unplayable);
+  else if (state === "unplayable") cannotPlay("unplayable", detail);
+  else if (state === "refused") cannotPlay("unplayableHere", codec);
   else if (state === "stalled") notice(text("stalled"), text("retrying"));
   else notice(text("waitStream"));
 }
 
+function cannotPlay(key, codec) {
+  notice(text(key, codec), text("unplayableMore"), directions);
+}
+
 function showPosition() {
   const playing = !video.paused;
-  const { behind, live } = player;
+  const { behind, live, canSeek } = player;
+  const useless = !started || said.state === "refused";
+  $("play").disabled = $("live").disabled = useless;
+  $("seek").disabled = useless || !canSeek;
   $("play").classList.toggle("playing", playing);
-  name($("play"), text(playing ? "pause" : "play"));
+  label($("play"), text(playing ? "pause" : "play"));
   $("live").classList.toggle("now", live && playing);
   say($("live-text"), text(live && playing ? "live" : "goLive"));
   $("seek").min = -Math.max(10, Math.floor(feed.status?.history.seconds ?? 60));
-  if (dragging || !video.duration) return;
+  if (dragging || !video.duration || !canSeek) return;
   $("position").dataset.behind = behind.toFixed(2);
   place(live && behind < 3 ? 0 : -behind);
   say($("position"), `−${number(behind, behind < 10 ? 1 : 0)} s`);
@@ -897,7 +971,6 @@ $("seek").addEventListener("change", () => {
   clearTimeout(seeking); // keys repeat: what counts is where they stop
   seeking = setTimeout(() => {
     dragging = false;
-    userPaused = false;
     const behind = -$("seek").valueAsNumber;
     if (behind < 2) player.goLive();
     else player.seek(behind);
@@ -905,15 +978,15 @@ $("seek").addEventListener("change", () => {
 });
 
 function toggle() {
-  userPaused = !video.paused;
-  if (userPaused) player.pause();
-  else player.resume(feed.status?.history.seconds ?? 60);
+  if (!started) return;
+  if (video.paused) player.resume(feed.status?.history.seconds ?? 60);
+  else player.pause();
   showPosition();
 }
 
 $("play").addEventListener("click", toggle);
 video.addEventListener("click", toggle);
-$("live").addEventListener("click", () => { userPaused = false; player.goLive(); });
+$("live").addEventListener("click", () => player.goLive());
 $("mute").addEventListener("click", () => {
   video.muted = !video.muted;
   $("mute").setAttribute("aria-pressed", video.muted);
@@ -929,26 +1002,15 @@ $("full").addEventListener("click", () => {
 document.documentElement.lang = language;
 for (const element of document.querySelectorAll("[data-t]")) say(element, text(element.dataset.t));
 for (const element of document.querySelectorAll("[data-t-label]")) {
-  name(element, text(element.dataset.tLabel));
+  label(element, text(element.dataset.tLabel));
 }
 document.title = text("title");
 say($("connection"), text("connecting"));
 
-const Player = [LiveMp4, NativeHls].find((each) => each.supported());
-const player = Player ? new Player(video, tell) : null;
-const feed = new Feed((status) => {
-  show(status);
-  const there = hasStream(status);
-  if (player && there && !hadStream) begin();
-  if (player && !there && !started) tell("again");
-  hadStream = there;
-});
-new ResizeObserver(draw).observe($("graph"));
-
 /** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, long
     enough to know its codecs, and an access point, unless nobody looks for them, or there is none. */
-function hasStream(status) {
-  if (status?.source.presence !== "activa") return false;
+function hasPicture(status) {
+  if (status?.source.presence !== "activa" || status.stream.unplayable) return false;
   const { now, verdict, source, history } = status;
   const known = history.points > 0 || verdict.word === "activa";
   return now - source.since > (known ? 2 : 5);
@@ -960,8 +1022,21 @@ function begin() {
   started = true;
 }
 
+let hadPicture = false;
+const feed = new Feed((status) => {
+  show(status);
+  if (!player) return;
+  const has = hasPicture(status);
+  if (has && !hadPicture) begin();
+  hadPicture = has;
+  explain();
+});
+const Supported = [LiveMp4, NativeHls].find((each) => each.supported());
+const player = Supported ? new Supported(video, tell, () => !feed.status || hasPicture(feed.status)) : null;
+new ResizeObserver(draw).observe($("graph"));
+
 if (player) {
-  tell("again");
+  explain();
   setTimeout(() => { if (!feed.status && !started) begin(); }, 2000);
   setInterval(showPosition, 250);
   showPosition();

@@ -90,6 +90,16 @@ def test_both_languages_say_all() -> None:
     assert used <= set(texts[0])
 
 
+def test_what_the_page_translates_is_what_the_relay_says() -> None:
+    """What it knows in Spanish is still in the code that makes the sentences."""
+    table = TEXT["page.js"].partition("const SPANISH = {")[2].partition("\n};")[0]
+    known = re.findall(r'^  "([^"]+)":', table, re.M)
+    rooms = ("media/verdict.py", "stream/health.py", "stream/receive_buffer.py")
+    said = "".join((ROOT / "relaylib" / name).read_text() for name in rooms)
+    assert len(known) > 15
+    assert [words for words in known if words not in said] == []
+
+
 @pytest.mark.parametrize("path", sorted(FILES))
 def test_strict_headers(path: str) -> None:
     """Each file has its own type, and a policy by which only the relay's own files load."""

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from relaylib.lifecycle import codec
 from relaylib.media.form import Form
 from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
+from relaylib.net.loop import Loop
 from relaylib.web.playlist import LEAST, TARGET, Mark, Playlist
+from tests.unit.media import streams
 
 EPOCH = 1_700_000_000.0
 WINDOW = 30
@@ -83,14 +85,21 @@ class Source:
     def __init__(self) -> None:
         self.time, self.stamp, self.number = 5.0, PTS_WRAP - 100_000, 0
 
-    def mark(self, step: float, jump: float = 0.0, pause: float = 0.0, cut: bool = False) -> Mark:
+    def mark(
+        self,
+        step: float,
+        jump: float = 0.0,
+        pause: float = 0.0,
+        cut: bool = False,
+        tables: bytes = b"tables",
+    ) -> Mark:
         """Go on by `step` seconds; the clock jumps, nothing comes for a while, another begins."""
         before = self.time + step
         self.time = before + pause
         self.stamp = (self.stamp + round((step + jump) * PTS_HZ)) % PTS_WRAP
         self.number += 10
         ended = (self.number - 5, 0) if cut or pause else None
-        return Mark((self.number, 7), self.time, self.stamp, b"tables", before, ended)
+        return Mark((self.number, 7), self.time, self.stamp, tables, before, ended)
 
 
 def travelled(playlist: Playlist) -> Playlist:
@@ -103,7 +112,7 @@ def travelled(playlist: Playlist) -> Playlist:
 def told(playlist: Playlist, since: float = 0.0) -> Read | None:
     """Read what a playlist tells at this moment, if it tells anything."""
     listed = playlist.listed(since)
-    return read(playlist.text(listed, "hls/")) if listed else None
+    return read(playlist.text(listed, "hls/", Loop.dated)) if listed else None
 
 
 EVENTS = st.lists(
@@ -198,6 +207,18 @@ def test_a_clock_that_jumps_is_a_discontinuity(jump: float) -> None:
         playlist.take(source.mark(1.0, jump=jump if step == 4 else 0.0), EPOCH, Form.TS)
     assert [each.breaks for each in playlist.segments] == [False, False, False, False, True]
     assert {round(each.duration, 3) for each in playlist.segments} == {1.0}
+
+
+def test_other_streams_are_a_discontinuity() -> None:
+    """Where the encoder adds sound (4.3.2.3); that tables come again, and are counted, is none."""
+    source, playlist = Source(), Playlist("run")
+    video = {0x100: 0x1B}
+    for step, has in enumerate([video, video, video | {0x101: 0x0F}, video | {0x101: 0x0F}]):
+        table = streams.table_packet(0x1000, streams.pmt(1, 0x100, {**has}, step // 2), step)
+        tables = streams.table_packet(0, streams.pat({1: 0x1000}), step) + table
+        playlist.take(source.mark(1.0, tables=tables), EPOCH, Form.TS)
+    assert [each.breaks for each in playlist.segments] == [False, False, True]
+    assert playlist.segments[1].end == playlist.segments[2].begin
 
 
 def test_dates_go_on_evenly_and_follow_the_clock() -> None:

@@ -5,7 +5,7 @@ import pytest
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
 from relaylib.stream.watcher import FIXED, UDP, Watcher
-from relaylib.web.status import LISTED, _worst, shortened
+from relaylib.web.status import LISTED, _worst, discreet, shortened
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,12 @@ from relaylib.web.status import LISTED, _worst, shortened
 def test_addresses(address: Address, shown: str) -> None:
     """Private ones and groups are told whole, of others the network: /24, /48."""
     assert shortened(address) == shown
+
+
+def test_the_evidence_tells_no_address() -> None:
+    """Of a source elsewhere, that has stopped, only the network is named."""
+    source = ("203.0.113.77", 5004)
+    assert discreet("203.0.113.77:5004 has stopped sending", source).startswith("203.0.113.x:5004 ")
 
 
 def test_who_is_listed() -> None:
