@@ -102,8 +102,10 @@ def _dots(axes: "Axes", results: Results) -> None:
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.minorticks_off()
     axes.margins(x=0.2)
-    legend = axes.legend(loc="upper right", fontsize=8.5, framealpha=1)
-    legend.get_frame().set_edgecolor(_FAINT)
+    axes.legend(  # beside the title
+        loc="lower right", bbox_to_anchor=(1.03, 1.06), ncols=2, fontsize=8.5, frameon=False,
+        handletextpad=0, columnspacing=0.8,
+    )  # fmt: skip
 
 
 def _by_http(canvas: "Canvas", results: Results) -> None:
@@ -136,7 +138,7 @@ def draw(results: Results, path: Path) -> None:
         _frame(left, "Egress", "thousand datagrams/s, flooded; more is better", names)
         egress = {name: results.figure(name, plan.flood, "egress") * 1e-3 for name in names}
         _bars(left, egress, "{:,.0f}")
-        _frame(middle, "One-way latency", "99th percentile, ms (log scale); less is better", names)
+        _frame(middle, "Latency", "one way, 99th percentile, ms (log); less is better", names)
         _dots(middle, results)
         lower = plan.paced[0]
         subtitle = f"µs per datagram sent, {lower.rate:,}/s in; less is better"

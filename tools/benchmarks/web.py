@@ -97,8 +97,7 @@ def _stream(name: str, server: Serving, audience: Audience, seconds: float) -> W
     if is_relay:  # it has to know the codecs
         wait_for(lambda: _status(server.port, TARGETS[name]) == 200, "the stream")
     with Viewers(server.port, TARGETS[name], audience.viewers) as viewers:
-        viewers.read()
-        time.sleep(min(GATHER, 2 * seconds))
+        _catch_up(viewers, audience.megabits)
         before, cpu = viewers.read(), cpu_seconds(pid)
         time.sleep(seconds)
         after, cpu_after = viewers.read(), cpu_seconds(pid)
@@ -113,6 +112,17 @@ def _stream(name: str, server: Serving, audience: Audience, seconds: float) -> W
         slowest=None if name == MP4 else share,
         skipped=_skipped(server.port) if is_relay else None,
     )
+
+
+def _catch_up(viewers: Viewers, megabits: float) -> None:
+    """Let those who began in the past come up with the stream: until then they get it faster."""
+    before = viewers.read()
+    for _ in range(20):
+        time.sleep(GATHER / 2)
+        after = viewers.read()
+        if max(after.megabits(before)) < 1.25 * megabits:
+            return
+        before = after
 
 
 def _status(port: int, target: str) -> int:
