@@ -25,8 +25,8 @@ from relaylib.stream.history import AccessPoint, Entry, History, Place
 from relaylib.stream.ingest import Ingest
 
 PERIOD = 0.05
-"""Seconds between two looks, as between two writes by HTTP. What lies in the history, four mebibytes
-at least, waits for it."""
+"""Seconds between two looks, as between two writes by HTTP. What lies in the history, four
+mebibytes at least, waits for it."""
 
 PIECE = 16
 """Datagrams that are looked at without a look at the ingest: about 0.1 ms."""

@@ -5,8 +5,8 @@ last few are kept. A reader is a place among them; one whose next event is no lo
 slowly, and is cut off: a browser comes again by itself, and begins with what is true now.
 
 An event comes each `PERIOD`, whether anything has changed or not, and with the longest
-`--http-coalesce` each second. So a connection on which nothing came for some seconds is dead, and no
-other heartbeat is needed.
+`--http-coalesce` each second. So a connection on which nothing came for some seconds is dead, and
+no other heartbeat is needed.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
