@@ -299,6 +299,22 @@ class Loop:
 
         self.call_later(period, again)
 
+    def call_in_step(self, period: float, callback: Callback) -> None:
+        """Run again and again, when the clock is a multiple of `period`, as long as the loop runs.
+
+        So what is done each 50 ms and each 100 ms shares a wake-up, which costs more than either.
+        """
+
+        def again() -> None:
+            self.call_later(self.until_step(period), again)
+            callback()
+
+        self.call_later(self.until_step(period), again)
+
+    def until_step(self, period: float) -> float:
+        """Return the seconds until the clock is a multiple of `period` for the next time."""
+        return period - self.time() % period
+
     def forget_timer(self) -> None:
         """Note a cancelled timer; rebuild the heap when most of a large one is cancelled."""
         self._cancelled += 1

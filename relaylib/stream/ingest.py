@@ -149,7 +149,7 @@ class Ingest:
         self._dropped = self._others_dropped = False  # in the second that will be judged
         self._watch_stream()
         loop.set_priority_reader(self._read_between)
-        loop.call_every(STANDBY_PERIOD, self._look_around)
+        loop.call_in_step(STANDBY_PERIOD, self._look_around)
         loop.call_every(RETRY_PERIOD, self._retry)
         if follows:
             loop.call_every(FOLLOW_PERIOD, self._read_standby)

@@ -24,8 +24,9 @@ from relaylib.stream.fanout import Fanout
 from relaylib.stream.history import AccessPoint, Entry, History, Place
 from relaylib.stream.ingest import Ingest
 
-PERIOD = 0.04
-"""Seconds between two looks. What lies in the history, four mebibytes at least, waits for it."""
+PERIOD = 0.05
+"""Seconds between two looks, as between two writes by HTTP. What lies in the history, four
+mebibytes at least, waits for it."""
 
 PIECE = 16
 """Datagrams that are looked at without a look at the ingest: about 0.1 ms."""
@@ -143,7 +144,7 @@ class Inspection:
         self._unseen_log = Throttle(loop.call_later, 1, _UNSEEN_PERIOD)
         if saved is not None:
             self._restore(saved)
-        loop.call_every(PERIOD, self._look)
+        loop.call_in_step(PERIOD, self._look)
 
     def new_source(self) -> None:
         """Another source's datagrams come next: they need not fit those before."""

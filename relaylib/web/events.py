@@ -4,8 +4,9 @@ An event is made when the first reader would be sent it, so nothing is made whil
 last few are kept. A reader is a place among them; one whose next event is no longer there reads too
 slowly, and is cut off: a browser comes again by itself, and begins with what is true now.
 
-An event comes each `PERIOD`, so a connection on which nothing came for some seconds is dead, and no
-other heartbeat is needed.
+An event comes each `PERIOD`, whether anything has changed or not, and with the longest
+`--http-coalesce` each second. So a connection on which nothing came for some seconds is dead, and
+no other heartbeat is needed.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """

@@ -74,7 +74,7 @@ class Pace:
         if not self.is_running:
             self.is_running = True
             self._since, self._counted = self._loop.time(), self._octets()
-            self._loop.call_later(self.period, self._tick)
+            self._loop.call_later(self._loop.until_step(self.period), self._tick)
 
     def remove(self, writer: Writer) -> None:
         """Write it no more."""
@@ -115,7 +115,6 @@ class Pace:
         if self._waiting:
             self._loop.call_soon(self._write_some)
         elif self._writers:
-            wait = self._until + self.period - self._loop.time()
-            self._loop.call_later(max(0.001, wait), self._tick)
+            self._loop.call_later(self._loop.until_step(self.period), self._tick)
         else:
             self.is_running = False

@@ -192,6 +192,14 @@ def test_call_every_repeats(loop: Loop) -> None:
     assert times[3] - times[0] >= 0.03
 
 
+def test_what_is_in_step_shares_a_turn(loop: Loop) -> None:
+    """Whenever each of them began."""
+    turns, slow = set[float](), set[float]()
+    loop.call_in_step(0.01, lambda: turns.add(loop.now))
+    loop.call_later(0.013, lambda: loop.call_in_step(0.02, lambda: slow.add(loop.now)))
+    turn_until(loop, lambda: len(slow & turns) >= 3, "turns for both")
+
+
 def test_cancelled_timers_do_not_pile_up(loop: Loop) -> None:
     """A program that makes and cancels timers for ever keeps a small heap of them."""
     for _ in range(20_000):
