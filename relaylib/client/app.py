@@ -169,7 +169,7 @@ class App:
         """Note where the session stands now, and find out what goes with it."""
         dialogue = self._exchange.dialogue
         if self._reconnect:
-            self._reconnect.remember(dialogue, request.port)
+            self._reconnect.remember(request)
         if self.leaving:
             return
         if request.verb is Verb.CONNECT:
@@ -232,6 +232,7 @@ class App:
             self._player_path, self._player = "", Player(path, self._url(scheme))
         if not self._console.interactive:
             if self._reconnect:
+                self._reconnect.attend()
                 self._warn(say("connected to {relay}", relay=relay))
             return
         note, port = self._console.note, self._plan.vlcport
@@ -256,7 +257,7 @@ class App:
 
     def settled(self) -> None:
         if self._reconnect and self._commands.ready:
-            self._reconnect.remember(self._exchange.dialogue)
+            self._reconnect.measure()
         if not self._over:
             self._advance()
 
