@@ -112,7 +112,7 @@ class Status:
         """What is worth another block where blocks are printed one below the other."""
         changing = ("enviados", "retraso")
         kept = {key: value for key, value in self.facts.items() if key not in changing}
-        return (self.away, kept)
+        return (bool(self.away), kept)
 
     def rows(self, width: int, height: int = 100) -> list[Row]:
         """Lay the block out in rows of less than `width` columns, at most `height` of them."""
