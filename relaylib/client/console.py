@@ -20,6 +20,7 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 from typing import Any, Protocol, TextIO
 
 from relaylib.client.lineedit import Choices, Ended, Entered, LineEditor
@@ -188,6 +189,12 @@ class Terminal(Console):
     def echo(self, line: str) -> None:
         """Show a command behind the prompt, above the line being typed."""
         self._print(self._stdout, f"{PROMPT}{line}")
+
+    def note(self, text: str) -> None:
+        """Print it without cutting words in two; an address to be copied stays whole, too."""
+        width = max(2, self._size()[0])
+        lines = textwrap.wrap(text, width - 1, break_long_words=False, break_on_hyphens=False)
+        super().note("\n".join(lines))
 
     def panel(self, status: Status) -> None:
         """Show how the session stands above the prompt, from now on."""
