@@ -71,7 +71,7 @@ class App:
         self._reconnect: Reconnect | None = None
         self._commands: Commands
         self._greeted = False
-        self._input_over = plan.script is not None
+        self._input_over = False
         self.leaving = self._over = False
         self._status = Status(show((plan.host, plan.port)))
         self._watch: Watch | None = None
@@ -81,6 +81,7 @@ class App:
     def start(self, console: Console, sock: socket.socket | None) -> None:
         """Begin with a connection, or seek one."""
         self._console = console
+        self._input_over = self._plan.script is not None and not console.interactive
         self._commands = Commands(
             self._loop, console, self._exchange, self._status, self,
             port=self._plan.vlcport, script=self._plan.script or (), farewells=self._plan.lasting,
@@ -170,7 +171,7 @@ class App:
         """Note where the session stands now, and find out what goes with it."""
         dialogue = self._exchange.dialogue
         if self._reconnect:
-            self._reconnect.remember(dialogue, request.port)
+            self._reconnect.remember(request)
         if self.leaving:
             return
         if request.verb is Verb.CONNECT:
@@ -233,6 +234,7 @@ class App:
             self._player_path, self._player = "", Player(path, self._url(scheme))
         if not self._console.interactive:
             if self._reconnect:
+                self._reconnect.attend()
                 self._warn(say("connected to {relay}", relay=relay))
             return
         note, port = self._console.note, self._plan.vlcport
@@ -257,7 +259,9 @@ class App:
 
     def settled(self) -> None:
         if self._reconnect and self._commands.ready:
-            self._reconnect.remember(self._exchange.dialogue)
+            self._reconnect.measure()
+        if self._watch:
+            self._watch.refresh()
         if not self._over:
             self._advance()
 

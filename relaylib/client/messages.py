@@ -220,6 +220,9 @@ SPANISH = {
     "not connected for {seconds} s; next attempt in {wait} s": (
         "sin conexión desde hace {seconds} s; próximo intento en {wait} s"
     ),
+    "UDP port {port} is open again: CONTINUAR": (
+        "el puerto UDP {port} está abierto otra vez: CONTINUAR"
+    ),
     "not connected: this waits until the relay is back": (
         "sin conexión: esto espera a que vuelva el relay"
     ),

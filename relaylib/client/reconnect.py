@@ -3,12 +3,17 @@
 On a new connection the relay is asked ESTADO before anything else: a relay that is full accepts,
 says ERROR and closes, and only an answer shows that it lets us in. (An old one answers nothing, and
 costs `PATIENCE`.) Then the session is led to where it stood, by the commands of `recovery`.
+
+A relay pauses a session by itself when the player's port has been closed for long. A person sees
+that and says CONTINUAR; where there is none, `attend` does, when the port is open again.
 """
 
+import errno
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from relaylib.client.dialogue import Dialogue, encode
+from relaylib.client.dialogue import encode
 from relaylib.client.exchange import Exchange
 from relaylib.client.link import Link
 from relaylib.client.messages import say
@@ -20,6 +25,19 @@ from relaylib.protocol.session import State
 FAREWELL = 0.2
 """Seconds after an ERROR in which the connection may end: then that was about the connection, and
 no reply. Otherwise a script would fail because the relay stops."""
+
+LOOK = 10.0
+"""Seconds between two looks at a session that nobody attends."""
+
+
+def is_open(port: int) -> bool:
+    """Tell whether somebody listens at a UDP port of this host."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 class Reconnect:
@@ -42,17 +60,36 @@ class Reconnect:
         self._note = note
         self._recovery = Recovery(port)
         self._met = False  # the relay has let us in before
+        self._standing = False  # the session stands as it should
         self._steps: Iterator[Request] = iter(())
         self._timer: Timer | None = None
 
-    def remember(self, dialogue: Dialogue, port: int | None = None) -> None:
-        """Take how the session stands now; `port` is where the stream goes from now on."""
-        recovery = self._recovery
-        if port is not None:
-            recovery.port = port
-        if dialogue.state is not None and dialogue.state is not State.CLOSED:
-            recovery.state = dialogue.state
-            recovery.behind = dialogue.behind or 0.0
+    def remember(self, request: Request) -> None:
+        """Take where a command that succeeded has led; what the relay does by itself, it undoes."""
+        recovery, state = self._recovery, self._exchange.dialogue.state
+        if request.port is not None:
+            recovery.port = request.port
+        if request.verb is not Verb.STATUS and state is not None:
+            recovery.state = state
+
+    def measure(self) -> None:
+        """Take how far behind live the session is."""
+        if self._recovery.state is State.DEFERRED:
+            self._recovery.behind = self._exchange.dialogue.behind or self._recovery.behind
+
+    def attend(self) -> None:
+        """Go on by ourselves from now on when the relay has paused what was to be streaming."""
+        self._loop.call_every(LOOK, self._look)
+
+    def _look(self) -> None:
+        if self._standing and self._recovery.state is State.STREAMING and not self._exchange.busy:
+            self._exchange.ask(self._looked)
+
+    def _looked(self, _reply: str | None) -> None:
+        port = self._recovery.port
+        if self._exchange.dialogue.state is State.PAUSED and is_open(port):
+            self._note(say("UDP port {port} is open again: CONTINUAR", port=port))
+            self._exchange.send(Request(Verb.CONTINUE), lambda _reply: None)
 
     def away(self) -> str:
         """Say for how long the relay has been away, and what is done about it."""
@@ -75,6 +112,7 @@ class Reconnect:
 
     def _again(self, reason: str, *, news: bool) -> None:
         self._stop()
+        self._standing = False
         self._recovery.lost(self._loop.now)
         self._exchange.begin()
         self._link.again()
@@ -124,5 +162,5 @@ class Reconnect:
         story = self._recovery.back(self._loop.now, behind)
         if self._met:
             self._note(story)
-        self._met = True
+        self._met = self._standing = True
         self._ready()

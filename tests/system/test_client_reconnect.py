@@ -10,7 +10,7 @@ import pytest
 from tools.lab.client import VLCPORT, Client, FakeRelay, run
 from tools.lab.process import wait_for
 from tools.lab.relay import Relay
-from tools.lab.sockets import unused_port
+from tools.lab.sockets import udp_socket, unused_port
 from tools.lab.viewer import Viewer
 
 IDLE = b"OK estado=inactivo destino=- enviados=0 perdidos=0\n"
@@ -223,3 +223,18 @@ def test_leaving_does_not_need_a_relay(signum: int) -> None:
         client.prints(AGAIN)
         assert client.stop(signum) == 0
     assert (client.stdout, len(client.stderr)) == ([], 1)
+
+
+@pytest.mark.long
+def test_a_stream_that_the_relay_paused_goes_on_when_the_player_is_back(fake: FakeRelay) -> None:
+    """Unattended, a session that was paused for a closed port is resumed once the port is open."""
+    paused = b"OK estado=pausado destino=x enviados=1 perdidos=0\n"
+    port = unused_port()
+    with Client(fake.port, "--reconnect", "--script", f"CONECTAR {port}") as client:
+        answer(let_in(fake), (f"CONECTAR {port}", b"OK\n"))
+        answer(fake, ("ESTADO", paused))  # nobody listens: no command follows
+        assert fake.line() == "ESTADO"
+        with udp_socket(port=port):
+            fake.send(paused)
+            answer(fake, ("CONTINUAR", b"OK\n"))
+        client.prints(f"UDP port {port} is open again: CONTINUAR")
