@@ -1,5 +1,6 @@
 # A small image, without a compiler, pip's cache or root. README says how it is run.
-ARG PYTHON=3.13
+# The version that the tests run with; any from 3.11 will do.
+ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /source

@@ -22,6 +22,16 @@ def program_name() -> str:
     return os.path.basename(sys.argv[0])
 
 
+def is_installed() -> bool:
+    """Tell whether this is an installed command; a file in a working copy is none."""
+    return "relay_programs" in sys.modules
+
+
+def client_command() -> str:
+    """Return what starts the client here."""
+    return "relay-client" if is_installed() else "python3 client.py"
+
+
 def examples(text: str, file: str, prog: str) -> str:
     """Return the examples of the program in a file as those of one called `prog`, columns kept."""
     if prog == file:
