@@ -18,7 +18,8 @@ COMMAND = cat "/proc/$$pid/cmdline" 2>/dev/null | tr '\0' ' '
 RUNNING = $(COMMAND) | grep -q 'relay\.py [^ ]* $(PORT) '
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo client reload test test-long check bench soak attacks sample docs dist clean
+.PHONY: help setup run demo doctor client reload test test-long check bench soak attacks sample docs \
+  dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ run: $(READY) ## run the relay: HOST= PORT= ARGS='--allow any'
 
 demo: $(READY) ## run the relay with the sample as an endless stream: all you need is a player
 	@exec $(PY) tools/demo.py $(HOST) $(PORT) --http auto $(ARGS)
+
+doctor: $(READY) ## what would go wrong here, and what to do: HOST= PORT= ARGS=
+	@$(PY) relay.py $(HOST) $(PORT) --http auto --doctor $(ARGS)
 
 client: $(READY) ## watch: HOST= PORT= VLCPORT= ARGS='--vlc'
 	@$(PY) client.py $(VIEWED) $(PORT) $(VLCPORT) $(ARGS)

@@ -22,6 +22,9 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
+if sys.version_info < (3, 11):  # noqa: UP036 - whoever starts it with an older one should be told
+    sys.exit("relay.py: needs Python 3.11 or newer: make run PYTHON=python3.12")
+
 if missing := [
     package
     for package in ("structlog", "h11", "prometheus_client")
@@ -311,6 +314,10 @@ def main() -> NoReturn:
         if config.check and (inherited is None or "--check" in sys.argv):
             # but --check in a file of options must not end a restarted relay
             check.confirm(config, restarting=inherited is not None)
+        if config.doctor and inherited is None:
+            from relaylib.doctor.examine import examine  # noqa: PLC0415 - seldom wanted
+
+            examine(config)
         with enough_descriptors():
             relay = Relay(config, inherited)
     except SetupError as error:

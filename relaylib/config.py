@@ -68,6 +68,7 @@ examples:
   relay.py @relay.conf                  options from a file, one or more a line;
                                         SIGHUP restarts with it and loses nobody
   relay.py --check @relay.conf          say whether the options are right, and end
+  relay.py --doctor @/etc/relay.conf    what would go wrong here, and what to do
 """
 
 
@@ -142,6 +143,10 @@ class Config:
     log_level: str = "info"
     check: bool = False
     """Only say whether the configuration is right."""
+    doctor: bool = False
+    """Only look at this machine, and say what would go wrong."""
+    json: bool = False
+    """Say that as JSON."""
     words: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What it was made of, with the words of files in the place of their names."""
 
@@ -189,6 +194,8 @@ def parse(argv: Sequence[str], prog: str = "relay.py") -> Config:
         options["timeshift"] = HTTP_HISTORY if options["http"] else 0.0
     options["words"] = parser.words
     config = Config(**options)
+    if config.json and not config.doctor:
+        parser.reject("--json goes with --doctor")
     if not config.inspect and config.record_faults:
         parser.reject("--record-faults needs to look into the stream: not with --no-inspect")
     if not config.inspect and config.start == "keyframe":
@@ -335,6 +342,10 @@ def _add_program(group: Group) -> None:
         help="auto: console on a terminal, JSON lines otherwise")  # fmt: skip
     add("--log-level", choices=tuple(LEVELS), help="least level that is logged (%(default)s)")
     add("--check", action="store_true", help="check the options and end")
+    add("--doctor", action="store_true",
+        help="look at this machine, with these options: what would go wrong, and what to type; "
+        "send a stream through a relay, and end (status 1: something will not work)")  # fmt: skip
+    add("--json", action="store_true", help="with --doctor: print one JSON object")
     add("--version", action="version", version=f"relay {__version__}")
 
 

@@ -29,6 +29,7 @@ KNOWS: dict[str, set[str]] = {
     "web": {"net", "media", "stream"},
     "lifecycle": {"net", "stream", "viewers", "web"},
     "client": {"net", "protocol"},
+    "doctor": {"net", "stream", "lifecycle"},
 }
 """The rooms, and which others each may import from."""
 

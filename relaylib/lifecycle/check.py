@@ -51,14 +51,14 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     """
     if config.http is not None:
         resolve_own(config.http[0], config.http[1] or 0)
-    check_outputs(config.to, _ingest(config))
+    check_outputs(config.to, ingest_address(config))
     said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
         output.writelines(f"{line}\n" for line in said)
     raise SystemExit(0)
 
 
-def _ingest(config: Config) -> Address:
+def ingest_address(config: Config) -> Address:
     """Return where the stream would come in.
 
     Raises:

@@ -132,10 +132,14 @@ def next_program(state: IO[bytes], *options: str) -> tuple[list[str], dict[str, 
 
     The command is the one that started this program, with more options before its own.
     """
-    words = [sys.executable, *sys.orig_argv[1:]]
-    first = len(words) - len(sys.argv[1:])
-    command = [*words[:first], *options, *words[first:]]
+    command = [*own_command(), *options, *sys.argv[1:]]
     return command, {**os.environ, STATE_FD: str(state.fileno())}
+
+
+def own_command() -> list[str]:
+    """Return the command that started this program, without its options."""
+    words = [sys.executable, *sys.orig_argv[1:]]
+    return words[: len(words) - len(sys.argv[1:])]
 
 
 def take() -> State | None:

@@ -58,6 +58,14 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def descriptor_limit() -> int | None:
+    """Return how many descriptors a process may have open; None: as many as it wants."""
+    if resource is None:
+        return None
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
 def occupy_standard_descriptors() -> None:
     """Open stdin, stdout and stderr on the null device where the parent has closed them.
 

@@ -53,7 +53,7 @@ def index_of(iface: str) -> int:
         with contextlib.suppress(OSError):
             return socket.if_nametoindex(iface)
         raise OSError(errno.ENODEV, f"there is no interface {iface}") from None
-    for address, index in _addresses():
+    for address, index in own_addresses():
         if address == wanted:
             return index
     raise OSError(errno.EADDRNOTAVAIL, f"no interface has the address {iface}")
@@ -70,7 +70,7 @@ def index_towards(address: Address) -> int:
         ours = probe.getsockname()
     known = ipaddress.ip_address(ours[0].partition("%")[0])
     scope: int = ours[3] if len(ours) == 4 else 0
-    return scope or next((index for address, index in _addresses() if address == known), 0)
+    return scope or next((index for address, index in own_addresses() if address == known), 0)
 
 
 def name_of(index: int) -> str:
@@ -93,7 +93,7 @@ def is_running(name: str) -> bool:
     return bool(flags & _UP_AND_RUNNING == _UP_AND_RUNNING)
 
 
-def _addresses() -> Iterator[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
+def own_addresses() -> Iterator[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
     """Yield the addresses of this machine and where they are."""
     if LINUX:
         yield from _addresses4()

@@ -403,7 +403,7 @@ def open_history(
     Raises:
         SetupError: there is no memory for it.
     """
-    seconds, octets = _measures(config)
+    seconds, octets = measures(config)
     if not config.timeshift and not config.inspect:
         if saved is not None:
             os.close(saved.memory)
@@ -423,7 +423,7 @@ def _log_unavailable(error: OSError) -> None:
     log.warning("history_unavailable", reason=error.strerror, remedy="a smaller --timeshift-mib")
 
 
-def _measures(config: Config) -> tuple[float, int]:
+def measures(config: Config) -> tuple[float, int]:
     """Return the seconds, and the bytes for them, that satisfy everyone who wants a history."""
     wanted = []
     if config.timeshift:

@@ -1,6 +1,7 @@
 """The targets of `make` that run a relay: who is started, who is told, and who is left."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -74,6 +75,20 @@ def streams(port: int) -> None:
     wait_for(lambda: listens(port), "the relay to listen")
     with Viewer(port) as viewer:
         assert viewer.subscribe().receive()[0] == 0x80  # RTP, version 2
+
+
+# --- doctor
+
+
+def test_the_doctor_gets_what_run_would_get() -> None:
+    """`make doctor` looks at the port that is named, with the options of ARGS, and at HTTP."""
+    port = unused_port()
+    with Make("doctor", port, "ARGS=--json --max-clients 7") as make:
+        assert make.wait() == 0
+    found = {check["name"]: check for check in json.loads("".join(make.stdout))["checks"]}
+    assert found["control_port"]["figures"]["address"] == f"{HOST}:{port}"
+    assert "7 viewers" in found["descriptors"]["found"]
+    assert "http_port" in found
 
 
 # --- demo

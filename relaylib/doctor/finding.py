@@ -1,0 +1,69 @@
+"""What a check returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Grade(StrEnum):
+    """What a finding means."""
+
+    OK = "ok"
+    HINT = "hint"
+    """It works, but less well than it could; or nobody can tell from here."""
+    WRONG = "wrong"
+    """Something will not work."""
+
+
+Figure = int | float | str | bool | list[str] | None
+Figures = Mapping[str, Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what was found, and what to do about it.
+
+    `name` is its name for programs, `about` for people. `advice` is a sentence, `commands` are what
+    to type, a line each. `figures` are for programs; their names keep their meaning.
+    """
+
+    name: str
+    about: str
+    found: str
+    grade: Grade = Grade.OK
+    advice: str = ""
+    commands: tuple[str, ...] = ()
+    figures: Figures = field(default_factory=dict)
+
+
+def read(path: str | Path) -> str:
+    """Return what a file of the system says, without the newline; "": nobody can tell."""
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def read_number(path: str | Path) -> int | None:
+    """Return the number in such a file; None: there is none, as in the "max" of a cgroup."""
+    text = read(path)
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def size(octets: float) -> str:
+    """Write a number of bytes as people do: 208 KiB, 8 MiB, 1.5 GiB."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if octets >= factor:
+            return (
+                f"{octets / factor:.3g} {unit}"
+                if octets < 1000 * factor
+                else f"{octets / factor:.0f} {unit}"
+            )
+    return f"{octets:.0f} bytes"
+
+
+def time(seconds: float) -> str:
+    """Write a duration with two digits: 0.45 ms, 39 ms, 770 ms, 1.5 s."""
+    value, unit = (seconds, "s") if seconds >= 1 else (seconds * 1000, "ms")
+    return f"{float(f'{value:.2g}'):g} {unit}"

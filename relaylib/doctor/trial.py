@@ -1,0 +1,395 @@
+"""The self-test: a stream through a real relay, on the loopback, to real viewers.
+
+First a stream of 5 Mb/s to one viewer: are the bytes those that were sent, is one missing, and how
+long do they take? Then the same to many, for a second: what that costs the relay tells how many it
+could carry. The relay that is tested is a process of its own, with free ports, which ends with this
+one however that ends. Source and viewers are here, in turns, since there is only one thread.
+
+What is measured is the processor's part. On the loopback the kernel hands each datagram to its
+receiver within the relay's send, so that is in it; a network card's driver is not. Nor is the link,
+whose share is only arithmetic.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+from relaylib.config import Config
+from relaylib.doctor.finding import Figure, Finding, Grade, read, read_number, time
+from relaylib.lifecycle.handover import own_command
+from relaylib.net.descriptors import descriptor_limit
+from relaylib.net.interfaces import is_running
+from relaylib.net.linux import grow_receive_buffer
+from relaylib.net.loop import Loop
+
+RATE = 475.0
+"""Datagrams a second: 5 Mb/s of them."""
+
+_PACKET, _PACKETS = 188, 7
+_SIZE = _PACKET * _PACKETS
+
+SECONDS = 1.5
+"""For which one viewer is sent the stream."""
+
+MANY, MANY_SECONDS = (100, 400), 1.0
+"""Viewers whose cost is measured, and for how long: the more, the less does each one cost."""
+
+FULL = 0.7
+"""Share of a processor that may be planned with: the rest is for bursts, and for HTTP."""
+
+_LINK = 0.9
+"""The same of a link: the stream leaves in bursts."""
+
+_MEGABITS = 5.2
+"""Mb/s of the stream with the headers of UDP, IPv4 and Ethernet."""
+
+_LATE = 0.1
+"""Seconds: half of what players buffer at least."""
+
+_LOST = 0.01
+"""Share that is too much of a stream that never left this machine."""
+
+_START, _PATIENCE, _LINGER = 15.0, 5.0, 0.3
+"""Seconds for the relay to start, for an answer, and for datagrams that are still on their way."""
+
+_DRAIN_EVERY = 0.05
+"""Seconds between two looks at many viewers, whose buffers hold three times as much."""
+
+_BUFFER = 1 << 20
+_PR_SET_PDEATHSIG = 1
+
+HOST = "127.0.0.1"
+
+
+class TrialError(Exception):
+    """The self-test cannot go on; `str()` says why."""
+
+
+def trial(config: Config, *, alone: bool) -> Iterator[Finding]:
+    """Test; unless another relay runs here (not `alone`), find out what this machine carries."""
+    try:
+        with _Relay(config) as relay:
+            yield one_viewer(relay)
+            if alone:
+                yield many_viewers(relay)
+    except (TrialError, OSError) as error:
+        found = f"no relay can be tested: {error}"
+        advice = "Start one by hand and read its log:"
+        command = (" ".join([*own_command(), HOST, "0"]),)
+        yield Finding("selftest", "self-test", found, Grade.WRONG, advice, command)
+        return
+    if not alone:
+        found = "not measured, so as not to disturb the relay that runs"
+        yield Finding("capacity", "capacity", found, figures={"viewers": None, "core_share": None})
+
+
+# --- one viewer
+
+
+def one_viewer(relay: "_Relay") -> Finding:
+    """Send the stream to one viewer."""
+    with Viewer(relay.port, HOST, grow=True) as viewer:
+        sent = list[float]()
+        arrived = dict[int, float]()
+        wrong = 0
+        for number in _paced(SECONDS, viewer.sock):
+            if number is not None:
+                sent.append(Loop.time())
+                relay.send(datagram(number))
+            for each in viewer.read():
+                index = _number(each)
+                wrong += index is None or index >= len(sent) or each != datagram(index)
+                if index is not None:
+                    arrived.setdefault(index, Loop.time())
+    return judge_one(sent, arrived, wrong)
+
+
+def judge_one(sent: Sequence[float], arrived: dict[int, float], wrong: int) -> Finding:
+    """Say how it went: when each was sent, when those that came arrived, and how many differ."""
+    late = sorted(when - sent[number] for number, when in arrived.items() if number < len(sent))
+    lost = len(sent) - len(late)
+    p50, p99 = (_quantile(late, q) if late else float("nan") for q in (0.5, 0.99))
+    figures = {
+        "sent": len(sent),
+        "lost": lost,
+        "identical": not wrong,
+        "p50_ms": round(p50 * 1000, 2) if late else None,
+        "p99_ms": round(p99 * 1000, 2) if late else None,
+    }
+    make = partial(Finding, "selftest", "self-test", figures=figures)
+    if not late:
+        return make(f"{len(sent)} datagrams sent, none arrived", Grade.WRONG, _BROKEN)
+    found = (
+        f"{len(late)} of {len(sent)} datagrams arrived, "
+        + (f"{wrong} of them altered" if wrong else "bytes identical")
+        + f"; latency {time(p50)} (p50), {time(p99)} (p99)"
+    )
+    if wrong or lost > _LOST * len(sent):
+        return make(found, Grade.WRONG, _BROKEN)
+    if lost or p99 > _LATE:
+        return make(found, Grade.HINT, "This machine is busy: try again when it is not.")
+    return make(found)
+
+
+_BROKEN = "Something on this machine is in the way of UDP on the loopback, or the relay is broken."
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+# --- many viewers
+
+
+class Load(NamedTuple):
+    """What so many viewers cost: a share of one processor, None if nobody can tell, and what share
+    of the datagrams was lost.
+    """
+
+    viewers: int
+    busy: float | None
+    lost: float
+
+
+def many_viewers(relay: "_Relay") -> Finding:
+    """Send the stream to more and more viewers, and measure what that costs the relay."""
+    limit = descriptor_limit()
+    most = MANY[-1] if limit is None else max(1, (limit - 64) // 4)  # two there, two here
+    loads = list[Load]()
+    with contextlib.ExitStack() as stack:
+        viewers = list[Viewer]()
+        for count in MANY:
+            while len(viewers) < min(count, most):
+                viewers.append(stack.enter_context(Viewer(relay.port, HOST)))
+            loads.append(_load(relay, viewers))
+            if loads[-1].lost > _LOST or (loads[-1].busy or 1) > FULL / 2:
+                break
+    held = [load for load in loads if load.lost <= _LOST]
+    return judge_many(held[-1] if held else loads[-1], _fastest_link())
+
+
+def _load(relay: "_Relay", viewers: Sequence["Viewer"]) -> Load:
+    sent = received = 0
+    used, drain_at = relay.cpu(), Loop.time()
+    for number in _paced(MANY_SECONDS):
+        if number is not None:
+            relay.send(datagram(number))
+            sent += 1
+        if number is None or Loop.time() >= drain_at:
+            received += sum(len(viewer.read()) for viewer in viewers)
+            drain_at = Loop.time() + _DRAIN_EVERY
+    spent = relay.cpu()
+    busy = None if used is None or spent is None else (spent - used) * RATE / sent
+    return Load(len(viewers), busy, max(0.0, 1 - received / (sent * len(viewers))))
+
+
+def judge_many(load: Load, link: tuple[str, int] | None) -> Finding:
+    """Say how many viewers fit; the link, if its speed is known, has a name and Mb/s."""
+    figures: dict[str, Figure] = {
+        "tried": load.viewers,
+        "core_share": None if load.busy is None else round(load.busy, 3),
+        "lost_share": round(load.lost, 4),
+        "viewers": None,
+        "link_viewers": None,
+    }
+    make = partial(Finding, "capacity", "capacity", figures=figures)
+    if load.lost > _LOST:
+        found = f"not known: of a stream to {load.viewers} viewers {load.lost:.0%} was lost here"
+        return make(found, Grade.HINT, "This machine is busy: try again when it is not.")
+    if not load.busy:
+        return make(f"{load.viewers} viewers at 5 Mb/s; the system does not tell what they cost")
+    figures["viewers"] = fit = _about(load.viewers / load.busy * FULL)
+    found = (
+        f"about {fit} viewers at 5 Mb/s: {load.viewers} took {load.busy:.0%} of one processor, "
+        f"of which {FULL:.0%} may be planned with"
+    )
+    if link is not None:
+        figures["link_viewers"] = carried = _about(link[1] * _LINK / _MEGABITS)
+        found += f"; {link[0]}, {link[1]} Mb/s, carries {carried}"
+    return make(found)
+
+
+def _about(number: float) -> int:
+    """Round down to a digit, or two of which the last is 5: 340 to 300, 870 to 850."""
+    step = 5 * 10 ** max(0, len(str(int(number))) - 2)
+    return int(number // step * step)
+
+
+def _fastest_link() -> tuple[str, int] | None:
+    """Return the name and the Mb/s of the fastest link that is up and tells."""
+    links = []
+    with contextlib.suppress(OSError):
+        for _, name in socket.if_nameindex():
+            speed = read_number(f"/sys/class/net/{name}/speed")
+            if speed and name != "lo" and is_running(name):
+                links.append((name, speed))
+    return max(links, key=lambda link: link[1], default=None)
+
+
+# --- source and viewers
+
+
+def datagram(number: int) -> bytes:
+    """Make a datagram of null packets (ISO 13818-1), which have room for anything."""
+    filling = number.to_bytes(8, "big") * 23
+    return (b"\x47\x1f\xff\x10" + filling) * _PACKETS
+
+
+def _number(data: bytes) -> int | None:
+    return int.from_bytes(data[4:12], "big") if len(data) == _SIZE else None
+
+
+def _paced(seconds: float, sock: socket.socket | None = None) -> Iterator[int | None]:
+    """Yield the numbers of datagrams when they are due, and None when there is something to read.
+
+    After the last one, as long as something may be on its way.
+    """
+    begun, number, count = Loop.time(), 0, int(RATE * seconds)
+    reading = [sock] if sock is not None else []
+    while number < count:
+        left = begun + number / RATE - Loop.time()
+        if left <= 0:
+            yield number
+            number += 1
+        elif select.select(reading, (), (), left)[0]:
+            yield None
+    end = Loop.time() + _LINGER
+    while (left := end - Loop.time()) > 0:
+        select.select(reading, (), (), min(left, _DRAIN_EVERY))
+        yield None
+
+
+class Viewer:
+    """A control connection to a relay, and a player's port that the stream comes to."""
+
+    def __init__(self, port: int, host: str, *, grow: bool = False) -> None:
+        """Ask for the stream.
+
+        Raises:
+            TrialError: the relay declines.
+            OSError: it cannot be reached.
+        """
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            if grow:
+                grow_receive_buffer(self.sock, _BUFFER)
+            self.sock.bind((host, 0))
+            self.sock.setblocking(False)
+            self._control = socket.create_connection((host, port), _PATIENCE)
+        except OSError:
+            self.sock.close()
+            raise
+        try:
+            self._control.sendall(f"CONECTAR {self.sock.getsockname()[1]}\n".encode())
+            reply = self._control.recv(512)
+        except OSError:
+            self.__exit__()
+            raise
+        if reply != b"OK\n":
+            self.__exit__()
+            raise TrialError(f"the relay answers CONECTAR with {reply!r}")
+
+    def read(self) -> list[bytes]:
+        """Return all that has come."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self.sock.recv(2048))
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._control.close()
+        self.sock.close()
+
+
+# --- the relay
+
+
+class _Relay:
+    """A relay of this program's kind, which ends with it. It sends as `config` says."""
+
+    def __init__(self, config: Config) -> None:
+        words = [*own_command(), HOST, "0", "--log-format", "json", "--max-clients", "1000"]
+        words += [] if config.segmentation else ["--no-segmentation"]
+        words += [] if config.coalesce is None else ["--coalesce", f"{config.coalesce * 1000:g}"]
+        hidden = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS")
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if name not in hidden},
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads
+        )
+        self._source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._wait_until_it_listens()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()  # nobody will miss it
+        self._process.wait()
+        self._source.close()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def send(self, data: bytes) -> None:
+        """Send it a datagram of the stream, always from the same source."""
+        with contextlib.suppress(OSError):  # it counts as lost
+            self._source.send(data)
+
+    def cpu(self) -> float | None:
+        """Return how many seconds of a processor it has used; None: nobody can tell."""
+        words = read(f"/proc/{self._process.pid}/schedstat").split()
+        return int(words[0]) / 1e9 if words else None
+
+    def _wait_until_it_listens(self) -> None:
+        pipe = self._process.stderr
+        assert pipe is not None
+        log, deadline = b"", Loop.time() + _START
+        while (left := deadline - Loop.time()) > 0:
+            if not select.select((pipe,), (), (), left)[0]:
+                break
+            data = os.read(pipe.fileno(), 65536)
+            log += data
+            for line in log.splitlines():
+                event = _event(line)
+                if event.get("event") == "listening":
+                    self.port = event["port"]
+                    self._source.connect((HOST, event["ingest_port"]))
+                    return
+            if not data:
+                last = log.decode(errors="replace").strip().rpartition("\n")[2]
+                raise TrialError(f"the relay ended at its start: {last}")
+        raise TrialError(f"the relay did not listen within {_START:g} s")
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, however it does (prctl(2))."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
