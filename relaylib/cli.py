@@ -22,6 +22,11 @@ def program_name() -> str:
     return os.path.basename(sys.argv[0])
 
 
+def client_command(prog: str) -> str:
+    """Return how the client is started where the relay is called `prog`."""
+    return "python3 client.py" if prog.endswith(".py") else "relay-client"
+
+
 def examples(text: str, file: str, prog: str) -> str:
     """Return the examples of the program in a file as those of one called `prog`, columns kept."""
     if prog == file:

@@ -1,6 +1,6 @@
 """What a person at a terminal is told when the relay has started: what to type next."""
 
-from relaylib.cli import program_name
+from relaylib.cli import client_command, program_name
 from relaylib.net.address import Address, player_url, show
 from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import PRIVATE, Network, contains
@@ -49,7 +49,6 @@ def guide(
     `host` is where viewers reach the relay, `ingest` where a source does, `http` the page's port,
     `prog` what this program was called by: an installed one has no sample.
     """
-    in_place = prog.endswith(".py")
     udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
     return GUIDE.format(
         listening=show(listening),
@@ -57,8 +56,8 @@ def guide(
         port=listening[1],
         source_host=ingest[0],
         source_port=ingest[1],
-        sample=SAMPLE.format(host=ingest[0], port=ingest[1]) if in_place else "",
-        client="python3 client.py" if in_place else "relay-client",
+        sample=SAMPLE.format(host=ingest[0], port=ingest[1]) if prog.endswith(".py") else "",
+        client=client_command(prog),
         udp=udp,
         rtp=rtp,
         page="" if http is None else PAGE.format(url=f"http://{show((host, http))}/"),
