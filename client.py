@@ -1,8 +1,8 @@
-"""The console client: commands from a terminal or a pipe, the relay's replies as they come.
+"""The console client: commands typed, piped or in a script, the relay's replies as they come.
 
-This file reads the arguments, connects and runs the loop; the rest is in `relaylib/client`, `app`
-first. It runs in the relay's own reactor, here over `select`: epoll takes no regular files, and
-`client.py ... < commands.txt` must work. The client needs nothing but the standard library.
+This file reads the arguments and runs the loop; the rest is in `relaylib/client`, `app` first. It
+runs in the relay's own reactor, here over `select`: epoll takes no regular files, and `client.py
+... < commands.txt` must work. The client needs nothing but the standard library.
 """
 
 import signal
@@ -14,96 +14,79 @@ if (
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until connected there is nothing to undo
 
 import argparse
-import contextlib
-import ipaddress
+import io
+import os
+import random
 import selectors
-import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from relaylib import __version__
 from relaylib.cli import Parser, examples, host, port, program_name
-from relaylib.client.app import App
+from relaylib.client import messages
+from relaylib.client.app import App, Plan
+from relaylib.client.backoff import Backoff
+from relaylib.client.console import open_console
+from relaylib.client.link import connect
+from relaylib.client.messages import say
 from relaylib.client.player import find_player
+from relaylib.client.script import Step, is_script, read_script, read_words
 from relaylib.errors import SetupError
-from relaylib.net.address import player_url, show
-from relaylib.net.connection import tune
 from relaylib.net.loop import Loop
-from relaylib.protocol.commands import MIN_PORT
-
-CONNECT_TIMEOUT = 5.0
-"""Seconds for each address of the relay's name: one lost SYN is sent again after 1 s, then 3 s."""
-
-EXAMPLES = """
-examples:
-  python3 client.py 192.168.1.5 9000 5004             type the commands; AYUDA lists them
-  python3 client.py 192.168.1.5 9000 5004 --vlc       and watch in VLC
-  python3 client.py 192.168.1.5 9000 5004 --vlc=rtp   now, for a source that sends RTP
-  printf 'CONECTAR\\nESTADO\\n' | python3 client.py 192.168.1.5 9000 5004
-
-Ctrl-D (or the end of the input) and Ctrl-C send DESCONECTAR and wait for the reply; a second Ctrl-C
-leaves at once.
-exit status: 0 DESCONECTAR was confirmed; 1 the connection was declined, lost or never made, or,
-without a terminal, a command got ERROR or no answer, or was not sent; 2 bad argument; 130 left at
-once
-"""
+from relaylib.protocol.commands import MIN_PORT, Verb
 
 
-def connect(host: str, port: int) -> socket.socket:
-    """Connect to the first address of the relay's name that answers.
-
-    Raises:
-        SetupError: none does, or the name has no address.
-    """
+def _host(word: str) -> str:
     try:
-        sock = socket.create_connection((host, port), CONNECT_TIMEOUT)
-        sock.setblocking(False)
-        tune(sock)
-    except (socket.gaierror, UnicodeError):
-        raise SetupError(f"unknown host: {host}") from None
-    except OSError as error:
-        raise SetupError(f"cannot connect to {show((host, port))}: {_why(error, host)}") from None
-    return sock
+        return host(word)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            say("{word!r} looks like a port: HOST comes before PORT", word=word)
+        ) from None
 
 
-def _why(error: OSError, host: str) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer in {CONNECT_TIMEOUT:g} s"
-    if _lacks_interface(host):
-        ours = [name for _, name in socket.if_nameindex() if name != "lo"] or ["eth0"]
-        return f"a link-local address needs the interface that leads there: {host}%{ours[0]}"
-    return str(error.strerror)
+def _port(lowest: int) -> Callable[[str], int]:
+    def read(word: str) -> int:
+        try:
+            return port(word, lowest)
+        except argparse.ArgumentTypeError:
+            raise argparse.ArgumentTypeError(
+                say("not a port ({low} to {high}): {word!r}", low=lowest, high=65535, word=word)
+            ) from None
 
-
-def _lacks_interface(host: str) -> bool:
-    """Tell whether an address means nothing without a zone (RFC 4007, section 6)."""
-    try:
-        address = ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return address.is_link_local and address.scope_id is None
+    return read
 
 
 def make_parser(prog: str) -> Parser:
-    """Return the parser of the command line, for a program that was called by this name."""
+    """Make the parser of the command line for this name of the program, in the language in use."""
+    argparse._ = say  # type: ignore[attr-defined]  # its own words; it asks gettext otherwise
     parser = Parser(
         prog=prog,
-        usage="%(prog)s HOST PORT VLCPORT [--vlc[=rtp|udp]]",
-        description="Ask a relay for its stream, and control it.",
-        epilog=examples(EXAMPLES, "client.py", prog),
+        usage="%(prog)s HOST PORT VLCPORT [options]",
+        description=say("Ask a relay for its stream, and control it."),
+        epilog=examples(say(messages.EXAMPLES), "client.py", prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.hint = say("--help shows how")
     add = parser.add_argument
-    add("host", type=host, metavar="HOST", help="the relay's name or address, IPv4 or IPv6")
-    add("port", metavar="PORT", type=lambda text: port(text, 1), help="its TCP port")
-    add("vlcport", metavar="VLCPORT", type=lambda text: port(text, MIN_PORT),
-        help="the UDP port here where the player listens")  # fmt: skip
+    add("host", type=_host, metavar="HOST", help=say("the relay's name or address, IPv4 or IPv6"))
+    add("port", metavar="PORT", type=_port(1), help=say("its TCP port"))
+    add("vlcport", metavar="VLCPORT", type=_port(MIN_PORT),
+        help=say("the UDP port here where the player listens"))  # fmt: skip
     add("--vlc", metavar="=rtp|udp", nargs="?", choices=("rtp", "udp", "auto"),
-        help="open VLC there, after CONECTAR at the address that fits what the source sends, or at "
-        "once at this one, and close it on leaving")  # fmt: skip
-    add("--version", action="version", version=f"client {__version__}")
+        help=say("open VLC there, after CONECTAR at the address that fits what the source sends, "
+                 "or at once at this one, and close it on leaving"))  # fmt: skip
+    add("--reconnect", action="store_true",
+        help=say("when the connection is lost or cannot be made, try again until it is, and go on "
+                 "as before"))  # fmt: skip
+    add("--watch", action="store_true", help=say("show how the session stands, once a second"))
+    add("--script", metavar="FILE",
+        help=say("take the commands from FILE, from the standard input (-), or from the argument "
+                 "itself, such as CONECTAR"))  # fmt: skip
+    add("--version", action="version", version=f"client {__version__}",
+        help=say("show program's version number and exit"))  # fmt: skip
     return parser
 
 
@@ -113,43 +96,69 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return make_parser(program_name()).parse_args(words)
 
 
-def _greeting(options: argparse.Namespace, ipv6: bool) -> str:
-    udp, rtp = (player_url(scheme, options.vlcport, ipv6=ipv6) for scheme in ("udp", "rtp"))
-    by_hand = f"open {udp} in VLC to watch ({rtp} if you know that it is RTP)\n"
-    return (
-        f"connected to {show((options.host, options.port))}\n"
-        f"CONECTAR brings the stream to UDP port {options.vlcport} of this host\n"
-        f"{'' if options.vlc else by_hand}"
-        "AYUDA lists the commands, Ctrl-D leaves"
+def _script(word: str, vlcport: int) -> tuple[Step, ...]:
+    """Read the script that `--script` names, or is.
+
+    Raises:
+        SetupError: it cannot be read, or is wrong.
+    """
+    if is_script(word):
+        return tuple(read_words(word, vlcport))
+    try:
+        with open(0 if word == "-" else word, "rb", closefd=word != "-") as file:
+            data = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SetupError(say("cannot read {name}: {reason}", name=word, reason=reason), 2) from None
+    return tuple(read_script(data, word, vlcport))
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(
+        host=options.host,
+        port=options.port,
+        vlcport=options.vlcport,
+        lasting=options.reconnect,
+        watch=options.watch,
+        player=find_player() if options.vlc else "",
+        scheme=(options.vlc or "").removeprefix("auto"),
+        script=None if options.script is None else _script(options.script, options.vlcport),
     )
 
 
-def _run(options: argparse.Namespace) -> int:
-    path = find_player() if options.vlc else ""
-    with contextlib.closing(connect(options.host, options.port)) as sock:
-        loop = Loop(_raise, selectors.SelectSelector())
-        app = App(loop, sock, options.vlcport)
+def _run(plan: Plan) -> int:
+    sock = None if plan.lasting else connect(plan.host, plan.port)
+    loop = Loop(_raise, selectors.SelectSelector())
+    app = App(loop, plan, Backoff(random.random))
+    try:
+        words = tuple(verb.value for verb in Verb)
+        console = open_console(loop, app, words, typed=plan.script is None)
+        interrupts = dict.fromkeys(("SIGINT", "SIGTERM", "SIGQUIT"), app.interrupt)
+        for name, callback in {"SIGHUP": app.leave, **interrupts}.items():
+            signum = getattr(signal, name, None)  # not every system has them all
+            # Ignored by nohup, or by a script's &.
+            if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
+                loop.on_signal(signum, callback)
         try:
-            interrupts = dict.fromkeys(("SIGINT", "SIGTERM", "SIGQUIT"), app.interrupt)
-            for name, callback in {"SIGHUP": app.leave, **interrupts}.items():
-                signum = getattr(signal, name, None)  # not every system has them all
-                # Ignored by nohup, or by a script's &.
-                if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
-                    loop.on_signal(signum, callback)
-            if options.vlc:
-                app.play(path, "" if options.vlc == "auto" else options.vlc)
-            app.greet(_greeting(options, sock.family == socket.AF_INET6))
+            app.start(console, sock)
             loop.run()
         finally:
             app.close()
-            loop.close()
-        return app.status
+    finally:
+        loop.close()
+        if sock is not None:
+            sock.close()
+    return app.status
 
 
 def main() -> int:
     """Run the client; return its exit status."""
+    messages.use(messages.language(os.environ))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=messages.PLAIN)
     try:
-        return _run(_parse(sys.argv[1:]))
+        return _run(_plan(_parse(sys.argv[1:])))
     except SetupError as error:
         print(f"{program_name()}: {error}", file=sys.stderr)
         return error.status

@@ -36,12 +36,14 @@ def examples(text: str, file: str, prog: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line; `hint` ends it."""
+
+    hint = "--help shows how"
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with status 2."""
         with contextlib.suppress(OSError):
-            print(f"{self.prog}: {' '.join(message.split())} (--help shows how)", file=sys.stderr)
+            print(f"{self.prog}: {' '.join(message.split())} ({self.hint})", file=sys.stderr)
         raise SystemExit(2)
 
 

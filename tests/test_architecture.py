@@ -55,8 +55,13 @@ PURE_MODULES = {
     "relaylib.web.reply",
     "relaylib.web.stream_state",
     "relaylib.web.playlist",
+    "relaylib.client.backoff",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",
+    "relaylib.client.messages",
+    "relaylib.client.recovery",
+    "relaylib.client.script",
+    "relaylib.client.status",
 }
 """Modules elsewhere that are as pure."""
 

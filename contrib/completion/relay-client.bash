@@ -7,15 +7,17 @@
 
 
 
-_shtab_relay_client_option_strings=(-h --help --vlc --version)
+_shtab_relay_client_option_strings=(-h --help --vlc --reconnect --watch --script --version)
 
-
+_shtab_relay_client___script_COMPGEN=_shtab_compgen_files
 
 
 
 _shtab_relay_client__h_nargs=0
 _shtab_relay_client___help_nargs=0
 _shtab_relay_client___vlc_nargs=0
+_shtab_relay_client___reconnect_nargs=0
+_shtab_relay_client___watch_nargs=0
 _shtab_relay_client___version_nargs=0
 
 

@@ -51,11 +51,14 @@ function _shtab_relay_client_using
 end
 
 set -g _shtab_relay_client_commands 
-set -g _shtab_relay_client_opts_with_value 
+set -g _shtab_relay_client_opts_with_value --script
 
 complete -c relay-client -e
 complete -c relay-client -f
 
 complete -c relay-client -n _shtab_relay_client_using -s h -l help -d 'show this help message and exit'
 complete -c relay-client -n _shtab_relay_client_using -l vlc -d 'open VLC there, after CONECTAR at the address that fits what the source sends, or at once at this one, and close it on leaving'
+complete -c relay-client -n _shtab_relay_client_using -l reconnect -d 'when the connection is lost or cannot be made, try again until it is, and go on as before'
+complete -c relay-client -n _shtab_relay_client_using -l watch -d 'show how the session stands, once a second'
+complete -c relay-client -n _shtab_relay_client_using -l script -xka "(__fish_complete_path (commandline -ct))" -d 'take the commands from FILE, from the standard input (-), or from the argument itself, such as CONECTAR'
 complete -c relay-client -n _shtab_relay_client_using -l version -d 'show program'"'"'s version number and exit'

@@ -7,7 +7,7 @@
 
 
 
-_shtab_relay_option_strings=(-h --help --allow --allow-source --max-clients --max-clients-per-ip --max-egress --idle-timeout --ingest-port --ingest --source-timeout --failover-errors --prefer --to --coalesce --no-segmentation --timeshift --timeshift-mib --start --no-inspect --record-faults --record-mib --report --http --http-host --http-coalesce --max-http-clients --max-http-clients-per-ip --trusted-proxy --cors --log-format --log-level --check --version)
+_shtab_relay_option_strings=(-h --help --allow --allow-source --max-clients --max-clients-per-ip --max-egress --idle-timeout --ingest-port --ingest --source-timeout --failover-errors --prefer --to --coalesce --no-segmentation --timeshift --timeshift-mib --start --no-inspect --record-faults --record-mib --report --http --http-host --http-coalesce --max-http-clients --max-http-clients-per-ip --trusted-proxy --cors --log-format --log-level --check --doctor --json --version)
 
 _shtab_relay___record_faults_COMPGEN=_shtab_compgen_dirs
 
@@ -20,6 +20,8 @@ _shtab_relay___help_nargs=0
 _shtab_relay___no_segmentation_nargs=0
 _shtab_relay___no_inspect_nargs=0
 _shtab_relay___check_nargs=0
+_shtab_relay___doctor_nargs=0
+_shtab_relay___json_nargs=0
 _shtab_relay___version_nargs=0
 
 

@@ -88,4 +88,6 @@ complete -c relay -n _shtab_relay_using -l cors -x -d 'let pages of this origin 
 complete -c relay -n _shtab_relay_using -l log-format -xka "auto console json" -d 'auto: console on a terminal, JSON lines otherwise'
 complete -c relay -n _shtab_relay_using -l log-level -xka "debug info warning" -d 'least level that is logged (info)'
 complete -c relay -n _shtab_relay_using -l check -d 'check the options and end'
+complete -c relay -n _shtab_relay_using -l doctor -d 'look at this machine, with these options: what would go wrong, and what to type; send a stream through a relay, and end (status 1: something will not work)'
+complete -c relay -n _shtab_relay_using -l json -d 'with --doctor: print one JSON object'
 complete -c relay -n _shtab_relay_using -l version -d 'show program'"'"'s version number and exit'

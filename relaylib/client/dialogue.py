@@ -8,19 +8,9 @@ before a command is held back the relay is asked again (`app` sends ESTADO).
 
 import re
 
+from relaylib.client.messages import say, text
 from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb, parse, shown
 from relaylib.protocol.session import TABLE, State
-
-HELP = """\
-commands:
-  CONECTAR [PORT]     the stream comes to UDP port {port} of this host, or to PORT
-  INTERRUMPIR         pause: nothing is sent until CONTINUAR
-  CONTINUAR           resume live
-  CONTINUAR DIFERIDO  resume where it was paused, if the relay keeps that much
-  RETROCEDER SECONDS  go back by so much, likewise; CONTINUAR is live again
-  DESCONECTAR         end the stream and leave; so do Ctrl-D and Ctrl-C
-  ESTADO              ask the relay how the session stands
-  AYUDA               show this list"""
 
 _OUTCOME = {
     Verb.CONNECT: State.STREAMING,
@@ -35,8 +25,8 @@ _OUTCOME = {
 _REPORT = re.compile(r"OK\s(?:.*\s)?estado=(\S+)", re.ASCII | re.IGNORECASE)
 _PAIR = re.compile(r"(\S+?)=(\S+)", re.ASCII)
 _NO_SOURCE = {
-    "ausente": "the relay has no source: nothing comes until somebody sends it a stream",
-    "silencio": "the source is silent: nothing comes until it sends again",
+    "ausente": text("the relay has no source: nothing comes until somebody sends it a stream"),
+    "silencio": text("the source is silent: nothing comes until it sends again"),
 }
 _STATES = {state.value: state for state in State}
 
@@ -56,12 +46,18 @@ def explain(line: bytes) -> str:
     """Say what is wrong with a line that `read_command` rejected."""
     word = line.split()[0].upper().decode("ascii", "replace")
     if word.startswith(Verb.CONNECT.value):
-        return f"{shown(line)}: CONECTAR takes one UDP port, {MIN_PORT} to {MAX_PORT}, or none"
+        return say(
+            "{line}: CONECTAR takes one UDP port, {low} to {high}, or none",
+            line=shown(line), low=MIN_PORT, high=MAX_PORT,
+        )  # fmt: skip
     if word == Verb.REWIND.value:
-        return f"{shown(line)}: RETROCEDER takes seconds, more than 0 and up to {MAX_SECONDS}"
+        return say(
+            "{line}: RETROCEDER takes seconds, more than 0 and up to {most}",
+            line=shown(line), most=MAX_SECONDS,
+        )  # fmt: skip
     if any(word == verb.value for verb in Verb):
-        return f"{shown(line)}: {word} does not take that"
-    return f"unknown command: {shown(line)} (AYUDA lists them)"
+        return say("{line}: {word} does not take that", line=shown(line), word=word)
+    return say("unknown command: {line} (AYUDA lists them)", line=shown(line))
 
 
 def encode(request: Request) -> bytes:
@@ -131,7 +127,16 @@ class Dialogue:
     @property
     def no_source(self) -> str:
         """Why there is nothing to see, if the relay has said so."""
-        return _NO_SOURCE.get(self.facts.get("fuente", ""), "")
+        reason = _NO_SOURCE.get(self.facts.get("fuente", ""))
+        return say(reason) if reason else ""
+
+    @property
+    def behind(self) -> float | None:
+        """How many seconds behind live the session is, by the last report."""
+        try:
+            return float(self.facts.get("retraso", "-"))
+        except ValueError:
+            return None
 
     def give_up(self) -> None:
         """Stop waiting: each command was either ignored, or carried out and its reply lost."""

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 
+from relaylib.client.messages import say
 from relaylib.errors import SetupError
 
 GRACE = 2.0
@@ -20,8 +21,10 @@ def find_player() -> str:
     """
     if path := shutil.which("vlc"):
         return path
-    raise SetupError("--vlc: there is no vlc on PATH: install VLC, or leave out --vlc and open any "
-                     "player by hand")  # fmt: skip
+    raise SetupError(
+        say("--vlc: there is no vlc on PATH: install VLC, or leave out --vlc and open any player "
+            "by hand")
+    )  # fmt: skip
 
 
 class Player:
@@ -45,7 +48,10 @@ class Player:
                 start_new_session=True,
             )
         except OSError as error:
-            raise SetupError(f"--vlc: cannot start {path}: {error.strerror}") from None
+            reason = error.strerror
+            raise SetupError(
+                say("--vlc: cannot start {path}: {reason}", path=path, reason=reason)
+            ) from None
 
     def ended(self) -> bool:
         return self._process.poll() is not None
@@ -53,8 +59,11 @@ class Player:
     def why_ended(self) -> str:
         """Say how it ended; only once it has."""
         if self._process.returncode:
-            return f"failed (try {self._command} to see why)"
-        return "is closed"
+            return say(
+                "the player failed (try {command} to see why); the session goes on",
+                command=self._command,
+            )
+        return say("the player is closed; the session goes on")
 
     def close(self) -> None:
         """Close it; takes at most `GRACE` seconds."""

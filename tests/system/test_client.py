@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from client import connect
+from relaylib.client.link import connect
 from relaylib.protocol.commands import Verb
 from tools.lab.client import VLCPORT, Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT, need_ipv6
@@ -279,7 +279,8 @@ def test_a_refused_connection_is_one_line() -> None:
     """Where no relay listens, the client says so and exits with status 1."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    expected = f"client.py: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+    why = "nothing listens there: start the relay, or correct PORT"
+    expected = f"client.py: cannot connect to 127.0.0.1:{port}: {why}\n"
     assert run("127.0.0.1", str(port), "5004") == (1, "", expected)
 
 

@@ -8,6 +8,7 @@ import pytest
 from tools.lab.client import FakeRelay, Terminal
 from tools.lab.process import PATIENCE, wait_for
 
+RELAY = "127.0.0.1"
 UP, LEFT = "\x1b[A", "\x1b[D"
 CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x04", "\x1a", "\x1c"
 
@@ -68,7 +69,8 @@ def test_each_pasted_command_stands_above_its_reply(fake: FakeRelay, terminal: T
         "relay> HOLA",
         "unknown command: 'HOLA' (AYUDA lists them): not sent",
         "relay> ESTADO",
-        "OK estado=transmitiendo",
+        f"-- {RELAY}:{fake.port} {'-' * (60 - len(f'{RELAY}:{fake.port}'))}",
+        "state  streaming",
         "relay> INTERR",
     )
 
@@ -179,7 +181,7 @@ def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
         terminal.type("ESTADO\n")
         assert fake.line() == "ESTADO"
         fake.send(b"hola\nOK estado=inactivo\n")
-        terminal.shows("ESTADO", "hola", "OK estado=inactivo", "")
+        terminal.shows("state  idle: CONECTAR brings the stream", "")
         assert terminal.restored()
         terminal.type(CTRL_D)
         assert fake.line() == "DESCONECTAR"

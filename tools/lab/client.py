@@ -15,15 +15,25 @@ from tools.lab.process import PATIENCE, ROOT, Program, wait_for
 
 VLCPORT = 5004
 
+ENGLISH = {"LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
+"""What a client says must not depend on who runs the tests."""
+
 
 class Client(Program):
     """A client process on pipes. `text` is piped in at once; `last` then closes the pipe."""
 
     def __init__(
-        self, port: int, *options: str, host: str = "127.0.0.1", text: str = "", last: bool = False
+        self,
+        port: int,
+        *options: str,
+        host: str = "127.0.0.1",
+        text: str = "",
+        last: bool = False,
+        **env: str,
     ) -> None:
         words = (sys.executable, "client.py", host, str(port), str(VLCPORT))
-        super().__init__(*words, *options, stdin=subprocess.PIPE)
+        environ = {**os.environ, **ENGLISH, **env}
+        super().__init__(*words, *options, stdin=subprocess.PIPE, env=environ)
         self.type(text)
         if last:
             self.process.stdin.close()  # type: ignore[union-attr]
@@ -46,14 +56,14 @@ def run(*words: str, stdin: Any = subprocess.DEVNULL, **env: str) -> tuple[int, 
         text=True,
         timeout=PATIENCE,
         cwd=ROOT,
-        env={**os.environ, **env},
+        env={**os.environ, **ENGLISH, **env},
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
 
 class FakeRelay:
-    """A relay played by the test, one connection: for what the real one cannot be made to do."""
+    """A relay played by the test, one connection at a time: for what no real one does."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -78,11 +88,15 @@ class FakeRelay:
         for segment in segments:
             self.sock.sendall(segment)
 
+    def hang_up(self) -> None:
+        """Close the connection, and be there for the next one."""
+        self._lines.close()
+        self.sock.close()
+
     def close(self) -> None:
         self._listener.close()
         if hasattr(self, "sock"):
-            self._lines.close()
-            self.sock.close()
+            self.hang_up()
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +105,8 @@ class FakeRelay:
         self.close()
 
 
-_PIECE = re.compile(r"\x1b\[(\d*)([ACJ])|([\r\n])|([^\x00-\x1f\x7f])")
-_HALF = re.compile(r"\x1b(\[\d*)?")
+_PIECE = re.compile(r"\x1b\[(?:(\d*)([ACJ])|[\d;]*m)|([\r\n])|([^\x00-\x1f\x7f])")
+_HALF = re.compile(r"\x1b(\[[\d;]*)?")
 
 
 class Screen:
@@ -142,7 +156,7 @@ class Screen:
             self.rows[self._line :] = [row[: self._place]]
         elif sequence == "C":
             self._place += min(int(number or 1), self.columns - 1 - self.column)
-        else:
+        elif sequence == "A":
             for _ in range(int(number or 1)):
                 self._go_up()
 
@@ -159,7 +173,7 @@ class Screen:
 class Terminal:
     """A program on a real pseudo-terminal that is its controlling one, as under a shell."""
 
-    def __init__(self, *words: str, columns: int = 80) -> None:
+    def __init__(self, *words: str, columns: int = 80, **env: str) -> None:
         self._master, self._slave = pty.openpty()
         self._columns = columns
         termios.tcsetwinsize(self._slave, (24, columns))
@@ -170,7 +184,7 @@ class Terminal:
             ["sh", "-c", take, os.ttyname(self._slave), *words],
             start_new_session=True,
             cwd=ROOT,
-            env={**os.environ, "TERM": "xterm", "PS1": "$ "},
+            env={**os.environ, **ENGLISH, "TERM": "xterm", "PS1": "$ ", **env},
         )
         self._data = bytearray()
         self._resized: list[tuple[int, int]] = []

@@ -9,16 +9,21 @@ from tools.lab.process import LabError, Program, wait_for
 
 
 class Relay(Program):
-    """A relay process on a free port, its JSON log read as events.
+    """A relay process, on a free port unless one is given, its JSON log read as events.
 
     `options` are command line words; `prefix` goes before the interpreter (`ip netns exec ...`).
     """
 
     def __init__(
-        self, *options: str, host: str = "127.0.0.1", prefix: tuple[str, ...] = (), **popen: Any
+        self,
+        *options: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        prefix: tuple[str, ...] = (),
+        **popen: Any,
     ) -> None:
         self.host = host
-        words = (*prefix, sys.executable, "relay.py", host, "0", "--log-format", "json")
+        words = (*prefix, sys.executable, "relay.py", host, str(port), "--log-format", "json")
         super().__init__(*words, *options, **popen)
         try:
             listening = self.wait_event("listening")
