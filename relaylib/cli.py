@@ -22,9 +22,14 @@ def program_name() -> str:
     return os.path.basename(sys.argv[0])
 
 
-def client_command(prog: str) -> str:
-    """Return how the client is started where the relay is called `prog`."""
-    return "python3 client.py" if prog.endswith(".py") else "relay-client"
+def is_installed() -> bool:
+    """Tell whether this is an installed command; a file in a working copy is none."""
+    return "relay_programs" in sys.modules
+
+
+def client_command() -> str:
+    """Return what starts the client here."""
+    return "relay-client" if is_installed() else "python3 client.py"
 
 
 def examples(text: str, file: str, prog: str) -> str:

@@ -3,8 +3,8 @@
     tools/documents.py     write them all; a test says when that has to be done
 
 They are kept with the source, because whoever installs the relay has neither of the packages that
-make them (shtab, argparse-manpage). What an option does stands in one place, its `help`, whose last
-parenthesis is the default.
+make them (shtab, argparse-manpage). What an option does stands in one place, its `help`, and so does
+its default: the last parenthesis at the end or before a semicolon.
 """
 
 import argparse
@@ -188,7 +188,7 @@ def _default_and_what(action: argparse.Action, text: str) -> tuple[str, str]:
     """Part the default from the help; one that can be typed is set as code."""
     if action.nargs == 0:
         return "", text
-    said = re.findall(r" \(([^()]*)\)", text)[-1:]
+    said = re.findall(r" \(([^()]*)\)(?=;|$)", text)[-1:]
     default = re.split(r"[,;:] ", said[0])[0] if said else str(action.default or "")
     if default and said == [default]:
         before, _, after = text.rpartition(f" ({default})")

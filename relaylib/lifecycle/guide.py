@@ -1,6 +1,6 @@
 """What a person at a terminal is told when the relay has started: what to type next."""
 
-from relaylib.cli import client_command, program_name
+from relaylib.cli import client_command, is_installed
 from relaylib.net.address import Address, player_url, show
 from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import PRIVATE, Network, contains
@@ -41,13 +41,10 @@ def guide(
     ingest: Address,
     allow: tuple[Network, ...],
     http: int | None = None,
-    *,
-    prog: str = "relay.py",
 ) -> str:
     """Tell a person at a terminal what to type next.
 
-    `host` is where viewers reach the relay, `ingest` where a source does, `http` the page's port,
-    `prog` what this program was called by: an installed one has no sample.
+    `host` is where viewers reach the relay, `ingest` where a source does, `http` the page's port.
     """
     udp, rtp = (player_url(scheme, 5004, ipv6=":" in host) for scheme in ("udp", "rtp"))
     return GUIDE.format(
@@ -56,8 +53,8 @@ def guide(
         port=listening[1],
         source_host=ingest[0],
         source_port=ingest[1],
-        sample=SAMPLE.format(host=ingest[0], port=ingest[1]) if prog.endswith(".py") else "",
-        client=client_command(prog),
+        sample="" if is_installed() else SAMPLE.format(host=ingest[0], port=ingest[1]),
+        client=client_command(),
         udp=udp,
         rtp=rtp,
         page="" if http is None else PAGE.format(url=f"http://{show((host, http))}/"),
@@ -71,4 +68,4 @@ def show_guide(
     """Write the guide on stdout, as much of it as there is room for."""
     source = (reachable_host(ingest[0]), ingest[1])
     viewers = reachable_host(listening[0])
-    say(guide(listening, viewers, source, allow, http, prog=program_name()) + "\n")
+    say(guide(listening, viewers, source, allow, http) + "\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from relaylib import __version__
+from tools.lab.client import Terminal
 from tools.lab.process import PATIENCE, ROOT, NeedError, Program
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
@@ -117,6 +118,11 @@ def test_the_installed_commands(source: Path, tmp_path: Path) -> None:
         assert text.startswith(f"{name}: ")
         assert f"\n  {name} " in said(str(bin_ / name), "--help")[1]
     assert said(str(bin_ / "relay"), "--version") == (0, f"relay {__version__}\n")
+
+    with Terminal(str(bin_ / "relay"), "127.0.0.1", "0") as terminal:
+        terminal.contains("Ctrl-C ends the relay.")
+        assert "  relay-client 127.0.0.1 " in terminal.text
+        assert ".py" not in terminal.text
 
     start = ("sh", "-c", f'shift 2; cd / && exec {bin_ / "relay"} "$@"', "sh")
     with Relay("--http", "0", prefix=start) as relay, udp_socket() as player:
