@@ -3,8 +3,8 @@
     tools/documents.py     write them all; a test says when that has to be done
 
 They are kept with the source, because whoever installs the relay has neither of the packages that
-make them (shtab, argparse-manpage). What an option does stands in one place, its `help`, and so does
-its default: the last parenthesis at the end or before a semicolon.
+make them (shtab, argparse-manpage). What an option does stands in one place, its `help`, and so
+does its default: the last parenthesis at the end or before a semicolon.
 """
 
 import argparse
