@@ -132,7 +132,8 @@ def _run(plan: Plan) -> int:
     app = App(loop, plan, Backoff(random.random))
     try:
         words = tuple(verb.value for verb in Verb)
-        console = open_console(loop, app, words, typed=plan.script is None)
+        typed = plan.script is None
+        console = open_console(loop, app, words, typed=typed, watch=plan.watch)
         interrupts = dict.fromkeys(("SIGINT", "SIGTERM", "SIGQUIT"), app.interrupt)
         for name, callback in {"SIGHUP": app.leave, **interrupts}.items():
             signum = getattr(signal, name, None)  # not every system has them all

@@ -1,8 +1,13 @@
 """The console client: a person's or a script's commands to the relay, its replies back.
 
-Start with `app`, which joins the rest. The person's side: `console`, with the line editor of
-`lineedit`; `status` is the block that ESTADO and --watch show; `messages` has every text in both
-languages; `script` reads --script. The relay's side: `link` connects, with the waits of `backoff`;
-`dialogue` is what the relay has said so far; `recovery` is what comes after a lost connection.
-`player` opens VLC. Standard library only: a viewer needs Python and these files.
+Start with `app`, which joins the rest: the person, the commands and the connection.
+
+- The person: `console`, with the line editor of `lineedit`; `status` is the block that ESTADO and
+  --watch show, `watch` keeps it up to date; `messages` has both languages; `player` opens VLC.
+- The commands: `commands` carries out what was typed, piped, or read by `script`; `exchange` sends
+  them and takes the replies; `dialogue` is what the relay has said so far.
+- The connection: `link` makes it, with the waits of `backoff`; `reconnect` leads a new one to where
+  the last one stood, which `recovery` remembers.
+
+Standard library only: a viewer needs Python and these files.
 """

@@ -71,7 +71,7 @@ class App:
         self._reconnect: Reconnect | None = None
         self._commands: Commands
         self._greeted = False
-        self._input_over = plan.script is not None
+        self._input_over = False
         self.leaving = self._over = False
         self._status = Status(show((plan.host, plan.port)))
         self._watch: Watch | None = None
@@ -81,6 +81,7 @@ class App:
     def start(self, console: Console, sock: socket.socket | None) -> None:
         """Begin with a connection, or seek one."""
         self._console = console
+        self._input_over = self._plan.script is not None and not console.interactive
         self._commands = Commands(
             self._loop, console, self._exchange, self._status, self,
             port=self._plan.vlcport, script=self._plan.script or (), farewells=self._plan.lasting,
@@ -259,6 +260,8 @@ class App:
     def settled(self) -> None:
         if self._reconnect and self._commands.ready:
             self._reconnect.measure()
+        if self._watch:
+            self._watch.refresh()
         if not self._over:
             self._advance()
 

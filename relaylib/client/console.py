@@ -20,6 +20,7 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 from typing import Any, Protocol, TextIO
 
 from relaylib.client.lineedit import Choices, Ended, Entered, LineEditor
@@ -95,8 +96,10 @@ class Console:
         self.reply("\n".join(self._painted(row) for row in status.rows(self._size()[0])))
 
     def panel(self, status: Status) -> None:
-        """Show how the session stands now; where it cannot stay in its place, when it changes."""
-        if status.shape() != self._shape:
+        """Show how the session stands now; where that cannot stay in its place, when it changes.
+        A program has no use for it.
+        """
+        if self.readable and status.shape() != self._shape:
             self._shape = status.shape()
             self.block(status)
 
@@ -187,6 +190,12 @@ class Terminal(Console):
         """Show a command behind the prompt, above the line being typed."""
         self._print(self._stdout, f"{PROMPT}{line}")
 
+    def note(self, text: str) -> None:
+        """Print it without cutting words in two; an address to be copied stays whole, too."""
+        width = max(2, self._size()[0])
+        lines = textwrap.wrap(text, width - 1, break_long_words=False, break_on_hyphens=False)
+        super().note("\n".join(lines))
+
     def panel(self, status: Status) -> None:
         """Show how the session stands above the prompt, from now on."""
         self._status = status
@@ -263,21 +272,22 @@ class Terminal(Console):
         self._redraw()
 
 
-def open_console(loop: Loop, owner: Owner, words: tuple[str, ...], *, typed: bool) -> Console:
+def open_console(
+    loop: Loop, owner: Owner, words: tuple[str, ...], *, typed: bool, watch: bool
+) -> Console:
     """Choose the console that suits standard input and output; `words` are offered on TAB.
 
-    Without `typed` standard input is left alone.
+    Without `typed` standard input is left alone, unless there is a person to `watch`.
 
     Raises:
         SetupError: standard input or output is closed.
     """
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         raise SetupError(say("standard input, output and error must be open (use /dev/null)"))
-    if not typed:
-        return Console(loop, owner, None, sys.stdout)
-    if sys.stdin.isatty() and sys.stdout.isatty() and _can_paint():
+    screen = sys.stdin.isatty() and sys.stdout.isatty() and _can_paint()
+    if screen and (typed or watch):
         return Terminal(loop, owner, sys.stdin, sys.stdout, words)
-    return Console(loop, owner, sys.stdin, sys.stdout)
+    return Console(loop, owner, sys.stdin if typed else None, sys.stdout)
 
 
 def _can_paint() -> bool:

@@ -23,6 +23,9 @@ _OUTCOME = {
 """Where an OK to the command puts the session, whatever its state was before."""
 
 _REPORT = re.compile(r"OK\s(?:.*\s)?estado=(\S+)", re.ASCII | re.IGNORECASE)
+SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+"""A delay as ESTADO tells it."""
+
 _PAIR = re.compile(r"(\S+?)=(\S+)", re.ASCII)
 _NO_SOURCE = {
     "ausente": text("the relay has no source: nothing comes until somebody sends it a stream"),
@@ -133,10 +136,8 @@ class Dialogue:
     @property
     def behind(self) -> float | None:
         """How many seconds behind live the session is, by the last report."""
-        try:
-            return float(self.facts.get("retraso", "-"))
-        except ValueError:
-            return None
+        word = self.facts.get("retraso", "")
+        return float(word) if SECONDS.fullmatch(word) else None
 
     def give_up(self) -> None:
         """Stop waiting: each command was either ignored, or carried out and its reply lost."""

@@ -152,7 +152,7 @@ class Link:
     def seek(self) -> None:
         """Try the addresses of the relay's name, one after another."""
         self.next_at = None
-        os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:1")  # resolv.conf(5): see above
+        os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:1")  # resolv.conf(5); it blocks
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relaylib.client.dialogue import SECONDS
 from relaylib.client.messages import say, text
 
 NARROWEST = 8
@@ -112,7 +113,7 @@ class Status:
         """What is worth another block where blocks are printed one below the other."""
         changing = ("enviados", "retraso")
         kept = {key: value for key, value in self.facts.items() if key not in changing}
-        return (self.away, kept)
+        return (bool(self.away), kept)
 
     def rows(self, width: int, height: int = 100) -> list[Row]:
         """Lay the block out in rows of less than `width` columns, at most `height` of them."""
@@ -176,11 +177,9 @@ def _grouped(number: int) -> str:
 
 
 def _delay(word: str) -> str:
-    try:
-        seconds = float(word)
-    except ValueError:
+    if not SECONDS.fullmatch(word):
         return _safe(word)
-    if not seconds:
+    if not (seconds := float(word)):
         return say("none: live")
     return say("{seconds:.0f} s behind live", seconds=seconds)
 

@@ -33,6 +33,7 @@ class Watch:
         self._status = status
         self._away = away
         self._asking = True
+        self._shown: object = None  # the report
         loop.call_every(PERIOD, self.tick)
 
     def tick(self) -> None:
@@ -47,12 +48,17 @@ class Watch:
         dialogue = self._exchange.dialogue
         if reply is not None and not self._console.readable:
             self._console.reply(reply)
-        elif reply is not None and not dialogue.declined:
-            self._status.take(dialogue.facts, self._loop.now)
-            self._console.panel(self._status)
-        elif reply is not None or dialogue.explicit:
-            self._status.away = reply or say("it does not answer")
-            self._console.panel(self._status)
-        else:
+        elif reply is None and not dialogue.explicit:
             self._asking = False
             self._console.note(say("this relay does not answer ESTADO: there is nothing to watch"))
+        elif reply is None or dialogue.declined:
+            self._status.away = reply or say("it does not answer")
+            self._console.panel(self._status)
+
+    def refresh(self) -> None:
+        """Show a report that has come, whoever asked for it."""
+        facts = self._exchange.dialogue.facts
+        if facts and facts is not self._shown and self._console.readable:
+            self._shown = facts
+            self._status.take(facts, self._loop.now)
+            self._console.panel(self._status)

@@ -5,5 +5,5 @@ makes a request of a line, `session` knows what is valid when. `viewers/viewer.p
 
 A new command is a `Verb` and, if it takes an argument, its parsing in `commands`; a row of the
 table in `session`; its effect in `Viewer._EFFECTS`; what it means, for a person, in
-`client/dialogue.py`.
+`client/messages.py`.
 """

@@ -158,6 +158,19 @@ def test_a_long_line_stays_on_one_row(fake: FakeRelay, monkeypatch: pytest.Monke
         assert fake.line() == "CONECTAR 6543"
 
 
+def test_words_are_not_cut_in_two(fake: FakeRelay) -> None:
+    """What the client says itself is wrapped between words, for the width of the terminal."""
+    with start(fake.port, columns=40) as terminal:
+        fake.accept()
+        terminal.shows(
+            "open udp://@:5004 in VLC to watch",
+            "(rtp://@:5004 if you know that it is",
+            "RTP)",
+            "AYUDA lists the commands, Ctrl-D leaves",
+            "relay> ",
+        )
+
+
 @pytest.mark.parametrize("columns", [60, 49, 25, 20, 11, 5])
 def test_a_narrower_window_shows_the_line_once(terminal: Terminal, columns: int) -> None:
     """The window wraps the row when it is made narrower; then one row shows it again."""

@@ -119,6 +119,17 @@ def test_an_old_relay_has_nothing_to_watch(fake: FakeRelay) -> None:
         assert fake.line() == "CONECTAR 5004"
 
 
+def test_a_script_may_come_before_the_prompt(fake: FakeRelay) -> None:
+    """On a terminal that watches, a script is carried out first, and then the person goes on."""
+    with watch(fake.port, "--script", "CONECTAR") as terminal:
+        report(fake.accept(), b"OK estado=inactivo\n")
+        assert fake.line() == "CONECTAR 5004"
+        fake.send(b"OK\n")
+        terminal.contains("relay> CONECTAR")
+        report(fake, b"OK estado=transmitiendo\n")
+        terminal.shows("state  streaming", "relay> ")
+
+
 def test_a_closed_terminal_ends_it(fake: FakeRelay) -> None:
     """When the window is closed the client disconnects, however often it would like to draw."""
     with watch(fake.port, "--reconnect") as terminal:

@@ -142,6 +142,16 @@ def test_a_wrong_line_is_explained(line: bytes, reason: str) -> None:
     assert explain(line) == reason
 
 
+@pytest.mark.parametrize(
+    ("word", "behind"),
+    [("61.7", 61.7), ("0.0", 0.0), ("-", None), ("nan", None), ("-5", None), ("9e99", None)],
+)
+def test_how_far_behind_is_seconds_or_not_known(word: str, behind: float | None) -> None:
+    """What a relay says for the delay is given back to it: only a plain number may be."""
+    reply = f"OK estado=diferido destino=x enviados=1 perdidos=0 retraso={word}"
+    assert after(State.STREAMING, (Verb.STATUS, reply)).behind == behind
+
+
 @pytest.mark.parametrize("line", [b"", b"  \t", b"\r"])
 def test_a_blank_line_is_nothing(line: bytes) -> None:
     """Pressing Enter on an empty line does nothing."""

@@ -110,6 +110,17 @@ def test_without_a_relay_only_that_is_shown() -> None:
     assert shown(status) == ["relay  not connected for 3 s; trying now"]
 
 
+def test_counting_on_is_no_change() -> None:
+    """Where blocks are printed one below the other, seconds and datagrams alone make no new one."""
+    status = reported()
+    shapes = [status.shape(), reported(enviados="9000", retraso="0.1").shape()]
+    for away in ("not connected for 3 s", "not connected for 4 s"):
+        status.away = away
+        shapes.append(status.shape())
+    assert [shape == shapes[0] for shape in shapes] == [True, True, False, False]
+    assert shapes[2] == shapes[3]
+
+
 @given(
     st.dictionaries(st.sampled_from(sorted(FACTS)), st.text(max_size=60)),
     st.integers(1, 200),
