@@ -23,7 +23,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 if sys.version_info < (3, 11):  # noqa: UP036 - whoever starts it with an older one should be told
-    sys.exit("relay.py: needs Python 3.11 or newer: make run PYTHON=python3.12")
+    sys.exit(
+        f"{os.path.basename(sys.argv[0])}: needs Python 3.11 or newer: make run PYTHON=python3.12"
+    )
 
 if missing := [
     package

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from relaylib.cli import client_command
 from relaylib.config import Config
 from relaylib.doctor.finding import Finding, Grade, read, read_number
 from relaylib.net.address import Address, show
@@ -70,7 +71,7 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
     if shut:
         advice = f"{shut[0]} is public: --allow has to name the network that viewers come from:"
         return make(found, Grade.HINT, advice, ("--allow private --allow 203.0.113.0/24",))
-    client = f"python3 client.py {far[0].host} {bound[1]} 5004 --vlc"
+    client = f"{client_command()} {far[0].host} {bound[1]} 5004 --vlc"
     return make(found, advice="Viewers type:", commands=(client,))
 
 
