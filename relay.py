@@ -250,10 +250,12 @@ class Relay:
         log.info("listening", host=host, port=port, ingest_port=ingest[1], ingest=show(ingest))
         if restarted:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
-        elif os.isatty(1):
-            http = self.site.port if self.site else None
+        http = self.site.port if self.site else None
+        if os.isatty(1) and not restarted:
             show_guide(self._control_address, ingest, self._allow, http)
-        systemd.notify("READY=1\nSTATUS=\nWATCHDOG=1")  # the last beat may be a whole period old
+        # The last beat may be a whole period old. `tools/demo.py` wants the ports.
+        ports = f"{port} {ingest[1]} {http or 0}"
+        systemd.notify(f"READY=1\nSTATUS=\nWATCHDOG=1\nX_RELAY_PORTS={ports}")
         self.loop.run()
         if self._group is not None:
             self._group.leave()

@@ -22,15 +22,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # when run as a file
 
 try:
-    from relaylib.config import HTTP_PORT, Config, parse
+    from relaylib.config import Config, parse
 except ModuleNotFoundError:
     sys.exit("demo.py: needs the Python package structlog: make demo")
 
-from relaylib.errors import SetupError
-from relaylib.net.address import player_url
-from relaylib.net.listen import bind
+from relaylib.net.address import player_url, show
 from relaylib.net.lookup import reachable_host, resolve
-from tools.lab.sockets import unused_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,55 +68,36 @@ def main(words: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     config = parse(words)
-    http = _http_port(config)
-    ingest = str(config.ingest_port or config.port or unused_port())
     came: list[int] = []
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda signum, _: came.append(signum))
     signal.signal(signal.SIGINT, lambda *_: None)
     with contextlib.ExitStack() as stack:
         manager = _service_manager(stack)
-        options = [*words, "--ingest-port", ingest]
-        if config.http is not None:
-            options += ["--http", f"{_bracketed(config.http[0])}:{http}"]
-        relay = _start(stack, "relay.py", *options, stdout=subprocess.DEVNULL)
+        relay = _start(stack, "relay.py", *words, stdout=subprocess.DEVNULL)
         source: Child | None = None
         while (ended := _ended(relay, source)) is None:
             while came:
                 relay.send_signal(came.pop(0))
-            if _is_ready(manager) and source is None:
+            ports = _ports(manager)
+            if ports and source is None:
+                control, ingest, http = ports
                 words = ("tools/fake_vlc.py", config.host, ingest, "--rtp", "--loop")
                 source = _start(stack, *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                 if os.isatty(1):
-                    print(_guide(config, http), flush=True)
+                    print(_guide(config, control, http), flush=True)
     if ended is source and source.stderr:
         print(source.stderr.read().decode(errors="replace"), end="", file=sys.stderr)
     status = ended.returncode
     return status if status >= 0 else 128 - status
 
 
-def _http_port(config: Config) -> int | None:
-    """Choose where the page is: the child cannot say what it has chosen."""
-    if config.http is None:
-        return None
-    host, port = config.http
-    if port is not None:
-        return port
-    with contextlib.suppress(SetupError), bind(host, HTTP_PORT, socket.SOCK_STREAM):
-        return HTTP_PORT
-    return unused_port()
-
-
-def _guide(config: Config, http: int | None) -> str:
-    """Tell a person at a terminal what to type next; for port 0 the log says which it is."""
+def _guide(config: Config, control: str, http: str) -> str:
+    """Tell a person at a terminal what to type next."""
     host = reachable_host(resolve(config.host, config.port)[1][0])
     url = player_url("rtp", 5004, ipv6=":" in host)
-    page = PAGE.format(where=f"{_bracketed(host)}:{http}") if http else ""
-    return GUIDE.format(host=host, port=config.port or "PORT", url=url, page=page)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    page = PAGE.format(where=show((host, int(http)))) if http != "0" else ""
+    return GUIDE.format(host=host, port=control, url=url, page=page)
 
 
 def _service_manager(stack: contextlib.ExitStack) -> socket.socket:
@@ -131,10 +109,14 @@ def _service_manager(stack: contextlib.ExitStack) -> socket.socket:
     return manager
 
 
-def _is_ready(manager: socket.socket) -> bool:
+def _ports(manager: socket.socket) -> list[str]:
+    """Return the ports of control, ingest and HTTP ("0": none) when the relay says them."""
     with contextlib.suppress(TimeoutError):
-        return b"READY=1" in manager.recv(4096)
-    return False
+        for line in manager.recv(4096).decode().splitlines():
+            name, _, value = line.partition("=")
+            if name == "X_RELAY_PORTS":
+                return value.split()
+    return []
 
 
 def _start(stack: contextlib.ExitStack, program: str, *words: str, **options: Any) -> Child:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from relaylib import __version__
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
 from tools.lab.relay import Relay
@@ -54,7 +55,7 @@ BROKEN = {
     "# mine\n--no-such-option\n": "relay.conf, line 2: unrecognized arguments: --no-such-option",
     "\n\n--allow '10.0.0.0/8\n": "relay.conf, line 3: cannot read",
     "--help\n": "",
-    "--version\n": "relay 0.",
+    "--version\n": f"relay {__version__}",
 }
 
 
@@ -91,16 +92,16 @@ DAMAGE = {
     "an early end": ("raise SystemExit(3)", "exit status 3"),
     "another version": (
         "from relaylib.lifecycle import handover; handover.VERSION = 100",
-        "relay.py: cannot take over from the running relay: its state is of version 3, not 100",
+        "program.py: cannot take over from the running relay: its state is of version 3, not 100",
     ),
     "an unknown field": (
         STATE + "del hints['telnet']",
-        "relay.py: cannot take over from the running relay: "
+        "program.py: cannot take over from the running relay: "
         "viewers: ViewerState does not fit: ['telnet']",
     ),
     "an unknown state": (
         STATE + "from enum import Enum; hints['state'] = Enum('State', {'IDLE': 'inactivo'})",
-        "relay.py: cannot take over from the running relay: "
+        "program.py: cannot take over from the running relay: "
         "viewers: state: 'transmitiendo' is not a valid State",
     ),
 }
