@@ -69,6 +69,7 @@ class Hls:
         self._form = form
         self._sources = sources
         self._contents: dict[int, Content] = {}
+        self._text, self._listed_as = b"", ""
         self._playlist = saved or Playlist(_new_run())
         if not _fits(self._playlist, history):
             self._playlist = Playlist(_new_run())
@@ -105,12 +106,15 @@ class Hls:
         listed = playlist.listed(max(self._floor(history), now - history.seconds))
         if not listed:
             raise HttpError(503, "no llega ninguna fuente, o todavia no hay ningun segmento")
-        text = playlist.text(listed, PREFIX, self._loop.dated).encode()
+        etag = f"{playlist.run}-{listed[0].sequence}-{playlist.sequence}-{playlist.target}"
+        if etag != self._listed_as:  # or somebody has just asked for the same
+            text = playlist.text(listed, PREFIX, self._loop.dated)
+            self._text, self._listed_as = text.encode(), etag
         return Response(
-            text,
+            self._text,
             PLAYLIST,
             cache=f"public, max-age={playlist.target // 2}",
-            etag=f"{playlist.run}-{listed[0].sequence}-{playlist.sequence}-{playlist.target}",
+            etag=etag,
             compress=True,
             is_media=True,
         )
