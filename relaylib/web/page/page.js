@@ -132,6 +132,7 @@ const SPANISH = {
   "has stopped sending": "ha dejado de emitir",
   "no source sends": "ninguna fuente emite",
   "before the relay": "antes del relay,",
+  ", then reload": ", y recargue",
   "RTP packets lost": "paquetes RTP perdidos",
   "in the last": "en los últimos",
 };
