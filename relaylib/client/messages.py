@@ -158,7 +158,8 @@ SPANISH = {
     "show how the session stands, once a second": "muestra el estado de la sesión, cada segundo",
     "take the commands from FILE, from the standard input (-), or from the argument itself, such "
     "as CONECTAR": (
-        "toma los comandos de FILE, de la entrada estándar (-) o del propio argumento, como CONECTAR"
+        "toma los comandos de FILE, de la entrada estándar (-) o del propio argumento, como "
+        "CONECTAR"
     ),
     EXAMPLES: EXAMPLES_ES,
     # --- the script
@@ -216,7 +217,9 @@ SPANISH = {
     "{behind:.0f} s behind live; nothing is lost": (
         "{behind:.0f} s por detrás del directo; no se ha perdido nada"
     ),
-    "not connected for {seconds} s; trying now": "sin conexión desde hace {seconds} s; intentándolo",
+    "not connected for {seconds} s; trying now": (
+        "sin conexión desde hace {seconds} s; intentándolo"
+    ),
     "not connected for {seconds} s; next attempt in {wait} s": (
         "sin conexión desde hace {seconds} s; próximo intento en {wait} s"
     ),
