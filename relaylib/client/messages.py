@@ -110,12 +110,12 @@ commands:
   AYUDA               show this list"""
 HELP_ES = """\
 comandos:
-  CONECTAR [PUERTO]   la emisión llega aquí al puerto UDP {port}, o a PUERTO
+  CONECTAR [PUERTO]   el flujo llega aquí al puerto UDP {port}, o a PUERTO
   INTERRUMPIR         pausa: no se envía nada hasta CONTINUAR
   CONTINUAR           seguir en directo
   CONTINUAR DIFERIDO  seguir donde se hizo la pausa, si el relay guarda tanto
-  RETROCEDER SEGUNDOS volver atrás tanto, si se guarda; CONTINUAR: en directo
-  DESCONECTAR         terminar la emisión y salir; también Ctrl-D y Ctrl-C
+  RETROCEDER SEGUNDOS volver atrás eso, si se guarda; CONTINUAR: al directo
+  DESCONECTAR         dejar el flujo y salir; también Ctrl-D y Ctrl-C
   ESTADO              preguntar al relay cómo está la sesión
   AYUDA               mostrar esta lista"""
 
@@ -141,15 +141,15 @@ SPANISH = {
     "{word!r} looks like a port: HOST comes before PORT": (
         "{word!r} parece un puerto: HOST va antes de PORT"
     ),
-    "Ask a relay for its stream, and control it.": "Pide a un relay su emisión y la controla.",
+    "Ask a relay for its stream, and control it.": "Pide a un relay su flujo y lo controla.",
     "the relay's name or address, IPv4 or IPv6": "nombre o dirección del relay, IPv4 o IPv6",
     "its TCP port": "su puerto TCP",
     "the UDP port here where the player listens": (
-        "el puerto UDP de aquí donde escucha el reproductor"
+        "el puerto UDP de esta máquina donde escucha el reproductor"
     ),
     "open VLC there, after CONECTAR at the address that fits what the source sends, or at once at "
     "this one, and close it on leaving": (
-        "abre VLC en ese puerto: tras CONECTAR, en la dirección que conviene a lo que envía la "
+        "abre VLC en ese puerto: tras CONECTAR, en la dirección que corresponde a lo que envía la "
         "fuente, o enseguida en esta; y lo cierra al salir"
     ),
     "when the connection is lost or cannot be made, try again until it is, and go on as before": (
@@ -158,7 +158,8 @@ SPANISH = {
     "show how the session stands, once a second": "muestra el estado de la sesión, cada segundo",
     "take the commands from FILE, from the standard input (-), or from the argument itself, such "
     "as CONECTAR": (
-        "toma los comandos de FILE, de la entrada estándar (-) o del argumento mismo, como CONECTAR"
+        "toma los comandos de FILE, de la entrada estándar (-) o del propio argumento, como "
+        "CONECTAR"
     ),
     EXAMPLES: EXAMPLES_ES,
     # --- the script
@@ -166,7 +167,7 @@ SPANISH = {
     "{name}, line {number}": "{name}, línea {number}",
     "{place}: too long to be a command": "{place}: demasiado largo para ser un comando",
     "{place}: ESPERAR takes seconds, up to {most}": (
-        "{place}: ESPERAR lleva segundos, hasta {most}"
+        "{place}: ESPERAR pide segundos, {most} como mucho"
     ),
     # --- the connection
     "cannot connect to {relay}: {reason}": "no se puede conectar con {relay}: {reason}",
@@ -180,9 +181,9 @@ SPANISH = {
         "nadie escucha ahí: ponga en marcha el relay, o corrija PORT"
     ),
     "that host does not answer: see that it is on, or correct HOST": (
-        "ese host no responde: vea que esté encendido, o corrija HOST"
+        "ese host no responde: compruebe que está encendido, o corrija HOST"
     ),
-    "this machine has no way to that network": "esta máquina no tiene camino a esa red",
+    "this machine has no way to that network": "esta máquina no tiene ruta hacia esa red",
     "the name {host} cannot be looked up at present": (
         "el nombre {host} no se puede consultar ahora"
     ),
@@ -204,7 +205,7 @@ SPANISH = {
     "{command} got {reply}": "{command} recibió {reply}",
     "connected again after {seconds:.0f} s": "conectado de nuevo tras {seconds:.0f} s",
     "the stream comes to UDP port {port} again; what came meanwhile is lost": (
-        "la emisión llega otra vez al puerto UDP {port}; lo emitido entretanto se ha perdido"
+        "el flujo llega otra vez al puerto UDP {port}; lo emitido entretanto se ha perdido"
     ),
     "paused again, from now on": "otra vez en pausa, desde ahora",
     "live now: the relay has nothing left of what you were watching": (
@@ -216,7 +217,9 @@ SPANISH = {
     "{behind:.0f} s behind live; nothing is lost": (
         "{behind:.0f} s por detrás del directo; no se ha perdido nada"
     ),
-    "not connected for {seconds} s; trying now": "sin conexión desde hace {seconds} s; intentando",
+    "not connected for {seconds} s; trying now": (
+        "sin conexión desde hace {seconds} s; intentándolo"
+    ),
     "not connected for {seconds} s; next attempt in {wait} s": (
         "sin conexión desde hace {seconds} s; próximo intento en {wait} s"
     ),
@@ -229,20 +232,20 @@ SPANISH = {
     # --- the greeting
     "connected to {relay}": "conectado a {relay}",
     "CONECTAR brings the stream to UDP port {port} of this host": (
-        "CONECTAR trae la emisión al puerto UDP {port} de este host"
+        "CONECTAR trae el flujo al puerto UDP {port} de este host"
     ),
     "open {udp} in VLC to watch ({rtp} if you know that it is RTP)": (
-        "para verla, abra {udp} en VLC ({rtp} si sabe que es RTP)"
+        "para verlo, abra {udp} en VLC ({rtp} si sabe que es RTP)"
     ),
-    "open {url} in VLC to watch": "para verla, abra {url} en VLC",
+    "open {url} in VLC to watch": "para verlo, abra {url} en VLC",
     "AYUDA lists the commands, Ctrl-D leaves": "AYUDA enumera los comandos, Ctrl-D sale",
     # --- the commands
     HELP: HELP_ES,
     "{line}: CONECTAR takes one UDP port, {low} to {high}, or none": (
-        "{line}: CONECTAR lleva un puerto UDP, de {low} a {high}, o ninguno"
+        "{line}: CONECTAR admite un puerto UDP, de {low} a {high}, o ninguno"
     ),
     "{line}: RETROCEDER takes seconds, more than 0 and up to {most}": (
-        "{line}: RETROCEDER lleva segundos, más de 0 y hasta {most}"
+        "{line}: RETROCEDER pide segundos, más de 0 y {most} como mucho"
     ),
     "{line}: {word} does not take that": "{line}: {word} no admite eso",
     "unknown command: {line} (AYUDA lists them)": "comando desconocido: {line} (AYUDA los enumera)",
@@ -260,7 +263,7 @@ SPANISH = {
         "sin respuesta a {command} en {seconds:g} s: está colgado, o ignora lo que rechaza"
     ),
     "the relay has no source: nothing comes until somebody sends it a stream": (
-        "el relay no tiene fuente: no llegará nada hasta que alguien le envíe una emisión"
+        "el relay no tiene fuente: no llegará nada hasta que alguien le envíe un flujo"
     ),
     "the source is silent: nothing comes until it sends again": (
         "la fuente está en silencio: no llegará nada hasta que vuelva a emitir"
@@ -275,8 +278,8 @@ SPANISH = {
     "form": "forma",
     "health": "salud",
     "delay": "retraso",
-    "idle: CONECTAR brings the stream": "inactivo: CONECTAR trae la emisión",
-    "paused: CONTINUAR goes on": "en pausa: CONTINUAR sigue",
+    "idle: CONECTAR brings the stream": "inactivo: CONECTAR trae el flujo",
+    "paused: CONTINUAR goes on": "en pausa: se sigue con CONTINUAR",
     "behind live: CONTINUAR is live again": "en diferido: CONTINUAR vuelve al directo",
     "sending": "emitiendo",
     "silent: nothing comes until it sends again": (
@@ -295,13 +298,13 @@ SPANISH = {
         "anterior al relay"
     ),
     "the relay: it dropped something or stood still; its log says what helps": (
-        "el relay: descartó algo o se detuvo; su registro dice qué ayuda"
+        "el relay: descartó algo o se quedó parado; su registro dice qué ayuda"
     ),
     "your network: not everything gets through to you; look at the link and the player": (
         "su red: no le llega todo; revise el enlace y el reproductor"
     ),
-    "no stream: start the source": "no hay emisión: ponga en marcha la fuente",
-    "not looked at (--no-inspect)": "no se mira (--no-inspect)",
+    "no stream: start the source": "no hay flujo: ponga en marcha la fuente",
+    "not looked at (--no-inspect)": "no se examina (--no-inspect)",
     "{count} datagrams": "{count} datagramas",
     "{count}, {rate}/s": "{count}, {rate}/s",
     ",": ".",

@@ -96,7 +96,7 @@ def test_the_block_tells_that_the_relay_is_away(fake: FakeRelay) -> None:
     with watch(fake.port, "--reconnect", LC_ALL="es_ES.UTF-8") as terminal:
         report(fake.accept(), b"OK estado=inactivo\n")
         report(fake, b"OK estado=inactivo\n")
-        terminal.contains("estado  inactivo: CONECTAR trae la emisión")
+        terminal.contains("estado  inactivo: CONECTAR trae el flujo")
         terminal.type("CONECTAR\r")
         while (line := fake.line()) != "CONECTAR 5004":
             assert line == "ESTADO"

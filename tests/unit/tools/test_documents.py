@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relaylib.client import messages
 from tools import documents
 from tools.lab.client import Terminal
 from tools.lab.process import ROOT, NeedError, need
@@ -33,6 +34,17 @@ def test_a_translation_has_the_same_options(program: str) -> None:
     assert len(expected) >= 4
     for path in ROOT.glob("README.*.md"):
         assert rows(path.read_text(), program) == expected, path.name
+
+
+def test_the_client_is_told_in_its_own_spanish() -> None:
+    """The Spanish README has the client's options in the words of its Spanish --help."""
+    messages.use("es")
+    try:
+        lines = documents.table("relay-client").splitlines()
+    finally:
+        messages.use("en")
+    told = set((ROOT / "README.es.md").read_text().splitlines())
+    assert {line for line in lines if line.startswith("| `")} <= told
 
 
 @pytest.mark.parametrize("program", documents.PROGRAMS)
