@@ -291,14 +291,14 @@ class Viewer:
         assert self.output is not None
         assert request.seconds is not None
         if not self._services.deferred.rewind(self.output, request.seconds):
-            raise DeclinedError("no hay nada a lo que RETROCEDER todavia", "empty_history")
+            raise DeclinedError("todavia no hay nada a lo que RETROCEDER", "empty_history")
         self._log_deferred(self.output)
         return commands.ok()
 
     def _check_history(self, request: Request) -> None:
         if not self._services.deferred.keeps:
             name = request.verb.value
-            message = f"{name} no esta disponible: este relay no guarda memoria (--timeshift)"
+            message = f"{name} no esta disponible: este relay no guarda historial (--timeshift)"
             raise DeclinedError(message, "no_history")
 
     def _log_deferred(self, output: Output) -> None:

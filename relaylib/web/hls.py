@@ -86,7 +86,7 @@ class Hls:
         """
         history = self._history
         if history is None:
-            raise HttpError(503, "el relay no guarda historia (--timeshift)")
+            raise HttpError(503, "el relay no guarda historial (--timeshift)")
         self._playlist.forget(history.oldest)
         if request.path == "/live.m3u8":
             return self._list(history, now)
@@ -95,7 +95,7 @@ class Hls:
         if asked is not None and asked[1] == self._playlist.run:
             segment = self._playlist.find(int(asked[2]))
         if segment is None:
-            raise HttpError(404, "ese segmento no esta, o ya no: empiece por /live.m3u8")
+            raise HttpError(404, "ese segmento no existe, o ya no: empiece por /live.m3u8")
         return self._send(history, segment)
 
     # --- the playlist
@@ -105,7 +105,7 @@ class Hls:
         playlist = self._playlist
         listed = playlist.listed(max(self._floor(history), now - history.seconds))
         if not listed:
-            raise HttpError(503, "no llega ninguna fuente, o todavia no hay ningun segmento")
+            raise HttpError(503, "ninguna fuente emite, o todavia no hay ningun segmento")
         etag = f"{playlist.run}-{listed[0].sequence}-{playlist.sequence}-{playlist.target}"
         if etag != self._listed_as:  # or somebody has just asked for the same
             text = playlist.text(listed, PREFIX, self._loop.dated)

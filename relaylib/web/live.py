@@ -55,10 +55,10 @@ def available(cuts: Cuts | None, now: float) -> Cuts:
         HttpError: there is none, or it is no transport stream.
     """
     if cuts is None:
-        raise HttpError(503, "el relay no guarda historia (--timeshift)")
+        raise HttpError(503, "el relay no guarda historial (--timeshift)")
     history = cuts.history
     if history.end == history.oldest or history[history.end - 1].time < now - STALE:
-        raise HttpError(503, "no llega ninguna fuente: pruebe cuando emita")
+        raise HttpError(503, "ninguna fuente emite: pruebe cuando haya una")
     if cuts.form() is Form.OPAQUE:
         raise HttpError(503, "la fuente no envia MPEG-TS: solo se puede ver por UDP")
     return cuts
@@ -77,7 +77,7 @@ def read_back(request: Request) -> float:
         back = -1.0
     if 0 <= back < math.inf:
         return back
-    raise HttpError(400, f"back={quoted(text)} no son segundos hacia atras, como back=20", "query")
+    raise HttpError(400, f"back={quoted(text)} no es un numero de segundos, como back=20", "query")
 
 
 class LiveStream:

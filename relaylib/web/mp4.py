@@ -352,7 +352,7 @@ class Mp4:
 
     def _of_past(self, cuts: Cuts, now: float, back: float) -> Remux:
         if len(self._past) >= MOST_PAST:
-            text = f"ya hay {MOST_PAST} espectadores en el pasado: pruebe mas tarde, o sin back"
+            text = f"ya hay {MOST_PAST} espectadores en diferido: pruebe mas tarde, o sin back"
             raise HttpError(503, text)
         remux = Remux(self._loop, cuts, self._sources, OCTETS_PAST)
         remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)

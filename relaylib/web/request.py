@@ -68,7 +68,7 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     if "transfer-encoding" in found and "content-length" in found:
         raise HttpError(400, "Transfer-Encoding y Content-Length a la vez", "framing")
     if announces_body(headers):
-        raise HttpError(413, "aqui no se admite ningun cuerpo", "body")
+        raise HttpError(413, "aqui no se admiten peticiones con cuerpo", "body")
     return found
 
 

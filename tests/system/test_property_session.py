@@ -128,7 +128,7 @@ class Sessions(RuleBasedStateMachine):
         if client.state not in valid.get(verb, ["pausado"]):
             return f"ERROR {verb} no es valido ahora (estado: {client.state})"
         if verb in ("CONTINUAR DIFERIDO", "RETROCEDER"):
-            return f"ERROR {verb} no esta disponible: este relay no guarda memoria (--timeshift)"
+            return f"ERROR {verb} no esta disponible: este relay no guarda historial (--timeshift)"
         client.state = "pausado" if command == "INTERRUMPIR" else "transmitiendo"
         return "OK"
 

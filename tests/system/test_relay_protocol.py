@@ -57,7 +57,7 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
             "none": "enviados=0 perdidos=0",
             "port": viewer.port,
             "other": other.getsockname()[1],
-            "memory": "este relay no guarda memoria (--timeshift)",
+            "memory": "este relay no guarda historial (--timeshift)",
             "help": commands.HELP.decode().rstrip("\n"),
         }
         rows = [row.format(**names).split("|") for row in DIALOGUE.splitlines() if row]

@@ -58,7 +58,7 @@ def test_everyone_gets_everything_at_their_own_delay_through_reloads() -> None:
 def test_back_and_live_again() -> None:
     """RETROCEDER goes back from where the viewer is, CONTINUAR is live, INTERRUMPIR keeps."""
     with Relay("--timeshift", "60") as relay, Viewer(relay.port).subscribe() as viewer:
-        assert viewer.command("RETROCEDER 1").startswith("ERROR no hay nada ")
+        assert viewer.command("RETROCEDER 1").startswith("ERROR todavia no hay nada ")
         with Stream(relay.ingest_port) as stream:
             wait_for(lambda: stream.sent > 500, "a second of the stream")
             assert viewer.command("RETROCEDER 0.4") == "OK"
