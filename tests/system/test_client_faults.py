@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tools.lab.viewer import Viewer
 
 ENDED = "client.py: the relay ended the session\n"
 CLOSED = "client.py: the relay closed the connection and did not say why\n"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
 
 
 def test_the_relay_closing_is_said_with_its_last_words() -> None:

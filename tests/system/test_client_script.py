@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from tools.lab.relay import Relay
 from tools.lab.viewer import Viewer
 
 SPANISH = {"LC_ALL": "es_ES.UTF-8"}
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
 
 
 @pytest.mark.parametrize("env", [{}, SPANISH])
