@@ -1,6 +1,6 @@
-"""What a check returns."""
+"""What a check returns, and what checks share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +35,15 @@ class Finding:
     advice: str = ""
     commands: tuple[str, ...] = ()
     figures: Figures = field(default_factory=dict)
+
+
+DATAGRAM = 1316
+"""Bytes: seven packets of a transport stream, what nearly every encoder sends."""
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return 1 if something will not work, else 0."""
+    return int(any(each.grade is Grade.WRONG for each in findings))
 
 
 def read(path: str | Path) -> str:

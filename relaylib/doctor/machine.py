@@ -12,7 +12,16 @@ from collections.abc import Iterator
 from functools import partial
 
 from relaylib.config import Config
-from relaylib.doctor.finding import Figures, Finding, Grade, read, read_number, size, time
+from relaylib.doctor.finding import (
+    DATAGRAM,
+    Figures,
+    Finding,
+    Grade,
+    read,
+    read_number,
+    size,
+    time,
+)
 from relaylib.net import linux
 from relaylib.net.descriptors import descriptor_limit
 from relaylib.net.loop import Loop
@@ -21,9 +30,6 @@ from relaylib.stream.output import SEND_BUFFER
 from relaylib.stream.receive_buffer import RECEIVE_BUFFER
 
 PACKAGES = ("structlog", "h11", "prometheus_client")
-
-DATAGRAM = 1316
-"""Bytes: seven packets of a transport stream, what nearly every encoder sends."""
 
 _BOOKED = 2304
 """Bytes that the kernel counts in a receive buffer for one such datagram (`skb->truesize`, on the
