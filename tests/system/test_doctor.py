@@ -88,7 +88,7 @@ def shell(before: str, words: str, after: str = "") -> subprocess.Popen[str]:
 
 @pytest.mark.long
 def test_it_ends_in_order_whatever_it_is_refused() -> None:
-    """With few descriptors, or a stdout that is closed or full: no traceback, and the right status."""
+    """Few descriptors, or a stdout that is closed or full: no traceback, and the right status."""
     alien = f"192.0.2.77 {unused_port()}"
     limited = shell("ulimit -n 40;", "127.0.0.1 0", "--json")
     others = [shell("", alien, ">&-"), shell("", alien, ">/dev/full"), shell("", ":: 80", "2>&1")]
