@@ -187,6 +187,7 @@ def test_a_half_closed_connection_is_a_lost_one(fake: FakeRelay) -> None:
         client.prints("again after")
 
 
+@pytest.mark.long
 def test_an_old_relay_answers_no_questions(fake: FakeRelay) -> None:
     """One that ignores ESTADO costs two seconds each time, and gives the stream back."""
     with Client(fake.port, "--reconnect", "--script", "CONECTAR") as client:

@@ -46,6 +46,7 @@ def test_a_healthy_machine_has_nothing_wrong() -> None:
     assert found["capacity"]["figures"]["tried"] >= 100
 
 
+@pytest.mark.long
 def test_who_has_the_port_is_named() -> None:
     """A port that another program has is a fault, with its process; the rest is looked at, too."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
