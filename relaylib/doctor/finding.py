@@ -64,11 +64,8 @@ def size(octets: float) -> str:
     """Write a number of bytes as people do: 208 KiB, 8 MiB, 1.5 GiB."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if octets >= factor:
-            return (
-                f"{octets / factor:.3g} {unit}"
-                if octets < 1000 * factor
-                else f"{octets / factor:.0f} {unit}"
-            )
+            style = ".3g" if octets < 1000 * factor else ".0f"
+            return f"{octets / factor:{style}} {unit}"
     return f"{octets:.0f} bytes"
 
 

@@ -66,9 +66,8 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
     figures = {"addresses": [place.host for place in here]}
     make = partial(Finding, "addresses", "addresses", figures=figures)
     far = [place for place in here if place.is_far]
-    found = ", ".join(listed[:_LISTED]) + f" and {len(listed) - _LISTED} more" * (
-        len(listed) > _LISTED
-    )
+    more = len(listed) - _LISTED
+    found = ", ".join(listed[:_LISTED]) + (f" and {more} more" if more > 0 else "")
     if not far:
         advice = "Only this machine can reach the relay. For others, HOST 0.0.0.0, on a network."
         return make(found or "none but the loopback", Grade.HINT, advice)
@@ -142,13 +141,11 @@ def firewall(
     if not tcp and not udp:
         return make("not tried: the relay that runs listens at none of these addresses", Grade.HINT)
     if blocked:
-        found = (
-            f"does not arrive, though it never left this machine: {', '.join(blocked[:_LISTED])}"
-        )
+        which = ", ".join(blocked[:_LISTED])
+        found = f"does not arrive, though it never left this machine: {which}"
+        advice = "A firewall drops it. Look, and let it in, as root:"
         ports = [f"{control[1]}/tcp"] + ([f"{ingest.getsockname()[1]}/udp"] if ingest else [])
-        return make(
-            found, Grade.WRONG, "A firewall drops it. Look, and let it in, as root:", _remedy(ports)
-        )
+        return make(found, Grade.WRONG, advice, _remedy(ports))
     found = f"{'TCP and UDP' if udp else 'TCP'} from this machine arrive{'s' * (not udp)}"
     far = [place.host for place in here if place.is_far]
     if not far:
