@@ -124,18 +124,11 @@ def test_a_reader_that_went_away_ends_it(fake: FakeRelay) -> None:
     """When nobody reads the replies any more, the client leaves politely, also with --reconnect."""
     reader, writer = os.pipe()
     os.close(reader)
-    words = (
-        "client.py",
-        "127.0.0.1",
-        str(fake.port),
-        "5004",
-        "--reconnect",
-        "--script",
-        "CONECTAR",
-    )
+    argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), "5004", "--reconnect")
     client = subprocess.Popen(
-        [sys.executable, *words], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, text=True
-    )
+        [*argv, "--script", "CONECTAR"],
+        stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, text=True,
+    )  # fmt: skip
     os.close(writer)
     with client:
         assert fake.accept().line() == "ESTADO"
