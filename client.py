@@ -20,20 +20,18 @@ import random
 import selectors
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from relaylib import __version__
 from relaylib.cli import Parser, examples, host, port, program_name
 from relaylib.client import messages
 from relaylib.client.app import App, Plan
-from relaylib.client.backoff import Backoff
 from relaylib.client.console import open_console
-from relaylib.client.link import connect
+from relaylib.client.link import Backoff, connect
 from relaylib.client.messages import say
 from relaylib.client.player import find_player
 from relaylib.client.script import Step, is_script, read_script, read_words
 from relaylib.errors import SetupError
-from relaylib.net.loop import Loop
+from relaylib.net.loop import Loop, reraise
 from relaylib.protocol.commands import MIN_PORT, Verb
 
 
@@ -131,7 +129,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _run(plan: Plan) -> int:
     sock = None if plan.lasting else connect(plan.host, plan.port)
-    loop = Loop(_raise, selectors.SelectSelector())
+    loop = Loop(reraise, selectors.SelectSelector())
     app = App(loop, plan, Backoff(random.random))
     try:
         words = tuple(verb.value for verb in Verb)
@@ -166,10 +164,6 @@ def main() -> int:
     except SetupError as error:
         print(f"{program_name()}: {error}", file=sys.stderr)
         return error.status
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.lab.client import FakeRelay
 from tools.lab.process import NeedError
 from tools.lab.relay import Relay
 from tools.lab.restarts import Held
@@ -77,6 +78,13 @@ def shared_relay() -> Iterator[Relay]:
     """A relay that a module's tests share: each brings its own connections and takes them away."""
     with Relay() as program:
         yield program
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRelay]:
+    """A relay played by the test."""
+    with FakeRelay() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -55,7 +55,6 @@ PURE_MODULES = {
     "relaylib.web.reply",
     "relaylib.web.stream_state",
     "relaylib.web.playlist",
-    "relaylib.client.backoff",
     "relaylib.client.dialogue",
     "relaylib.client.lineedit",
     "relaylib.client.messages",

@@ -1,5 +1,7 @@
 """Programs around the relay; most have their parts in a room beside them.
 
 fake_vlc, capture: `replay/`. probe: `probing/`. bench: `benchmarks/`. attacks, soak: `attackers/`.
-demo and reloads have none. What tools and tests share: `lab/`.
+matrix: `interop/`. Those without one: demo, documents (man pages, completions, tables of options),
+hls_viewers, and three that measure: reloads, inspection, first_picture. What tools and tests share:
+`lab/`.
 """

@@ -25,6 +25,7 @@ from tools.benchmarks.plan import PLANS
 from tools.benchmarks.report import describe_machine, headline, markdown
 from tools.benchmarks.results import Results
 from tools.benchmarks.targets import verdicts
+from tools.lab import readmes
 from tools.lab.machine import claim_core, compile_c, require_linux
 from tools.lab.process import ROOT
 from tools.replay.program import run, say
@@ -60,7 +61,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add("--only", type=_names, metavar="NAME,...", default=NAMES, help=f"of {', '.join(NAMES)}")
     add("--output", type=Path, metavar="DIR", default=ROOT / "build" / "bench",
         help="where to (build/bench)")  # fmt: skip
-    add("--publish", action="store_true", help="put the results into README.md, too")
+    add("--publish", action="store_true", help="put the results into the READMEs, too")
     return parser.parse_args(words)
 
 
@@ -75,21 +76,14 @@ def write(results: Results, output: Path) -> str:
 
 
 def publish(output: Path, root: Path, text: str) -> None:
-    """Copy the results to docs/, and `text` to between two marks in README.md, in each language.
+    """Show `text` in every README, and copy the results to docs/.
 
-    Raises SetupError when the marks are not there.
+    Raises:
+        SetupError: a README has no place for it.
     """
-    pages = {}
-    for page in (root / "README.md", root / "README.es.md"):
-        if page.exists():
-            parts = page.read_text().split(MARK)
-            if len(parts) != 3:
-                raise SetupError(f"{page}: the results go between two lines {MARK.strip()}")
-            pages[page] = MARK.join((parts[0], f"\n{text}\n", parts[2]))
+    readmes.publish(root, MARK, text)
     for name in ("bench.json", "bench.md", "bench.svg"):
         shutil.copyfile(output / name, root / "docs" / name)
-    for page, whole in pages.items():
-        page.write_text(whole)
 
 
 def _bench(options: argparse.Namespace) -> int:

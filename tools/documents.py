@@ -19,6 +19,7 @@ import client
 from relaylib import __version__, config
 from relaylib.cli import Parser
 from tools.lab.process import ROOT
+from tools.lab.readmes import between
 
 PROGRAMS: dict[str, Callable[[str], Parser]] = {
     "relay": config.make_parser,
@@ -66,8 +67,8 @@ End, and tell everyone who is connected.
 COMPLETIONS = {"bash": "{}.bash", "zsh": "_{}", "fish": "{}.fish"}
 """The shells, and what each calls the file that completes a command."""
 
-MARKERS = {"relay": "<!-- options -->", "relay-client": "<!-- client options -->"}
-"""What stands before and after a program's table, wherever there is one."""
+MARKERS = {"relay": "<!-- options -->\n", "relay-client": "<!-- client options -->\n"}
+"""The line that stands before and after a program's table."""
 
 
 def main() -> int:
@@ -87,7 +88,7 @@ def documents() -> Iterator[tuple[Path, str]]:
         yield ROOT / "man" / f"{name}.1", man_page(name)
         for shell, file in COMPLETIONS.items():
             yield ROOT / "contrib" / "completion" / file.format(name), completion(name, shell)
-        text = with_table(text, name)
+        text = between(text, MARKERS[name], table(name), readme.name)
     yield readme, text
 
 
@@ -148,13 +149,6 @@ def completion(name: str, shell: str) -> str:
 
 
 # --- tables of options
-
-
-def with_table(text: str, name: str) -> str:
-    """Return a text with the table of a program's options between its markers, if it has them."""
-    before, marker, rest = text.partition(f"{MARKERS[name]}\n")
-    _, again, after = rest.partition(marker)
-    return f"{before}{marker}\n{table(name)}\n{again}{after}" if again else text
 
 
 def table(name: str) -> str:

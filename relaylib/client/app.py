@@ -9,11 +9,10 @@ import socket
 from dataclasses import dataclass
 
 from relaylib.cli import program_name
-from relaylib.client.backoff import Backoff
 from relaylib.client.commands import Commands
 from relaylib.client.console import Console
 from relaylib.client.exchange import PATIENCE, Exchange
-from relaylib.client.link import Link
+from relaylib.client.link import Backoff, Link
 from relaylib.client.messages import say, text
 from relaylib.client.player import Player
 from relaylib.client.reconnect import Reconnect

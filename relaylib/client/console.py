@@ -27,7 +27,7 @@ from relaylib.client.lineedit import Choices, Ended, Entered, LineEditor
 from relaylib.client.messages import say
 from relaylib.client.status import Row, Status, Tone
 from relaylib.errors import LineTooLongError, SetupError
-from relaylib.net.loop import Loop
+from relaylib.net.loop import Loop, reraise
 from relaylib.protocol.lines import LineReader
 
 READ_SIZE = 4096
@@ -69,7 +69,7 @@ class Console:
         self._colours = self.readable and _can_paint() and not os.environ.get("NO_COLOR")
         self._shape: object = None  # of the status that was printed last
         if stdin is not None:
-            loop.watch(stdin, self._readable, broken=_raise)
+            loop.watch(stdin, self._readable, broken=reraise)
 
     @property
     def _open(self) -> bool:
@@ -299,7 +299,3 @@ def _silence(stream: TextIO) -> None:
     """Redirect a broken stream to the null device: no more errors, not even at exit."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def _raise(error: Exception) -> None:
-    raise error

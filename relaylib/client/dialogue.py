@@ -3,7 +3,7 @@
 The client says that a command is out of order instead of sending it, because relays of the original
 design answer nothing to such a command. What it knows of its session is what the relay told last,
 and may be out of date: a relay pauses a session by itself when the player's port stays closed. So
-before a command is held back the relay is asked again (`app` sends ESTADO).
+before a command is held back the relay is asked again (`commands` sends ESTADO).
 """
 
 import re

@@ -9,21 +9,24 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from relaylib.client.backoff import Backoff
 from relaylib.client.messages import say, text
 from relaylib.errors import SetupError
 from relaylib.net.address import show
 from relaylib.net.connection import Connection, tune
-from relaylib.net.loop import Loop, Timer
+from relaylib.net.loop import Loop, Timer, reraise
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for each address of the relay's name: one lost SYN is sent again after 1 s, then 3 s."""
 
 STEADY = 5.0
 """Seconds after which a connection has been a good one."""
+
+SHORTEST, LONGEST = 0.5, 15.0
+"""Seconds between two attempts. A relay that restarts is back within the first; one that is down is
+left in peace."""
 
 _DEAD = text("that host does not answer: see that it is on, or correct HOST")
 _REASONS = {
@@ -87,6 +90,25 @@ def _lacks_interface(host: str) -> bool:
     except ValueError:
         return False
     return address.is_link_local and address.scope_id is None
+
+
+class Backoff:
+    """Waits that double. `dice` gives numbers from 0 to 1, so that the viewers of a relay that went
+    down do not all come back in the same moment.
+    """
+
+    def __init__(self, dice: Callable[[], float]) -> None:
+        self._dice = dice
+        self._next = SHORTEST
+
+    def wait(self) -> float:
+        """Return the seconds until the next attempt: half of them are left to the dice."""
+        longest, self._next = self._next, min(2 * self._next, LONGEST)
+        return longest * (1 + self._dice()) / 2
+
+    def reset(self) -> None:
+        """Begin again with the shortest."""
+        self._next = SHORTEST
 
 
 class Owner(Protocol):
@@ -228,7 +250,7 @@ class Link:
                 reason = _why(error, self._host)
                 continue
             self._trying = sock
-            self._loop.watch(sock, self._answered, writable=self._answered, broken=_raise)
+            self._loop.watch(sock, self._answered, writable=self._answered, broken=reraise)
             self._loop.interest(sock, read=False, write=True)
             self._timer = self._loop.call_later(CONNECT_TIMEOUT, self._silent)
             return
@@ -271,7 +293,3 @@ class Link:
         if self._connection is not None:
             self._connection = None
             self._owner.gone(reason)
-
-
-def _raise(error: Exception) -> None:
-    raise error

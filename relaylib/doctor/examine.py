@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from relaylib.config import HTTP_PORT, Config
 from relaylib.doctor import groups, network, ports, running, show
-from relaylib.doctor.finding import Finding, Grade
+from relaylib.doctor.finding import Finding, Grade, exit_status
 from relaylib.doctor.machine import machine
 from relaylib.doctor.trial import trial
 from relaylib.errors import SetupError
@@ -32,7 +32,7 @@ def examine(config: Config) -> NoReturn:
         screen.conclusion(findings)
     else:
         show.write(show.as_json(findings))
-    raise SystemExit(int(any(each.grade is Grade.WRONG for each in findings)))
+    raise SystemExit(exit_status(findings))
 
 
 def _survived(part: Iterator[Finding]) -> Iterator[Finding]:

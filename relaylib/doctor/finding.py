@@ -1,6 +1,6 @@
-"""What a check returns."""
+"""What a check returns, and what checks share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +37,15 @@ class Finding:
     figures: Figures = field(default_factory=dict)
 
 
+DATAGRAM = 1316
+"""Bytes: seven packets of a transport stream, what nearly every encoder sends."""
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return 1 if something will not work, else 0."""
+    return int(any(each.grade is Grade.WRONG for each in findings))
+
+
 def read(path: str | Path) -> str:
     """Return what a file of the system says, without the newline; "": nobody can tell."""
     try:
@@ -55,11 +64,8 @@ def size(octets: float) -> str:
     """Write a number of bytes as people do: 208 KiB, 8 MiB, 1.5 GiB."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if octets >= factor:
-            return (
-                f"{octets / factor:.3g} {unit}"
-                if octets < 1000 * factor
-                else f"{octets / factor:.0f} {unit}"
-            )
+            style = ".3g" if octets < 1000 * factor else ".0f"
+            return f"{octets / factor:{style}} {unit}"
     return f"{octets:.0f} bytes"
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from relaylib.config import Config
 from relaylib.doctor import ports
 from relaylib.doctor.finding import Figures, Finding, Grade, read, read_number, time
+from relaylib.doctor.network import heard
 from relaylib.errors import SetupError
 from relaylib.net import linux
 from relaylib.net.address import show
@@ -31,8 +32,13 @@ LEAST = 2.0
 """Seconds that are listened for, at least."""
 
 _IGMP_QUERY, _MLD_QUERY = 0x11, 130
-_PATIENCE = 0.3
 _PACKET = 2048
+
+
+def named(config: Config) -> tuple[Mrl | None, list[Mrl]]:
+    """Return the group of the ingest, if that is one, and those that are sent to."""
+    ingest = config.ingest if config.ingest and config.ingest.is_group else None
+    return ingest, [mrl for mrl in config.to if mrl.is_group]
 
 
 def incoming(mrl: Mrl, *, busy: bool) -> Iterator[Finding]:
@@ -116,13 +122,7 @@ def _comes_back(sock: socket.socket, mrl: Mrl) -> bool:
             sender.sendto(token, group_address(here, index))
         except OSError:
             return False
-        deadline = Loop.time() + _PATIENCE
-        while (left := deadline - Loop.time()) > 0:
-            if select.select((sock,), (), (), left)[0]:
-                with contextlib.suppress(OSError):
-                    if sock.recv(_PACKET) == token:
-                        return True
-    return False
+        return bool(heard(sock, [token]))
 
 
 def _reverse_path(mrl: Mrl, name: str) -> Iterator[Finding]:
@@ -230,9 +230,3 @@ def _older_version(name: str) -> str:
         if len(words) >= 5 and words[1] == name:
             return words[-1] if words[-1] in ("V1", "V2") else ""
     return ""
-
-
-def named(config: Config) -> tuple[Mrl | None, list[Mrl]]:
-    """Return the group of the ingest, if that is one, and those that are sent to."""
-    ingest = config.ingest if config.ingest and config.ingest.is_group else None
-    return ingest, [mrl for mrl in config.to if mrl.is_group]

@@ -12,7 +12,16 @@ from collections.abc import Iterator
 from functools import partial
 
 from relaylib.config import Config
-from relaylib.doctor.finding import Figures, Finding, Grade, read, read_number, size, time
+from relaylib.doctor.finding import (
+    DATAGRAM,
+    Figures,
+    Finding,
+    Grade,
+    read,
+    read_number,
+    size,
+    time,
+)
 from relaylib.net import linux
 from relaylib.net.descriptors import descriptor_limit
 from relaylib.net.loop import Loop
@@ -21,9 +30,6 @@ from relaylib.stream.output import SEND_BUFFER
 from relaylib.stream.receive_buffer import RECEIVE_BUFFER
 
 PACKAGES = ("structlog", "h11", "prometheus_client")
-
-DATAGRAM = 1316
-"""Bytes: seven packets of a transport stream, what nearly every encoder sends."""
 
 _BOOKED = 2304
 """Bytes that the kernel counts in a receive buffer for one such datagram (`skb->truesize`, on the
@@ -120,17 +126,12 @@ def receive_buffer(granted: int, limit: int | None) -> Finding:
         figures={"granted": granted, "wanted": RECEIVE_BUFFER, "rmem_max": limit},
     )
     if granted >= RECEIVE_BUFFER:
-        privileged = limit is not None and limit < RECEIVE_BUFFER
-        advice = (
-            f"Without root it would be {size(limit)} (net.core.rmem_max)."
-            if privileged and limit
-            else ""
-        )
+        if limit is None or limit >= RECEIVE_BUFFER:
+            return make(found)
+        advice = f"Without root it would be {size(limit)} (net.core.rmem_max)."
         return make(found, advice=advice)
-    advice = (
-        f"Should the machine be busy for longer, datagrams are lost. For "
-        f"{size(RECEIVE_BUFFER)}, as root:"
-    )
+    wanted = size(RECEIVE_BUFFER)
+    advice = f"Should the machine be busy for longer, datagrams are lost. For {wanted}, as root:"
     return make(found, Grade.HINT, advice, _sysctl("rmem_max", RECEIVE_BUFFER))
 
 
@@ -286,9 +287,9 @@ def clock(source: str, cost: float, synchronised: bool | None, *, names_files: b
         "synchronised": synchronised,
     }
     make = partial(Finding, "clock", "clock", figures=figures)
-    state = {True: "synchronised", False: "not synchronised"}.get(synchronised, "")  # type: ignore[arg-type]
-    parts = [f"{source}, {cost * 1e9:.0f} ns a look" if source else f"{cost * 1e9:.0f} ns a look"]
-    found = "; ".join([*parts, *([state] if state else [])])
+    found = f"{source}, " * bool(source) + f"{cost * 1e9:.0f} ns a look"
+    if synchronised is not None:
+        found += "; synchronised" if synchronised else "; not synchronised"
     if cost > _SLOW_CLOCK:
         advice = "That is slow: the kernel does not trust the processor's clock. It may say why:"
         return make(found, Grade.HINT, advice, ("dmesg | grep -i -e tsc -e clocksource",))

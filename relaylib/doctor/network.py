@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from relaylib.cli import client_command
 from relaylib.config import Config
-from relaylib.doctor.finding import Finding, Grade, read, read_number
+from relaylib.doctor.finding import DATAGRAM, Finding, Grade, read, read_number
 from relaylib.net.address import Address, show
 from relaylib.net.interfaces import index_towards, is_running, name_of, own_addresses
 from relaylib.net.lookup import family_of
@@ -27,8 +27,8 @@ from relaylib.net.networks import PRIVATE, contains
 PATIENCE = 0.3
 """Seconds for a packet that does not leave this machine."""
 
-DATAGRAM, HEADERS = 1316, 28
-"""Bytes: what nearly every encoder sends, and what IPv4 and UDP add."""
+HEADERS = 28
+"""Bytes that IPv4 and UDP add to a datagram."""
 
 _SIZE = 2048
 _LISTED = 4
@@ -39,6 +39,11 @@ class Place(NamedTuple):
 
     host: str
     interface: str
+
+    @property
+    def is_far(self) -> bool:
+        """Whether others reach it."""
+        return self.interface != "lo"
 
 
 def places(bound: Address) -> list[Place]:
@@ -60,10 +65,9 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
     listed = [f"{place.host} ({place.interface})" for place in here]
     figures = {"addresses": [place.host for place in here]}
     make = partial(Finding, "addresses", "addresses", figures=figures)
-    far = [place for place in here if place.interface != "lo"]
-    found = ", ".join(listed[:_LISTED]) + f" and {len(listed) - _LISTED} more" * (
-        len(listed) > _LISTED
-    )
+    far = [place for place in here if place.is_far]
+    more = len(listed) - _LISTED
+    found = ", ".join(listed[:_LISTED]) + (f" and {more} more" if more > 0 else "")
     if not far:
         advice = "Only this machine can reach the relay. For others, HOST 0.0.0.0, on a network."
         return make(found or "none but the loopback", Grade.HINT, advice)
@@ -77,7 +81,7 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
 
 def links(here: Iterable[Place]) -> Iterator[Finding]:
     """Tell whether the links are up, and take whole datagrams."""
-    for name in dict.fromkeys(place.interface for place in here if place.interface != "lo"):
+    for name in dict.fromkeys(place.interface for place in here if place.is_far):
         mtu = read_number(f"/sys/class/net/{name}/mtu")
         up = is_running(name)
         make = partial(
@@ -137,15 +141,13 @@ def firewall(
     if not tcp and not udp:
         return make("not tried: the relay that runs listens at none of these addresses", Grade.HINT)
     if blocked:
-        found = (
-            f"does not arrive, though it never left this machine: {', '.join(blocked[:_LISTED])}"
-        )
+        which = ", ".join(blocked[:_LISTED])
+        found = f"does not arrive, though it never left this machine: {which}"
+        advice = "A firewall drops it. Look, and let it in, as root:"
         ports = [f"{control[1]}/tcp"] + ([f"{ingest.getsockname()[1]}/udp"] if ingest else [])
-        return make(
-            found, Grade.WRONG, "A firewall drops it. Look, and let it in, as root:", _remedy(ports)
-        )
+        return make(found, Grade.WRONG, advice, _remedy(ports))
     found = f"{'TCP and UDP' if udp else 'TCP'} from this machine arrive{'s' * (not udp)}"
-    far = [place.host for place in here if place.interface != "lo"]
+    far = [place.host for place in here if place.is_far]
     if not far:
         return make(found)
     advice = "Whether it lets in other machines shows only there:"
@@ -203,13 +205,21 @@ def _try_udp(ingest: socket.socket) -> dict[str, str]:
                 waiting[words] = host
             except OSError as error:
                 results[host] = _why(error.errno or 0)
+    come = heard(ingest, waiting)
+    return results | {host: "" if words in come else "lost" for words, host in waiting.items()}
+
+
+def heard(sock: socket.socket, expected: Iterable[bytes]) -> set[bytes]:
+    """Return which of these datagrams come to a socket, from this machine."""
+    missing, come = set(expected), set[bytes]()
     deadline = Loop.time() + PATIENCE
-    while waiting and (left := deadline - Loop.time()) > 0:
-        if select.select((ingest,), (), (), left)[0]:
+    while missing and (left := deadline - Loop.time()) > 0:
+        if select.select((sock,), (), (), left)[0]:
             with contextlib.suppress(OSError):
-                host = waiting.pop(ingest.recv(_SIZE), "")
-                results |= {host: ""} if host else {}
-    return results | dict.fromkeys(waiting.values(), "lost")
+                words = sock.recv(_SIZE)
+                come |= missing & {words}
+                missing.discard(words)
+    return come
 
 
 def _why(error: int) -> str:

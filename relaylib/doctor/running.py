@@ -35,8 +35,8 @@ _ADVICE = {
 
 _SILENT = "The source has stopped: start it again."
 _ABSENT = (
-    "Nothing has come yet. A source sends like this; if it does, look at its address and port, \
-and at the firewalls on the way:"
+    "Nothing has come yet. A source sends like this; if it does, look at its address and port, and "
+    "at the firewalls on the way:"
 )
 
 STRAY = 5

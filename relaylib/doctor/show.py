@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from relaylib import __version__
-from relaylib.doctor.finding import Finding, Grade
+from relaylib.doctor.finding import Finding, Grade, exit_status
 
 _COLOURS = {Grade.OK: "32", Grade.HINT: "33", Grade.WRONG: "1;31"}
 _BOLD = "1"
@@ -84,9 +84,12 @@ def screen() -> Screen:
 
 def as_json(findings: Sequence[Finding]) -> str:
     """Write the one object that programs read."""
-    status = int(any(each.grade is Grade.WRONG for each in findings))
-    checks = list(_plain(findings))
-    return json.dumps({"version": __version__, "status": status, "checks": checks}, indent=1) + "\n"
+    whole = {
+        "version": __version__,
+        "status": exit_status(findings),
+        "checks": list(_plain(findings)),
+    }
+    return json.dumps(whole, indent=1) + "\n"
 
 
 def _plain(findings: Sequence[Finding]) -> Iterator[Mapping[str, Any]]:

@@ -2,8 +2,7 @@
 
 First a stream of 5 Mb/s to one viewer: are the bytes those that were sent, is one missing, and how
 long do they take? Then the same to many, for a second: what that costs the relay tells how many it
-could carry. The relay that is tested is a process of its own, with free ports, which ends with this
-one however that ends. Source and viewers are here, in turns, since there is only one thread.
+could carry. `loopback` has the relay that is tested, its source and its viewers.
 
 What is measured is the processor's part. On the loopback the kernel hands each datagram to its
 receiver within the relay's send, so that is in it; a network card's driver is not. Nor is the link,
@@ -11,30 +10,28 @@ whose share is only arithmetic.
 """
 
 import contextlib
-import ctypes
-import json
-import os
-import select
-import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 from relaylib.config import Config
-from relaylib.doctor.finding import Figure, Finding, Grade, read, read_number, time
+from relaylib.doctor.finding import Figure, Finding, Grade, read_number, time
+from relaylib.doctor.loopback import (
+    DRAIN_EVERY,
+    HOST,
+    RATE,
+    Relay,
+    TrialError,
+    Viewer,
+    datagram,
+    number_of,
+    paced,
+)
 from relaylib.lifecycle.handover import own_command
 from relaylib.net.descriptors import descriptor_limit
 from relaylib.net.interfaces import is_running
-from relaylib.net.linux import grow_receive_buffer
 from relaylib.net.loop import Loop
-
-RATE = 475.0
-"""Datagrams a second: 5 Mb/s of them."""
-
-_PACKET, _PACKETS = 188, 7
-_SIZE = _PACKET * _PACKETS
 
 SECONDS = 1.5
 """For which one viewer is sent the stream."""
@@ -57,26 +54,11 @@ _LATE = 0.1
 _LOST = 0.01
 """Share that is too much of a stream that never left this machine."""
 
-_START, _PATIENCE, _LINGER = 15.0, 5.0, 0.3
-"""Seconds for the relay to start, for an answer, and for datagrams that are still on their way."""
-
-_DRAIN_EVERY = 0.05
-"""Seconds between two looks at many viewers, whose buffers hold three times as much."""
-
-_BUFFER = 1 << 20
-_PR_SET_PDEATHSIG = 1
-
-HOST = "127.0.0.1"
-
-
-class TrialError(Exception):
-    """The self-test cannot go on; `str()` says why."""
-
 
 def trial(config: Config, *, alone: bool) -> Iterator[Finding]:
     """Test; unless another relay runs here (not `alone`), find out what this machine carries."""
     try:
-        with _Relay(config) as relay:
+        with Relay(config) as relay:
             yield one_viewer(relay)
             if alone:
                 yield many_viewers(relay)
@@ -94,18 +76,18 @@ def trial(config: Config, *, alone: bool) -> Iterator[Finding]:
 # --- one viewer
 
 
-def one_viewer(relay: "_Relay") -> Finding:
+def one_viewer(relay: Relay) -> Finding:
     """Send the stream to one viewer."""
-    with Viewer(relay.port, HOST, grow=True) as viewer:
+    with Viewer(relay.port, grow=True) as viewer:
         sent = list[float]()
         arrived = dict[int, float]()
         wrong = 0
-        for number in _paced(SECONDS, viewer.sock):
+        for number in paced(SECONDS, viewer.sock):
             if number is not None:
                 sent.append(Loop.time())
                 relay.send(datagram(number))
             for each in viewer.read():
-                index = _number(each)
+                index = number_of(each)
                 wrong += index is None or index >= len(sent) or each != datagram(index)
                 if index is not None:
                     arrived.setdefault(index, Loop.time())
@@ -159,7 +141,7 @@ class Load(NamedTuple):
     lost: float
 
 
-def many_viewers(relay: "_Relay") -> Finding:
+def many_viewers(relay: Relay) -> Finding:
     """Send the stream to more and more viewers, and measure what that costs the relay."""
     limit = descriptor_limit()
     most = MANY[-1] if limit is None else max(1, (limit - 64) // 4)  # two there, two here
@@ -168,7 +150,7 @@ def many_viewers(relay: "_Relay") -> Finding:
         viewers = list[Viewer]()
         for count in MANY:
             while len(viewers) < min(count, most):
-                viewers.append(stack.enter_context(Viewer(relay.port, HOST)))
+                viewers.append(stack.enter_context(Viewer(relay.port)))
             loads.append(_load(relay, viewers))
             if loads[-1].lost > _LOST or (loads[-1].busy or 1) > FULL / 2:
                 break
@@ -176,16 +158,16 @@ def many_viewers(relay: "_Relay") -> Finding:
     return judge_many(held[-1] if held else loads[-1], _fastest_link())
 
 
-def _load(relay: "_Relay", viewers: Sequence["Viewer"]) -> Load:
+def _load(relay: Relay, viewers: Sequence[Viewer]) -> Load:
     sent = received = 0
     used, drain_at = relay.cpu(), Loop.time()
-    for number in _paced(MANY_SECONDS):
+    for number in paced(MANY_SECONDS):
         if number is not None:
             relay.send(datagram(number))
             sent += 1
         if number is None or Loop.time() >= drain_at:
             received += sum(len(viewer.read()) for viewer in viewers)
-            drain_at = Loop.time() + _DRAIN_EVERY
+            drain_at = Loop.time() + DRAIN_EVERY
     spent = relay.cpu()
     busy = None if used is None or spent is None else (spent - used) * RATE / sent
     return Load(len(viewers), busy, max(0.0, 1 - received / (sent * len(viewers))))
@@ -232,164 +214,3 @@ def _fastest_link() -> tuple[str, int] | None:
             if speed and name != "lo" and is_running(name):
                 links.append((name, speed))
     return max(links, key=lambda link: link[1], default=None)
-
-
-# --- source and viewers
-
-
-def datagram(number: int) -> bytes:
-    """Make a datagram of null packets (ISO 13818-1), which have room for anything."""
-    filling = number.to_bytes(8, "big") * 23
-    return (b"\x47\x1f\xff\x10" + filling) * _PACKETS
-
-
-def _number(data: bytes) -> int | None:
-    return int.from_bytes(data[4:12], "big") if len(data) == _SIZE else None
-
-
-def _paced(seconds: float, sock: socket.socket | None = None) -> Iterator[int | None]:
-    """Yield the numbers of datagrams when they are due, and None when there is something to read.
-
-    After the last one, as long as something may be on its way.
-    """
-    begun, number, count = Loop.time(), 0, int(RATE * seconds)
-    reading = [sock] if sock is not None else []
-    while number < count:
-        left = begun + number / RATE - Loop.time()
-        if left <= 0:
-            yield number
-            number += 1
-        elif select.select(reading, (), (), left)[0]:
-            yield None
-    end = Loop.time() + _LINGER
-    while (left := end - Loop.time()) > 0:
-        select.select(reading, (), (), min(left, _DRAIN_EVERY))
-        yield None
-
-
-class Viewer:
-    """A control connection to a relay, and a player's port that the stream comes to."""
-
-    def __init__(self, port: int, host: str, *, grow: bool = False) -> None:
-        """Ask for the stream.
-
-        Raises:
-            TrialError: the relay declines.
-            OSError: it cannot be reached.
-        """
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            if grow:
-                grow_receive_buffer(self.sock, _BUFFER)
-            self.sock.bind((host, 0))
-            self.sock.setblocking(False)
-            self._control = socket.create_connection((host, port), _PATIENCE)
-        except OSError:
-            self.sock.close()
-            raise
-        try:
-            self._control.sendall(f"CONECTAR {self.sock.getsockname()[1]}\n".encode())
-            reply = self._control.recv(512)
-        except OSError:
-            self.__exit__()
-            raise
-        if reply != b"OK\n":
-            self.__exit__()
-            raise TrialError(f"the relay answers CONECTAR with {reply!r}")
-
-    def read(self) -> list[bytes]:
-        """Return all that has come."""
-        found = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                found.append(self.sock.recv(2048))
-        return found
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._control.close()
-        self.sock.close()
-
-
-# --- the relay
-
-
-class _Relay:
-    """A relay of this program's kind, which ends with it. It sends as `config` says."""
-
-    def __init__(self, config: Config) -> None:
-        words = [*own_command(), HOST, "0", "--log-format", "json", "--max-clients", "1000"]
-        words += [] if config.segmentation else ["--no-segmentation"]
-        words += [] if config.coalesce is None else ["--coalesce", f"{config.coalesce * 1000:g}"]
-        hidden = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS")
-        self._process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={name: value for name, value in os.environ.items() if name not in hidden},
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads
-        )
-        self._source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.port = 0
-
-    def __enter__(self) -> Self:
-        try:
-            self._wait_until_it_listens()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._process.kill()  # nobody will miss it
-        self._process.wait()
-        self._source.close()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
-
-    def send(self, data: bytes) -> None:
-        """Send it a datagram of the stream, always from the same source."""
-        with contextlib.suppress(OSError):  # it counts as lost
-            self._source.send(data)
-
-    def cpu(self) -> float | None:
-        """Return how many seconds of a processor it has used; None: nobody can tell."""
-        words = read(f"/proc/{self._process.pid}/schedstat").split()
-        return int(words[0]) / 1e9 if words else None
-
-    def _wait_until_it_listens(self) -> None:
-        pipe = self._process.stderr
-        assert pipe is not None
-        log, deadline = b"", Loop.time() + _START
-        while (left := deadline - Loop.time()) > 0:
-            if not select.select((pipe,), (), (), left)[0]:
-                break
-            data = os.read(pipe.fileno(), 65536)
-            log += data
-            for line in log.splitlines():
-                event = _event(line)
-                if event.get("event") == "listening":
-                    self.port = event["port"]
-                    self._source.connect((HOST, event["ingest_port"]))
-                    return
-            if not data:
-                last = log.decode(errors="replace").strip().rpartition("\n")[2]
-                raise TrialError(f"the relay ended at its start: {last}")
-        raise TrialError(f"the relay did not listen within {_START:g} s")
-
-
-def _event(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, however it does (prctl(2))."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -74,6 +74,11 @@ class Timer:
             self._loop.forget_timer()
 
 
+def reraise(error: Exception) -> None:
+    """Handle a bug in a program that shall end with it."""
+    raise error
+
+
 def _nothing() -> None:
     """The writable callback of sockets that only read."""
 

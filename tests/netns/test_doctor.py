@@ -103,11 +103,17 @@ def test_a_source_whose_way_back_leads_elsewhere_is_found() -> None:
 
 def test_a_small_mtu_and_a_missing_cable_are_found() -> None:
     """Both are hints, with the command."""
-    with patient() as host:
+    with contextlib.ExitStack() as stack:
+        network = Network(stack)
+        host = network.host("patient")
         host.ip("link", "set", "eth0", "mtu", "1280")
         _, found = examine(host, "0.0.0.0", PORT)
         assert found["link"]["figures"] == {"name": "eth0", "mtu": 1280, "up": True}
         assert found["link"]["commands"] == ["ip link set eth0 mtu 1500"]
+        network.switch.ip("link", "set", host.name, "down")
+        _, found = examine(host, "0.0.0.0", PORT)
+        assert (found["link"]["grade"], found["link"]["found"]) == ("hint", "no link")
+        assert found["link"]["commands"] == ["ip link set eth0 up"]
 
 
 def test_somebody_without_privilege_is_told_as_much() -> None:

@@ -24,13 +24,6 @@ def relay() -> Iterator[Relay]:
         yield relay
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
-
-
 def report(state: str, port: int = VLCPORT) -> str:
     """The relay's answer to ESTADO before any stream."""
     destination = "-" if state == "inactivo" else f"127.0.0.1:{port}"

@@ -3,7 +3,6 @@
 import signal
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,13 +14,6 @@ from tools.lab.viewer import Viewer
 
 IDLE = b"OK estado=inactivo destino=- enviados=0 perdidos=0\n"
 AGAIN = "; trying again\n"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
 
 
 def let_in(fake: FakeRelay) -> FakeRelay:
@@ -44,6 +36,11 @@ def reset(fake: FakeRelay) -> None:
     fake.hang_up()
 
 
+def settled(client: Client, lines: int) -> None:
+    """Wait until it has had an OK, and has said so much: what it has not read it cannot restore."""
+    wait_for(lambda: client.stdout and len(client.stderr) == lines, "the client to settle")
+
+
 def test_a_service_outlives_its_relay() -> None:
     """A script that began before the relay is there is carried out, its stream is there again after
     the relay was killed and after it was stopped, and SIGTERM ends the client with status 0.
@@ -51,9 +48,10 @@ def test_a_service_outlives_its_relay() -> None:
     port = unused_port()
     with Client(port, "--reconnect", "--script", "CONECTAR 6000") as client:
         client.prints(AGAIN)
-        for ends in (signal.SIGKILL, signal.SIGTERM, None):
+        for lines, ends in ((2, signal.SIGKILL), (4, signal.SIGTERM), (6, None)):
             with Relay(port=port) as up:
                 up.wait_event("output_added", destination="127.0.0.1:6000")
+                settled(client, lines)
                 if ends:
                     up.stop(ends)
                 else:
@@ -189,6 +187,7 @@ def test_a_half_closed_connection_is_a_lost_one(fake: FakeRelay) -> None:
         client.prints("again after")
 
 
+@pytest.mark.long
 def test_an_old_relay_answers_no_questions(fake: FakeRelay) -> None:
     """One that ignores ESTADO costs two seconds each time, and gives the stream back."""
     with Client(fake.port, "--reconnect", "--script", "CONECTAR") as client:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from tools.lab.relay import Relay
 from tools.lab.viewer import Viewer
 
 SPANISH = {"LC_ALL": "es_ES.UTF-8"}
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
 
 
 @pytest.mark.parametrize("env", [{}, SPANISH])
@@ -132,18 +124,11 @@ def test_a_reader_that_went_away_ends_it(fake: FakeRelay) -> None:
     """When nobody reads the replies any more, the client leaves politely, also with --reconnect."""
     reader, writer = os.pipe()
     os.close(reader)
-    words = (
-        "client.py",
-        "127.0.0.1",
-        str(fake.port),
-        "5004",
-        "--reconnect",
-        "--script",
-        "CONECTAR",
-    )
+    argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), "5004", "--reconnect")
     client = subprocess.Popen(
-        [sys.executable, *words], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, text=True
-    )
+        [*argv, "--script", "CONECTAR"],
+        stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, text=True,
+    )  # fmt: skip
     os.close(writer)
     with client:
         assert fake.accept().line() == "ESTADO"

@@ -14,13 +14,6 @@ CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x04", "\x1a", "\x1c"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
-
-
-@pytest.fixture
 def terminal(fake: FakeRelay) -> Iterator[Terminal]:
     """A client on a terminal, connected to the fake relay, waiting for the first command."""
     with start(fake.port) as terminal:

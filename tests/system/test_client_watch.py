@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +11,6 @@ from tools.lab.relay import Relay
 
 STREAMING = b"OK estado=transmitiendo destino=127.0.0.1:5004 enviados=%d perdidos=0 fuente=activa\n"
 CTRL_C = "\x03"
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeRelay]:
-    """A relay played by the test."""
-    with FakeRelay() as fake:
-        yield fake
 
 
 def watch(port: int, *options: str, columns: int = 80, **env: str) -> Terminal:

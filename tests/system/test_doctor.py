@@ -46,6 +46,7 @@ def test_a_healthy_machine_has_nothing_wrong() -> None:
     assert found["capacity"]["figures"]["tried"] >= 100
 
 
+@pytest.mark.long
 def test_who_has_the_port_is_named() -> None:
     """A port that another program has is a fault, with its process; the rest is looked at, too."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -88,9 +89,7 @@ def shell(before: str, words: str, after: str = "") -> subprocess.Popen[str]:
 
 @pytest.mark.long
 def test_it_ends_in_order_whatever_it_is_refused() -> None:
-    """With few descriptors, with a stdout that is closed or fullthere is no
-    traceback, and the status is right.
-    """
+    """Few descriptors, or a stdout that is closed or full: no traceback, and the right status."""
     alien = f"192.0.2.77 {unused_port()}"
     limited = shell("ulimit -n 40;", "127.0.0.1 0", "--json")
     others = [shell("", alien, ">&-"), shell("", alien, ">/dev/full"), shell("", ":: 80", "2>&1")]

@@ -80,6 +80,7 @@ def streams(port: int) -> None:
 # --- doctor
 
 
+@pytest.mark.long
 def test_the_doctor_gets_what_run_would_get() -> None:
     """`make doctor` looks at the port that is named, with the options of ARGS, and at HTTP."""
     port = unused_port()

@@ -129,18 +129,21 @@ class Results:
 
     def web_figure(self, server: str, audience: Audience, name: str) -> Figure:
         """One field of those."""
-        values = [getattr(sample, name) for sample in self.served(server, audience)]
-        return Figure([value for value in values if value is not None])
+        return _figure(self.served(server, audience), name)
 
     def figure(self, contender: str, load: Load, name: str) -> Figure:
         """One field of the samples."""
-        values = [getattr(sample, name) for sample in self.of(contender, load)]
-        return Figure([value for value in values if value is not None])
+        return _figure(self.of(contender, load), name)
 
     def ratio(self, peer: str, load: Load, name: str) -> Figure:
         """This relay's field divided by a peer's, round by round."""
         ours, theirs = (self.figure(each, load, name).values for each in (AUTO, peer))
         return Figure([our / their for our, their in zip(ours, theirs, strict=False) if their])
+
+
+def _figure(samples: Sequence[Sample | WebSample], name: str) -> Figure:
+    values = [getattr(sample, name) for sample in samples]
+    return Figure([value for value in values if value is not None])
 
 
 def rounds_held(samples: Sequence[Sample | WebSample]) -> str:

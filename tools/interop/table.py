@@ -3,9 +3,6 @@
 It has no words but names, so that it is the same in every language.
 """
 
-from pathlib import Path
-
-from relaylib.errors import SetupError
 from tools.interop.sources import SOURCES
 from tools.interop.viewers import REASONS, TRANSPORTS, VIEWERS, WHY_NOT
 
@@ -54,17 +51,3 @@ def _ways(results: Results, source: str, viewer: str) -> list[str]:
 def notes() -> str:
     """Say what the numbers in the table stand for."""
     return "".join(f"{NUMBERS[at]} {reason}.\n" for at, reason in enumerate(REASONS))
-
-
-def publish(text: str, root: Path) -> None:
-    """Put the table between the two marks of every README.
-
-    Raises:
-        SetupError: one has no such marks.
-    """
-    for readme in sorted(root.glob("README*.md")):
-        parts = readme.read_text().split(MARK)
-        if len(parts) != 3:
-            raise SetupError(f"{readme}: the table goes between two lines {MARK.strip()}")
-        parts[1] = f"\n{text}\n"
-        readme.write_text(MARK.join(parts))

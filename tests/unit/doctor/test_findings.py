@@ -69,7 +69,7 @@ def config(*words: str) -> Config:
         (trial.judge_one([0.0], {0: 0.002}, 1), "wrong", "1 of them altered"),
         (trial.judge_one([0.0], {}, 0), "wrong", "none arrived"),
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "name", each),
 )
 def test_what_is_measured_is_judged(finding: Finding, grade: str, said: str) -> None:
     """Each measure is fine, or has a grade and what to do about it."""

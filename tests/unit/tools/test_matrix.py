@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from relaylib.errors import SetupError
 from tools.interop import table
 from tools.lab.process import ROOT
 
@@ -24,16 +23,3 @@ def test_a_cell_tells_what_failed_and_what_was_not_tried() -> None:
     ways = "UDP HTTP HLS"
     row = f"| fake_vlc | UDP ~~HTTP~~ HLS | {ways} | UDP HTTP ? | {ways} | ¹ HTTP HLS | ¹ HTTP ² |"
     assert table.markdown(results, ("fake_vlc",)).splitlines()[2:] == [row]
-
-
-def test_publishing_changes_what_is_between_the_marks(tmp_path: Path) -> None:
-    """In every README, and nothing else of it; without marks nothing is guessed."""
-    for name in ("README.md", "README.es.md"):
-        (tmp_path / name).write_text(f"before\n{table.MARK}old{table.MARK}after\n")
-    table.publish("new", tmp_path)
-    for name in ("README.md", "README.es.md"):
-        text = f"before\n{table.MARK}\nnew\n{table.MARK}after\n"
-        assert (tmp_path / name).read_text() == text
-    (tmp_path / "README.md").write_text("no marks")
-    with pytest.raises(SetupError, match="between two lines"):
-        table.publish("new", tmp_path)

@@ -291,10 +291,8 @@ def test_a_client_that_cannot_be_watched_takes_no_place() -> None:
     """If the system watches no more sockets a newcomer is told so, and nothing is left of it."""
     with control_side(Config(max_clients=1)) as control:
         with mock.patch.object(control.loop, "watch", side_effect=failure(errno.ENOSPC)):
-            assert (
-                control.reply(control.knock())
-                == "ERROR el relay no admite mas conexiones: pruebe mas tarde\n"
-            )
+            reason = "ERROR el relay no admite mas conexiones: pruebe mas tarde\n"
+            assert control.reply(control.knock()) == reason
         assert control.server.declined == {"enospc": 1}
         assert control.ask(control.connect(), "AYUDA").startswith("OK")
 

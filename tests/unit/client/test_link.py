@@ -2,7 +2,7 @@
 
 import pytest
 
-from relaylib.client.backoff import Backoff
+from relaylib.client.link import Backoff
 
 
 @pytest.mark.parametrize(("dice", "share"), [(0.0, 0.5), (1.0, 1.0)])
