@@ -227,7 +227,7 @@ def disk(config: Config, free: int, files: int) -> Finding:
     found = f"{size(free)} free in {config.record_faults}, for {size(needed)} of recordings"
     if free >= needed and files:
         return make(found)
-    advice = "Recordings will be cut short when the disk is full. Make room, or keep less:"
+    advice = "A recording that finds the disk full is lost. Make room, or keep less:"
     least = max(1, free * 8 // 10 >> 20)
     grade = Grade.HINT if free > needed // 8 and files else Grade.WRONG
     return make(found, grade, advice, (f"df -h {config.record_faults}", f"--record-mib {least}"))

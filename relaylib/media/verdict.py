@@ -115,6 +115,9 @@ class _Step(NamedTuple):
     everywhere: bool
 
 
+_SEND = "look at the source: does it run, and send to the address and UDP port of the ingest?"
+
+
 class Judge:
     """Comes to a verdict step by step; there should be some in a second."""
 
@@ -123,7 +126,7 @@ class Judge:
 
         `remedy`: what helps against a full receive buffer.
         """
-        self.verdict = last or Verdict(Word.SILENCE, "no source sends")
+        self.verdict = last or Verdict(Word.SILENCE, "no source sends", _SEND)
         self._remedy = remedy
         self._before: Seen | None = None
         self._held = Counter[str]()  # what is missing, and may have been dropped here
@@ -161,7 +164,7 @@ class Judge:
 
     def _decide(self, seen: Seen) -> Verdict:
         if seen.silence:
-            return Verdict(Word.SILENCE, seen.silence)
+            return Verdict(Word.SILENCE, seen.silence, _SEND)
         return (
             self._relay()
             or self._source()

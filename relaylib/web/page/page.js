@@ -109,6 +109,8 @@ const TEXTS = {
 
 /** The evidence and the remedies come in English, as in the log; what they are made of, longest first. */
 const SPANISH = {
+  "look at the source: does it run, and send to the address and UDP port of the ingest?":
+    "mire la fuente: ¿está en marcha, y emite a la dirección y al puerto UDP de entrada?",
   "datagrams come; whether some are missing cannot be told in a stream of unknown form":
     "llegan datagramas; en un flujo de forma desconocida no se sabe si faltan",
   "find out what stopped the process: a signal, swapping, a machine that is overloaded":
