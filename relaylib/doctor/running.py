@@ -22,6 +22,9 @@ PATIENCE = 2.0
 _STATUS_LIMIT = 1 << 20
 """Bytes of /status.json: ten times what it has."""
 
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What comes of reading JSON that some other program has made."""
+
 SEND = "ffmpeg -re -i FILE -c copy -f mpegts 'udp://{host}:{port}?pkt_size=1316'"
 
 _GRADES = {"fuente": Grade.WRONG, "rele": Grade.WRONG, "red": Grade.HINT, "silencio": Grade.HINT}
@@ -72,9 +75,10 @@ def is_relay(answer: str) -> bool:
 def status(control: Address, ports: Iterable[int]) -> dict[str, Any] | None:
     """Return what the relay tells by HTTP, at one of these ports; None: nothing."""
     for port in dict.fromkeys(ports):
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        with contextlib.suppress(OSError, http.client.HTTPException, *_MALFORMED):
             found = _get(with_port(place_of(control), port))
             if found["watch"]["control_port"] == control[1]:
+                list(running("OK salud=", found, control, 0))  # all of it can be read
                 return found
     return None
 

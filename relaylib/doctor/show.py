@@ -63,17 +63,22 @@ class Screen:
 
     def _wrap(self, text: str) -> list[str]:
         return textwrap.wrap(
-            text, self._width - _MARGIN, break_long_words=False, break_on_hyphens=False
+            _printable(text), self._width - _MARGIN, break_long_words=False, break_on_hyphens=False
         )
 
     def _commands(self, commands: Sequence[str]) -> list[str]:
         """Set them under the sentence, or further left where one would not fit."""
         longest = max(map(len, commands), default=0)
         indent = " " * max(4, min(_MARGIN + 2, self._width - longest))
-        return [indent + self._paint(command, _BOLD) for command in commands]
+        return [indent + self._paint(_printable(command), _BOLD) for command in commands]
 
     def _paint(self, text: str, code: str) -> str:
         return f"\033[{code}m{text}\033[m" if self._colour else text
+
+
+def _printable(text: str) -> str:
+    """Spell out what would command a terminal: some of this was told by another program."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def screen() -> Screen:

@@ -280,3 +280,25 @@ def test_a_program_reads_one_object() -> None:
     assert found["status"] == 1
     assert [check["name"] for check in found["checks"]] == ["a", "b"]
     assert json.loads(show.as_json(SAMPLES[:1]))["status"] == 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"watch": []},
+        {"watch": {}},
+        {"watch": {"control_port": 9}, "verdict": None},
+        {"watch": {"control_port": 9}, "verdict": {}, "viewers": {"list": [3], "total": 1}},
+    ],
+)
+def test_status_of_another_program(monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]) -> None:
+    """What another program tells at the port of the web is no status, whatever its shape."""
+    monkeypatch.setattr(running, "_get", lambda _address: {"source": {}, "viewers": {}} | told)
+    assert running.status(("127.0.0.1", 9), [8080]) is None
+
+
+def test_findings_command_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a relay tells is shown without control characters."""
+    finding = Finding("relay", "relay", "\x1b]0;owned\x07", Grade.OK, "\x9b2J", ("\x1b[2J",))
+    show.Screen(colour=False, width=80).finding(finding)
+    assert not re.search(r"[^\n -~]", capfd.readouterr().out)
