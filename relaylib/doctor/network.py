@@ -146,7 +146,10 @@ def firewall(
         advice = "A firewall drops it. Look, and let it in, as root:"
         ports = [f"{control[1]}/tcp"] + ([f"{ingest.getsockname()[1]}/udp"] if ingest else [])
         return make(found, Grade.WRONG, advice, _remedy(ports))
-    found = f"{'TCP and UDP' if udp else 'TCP'} from this machine arrive{'s' * (not udp)}"
+    only_tcp = "TCP from this machine arrives"
+    if running:
+        only_tcp += "; UDP is not tried while a relay runs"
+    found = "TCP and UDP from this machine arrive" if udp else only_tcp
     far = [place.host for place in here if place.is_far]
     if not far:
         return make(found)

@@ -15,9 +15,12 @@ from typing import Any
 from relaylib.doctor.finding import Finding, Grade
 from relaylib.net.address import Address, with_port
 from relaylib.net.lookup import reachable_host
+from relaylib.net.loop import Loop
 
 PATIENCE = 2.0
 """Seconds that it may take to answer, on a machine that is very busy."""
+
+_LINE_LIMIT = 512
 
 _STATUS_LIMIT = 1 << 20
 """Bytes of /status.json: ten times what it has."""
@@ -62,9 +65,15 @@ def ask(control: Address) -> str:
     try:
         with socket.create_connection(place_of(control)[:2], PATIENCE) as sock:
             sock.sendall(b"ESTADO\n")
-            return sock.makefile("rb").readline(512).decode("ascii", "replace").strip()
+            until, line = Loop.time() + PATIENCE, b""
+            while b"\n" not in line and len(line) < _LINE_LIMIT and Loop.time() < until:
+                data = sock.recv(_LINE_LIMIT - len(line))
+                if not data:
+                    break
+                line += data
     except OSError:
         return ""
+    return line.partition(b"\n")[0].decode("ascii", "replace").strip()
 
 
 def is_relay(answer: str) -> bool:
@@ -87,7 +96,12 @@ def _get(address: Address) -> dict[str, Any]:
     connection = http.client.HTTPConnection(address[0], address[1], timeout=PATIENCE)
     with contextlib.closing(connection):
         connection.request("GET", "/status.json")
-        found = json.loads(connection.getresponse().read(_STATUS_LIMIT))
+        response, until, text = connection.getresponse(), Loop.time() + PATIENCE, b""
+        while len(text) < _STATUS_LIMIT and (data := response.read1(_STATUS_LIMIT - len(text))):
+            text += data
+            if Loop.time() > until:
+                raise TimeoutError
+        found = json.loads(text)
         if (
             not isinstance(found, dict)
             or not {"watch", "verdict", "source", "viewers"} <= found.keys()

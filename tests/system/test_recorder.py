@@ -24,7 +24,10 @@ def found(relay: Relay) -> str:
     return str(relay.wait_event("health_changed", previous="sano")["verdict"])
 
 
-@pytest.mark.parametrize("form", [(), ("--rtp",)], ids=["ts", "rtp"])
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param((), id="ts"), pytest.param(("--rtp",), id="rtp", marks=pytest.mark.long)],
+)
 def test_a_recording_replayed_gives_the_same_verdict(form: tuple[str], tmp_path: Path) -> None:
     """A relay that is sent the recording comes to the verdict for which it was made."""
     with Relay("--record-faults", str(tmp_path)) as first:

@@ -194,6 +194,7 @@ def test_a_restart_before_any_source(relay: Relay) -> None:
         assert viewer.receive() == b"first"
 
 
+@pytest.mark.long
 def test_a_restart_while_the_source_is_silent() -> None:
     """The silent source may go on, and until then another one may take over, as before."""
     with Relay("--source-timeout", "0.3") as relay, Viewer(relay.port) as viewer:

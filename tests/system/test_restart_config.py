@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tools.lab.altered import Altered
 from tools.lab.process import Program, wait_for
 from tools.lab.relay import Relay
@@ -51,6 +53,7 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
         assert viewer.receive_all(2) == [b"first", b"second"]
 
 
+@pytest.mark.long
 def test_fewer_clients_than_are_there(tmp_path: Path) -> None:
     """A lower limit refuses newcomers and leaves those who are there alone."""
     with configured(tmp_path, "--max-clients 3\n") as (relay, conf):
@@ -133,6 +136,7 @@ def test_the_options_that_were_checked_are_those_to_run_with(tmp_path: Path) -> 
         assert "--nonsense" in relay.wait_event("reload_failed")["reason"]
 
 
+@pytest.mark.long
 def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
     """Another host or port in the options is named in a warning; the sockets stay as they are."""
     with configured(tmp_path, "\n") as (relay, conf):

@@ -108,6 +108,7 @@ check.confirm = hang_up
 """
 
 
+@pytest.mark.long
 def test_nobody_can_put_a_restart_off_for_ever(tmp_path: Path) -> None:
     """If a SIGHUP comes whenever a program is tried, there is a restart, and then one more."""
     with Relay(prefix=Altered(tmp_path, HANG_UP).prefix) as relay:

@@ -4,6 +4,8 @@ import contextlib
 import time
 from pathlib import Path
 
+import pytest
+
 from relaylib.net.linux import grow_receive_buffer
 from tools.lab.process import wait_for
 from tools.lab.relay import Relay
@@ -98,6 +100,7 @@ def test_a_reload_without_a_history_makes_everyone_live(tmp_path: Path) -> None:
         assert paused.command("CONTINUAR") == "OK"
 
 
+@pytest.mark.long
 def test_who_is_behind_goes_on_through_a_reload_when_the_source_is_silent() -> None:
     """A stand-in sends what is left in the history, though there is nothing to read any more."""
     with (

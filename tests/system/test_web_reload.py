@@ -24,6 +24,7 @@ def relay() -> Iterator[Relay]:
         yield program
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_rtp", [False, True], ids=["ts", "rtp"])
 def test_streams_go_on(relay: Relay, in_rtp: bool) -> None:
     """Viewers at the newest, behind, and stalled with a write half done get each packet once."""
