@@ -260,6 +260,7 @@ class Sessions(RuleBasedStateMachine):
             assert not self.lab.relay.events("bug")
 
 
+@pytest.mark.long
 def test_sessions_do_what_the_model_says() -> None:
     """Whatever clients do, every reply and every datagram is the one that the model predicts."""
     run_state_machine_as_test(

@@ -131,6 +131,7 @@ def patient_relay(tmp_path: Path) -> Iterator[Relay]:
         yield program
 
 
+@pytest.mark.long
 def test_replies_that_nobody_reads_travel(patient_relay: Relay) -> None:
     """Replies that wait for their reader are there after two restarts, once and in order."""
     with Viewer(patient_relay.port) as viewer:
@@ -255,6 +256,7 @@ def test_an_ingest_that_cannot_be_split() -> None:
             audience.expect(stream.sent)
 
 
+@pytest.mark.long
 def test_a_smooth_stream_is_not_cut_while_the_program_is_tried(relay: Relay) -> None:
     """Asking for the next restart while one is under way loses nothing either."""
     with Viewer(relay.port) as viewer:

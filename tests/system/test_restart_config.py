@@ -162,6 +162,7 @@ def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
 # --- how it was started
 
 
+@pytest.mark.long
 def test_the_interpreter_gets_its_options_again() -> None:
     """A relative path and the interpreter's own options are the same after each restart."""
     options = "-X dev -X importtime -W error -u"

@@ -55,6 +55,7 @@ def test_what_is_tried_may_have_been_changed_since(tmp_path: Path) -> None:
         assert not relay.events("reloaded")
 
 
+@pytest.mark.long
 def test_a_storm_of_hang_ups(relay: Relay) -> None:
     """Twenty SIGHUPs in a second end in a new program, and cost a viewer nothing."""
     with Viewer(relay.port) as viewer:
