@@ -63,7 +63,7 @@ reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or 
 test: $(DEV) ## run the tests: ARGS='-k control'
 	@$(PY) -m pytest -n 6 --maxschedchunk 1 -m 'not long' $(ARGS)
 
-test-long: $(DEV) ## run the others: players, browsers, namespaces, attacks; five minutes
+test-long: $(DEV) ## run the others: players, browsers, namespaces, attacks; seven minutes
 	@$(PY) -m pytest -n 6 --maxschedchunk 1 -m long $(ARGS)
 
 matrix: $(DEV) ## try every kind of source with every player and browser: two minutes

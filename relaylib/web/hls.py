@@ -189,6 +189,8 @@ class Hls:
             HttpError: it is not there any more.
         """
         content = self._contents.pop(segment.sequence, None) or self._found(history, segment)
+        if segment.begin[0] < history.oldest:
+            raise HttpError(404, "ese segmento ya no esta")
         self._contents[segment.sequence] = content
         if len(self._contents) > KEPT:
             del self._contents[next(iter(self._contents))]
@@ -202,8 +204,6 @@ class Hls:
         for piece in pieces(history, segment.form, begin, end):
             content.append(piece)
             self._loop.read_priority()
-        if segment.begin[0] < history.oldest:
-            raise HttpError(404, "ese segmento ya no esta")
         return content
 
     def restore(self, saved: StreamState) -> "Body":

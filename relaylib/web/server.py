@@ -18,7 +18,7 @@ import structlog
 
 from relaylib.config import Config
 from relaylib.errors import DeclinedError, HttpError
-from relaylib.net.acceptor import Acceptor
+from relaylib.net.acceptor import Acceptor, error_name
 from relaylib.net.access import Access
 from relaylib.net.address import Address, show, unmapped
 from relaylib.net.descriptors import adopt, descriptor
@@ -44,7 +44,7 @@ LEAVING = 64
 """Connections that were turned away and may linger, each holding a descriptor."""
 
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-"""What they get for whom there is no descriptor."""
+"""What those get whose connection the system cannot hold."""
 
 SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
@@ -114,8 +114,8 @@ class Server:
         address = unmapped(peer)
         try:
             connection = Connection(self._loop, self, sock, address)
-        except OSError:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
-            self._no_room(sock, peer)
+        except OSError as error:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
+            self._no_room(sock, peer, error_name(error))
             return
         try:
             own = partial(is_own, address)
@@ -143,10 +143,10 @@ class Server:
         if len(self._leaving) > LEAVING:
             connection.abort("declined")
 
-    def _no_room(self, sock: socket.socket, peer: Address) -> None:
+    def _no_room(self, sock: socket.socket, peer: Address, reason: str = "descriptors") -> None:
         with sock, contextlib.suppress(OSError):
             sock.send(NO_ROOM)
-        self._note_declined(unmapped(peer), "descriptors")
+        self._note_declined(unmapped(peer), reason)
 
     def _note_declined(self, client: Address, kind: str, **detail: str) -> None:
         self.declined[kind] += 1
