@@ -3,15 +3,26 @@
 Three transport stream packets are proof enough, bare or behind an RTP header: sync bytes at their
 distance do not come by chance. One packet is a guess, and so is RTP with anything else inside, two
 bits: these take some datagrams in a row. All the rest is opaque, and no fault.
+
+A piece of a bare stream that begins inside a packet may look like an RTP header with packets behind
+it. So packets behind such a header are proof only where they are whole, and the header says that
+they are a transport stream; otherwise the header has to go on from datagram to datagram, too.
+
+A form that is known changes only when many datagrams in a row say so: other things come in on the
+same port (FEC, RTCP, STUN, keepalives, text), and end nothing.
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from relaylib.media import rtp
 from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
 
 CONFIRM = 3
 """Datagrams in a row that make a guess certain: by chance, once in ten million for packets."""
+
+CHANGE = 16
+"""Datagrams in a row that make another form of a known one: more than a burst of FEC has."""
 
 _STEP = 16
 """Most that sequence numbers of neighbours may be apart: a few were lost."""
@@ -26,8 +37,17 @@ class Form(StrEnum):
     """What the datagrams are."""
 
     RTP = "rtp"
+    """RTP that carries a transport stream."""
     TS = "ts"
+    """A bare transport stream."""
+    RTP_OTHER = "rtp_other"
+    """RTP that carries something else: what a player needs an SDP file for."""
     OPAQUE = "opaque"
+
+    @property
+    def has_packets(self) -> bool:
+        """Whether there are packets of a transport stream in it."""
+        return self in (Form.RTP, Form.TS)
 
 
 def aligned(data: bytes) -> bool:
@@ -50,43 +70,73 @@ def phase(data: bytes) -> int | None:
     return None
 
 
+class _Look(NamedTuple):
+    """What one datagram seems to be, and whether it is proof alone."""
+
+    form: Form
+    certain: bool
+    packet: rtp.Packet | None = None
+
+
+_NOTHING = _Look(Form.OPAQUE, certain=False)
+
+
 class Recogniser:
-    """Finds out the form of one sender's stream. What is found once stays."""
+    """Finds out the form of one sender's stream, and when it becomes another one."""
 
     def __init__(self) -> None:
         self.form = Form.OPAQUE
-        self._guess = Form.OPAQUE
-        self._run = 0  # datagrams that made the same guess
-        self._last: rtp.Packet | None = None
+        self.payload_type = -1
+        """That of the RTP packets which are the stream; -1: it is not in RTP."""
+        self._look = _NOTHING
+        self._agreeing = 0  # datagrams in a row of which this is the latest look
+        self._number = 0
 
-    def feed(self, datagram: bytes) -> Form:
-        """Take the next datagram; return the form as far as it is known."""
-        if self.form is Form.OPAQUE:
-            self.form = self._look(datagram)
+    def feed(self, datagram: bytes, number: int | None = None) -> Form:
+        """Take a datagram; return the form as far as it is known.
+
+        Whoever feeds it only some of the datagrams numbers them all: those in between, which were
+        of the known form, end a row of others.
+        """
+        before, self._number = self._number, self._number + 1 if number is None else number
+        look = _look_at(datagram)
+        goes_on = self._number == before + 1 and _goes_on(self._look, look)
+        self._look, self._agreeing = look, self._agreeing + 1 if goes_on else 1
+        if look.form is not Form.OPAQUE and self._is_convincing(look):
+            self.form = look.form
+            self.payload_type = look.packet.payload_type if look.packet else -1
         return self.form
 
-    def _look(self, datagram: bytes) -> Form:
-        packet = rtp.parse(datagram)
-        if packet and _carries_ts(packet):
-            return Form.RTP
-        if phase(datagram) is not None:
-            return Form.TS
-        guess = Form.TS if aligned(datagram) else Form.RTP if packet else Form.OPAQUE
-        goes_on = guess is self._guess and (guess is Form.TS or self._follows(packet))
-        self._run = self._run + 1 if goes_on else 1
-        self._guess, self._last = guess, packet
-        return guess if self._run >= CONFIRM else Form.OPAQUE
-
-    def _follows(self, packet: rtp.Packet | None) -> bool:
-        last = self._last
-        return (
-            last is not None
-            and packet is not None
-            and (packet.ssrc, packet.payload_type) == (last.ssrc, last.payload_type)
-            and 0 < (packet.sequence - last.sequence) & 0xFFFF <= _STEP
-        )
+    def _is_convincing(self, look: _Look) -> bool:
+        """Tell whether what is known gives way to this, or is the same."""
+        if not self.form.has_packets:
+            return look.certain or self._agreeing >= CONFIRM
+        return self._agreeing >= CHANGE
 
 
-def _carries_ts(packet: rtp.Packet) -> bool:
-    payload = bytes(packet.payload)
-    return phase(payload) is not None or (packet.payload_type == rtp.MP2T and aligned(payload))
+def _look_at(datagram: bytes) -> _Look:
+    packet = rtp.parse(datagram)
+    if packet is not None:
+        payload = bytes(packet.payload)
+        if aligned(payload):
+            named = packet.payload_type == rtp.MP2T
+            return _Look(Form.RTP, named or len(payload) >= _PLACES * PACKET_SIZE, packet)
+        if phase(payload) == 0:
+            return _Look(Form.RTP, certain=False, packet=packet)
+    if phase(datagram) is not None:
+        return _Look(Form.TS, certain=True)
+    if aligned(datagram):
+        return _Look(Form.TS, certain=False)
+    return _Look(Form.RTP_OTHER, certain=False, packet=packet) if packet else _NOTHING
+
+
+def _goes_on(before: _Look, look: _Look) -> bool:
+    """Tell whether two looks agree: in RTP, on who sends what, and one follows the other."""
+    if look.form is not before.form:
+        return False
+    if look.packet is None or before.packet is None:
+        return look.packet is before.packet
+    return (look.packet.ssrc, look.packet.payload_type) == (
+        before.packet.ssrc,
+        before.packet.payload_type,
+    ) and 0 < (look.packet.sequence - before.packet.sequence) & 0xFFFF <= _STEP

@@ -14,9 +14,12 @@ from relaylib.media.clock import Clock
 from relaylib.media.codecs import Kind
 from relaylib.media.form import Form, Recogniser
 from relaylib.media.meter import Meter
-from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ
+from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ, SYNC_BYTE
 from relaylib.media.reception import Arrival, InOrder, Reception
-from relaylib.media.transport import Pid, Transport
+from relaylib.media.transport import Pid, Start, Transport
+
+
+_SYNC = bytes((SYNC_BYTE,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class RtpReport:
     duplicated: int
     jitter_ms: float
     ssrc: int
+    payload_type: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,45 +88,62 @@ class Report:
     def is_healthy(self) -> bool:
         """Tell whether this is a stream that a player gets whole.
 
-        What was only reordered or duplicated, it gets. Of an opaque stream, nobody can tell.
+        What was only reordered or duplicated, it gets. An opaque stream nobody can judge, and RTP
+        that carries something else plays nowhere without an SDP file.
         """
         if self.rtp and self.rtp.lost:
             return False
         if self.ts:
             return not any(self.ts.tr_101_290.values()) and bool(self.ts.programs)
-        return self.form is Form.RTP
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Decoding can start with the packet at this position, after `tables` (packets of PAT and PMT).
+    """Decoding can start with a packet, after `tables` (packets of PAT and PMT).
 
-    `time` is when that packet arrived.
+    It arrived at `time`, `offset` bytes of whole packets before it in its piece (see `Start`), its
+    first byte at `position`; `stamp` is its DTS, or PTS, in ticks of PTS_HZ, if it has one.
     """
 
+    offset: int
     position: int
+    stamp: int | None
     tables: bytes
     time: float
+
+
+def _ignore(*_found: object) -> None:
+    """Nobody wants to know."""
 
 
 class Monitor:
     """Watches the stream of one source.
 
-    `on_access` is told where in the main stream decoding can start.
+    `on_access` is told where in the main stream decoding can start; then `on_packets` is given the
+    packets of the stream as they belong, and when they arrived. `on_break` is called before packets
+    that need not go on where those before ended: the sender has started again, or sends in another
+    form.
     """
 
-    def __init__(self, on_access: Callable[[Access], None] | None = None) -> None:
-        self._on_access = on_access
+    def __init__(
+        self,
+        on_access: Callable[[Access], None] = _ignore,
+        on_packets: Callable[[bytes, float], None] = _ignore,
+        on_break: Callable[[], None] = _ignore,
+    ) -> None:
+        self._on_access, self._on_break = on_access, on_break
         self.datagrams = self.bytes = 0
         self.longest_gap = 0.0
         """Seconds without a datagram."""
         self.meter = Meter()
         """Of bytes."""
         self.reception = Reception()
-        self.transport = Transport(self._access)
+        self.transport = Transport(self._access, on_packets)
         self._recogniser = Recogniser()
         self._order = InOrder()
         self._restarts = 0
+        self._foreign = 0
         self._first_size = 0
         self.begun = self._now = 0.0
         """When the first datagram came."""
@@ -132,6 +153,17 @@ class Monitor:
     def form(self) -> Form | None:
         """What the datagrams are, as far as is known."""
         return self._recogniser.form if self.datagrams else None
+
+    @property
+    def payload_type(self) -> int | None:
+        """That of the RTP packets which are the stream; None: it is not in RTP."""
+        known = self._recogniser.payload_type
+        return known if known >= 0 else None
+
+    @property
+    def foreign(self) -> int:
+        """Datagrams that are no part of the stream, though they came with it: FEC, keepalives."""
+        return self._foreign + self.transport.foreign
 
     @property
     def seconds(self) -> float:
@@ -150,12 +182,23 @@ class Monitor:
         """
         self._count(len(datagram), now)
         data, form = bytes(datagram), self._recogniser.form
-        if form is Form.OPAQUE:
-            form = self._recogniser.feed(data)
+        if form is Form.RTP and self._follow(data, now, position):
+            return
+        if form is not Form.TS or len(data) % PACKET_SIZE or data[:1] != _SYNC:
+            form = self._recognise(data)
         if form is Form.TS:
             self.transport.feed(data, now, position)
-        elif form is Form.RTP and not self._follow(data, now, position):
+        elif form is not Form.OPAQUE:
             self._receive(rtp.parse(data), now, position)
+
+    def _recognise(self, data: bytes) -> Form:
+        """Look at a datagram that is not just as expected: the form may be another one now."""
+        before, kind = self._recogniser.form, self._recogniser.payload_type
+        form = self._recogniser.feed(data, self.datagrams)
+        if before.has_packets and (form, self._recogniser.payload_type) != (before, kind):
+            self.skip()
+            self._on_break()
+        return form
 
     def restart(self) -> None:
         """Another source goes on where this one ended: what it sends need not fit."""
@@ -187,7 +230,7 @@ class Monitor:
 
     def _follow(self, data: bytes, now: float, position: int) -> bool:
         """Take an RTP packet that is just the next one, as most are."""
-        fields = rtp.plain(data)
+        fields = rtp.plain(data) if self._recogniser.payload_type == rtp.MP2T else None
         place = fields and self.reception.follow(*fields, now)
         if not place:
             return False
@@ -199,13 +242,16 @@ class Monitor:
         return True
 
     def _receive(self, packet: rtp.Packet | None, now: float, position: int) -> None:
-        if packet is None:
+        if packet is None or packet.payload_type != self._recogniser.payload_type:
+            self._foreign += 1
             return
         place = self.reception.add(packet, now)
         if self._restarts != self.reception.restarts:
             self._restarts = self.reception.restarts
+            self.finish()
             self.transport.restart()
-        if place is not None:
+            self._on_break()
+        if place is not None and self.form is Form.RTP:
             self._transport_takes(
                 self._order.put(place, bytes(packet.payload), now, position + packet.start)
             )
@@ -214,23 +260,23 @@ class Monitor:
         for payload, then, position in arrivals:
             self.transport.feed(payload, then, position)
 
-    def _access(self, pid: Pid, position: int, now: float) -> None:
-        if self._on_access is None or pid is not self.main_stream:
+    def _access(self, start: Start, now: float) -> None:
+        if start.pid is not self.main_stream:
             return
-        tables = self.transport.tables_of(pid.number)
+        tables = self.transport.tables_of(start.pid.number)
         if tables:
-            self._on_access(Access(position, tables, now))
+            self._on_access(Access(start.offset, start.position, start.stamp, tables, now))
 
     def report(self) -> Report:
         """Return what is known by now."""
         reception, seconds = self.reception, round(self.seconds, 3)
         received = RtpReport(
             reception.lost, reception.reordered, reception.duplicated,
-            round(reception.jitter * 1000, 3), reception.ssrc,
+            round(reception.jitter * 1000, 3), reception.ssrc, self._recogniser.payload_type,
         )  # fmt: skip
         return Report(
             self.form, self.datagrams, self.bytes, seconds,
-            received if self.form is Form.RTP else None,
+            received if self.form in (Form.RTP, Form.RTP_OTHER) else None,
             self._transport() if self.transport.packets else None,
         )  # fmt: skip
 

@@ -14,6 +14,16 @@ MAX_DROPOUT = 3000
 MAX_MISORDER = 1024
 """How many packets late is still late (A.1 says 100: that is 50 ms at 20 Mb/s)."""
 
+REPEATS = 0.5
+"""Seconds in which nothing comes but packets that have come before, one after the other: that is a
+sender which has started again, not a network that repeats."""
+
+_IN_A_ROW = 4
+"""Of such packets, at least."""
+
+_OLDEST = 120 * CLOCK_HZ
+"""Ticks that the time stamp of a late packet may lie back, one second of them ahead."""
+
 _SEQUENCES = 1 << 16
 _SIGN = 1 << 31
 
@@ -36,6 +46,7 @@ class Reception:
         self._taken = -MAX_MISORDER  # the last place before the sender started again
         self._shift = 0  # sequence number less place, modulo 2^16
         self._suspect = -1  # the sequence number that would confirm a jump
+        self._repeated = self._repeats = 0  # place of the latest that had; how many in a row
         self._then: tuple[float, int] | None = None  # when the last packet came, and its time stamp
 
     @property
@@ -83,7 +94,7 @@ class Reception:
         self._first = self._highest
         self._shift = packet.sequence - self._highest
         self._suspect = -1
-        self._then = (now, packet.timestamp)
+        self._then, self._repeats = (now, packet.timestamp), 0
         return self._highest
 
     def _out_of_turn(self, packet: Packet, ahead: int, now: float) -> int | None:
@@ -94,24 +105,44 @@ class Reception:
             self._give_up(self._highest - MAX_MISORDER)
             self._time(packet.timestamp, now)
             return self._highest
-        if behind <= MAX_MISORDER:
-            return self._late(self._highest - behind)
+        if behind <= MAX_MISORDER and self._is_old(packet):
+            place = self._late(self._highest - behind)
+            if not self._repeats_for_long(now):
+                return place
+            self.restarts += 1
+            return self._begin(packet, now)
         if packet.sequence == self._suspect:
             self.restarts += 1
             return self._begin(packet, now)
         self._suspect = (packet.sequence + 1) % _SEQUENCES
         return None
 
+    def _is_old(self, packet: Packet) -> bool:
+        """Tell whether a packet was sent before the newest one, as its time stamp has it.
+
+        One that looks late by its number alone is of a sender that has started again.
+        """
+        stamp = self._then[1] if self._then else packet.timestamp
+        return (stamp - packet.timestamp + CLOCK_HZ) % (2 * _SIGN) <= _OLDEST
+
+    def _repeats_for_long(self, now: float) -> bool:
+        newest = self._then[0] if self._then else now
+        return self._repeats >= _IN_A_ROW and now - newest >= REPEATS
+
     def _late(self, place: int) -> int | None:
         if place <= self._taken:
             self.reordered += 1
             return None
-        if place < self._first:  # those before the first one seen
+        if place < self._first and self._highest - self._first <= InOrder.DEPTH:
+            # those before the first one seen
             self._missing.update(range(place, self._first))
             self._first = place
         if place not in self._missing:
             self.duplicated += 1
+            self._repeats = self._repeats + 1 if place == self._repeated + 1 else 1
+            self._repeated = place
             return None
+        self._repeats = 0
         self._missing.remove(place)
         self.reordered += 1
         return place

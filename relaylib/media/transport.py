@@ -12,12 +12,13 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 from struct import Struct
+from typing import NamedTuple
 
 from relaylib.media import mpegts, psi
+from relaylib.media.alignment import Alignment
 from relaylib.media.clock import Clock
 from relaylib.media.codecs import codec
 from relaylib.media.elementary import Elementary
-from relaylib.media.form import aligned, phase
 from relaylib.media.meter import Meter
 from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
 from relaylib.media.tables import Tables
@@ -42,8 +43,6 @@ _TICK = 0.1
 
 _NEAR = 32 * PACKET_SIZE
 """Bytes back in which the packet is looked for that a duplicate repeats."""
-
-_SYNC = bytes((SYNC_BYTE,))
 
 # The header of a packet as one number (2.4.3.2).
 _ERROR, _START, _SCRAMBLED, _FIELD, _PAYLOAD = 0x800000, 0x400000, 0xC0, 0x20, 0x10
@@ -85,19 +84,35 @@ def _headers(count: int) -> Struct:
     return Struct(">" + "I184x" * count)
 
 
-def _ignore(_pid: Pid, _position: int, _now: float) -> None:
-    """Nobody wants to know where decoding can start."""
+class Start(NamedTuple):
+    """A packet with which decoding can start: of this PID, behind so many bytes of whole packets of
+    its piece, at this position, with this DTS (or PTS, in ticks of PTS_HZ) if it has one.
+    """
+
+    pid: Pid
+    offset: int
+    position: int
+    stamp: int | None
+
+
+def _ignore(*_found: object) -> None:
+    """Nobody wants to know."""
 
 
 class Transport:
     """Watches one transport stream.
 
-    `on_access` is told the PID, the position and the time of each packet at which decoding can
-    start.
+    `on_start` is told of each packet with which decoding can start, and when it arrived. Then
+    `on_packets` is given what was whole in the piece: packets that begin with a sync byte, and when
+    they arrived.
     """
 
-    def __init__(self, on_access: Callable[[Pid, int, float], None] = _ignore) -> None:
-        self._on_access = on_access
+    def __init__(
+        self,
+        on_start: Callable[[Start, float], None] = _ignore,
+        on_packets: Callable[[bytes, float], None] = _ignore,
+    ) -> None:
+        self._on_start, self._on_packets = on_start, on_packets
         self.errors = Errors()
         self.tables = Tables(self.errors)
         self.pids = dict[int, Pid]()
@@ -109,9 +124,9 @@ class Transport:
         self._named = self.tables.pids
         self._scrambled = 0  # of PIDs that are forgotten
         self._now = self._tick_at = self._second_at = -math.inf
-        self._rest = b""
+        self._alignment = Alignment()
         self._first = self._start = 0  # positions of the block's first packet, and of the others
-        self._rest_at = 0
+        self._damaged = 0  # bytes of packets without a sync byte in the block
         self._sequences = dict[tuple[int, ...], tuple[Pid, int]]()
         self._block = self._before = b""
         self._bad, self._lost_sync = -RESYNC, False
@@ -121,7 +136,7 @@ class Transport:
     def feed(self, data: bytes, now: float, position: int = 0) -> None:
         """Take the next piece of the stream, datagrams' payload, that arrived `now` (seconds).
 
-        `position` is what `on_access` is to be told of the first byte; of one that is n bytes
+        `position` is what `on_start` is to be told of the first byte; of one that is n bytes
         behind it, n more.
         """
         if now > self._tick_at or self._anew:
@@ -129,9 +144,16 @@ class Transport:
         self._now = max(self._now, now)
         self._first = self._start = position
         count, rest = divmod(len(data), PACKET_SIZE)
-        if rest or self._rest or not count or not data[0] == data[-PACKET_SIZE] == SYNC_BYTE:
-            data = self._realigned(data)
+        if (
+            rest
+            or self._alignment.waits
+            or not count
+            or not data[0] == data[-PACKET_SIZE] == SYNC_BYTE
+        ):
+            data = self._aligned(data, position)
             count = len(data) // PACKET_SIZE
+            if not count:
+                return
         self._before, self._block = self._block, data
         headers = _headers(count).unpack(data)
         known = self._sequences.get(headers)
@@ -141,6 +163,7 @@ class Transport:
         else:
             self._walk(headers)
         self.packets += count
+        self._on_packets(self._with_sync(data) if self._damaged else data, now)
 
     def _walk(self, headers: tuple[int, ...]) -> None:
         """Take the packets of a block one by one."""
@@ -155,6 +178,12 @@ class Transport:
             at += PACKET_SIZE
         if headers and headers[0] >> 8 == headers[-1] >> 8:
             self._learn(headers)
+
+    def _with_sync(self, data: bytes) -> bytes:
+        """Leave out the packets whose sync byte is damaged."""
+        self._damaged = 0
+        packets = [data[at : at + PACKET_SIZE] for at in range(0, len(data), PACKET_SIZE)]
+        return b"".join(each for each in packets if each[0] == SYNC_BYTE)
 
     def _learn(self, headers: tuple[int, ...]) -> None:
         """Remember headers of one PID that follow each other, and with which one it goes on.
@@ -173,7 +202,7 @@ class Transport:
 
         What was missed meanwhile is not missing, and none of its tables has been seen yet.
         """
-        self._rest = b""
+        self._alignment.restart()
         self._anew = True
         for pid in self.pids.values():
             pid.expected = _UNKNOWN
@@ -202,23 +231,19 @@ class Transport:
 
     # --- pieces that are not whole packets
 
-    def _realigned(self, data: bytes) -> bytes:
+    @property
+    def foreign(self) -> int:
+        """Pieces that are no part of the stream."""
+        return self._alignment.foreign
+
+    def _aligned(self, data: bytes, position: int) -> bytes:
         """Return whole packets; the rest is kept until the next piece comes."""
-        joined = data if aligned(data) else self._rest + data
-        if joined[::PACKET_SIZE].strip(_SYNC):
-            start = phase(data)
-            if len(data) % PACKET_SIZE or start:
-                joined = b"" if start is None else data[start:]
-                if self.packets:
-                    self.errors.add("Sync_byte_error", self._now)
-            else:  # whole packets, in which sync bytes are damaged
-                joined = data
-        self._start += len(data) - len(joined)
-        self._first = self._rest_at if len(joined) > len(data) else self._start
-        end = len(joined) - len(joined) % PACKET_SIZE
-        self._rest = joined[end:]
-        self._rest_at = self._start + end if end else self._first
-        return joined[:end]
+        alignment, torn = self._alignment, self._alignment.torn
+        packets = alignment.take(data, position, len(self._block))
+        self._first, self._start = alignment.first, alignment.start
+        if alignment.torn > torn:
+            self.errors.add("Sync_byte_error", self._now)
+        return packets
 
     # --- a packet that is not just the next one
 
@@ -254,7 +279,10 @@ class Transport:
         self, pid: Pid, elementary: Elementary, packet: bytes, flagged: bool, at: int
     ) -> None:
         if elementary.begin(packet, flagged, self._now):
-            self._on_access(pid, self._start + at if at else self._first, self._now)
+            header = mpegts.pes_header(packet)
+            stamp = mpegts.stamp(packet, header.stamps[-1]) if header else None
+            position = self._start + at if at else self._first
+            self._on_start(Start(pid, at - self._damaged, position, stamp), self._now)
 
     def _pid(self, number: int) -> Pid:
         known = self._by_number[number]
@@ -267,6 +295,7 @@ class Transport:
         return known
 
     def _without_sync(self, place: int) -> None:
+        self._damaged += PACKET_SIZE
         self.errors.add("Sync_byte_error", self._now)
         if place - self._bad > RESYNC:
             self._lost_sync = False

@@ -46,7 +46,7 @@ def test_packets_cut_in_two_are_recognised(at: int) -> None:
 def test_rtp_with_anything_else_takes_three_in_a_row() -> None:
     """Two bits are no proof: SSRC, payload type and sequence have to go on."""
     going_on = [rtp.header(65534 + index, 0, 9, 96) + b"nal unit" for index in range(4)]
-    assert forms(*going_on) == [Form.OPAQUE, Form.OPAQUE, Form.RTP, Form.RTP]
+    assert forms(*going_on) == [Form.OPAQUE, Form.OPAQUE, Form.RTP_OTHER, Form.RTP_OTHER]
     others = [rtp.header(index, 0, index, 96) + b"x" for index in range(50)]
     assert set(forms(*others)) == {Form.OPAQUE}
 

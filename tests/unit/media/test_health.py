@@ -109,9 +109,13 @@ def test_what_is_neither_is_counted_and_not_judged() -> None:
     assert (noise.form, noise.datagrams, noise.bytes, noise.seconds) == (Form.OPAQUE, 5, 25, 4.0)
     assert (noise.ts, noise.is_healthy) == (None, False)
     other = [(index * 10**7, rtp.header(index, index * 900, 5, 96) + b"nal") for index in range(99)]
-    assert watched(other).is_healthy
-    assert watched(other).ts is None
-    assert not watched(other[:50] + other[51:]).is_healthy
+    found = watched(other)
+    assert (found.form, found.ts, found.is_healthy) == (Form.RTP_OTHER, None, False)
+    assert found.rtp is not None
+    assert (found.rtp.payload_type, found.rtp.lost) == (96, 0)
+    missing = watched(other[:50] + other[51:]).rtp
+    assert missing is not None
+    assert missing.lost == 1
 
 
 TABLES = (pat({1: 32}), pmt(1, 256, {256: 0x1B}))
