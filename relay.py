@@ -68,10 +68,11 @@ from relaylib.stream.group import Group
 from relaylib.stream.health import Health
 from relaylib.stream.history import open_history
 from relaylib.stream.ingest import Ingest
-from relaylib.stream.inspection import open_inspection
 from relaylib.stream.output import Output
 from relaylib.stream.recorder import open_recorder
 from relaylib.stream.watcher import Watcher
+from relaylib.track.track import open_track
+from relaylib.track.walk import open_walk
 from relaylib.viewers.server import Server
 from relaylib.web.state import SiteState
 
@@ -113,18 +114,26 @@ class Relay:
         self.fanout = Fanout(loop.call_later, segmentation=config.segmentation)
         self.history = open_history(config, was.history if was else None, restarted=was is not None)
         shared = sockets.shared or membership is not None
-        self.ingest = Ingest(loop, sockets.ingest, config, self._forward, shared=shared)
+        self.ingest = Ingest(
+            loop, sockets.ingest, config, self._forward, shared=shared, errors=self._errors
+        )
         self.ingest.on_source = self._on_source
         self._group = Group(loop, self.ingest, membership) if membership else None
-        inspected = self.history if config.inspect else None
-        self.inspection = open_inspection(
-            loop, self.ingest, self.fanout, inspected, was.inspection if was else None
+        self.track = open_track(config, was.track if was else None, reloaded=was is not None)
+        self.walk = open_walk(
+            loop,
+            self.history,
+            self.track,
+            passed=lambda: self.fanout.forwarded,
+            full_reads=lambda: self.ingest.full_reads,
+            on_form=self.ingest.recognise,
+            saved=was.walk if was else None,
         )
         self.health = Health(
             loop,
             self.ingest,
             self.fanout,
-            self.inspection,
+            self.walk if config.inspect else None,
             outputs=self._outputs,
             saved=was.health if was else None,
         )
@@ -141,7 +150,7 @@ class Relay:
     ) -> None:
         """Make what the stream goes to: those who ask for it, and fixed outputs."""
         loop, fanout, ingest = self.loop, self.fanout, self._ingest_address
-        self.deferred = Deferred(loop, fanout, self.history, config)
+        self.deferred = Deferred(loop, fanout, self.history, self.track, config)
         self.server = Server(
             loop, listener, fanout, ingest, config, deferred=self.deferred, facts=self._facts
         )
@@ -218,6 +227,7 @@ class Relay:
             self.fanout,
             self.health,
             self.history,
+            self.walk,
             self.deferred,
             self.forwarding,
             self._control_address,
@@ -235,8 +245,11 @@ class Relay:
 
     def _on_source(self) -> None:
         self.fanout.forget_limits()
-        if self.inspection is not None:
-            self.inspection.new_source()
+        if self.walk is not None:
+            self.walk.new_source()
+
+    def _errors(self) -> int | None:
+        return self.walk.continuity_errors() if self.walk else None
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -295,7 +308,8 @@ class Relay:
             fixed=self.fixed.export(),
             history=self.history.export() if self.history else None,
             group=self._group.export() if self._group else None,
-            inspection=self.inspection.export() if self.inspection else None,
+            track=self.track.export() if self.track else None,
+            walk=self.walk.export() if self.walk else None,
             health=self.health.export(),
             recorder=self.recorder.export() if self.recorder else None,
             site=self.site.export() if self.site else None,

@@ -159,6 +159,12 @@ class Config:
         """Return the part that `Access` enforces."""
         return Limits(self.allow, self.max_clients, self.max_clients_per_ip)
 
+    @property
+    def looks(self) -> bool:
+        """Whether anybody wants the stream to be looked into."""
+        follows = self.failover_errors is not None or bool(self.prefer)
+        return self.inspect or self.http is not None or follows
+
     def http_limits(self) -> Limits:
         """Return the same for HTTP."""
         return Limits(

@@ -29,12 +29,13 @@ from relaylib.stream.fixed import FixedState
 from relaylib.stream.health import HealthState
 from relaylib.stream.history import HistoryState
 from relaylib.stream.ingest import IngestState
-from relaylib.stream.inspection import InspectionState
 from relaylib.stream.recorder import RecorderState
+from relaylib.track.track import TrackState
+from relaylib.track.walk import WalkState
 from relaylib.viewers.viewer import ViewerState
 from relaylib.web.state import SiteState
 
-VERSION = 3
+VERSION = 4
 """Of what the state below means. A program takes over no state of another version."""
 
 STATE_FD = "RELAY_HANDOVER_FD"
@@ -62,7 +63,8 @@ class State:
     history: HistoryState | None = None
     group: MembershipState | None = None
     fixed: list[FixedState] = field(default_factory=list)
-    inspection: InspectionState | None = None
+    track: TrackState | None = None
+    walk: WalkState | None = None
     health: HealthState | None = None
     recorder: RecorderState | None = None
     site: SiteState | None = None

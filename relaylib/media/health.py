@@ -18,7 +18,6 @@ from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ, SYNC_BYTE
 from relaylib.media.reception import Arrival, InOrder, Reception
 from relaylib.media.transport import Pid, Start, Transport
 
-
 _SYNC = bytes((SYNC_BYTE,))
 
 

@@ -17,17 +17,20 @@ A place that is remembered while an output is paused is exact, because commands 
 meet: what is in the history at that time has been sent.
 """
 
+from typing import NamedTuple
+
 import structlog
 
 from relaylib.config import Config
 from relaylib.log import Throttle
-from relaylib.media.opening import opening
+from relaylib.media.opening import opening as opening_of
 from relaylib.net.address import show
 from relaylib.net.loop import Loop, Timer
 from relaylib.stream.batch import Run
 from relaylib.stream.fanout import Fanout
-from relaylib.stream.history import START, AccessPoint, History, Place
+from relaylib.stream.history import START, History, Place
 from relaylib.stream.output import Behind, Output
+from relaylib.track.track import Track
 
 TICK = 0.015
 """Seconds between two turns: a little longer than the live stream may gather, so that an output
@@ -42,20 +45,37 @@ _SENDS = 16
 log = structlog.get_logger()
 
 
+class _Opening(NamedTuple):
+    """Where decoding can start, after `tables`: `offset` bytes into the datagram at this place."""
+
+    place: Place
+    offset: int
+    tables: bytes
+
+
 class Deferred:
     """Sends to the outputs that are behind; knows where each of them is, also while it is paused.
 
     `keeps`: the relay keeps a history for viewers. `overtaken` counts how often an output had to
-    leave something out. Without a history every output is live or paused.
+    leave something out. Without a history every output is live or paused. The `track` knows where
+    decoding can start; None: nobody does.
     """
 
-    def __init__(self, loop: Loop, fanout: Fanout, history: History | None, config: Config) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        fanout: Fanout,
+        history: History | None,
+        track: Track | None,
+        config: Config,
+    ) -> None:
         self.keeps = history is not None and config.timeshift > 0
         self.overtaken = 0
         self._loop = loop
         self._fanout = fanout
         self._keyframe = config.start == "keyframe"
         self._history = history if self.keeps or self._keyframe else None
+        self._track = track
         self._timer: Timer | None = None
         self._last = loop.now
         self._overtaken_log = Throttle(loop.call_later)
@@ -78,14 +98,14 @@ class Deferred:
             self._fanout.resume(output)
             return
         output.behind, now = None, self._loop.time()
-        point = self._latest(now)
-        if point is None:
+        opening = self._latest(now)
+        if opening is None:
             self._fanout.resume(output)
-        elif not output.paused and here and here.place > (point.number, point.datagram):
+        elif not output.paused and here and here.place > opening.place:
             here.catching_up = True
             self._go_on(output, here)
         else:
-            self._open(output, point, now, catching_up=True)
+            self._open(output, opening, now, catching_up=True)
 
     def pause(self, output: Output) -> None:
         """Send nothing more to an output, and remember where that was."""
@@ -113,9 +133,9 @@ class Deferred:
         here = output.behind.place if output.behind else self._end()
         floor = history.floor()
         time = max(history.time(here) - seconds, floor)
-        point = history.access(time, floor)
-        if point and (here not in history or (point.number, point.datagram) <= here):
-            self._open(output, point, now)
+        opening = self._opening(time, floor)
+        if opening and (here not in history or opening.place <= here):
+            self._open(output, opening, now)
         else:
             place = min(history.find(time), max(here, Place(history.oldest)))
             self._go_on(output, Behind(place, self._age(place)))
@@ -207,12 +227,19 @@ class Deferred:
         assert self._history is not None
         return Place(self._history.end)
 
-    def _latest(self, now: float) -> AccessPoint | None:
+    def _latest(self, now: float) -> _Opening | None:
         """Return where a viewer starts who is to be live; None: with what comes next."""
-        if not self._keyframe or self._history is None:
+        return self._opening(now, now - START) if self._keyframe else None
+
+    def _opening(self, time: float, since: float) -> _Opening | None:
+        """Return the latest place from `since` to `time` where decoding can start, or else the
+        first one after that; None: there is none.
+        """
+        if self._track is None or self._history is None:
             return None
-        point = self._history.access(now)
-        return point if point is not None and now - point.time <= START else None
+        entry = self._track.entry_since(time, since)
+        found = entry and self._history.locate(entry.origin)
+        return _Opening(*found, entry.tables) if entry and found else None
 
     def _age(self, place: Place) -> float:
         """Return how many seconds ago that came which follows a place; 0 at the end."""
@@ -228,16 +255,16 @@ class Deferred:
         return behind
 
     def _open(
-        self, output: Output, point: AccessPoint, now: float, *, catching_up: bool = False
+        self, output: Output, opening: _Opening, now: float, *, catching_up: bool = False
     ) -> Behind:
-        """Send the tables and the rest of the point's datagram; what follows is to be paced."""
+        """Send the tables and the rest of the first datagram; what follows is to be paced."""
         history = self._history
         assert history is not None
-        place = history.behind(point.number, point.datagram)
-        time = history[point.number].time
-        behind = self._go_on(output, Behind(place, now - time, catching_up))
-        datagram = history.run(point.number).datagrams()[point.datagram]
-        for each in opening(point.tables, bytes(datagram), point.offset):
+        number, datagram = opening.place
+        place = history.behind(number, datagram)
+        behind = self._go_on(output, Behind(place, now - history[number].time, catching_up))
+        first = bytes(history.run(number).datagrams()[datagram])
+        for each in opening_of(opening.tables, first, opening.offset):
             self._fanout.send(output, Run(memoryview(each), len(each), 1), now)
         return behind
 
@@ -256,8 +283,8 @@ class Deferred:
         if history.oldest == history.end:  # another history, and nothing in it yet
             return self._go_on(output, Behind(self._end()))
         floor, catching_up = history.floor(), behind.catching_up
-        point = history.access(floor, floor)
-        if point is not None:
-            return self._open(output, point, self._loop.time(), catching_up=catching_up)
+        opening = self._opening(floor, floor)
+        if opening is not None:
+            return self._open(output, opening, self._loop.time(), catching_up=catching_up)
         place = history.find(floor)
         return self._go_on(output, Behind(place, self._age(place), catching_up))

@@ -1,15 +1,16 @@
 """When a source that sends, but badly, gives way to a standby, and when a preferred one comes back.
 
-Judged once a second, from continuity errors: `Failover` decides from numbers alone, and `Rivals`
-gets them by looking at the datagrams of the active source and of one standby. Whoever else sends
-is not looked at. Only a transport stream can be followed, because of no other it is known whether
-something is missing. Pure.
+Judged once a second, from continuity errors: `Failover` decides from numbers alone. Those of the
+active source are counted where its stream is read, for everybody; `Rivals` gets those of one
+standby by looking at its datagrams. Whoever else sends is not looked at. Only a transport stream
+can be followed, because of no other it is known whether something is missing. Pure.
 
 Many continuity errors are no reason as long as there is nobody better; and what this relay had to
 drop itself tells nothing about who sent it. So a flood of strangers, which drowns the standby, can
 prevent a failover and never cause one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaylib.media.form import Form, Recogniser
@@ -106,21 +107,20 @@ class Sender:
 
 
 class Rivals:
-    """The active source and the standby that is followed, if there is one."""
+    """The active source and the standby that is followed, if there is one.
 
-    def __init__(self, limit: int | None, prefer: tuple[Network, ...]) -> None:
+    `count` tells how many continuity errors there were in the active source's stream, None if that
+    is not known.
+    """
+
+    def __init__(
+        self, limit: int | None, prefer: tuple[Network, ...], count: Callable[[], int | None]
+    ) -> None:
         self.failover = Failover(limit, prefer)
-        self._active: Sender | None = None
+        self._count = count
+        self._active: Address | None = None
+        self._before: int | None = None
         self._standby: Sender | None = None
-
-    def feed(self, source: Address, datagrams: list[memoryview], now: float) -> None:
-        """Take datagrams of the active source."""
-        if self._active is None or self._active.address != source:
-            known = self._standby
-            self._active = known if known and known.address == source else Sender(source)
-            self._standby = None
-        for each in datagrams:
-            self._active.feed(each, now)
 
     def follow(self, source: Address, datagram: bytes | memoryview, now: float) -> None:
         """Look at a datagram of somebody else who may send, if this is the standby to follow.
@@ -141,10 +141,9 @@ class Rivals:
 
     def judge(self, active: Address, *, dropped: bool, others_dropped: bool) -> Successor | None:
         """Judge the last second, in which datagrams may have been dropped here; who takes over?"""
-        if self._standby and not self._standby.datagrams:
+        if self._standby and (not self._standby.datagrams or self._standby.address == active):
             self._standby = None
-        ours, standby = self._active, self._standby
-        errors = ours.take_errors() if ours and ours.address == active else None
+        standby, errors = self._standby, self._take_errors(active)
         others = standby.take_errors() if standby else None
         reason = self.failover.judge(
             active,
@@ -153,3 +152,9 @@ class Rivals:
             None if others_dropped else others,
         )
         return Successor(standby.address, reason, standby.form) if standby and reason else None
+
+    def _take_errors(self, active: Address) -> int | None:
+        """Return the active source's errors since the last call; None if they are not known."""
+        count, before = self._count(), self._before if active == self._active else None
+        self._active, self._before = active, count
+        return None if count is None or before is None else count - before

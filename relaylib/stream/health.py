@@ -22,8 +22,8 @@ from relaylib.net.address import show
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
-from relaylib.stream.inspection import Inspection
 from relaylib.stream.output import Output
+from relaylib.track.walk import Walk
 
 PERIOD = 0.4
 """Seconds between two judgements. A cause is told after two and a bit: within 2 s."""
@@ -91,7 +91,7 @@ class Health:
         loop: Loop,
         ingest: Ingest,
         fanout: Fanout,
-        inspection: Inspection | None,
+        inspection: Walk | None,
         *,
         outputs: Callable[[], Iterable[Output]],
         saved: HealthState | None = None,

@@ -20,15 +20,10 @@ would have to copy it while the stream waits.
 """
 
 import bisect
-import contextlib
-import errno
 import math
-import mmap
 import os
 import struct
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
@@ -36,6 +31,7 @@ import structlog
 from relaylib.config import Config
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import Descriptor
+from relaylib.net.memory import PAGE, SharedMemory
 from relaylib.stream.batch import MAX_BYTES, MAX_DATAGRAMS, Run
 
 _HEAD = struct.Struct("<QQQ")
@@ -64,20 +60,11 @@ MARGIN = 1.0
 """Seconds that are kept beyond those that were asked for: what has been gone back to must still be
 there when its turn comes."""
 
-_SHED = 1 << 20
-"""Bytes of a former memory that are let go at once: 0.2 ms."""
-
-_PAGE = mmap.ALLOCATIONGRANULARITY
-
 _OCTETS_A_SLOT = 512
 """A stream of smaller datagrams, one a run, is kept for less long than the data has room for."""
 
 _UNKNOWN = (-math.inf, 0)
 """Arrival and first byte of the oldest run, where that has to be looked up."""
-
-MAX_POINTS = 1024
-"""Random access points that are remembered: with more, some are left out."""
-
 
 log = structlog.get_logger()
 
@@ -89,7 +76,7 @@ class Place(NamedTuple):
     datagrams: int = 0
 
 
-class Entry(NamedTuple):
+class RunRecord(NamedTuple):
     """What the index has of a run; `time` is when it was read, in seconds of the loop's clock."""
 
     time: float
@@ -99,27 +86,12 @@ class Entry(NamedTuple):
     datagrams: int
 
 
-@dataclass(frozen=True, slots=True)
-class AccessPoint:
-    """Where decoding can start: in run `number`, datagram `datagram`, at the packet `offset`.
-
-    `tables` are the packets that a decoder needs first: the latest PAT and PMT before that.
-    """
-
-    number: int
-    datagram: int
-    offset: int
-    tables: bytes
-    time: float
-
-
 @dataclass(slots=True)
 class HistoryState:
-    """What a restart hands over: the memory, its measures, and what is only known beside it."""
+    """What a reload hands over: the memory, and how many bytes of datagrams it has room for."""
 
     memory: Descriptor
     octets: int
-    points: list[AccessPoint] = field(default_factory=list)
 
 
 class History:
@@ -128,111 +100,43 @@ class History:
     `oldest` is the number of the first run that is there, `end` the number of the next one.
     """
 
-    def __init__(self, seconds: float, octets: int) -> None:
-        """Begin an empty history.
+    def __init__(self, seconds: float, octets: int, saved: HistoryState | None = None) -> None:
+        """Begin an empty history, or go on with one that is as large, to which somebody may still
+        write.
 
         Raises:
             OSError: there is no memory.
         """
-        slots = octets // _OCTETS_A_SLOT
-        _check_memory(_size(octets))
-        self._map(_shared_memory(_size(octets)), octets, slots)
         self.seconds = seconds
-        self._former: History | None = None
-        self._shedding: Iterator[None] | None = None
         self.oldest = self.end = self._next = 0
-
-    def _map(self, memory: Descriptor | None, octets: int, slots: int) -> None:
-        self._file, self._octets, self._slots = memory, octets, slots
-        try:
-            self._memory = mmap.mmap(-1 if memory is None else memory, _size(octets))
-        except OSError:
-            if memory is not None:
-                os.close(memory)
-            raise
-        self._view = memoryview(self._memory)
-        self._data_at = _PAGE + slots * _ENTRY.size
+        self._octets, self._slots = octets, octets // _OCTETS_A_SLOT
+        self._data_at = PAGE + self._slots * _ENTRY.size
+        size = self._data_at + octets
+        self._memory = SharedMemory(size, "relay-history", saved.memory if saved else None)
+        self._view = self._memory.view
         self._edge = _UNKNOWN
-        self.points: deque[AccessPoint] = deque(maxlen=MAX_POINTS)
+        if saved is not None:
+            self.refresh()
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> HistoryState | None:
         """Return what the next program needs to go on with it; None if it cannot."""
-        if self._file is None:
+        if self._memory.file is None:
             return None
-        self._forget_points()
-        return HistoryState(self._file, self._octets, list(self.points))
-
-    @classmethod
-    def restore(cls, saved: HistoryState, seconds: float, octets: int) -> "History":
-        """Go on with the history of the previous program, to which somebody may still write.
-
-        If there is no memory for one of another size, it stays as large as it was.
-
-        Raises:
-            OSError: there is no memory.
-        """
-        os.set_inheritable(saved.memory, False)
-        history = cls.__new__(cls)
-        history._former = history._shedding = None
-        history.seconds = seconds
-        history._map(saved.memory, saved.octets, saved.octets // _OCTETS_A_SLOT)
-        history.points.extend(saved.points)
-        history._load()
-        if octets == saved.octets:
-            return history
-        try:
-            larger = cls(seconds, octets)
-        except OSError as error:
-            _log_unavailable(error)
-            return history
-        larger.oldest = larger.end = history.oldest
-        larger.points.extend(history.points)
-        larger._former = history
-        larger._follow(history)
-        return larger
-
-    def refresh(self) -> None:
-        """Learn what another process has written; it writes no more."""
-        former, self._former = self._former, None
-        if former is None:
-            self._load()
-        else:
-            former._load()
-            self._follow(former)
-            self._shedding = former._shed()
-
-    def _shed(self) -> Iterator[None]:
-        """Let the memory go in pieces: all of it at once would hold up the stream."""
-        if hasattr(mmap, "MADV_REMOVE"):
-            for start in range(0, _size(self._octets), _SHED):
-                length = min(_SHED, _size(self._octets) - start)
-                with contextlib.suppress(OSError):  # then it goes with the last piece
-                    self._memory.madvise(mmap.MADV_REMOVE, start, length)
-                yield
-        self.close()
+        return HistoryState(self._memory.file, self._octets)
 
     def close(self) -> None:
         """Let the memory go."""
-        with contextlib.suppress(BufferError):  # somebody still has a view
-            self._view.release()
-            self._memory.close()
-        if self._file is not None:
-            os.close(self._file)
+        self._memory.close()
 
-    def _load(self) -> None:
-        first, self.end, self._next = _HEAD.unpack_from(self._memory)
+    def refresh(self) -> None:
+        """Learn what another process has written."""
+        first, self.end, self._next = _HEAD.unpack_from(self._view)
         numbers = range(max(first, self.end - self._slots), self.end)
         kept = bisect.bisect_left(numbers, self._next - self._octets, key=lambda n: self[n].start)
         self.oldest = numbers.start + kept
         self._edge = _UNKNOWN
-
-    def _follow(self, former: "History") -> None:
-        """Copy what is new in another one, under the same numbers."""
-        for number in range(max(self.end, former.oldest), former.end):
-            self._write(former.run(number), former[number].time)
-            self._save(former[number].time)
 
     # --- writing
 
@@ -241,8 +145,6 @@ class History:
         for run in runs:
             self._write(run, now)
         self._save(now)
-        if self._shedding is not None and next(self._shedding, "done") == "done":
-            self._shedding = None
 
     def _write(self, run: Run, now: float) -> None:
         length, at = len(run.view), self._next % self._octets
@@ -251,8 +153,8 @@ class History:
             at = 0
         at += self._data_at
         self._view[at : at + length] = run.view
-        slot = _PAGE + self.end % self._slots * _ENTRY.size
-        _ENTRY.pack_into(self._memory, slot, now, self._next, length, run.size, run.count)
+        slot = PAGE + self.end % self._slots * _ENTRY.size
+        _ENTRY.pack_into(self._view, slot, now, self._next, length, run.size, run.count)
         self._next += length
         self.end += 1
 
@@ -262,7 +164,7 @@ class History:
         time, start = self._edge
         if start < overwritten or time < too_old or self.oldest < self.end - self._slots:
             self._forget(overwritten, too_old)
-        _HEAD.pack_into(self._memory, 0, self.oldest, self.end, self._next)
+        _HEAD.pack_into(self._view, 0, self.oldest, self.end, self._next)
 
     def _forget(self, overwritten: int, too_old: float) -> None:
         """Forget what lies before this byte, or came before this time."""
@@ -275,12 +177,12 @@ class History:
 
     # --- reading
 
-    def __getitem__(self, number: int) -> Entry:
+    def __getitem__(self, number: int) -> RunRecord:
         """Return what is known of a run; the caller knows that it is there."""
-        return Entry._make(self._entry(number))
+        return RunRecord._make(self._entry(number))
 
     def _entry(self, number: int) -> tuple[float, int, int, int, int]:
-        return _ENTRY.unpack_from(self._memory, _PAGE + number % self._slots * _ENTRY.size)
+        return _ENTRY.unpack_from(self._view, PAGE + number % self._slots * _ENTRY.size)
 
     def __contains__(self, place: Place) -> bool:
         """Tell whether reading can go on there: nothing that follows is missing."""
@@ -310,7 +212,7 @@ class History:
         entry = self[number]
         return Run(self._slice(entry.start, entry.octets), entry.size, entry.datagrams)
 
-    def data(self, entry: Entry) -> memoryview:
+    def data(self, entry: RunRecord) -> memoryview:
         """Return the datagrams of a run, laid end to end, until they are overwritten."""
         return self._slice(entry.start, entry.octets)
 
@@ -346,12 +248,23 @@ class History:
         """Return what the index has of these runs, or of the first of them: as much as is there."""
         first = number % self._slots
         behind = min(first + min(end, self.end) - number, self._slots)
-        return self._view[_PAGE + first * _ENTRY.size : _PAGE + behind * _ENTRY.size]
+        return self._view[PAGE + first * _ENTRY.size : PAGE + behind * _ENTRY.size]
 
     def behind(self, number: int, datagram: int) -> Place:
         """Return the place behind a datagram of a run."""
         more = datagram + 1 < self[number].datagrams
         return Place(number, datagram + 1) if more else Place(number + 1)
+
+    def locate(self, byte: int) -> tuple[Place, int] | None:
+        """Return the datagram that has a byte of the history, and where in it; None: it is gone."""
+        numbers = range(self.oldest, self.end)
+        at = bisect.bisect_right(numbers, byte, key=lambda number: self[number].start)
+        if not at:
+            return None
+        number = self.oldest + at - 1
+        entry = self[number]
+        datagram, offset = divmod(byte - entry.start, entry.size)
+        return (Place(number, datagram), offset) if byte < entry.start + entry.octets else None
 
     def find(self, time: float) -> Place:
         """Return the first place that came `time` or later; the end if nothing has."""
@@ -368,35 +281,12 @@ class History:
         """Octets that there is room for."""
         return self._octets
 
-    # --- random access points
-
-    def mark(self, point: AccessPoint) -> None:
-        """Remember where decoding can start; points come in order."""
-        spacing = 0.0 if math.isinf(self.seconds) else self.seconds / MAX_POINTS
-        if not self.points or point.time - self.points[-1].time >= spacing:
-            self.points.append(point)
-        self._forget_points()
-
-    def access(self, time: float, since: float = -math.inf) -> AccessPoint | None:
-        """Return the latest point that came from `since` to `time`, or else the first after that.
-
-        None: there is none.
-        """
-        self._forget_points()
-        at = bisect.bisect_right(self.points, time, key=lambda point: point.time)
-        if at and self.points[at - 1].time >= since:
-            return self.points[at - 1]
-        return self.points[at] if at < len(self.points) else None
-
-    def _forget_points(self) -> None:
-        while self.points and self.points[0].number < self.oldest:
-            self.points.popleft()
-
 
 def open_history(
     config: Config, saved: HistoryState | None, *, restarted: bool = False
 ) -> History | None:
-    """Begin a history, or go on with the saved one, as the configuration wants; None: it does not.
+    """Begin a history, or go on with the saved one if it has the size that is wanted now; None: the
+    configuration wants none.
 
     A `restarted` program goes on without one, rather than end, if there is no memory.
 
@@ -404,68 +294,43 @@ def open_history(
         SetupError: there is no memory for it.
     """
     seconds, octets = measures(config)
-    if not config.timeshift and not config.inspect:
-        if saved is not None:
-            os.close(saved.memory)
+    wanted = config.timeshift or config.looks
+    if saved is not None and not (wanted and saved.octets == octets):
+        os.close(saved.memory)
+        saved = None
+    if not wanted:
         return None
     try:
-        if saved is not None:
-            return History.restore(saved, seconds, octets)
-        return History(seconds, octets)
+        return History(seconds, octets, saved)
     except OSError as error:
         if not restarted:
-            size, helps = octets >> 20, "a smaller --timeshift-mib helps"
-            message = f"no memory for the history, {size} MiB: {error.strerror}; {helps}"
-            raise SetupError(message) from None
-        _log_unavailable(error)
+            raise SetupError(no_memory("history", octets, error)) from None
+        log.warning("history_unavailable", reason=error.strerror, remedy=SMALLER)
         return None
 
 
-def _log_unavailable(error: OSError) -> None:
-    log.warning("history_unavailable", reason=error.strerror, remedy="a smaller --timeshift-mib")
+SMALLER = "a smaller --timeshift-mib"
+
+
+def no_memory(kind: str, octets: int, error: OSError) -> str:
+    """Say that there is no memory for so many bytes of this kind."""
+    return f"no memory for the {kind}, {octets >> 20} MiB: {error.strerror}; {SMALLER} helps"
 
 
 def measures(config: Config) -> tuple[float, int]:
-    """Return the seconds, and the bytes for them, that satisfy everyone who wants a history."""
+    """Return the seconds, and the bytes for them, that satisfy everyone who wants a history.
+
+    What `--timeshift-mib` allows is shared with the track where there is one to read.
+    """
     wanted = []
     if config.timeshift:
-        wanted.append((config.timeshift + MARGIN, config.timeshift_mib << 20))
+        octets = config.timeshift_mib << (19 if config.http else 20)
+        wanted.append((config.timeshift + MARGIN, octets))
     if config.start == "keyframe":
         wanted.append((START, FOR_A_START))
     if config.record_faults:
         wanted.append((RECORDABLE, UNDER_RECORDING))
     if not wanted:
         return math.inf, UNDER_INSPECTION
-    seconds, octets = zip(*wanted, strict=True)
-    return max(seconds), max(octets)
-
-
-def _size(octets: int) -> int:
-    return _PAGE + octets // _OCTETS_A_SLOT * _ENTRY.size + octets
-
-
-def _check_memory(size: int) -> None:
-    """Find out now what would show when the history has filled: the system would kill somebody.
-
-    Raises:
-        OSError: the machine has less memory than that.
-    """
-    with contextlib.suppress(AttributeError, ValueError):  # not told
-        if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-            raise OSError(errno.ENOMEM, "it is more than the machine has")
-
-
-def _shared_memory(size: int) -> Descriptor | None:
-    """Return memory that survives an exec; None: the system has none."""
-    if not hasattr(os, "memfd_create"):
-        return None
-    try:
-        memory = os.memfd_create("relay-history")
-    except OSError:  # forbidden (seccomp(2)), or missing in the kernel
-        return None
-    try:
-        os.ftruncate(memory, size)
-    except OSError:
-        os.close(memory)
-        raise
-    return Descriptor(memory)
+    seconds, octets_of = zip(*wanted, strict=True)
+    return max(seconds), max(octets_of)

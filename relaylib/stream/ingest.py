@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from relaylib.config import Config
-from relaylib.media.form import Form, Recogniser
+from relaylib.media.form import Form
 from relaylib.net.address import Address, show
 from relaylib.net.descriptors import NO_DESCRIPTOR
 from relaylib.net.loop import Loop, Timer
@@ -67,7 +67,7 @@ _SEND_HERE = (
     "the source, does a firewall drop UDP, is the source in --allow-source?"
 )
 
-_FORMS = {Form.RTP: "rtp", Form.TS: "ts", Form.OPAQUE: "opaca"}
+_FORMS = {Form.RTP: "rtp", Form.TS: "ts", Form.RTP_OTHER: "rtp-sin-ts", Form.OPAQUE: "opaca"}
 """In the control protocol's words."""
 
 log = structlog.get_logger()
@@ -103,7 +103,8 @@ class Ingest:
     datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
     another source becomes the active one, or sends its stream in another form; `remedy`, if there
     is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
-    stream do not notice if it comes some milliseconds later; see `coalescer`.
+    stream do not notice if it comes some milliseconds later; see `coalescer`. `errors` tells how
+    many continuity errors the active source's stream has had, None if nobody knows.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Ingest:
         forward: Callable[[list[Run], float], None],
         *,
         shared: bool = False,
+        errors: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
@@ -124,7 +126,7 @@ class Ingest:
         self.remedy: Callable[[], str] | None = None
         program = _filter(config.allow_source)
         follows = config.failover_errors is not None or bool(config.prefer)
-        self._rivals = Rivals(config.failover_errors, config.prefer) if follows else None
+        self._rivals = Rivals(config.failover_errors, config.prefer, errors) if follows else None
         self.sockets = IngestSockets(
             sock,
             program,
@@ -144,7 +146,7 @@ class Ingest:
         self._report_at = float("-inf")
         self._unlocked = False
         self._unsettled = False  # there is a source, and the ingest is not locked to it yet
-        self._sample = self._glance = False
+        self._sample = False
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
         self._watch_stream()
@@ -224,8 +226,6 @@ class Ingest:
                 self._arrived(started, self._batch.count)
                 runs = self._batch.finish()
                 self._forward(runs, started)
-                if self._glance or self._rivals:
-                    self._look_after(runs, started)
         finally:  # a bug costs the datagrams that met it, not those that follow
             self._schedule_read(started, 0 if full else self._batch.count)
 
@@ -294,23 +294,9 @@ class Ingest:
             return Form.OPAQUE
         return self._recognition.look(source, datagram, self.lock.state.active)
 
-    def _look_after(self, runs: list[Run], now: float) -> None:
-        """Look at what was forwarded: now and then at a datagram, while somebody follows at all.
-
-        An encoder that was opaque may have been set right, or send RTP where it sent none.
-        """
-        if self._glance:
-            self._glance, before = False, self.form
-            self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
-            self._tell_another_form(before)
-        active = self.lock.state.active
-        if self._rivals and active is not None:
-            self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)
-
-    def _tell_another_form(self, before: Form) -> None:
-        """Tell if the source, whose form was known before, sends in another one now."""
-        if before is not Form.OPAQUE and self.form is not before:
-            self.on_source()
+    def recognise(self, form: Form) -> None:
+        """Take note of what the active source sends, as whoever has looked at all of it knows."""
+        self.lock.recognise(form)
 
     # --- who sends
 
@@ -321,7 +307,7 @@ class Ingest:
 
         `form` is what its sender sends, if that has been looked at.
         """
-        previous, before = self.lock.state.active, self.form
+        previous = self.lock.state.active
         form = self._form_of(source, datagram) if form is None else form
         decision = self.lock.offer(source, len(datagram), now, form)
         match decision:
@@ -331,10 +317,7 @@ class Ingest:
             case Decision.TAKEOVER:
                 assert previous is not None
                 self._took_over(source, previous)
-            case Decision.STREAM:
-                self._tell_another_form(before)
             case Decision.RESUMED:
-                self._tell_another_form(before)
                 self._resumed()
             case Decision.LOCKED | Decision.NOT_ALLOWED:
                 self._rejected = source, decision
@@ -423,7 +406,7 @@ class Ingest:
         self._report_rejected()
         self.buffer.report(self._loop.now)
         self._report_no_source()
-        self._sample = self._glance = True
+        self._sample = True
 
     def _check_silence(self) -> None:
         if self.lock.overdue(self._loop.time()):
@@ -481,8 +464,6 @@ class Ingest:
         self._arrived(now, 1)
         runs = [Run(memoryview(data), len(data), 1)]
         self._forward(runs, now)
-        if self._rivals:
-            self._look_after(runs, now)
         self._schedule_read(now, 0)
 
     def _use_standby(self) -> None:

@@ -117,8 +117,8 @@ class EventStream:
     def export(self) -> StreamState | None:
         """Return the rest of what has been begun; see `reply.Stream`."""
         if self._first:
-            return StreamState([], bytes(self._first))
+            return StreamState(0, bytes(self._first))
         if not self._sent:
-            return StreamState([])
+            return StreamState(0)
         event = self._feed.event(self._number)
-        return None if event is None else StreamState([], event[self._sent :])
+        return None if event is None else StreamState(0, event[self._sent :])

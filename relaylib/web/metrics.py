@@ -24,9 +24,9 @@ from relaylib.media.form import Form
 from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Word
 from relaylib.net.histogram import Histogram
-from relaylib.stream.inspection import Counts
 from relaylib.stream.source_lock import Presence
 from relaylib.stream.watcher import STATES
+from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.reply import Response
 from relaylib.web.request import Request

@@ -21,17 +21,15 @@ have a hole there.
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from weakref import WeakSet
 
 from relaylib.errors import HttpError
 from relaylib.media.fmp4 import Init, Output, Remuxer, Unplayable
-from relaylib.media.form import Form, phase
-from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
+from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.net.loop import Loop
-from relaylib.stream.history import History
-from relaylib.stream.payload import Cursor, Cuts, payload
+from relaylib.track.track import Track
 from relaylib.web.live import available, read_back
 from relaylib.web.reply import NotYetError, Piece, Response, StreamEndError
 from relaylib.web.request import Request
@@ -68,12 +66,8 @@ OCTETS_PAST = 8 << 20
 PIECE = 8 * 7 * PACKET_SIZE
 """Octets that are remuxed without a look at the ingest: 0.1 ms."""
 
-RUNS = 64
-"""Runs that are read for a piece, however little is in them."""
-
 _MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
 _NOWHERE = -1
-_SYNC = bytes((SYNC_BYTE,))
 
 
 class Item(NamedTuple):
@@ -91,14 +85,11 @@ class Remux:
     many seconds it stays behind the stream.
     """
 
-    def __init__(
-        self, loop: Loop, cuts: Cuts, sources: Callable[[], Container[int]], octets: int
-    ) -> None:
-        self._loop, self._cuts, self._sources = loop, cuts, sources
+    def __init__(self, loop: Loop, track: Track, octets: int) -> None:
+        self._loop, self._track = loop, track
         self._remuxer = Remuxer()
         self._room = octets
-        self._cursor = Cursor(0)
-        self._rest = b""  # of a packet
+        self._at = 0
         self._items = deque[Item]()
         self._entry = self.end = 0
         self._cut_at = 0.0
@@ -110,19 +101,17 @@ class Remux:
         self.unplayable = ""
         """The codec because of which nothing comes."""
 
-    # --- reading the history
+    # --- reading the track
 
     def begin(self, time: float) -> float:
-        """Go to the random access point at this time; return when that came."""
-        history = self._cuts.history
-        point = history.access(time)
-        self._rest = b""
-        if point is None:
-            self._cursor = Cursor(history.find(time).number)
-            self._cut_at = time
+        """Go to the entry point at this time; return when that came."""
+        track = self._track
+        entry = track.entry(time)
+        if entry is None:
+            self._at, self._cut_at = track.find(time), time
         else:
-            self._cursor, self._cut_at = self._cuts.at(point), point.time
-            self._take(self._remuxer.feed(point.tables), point.time)
+            self._at, self._cut_at = entry.at, entry.time
+            self._take(self._remuxer.feed(entry.tables), entry.time)
         self._allowed = self._loop.time() - self._cut_at + LATE
         return self._cut_at
 
@@ -144,51 +133,35 @@ class Remux:
 
     def _step(self, until: float) -> bool:
         """Remux a piece of what came `until` then; False: there is no more."""
-        history, number = self._cuts.history, self._cursor.number
-        if number == history.end:
+        track, at = self._track, self._at
+        if at == track.end:
             return False
-        lost = not history.oldest <= number < history.end
-        if lost or (not self.delay and until - history[number].time > self._allowed):
+        lost = not track.oldest <= at < track.end
+        time = until if lost else track.time(at)
+        if lost or (not self.delay and until - time > self._allowed):
             self.delay = 0.0
             self._take(self._remuxer.restart(), until)
             self.begin(until)
             return True
-        if history[number].time > until:
+        if time > until:
             return False
-        self._take_piece()
+        self._take_piece(time)
         return True
 
-    def _take_piece(self) -> None:
-        """Take some runs, but none of another source with the one before."""
-        history, form, sources = self._cuts.history, self._cuts.form(), self._sources()
-        number, skip = self._cursor
-        time = history[number].time
-        if not skip and number in sources:
-            self._rest = b""
-            self._take(self._remuxer.restart(), time)
-        pieces, octets, limit = list[memoryview](), -skip, min(number + RUNS, history.end)
-        while True:
-            found = payload(history.run(number), form)
-            pieces += found
-            octets += sum(map(len, found))
-            number += 1
-            if octets >= PIECE or number == limit or number in sources:
-                break
-        self._cursor = Cursor(number)
-        data = memoryview(self._packets(b"".join(pieces)[skip:]))
-        for at in range(0, len(data), PIECE):
-            self._take(self._remuxer.feed(data[at : at + PIECE]), time)
-            self._loop.read_priority()
-
-    def _packets(self, data: bytes) -> bytes:
-        """Return whole packets. Some senders cut them in two; then one may be lost, too."""
-        data = self._rest + data
-        if not data.startswith(_SYNC):
-            at = phase(data)
-            data = b"" if at is None else data[at:]
-        whole = len(data) - len(data) % PACKET_SIZE
-        self._rest = data[whole:]
-        return data[:whole]
+    def _take_piece(self, time: float) -> None:
+        """Take some packets, but none behind a break with those before it."""
+        track, at = self._track, self._at
+        broken = track.break_behind(at - 1)
+        end = min(at + PIECE, track.end)
+        if broken is not None:
+            if broken.at == at:
+                self._take(self._remuxer.restart(), time)
+                broken = track.break_behind(at)
+            end = min(end, broken.at) if broken else end
+        data = b"".join(track.pieces(at, end))
+        self._at = end
+        self._take(self._remuxer.feed(memoryview(data)), time)
+        self._loop.read_priority()
 
     # --- keeping what is made of it
 
@@ -235,9 +208,8 @@ class Remux:
 
     def behind(self, number: int) -> float:
         """Return how many seconds an item is behind what has come; it may be the next one."""
-        history, began = self._cuts.history, self.began(max(number, self.oldest))
-        latest = history[history.end - 1].time if history.oldest < history.end else began
-        return max(0.0, latest - began)
+        track, began = self._track, self.began(max(number, self.oldest))
+        return max(0.0, track.time(track.end) - began) if track.end > track.oldest else 0.0
 
 
 class Mp4Stream:
@@ -307,18 +279,11 @@ class Mp4Stream:
 
 
 class Mp4:
-    """The resource. `form` is what the source sends, `sources` the runs at which one began."""
+    """The resource; without a track there is none."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        history: History | None,
-        form: Callable[[], Form],
-        sources: Callable[[], Container[int]],
-    ) -> None:
+    def __init__(self, loop: Loop, track: Track | None) -> None:
         self._loop = loop
-        self._cuts = None if history is None else Cuts(history, form)
-        self._sources = sources
+        self._track = track
         self._shared: Remux | None = None
         self._asked_at = -math.inf
         self._past = WeakSet[Remux]()
@@ -330,13 +295,13 @@ class Mp4:
             HttpError: see the top of this file; 400: `back` is no number.
         """
         back = read_back(request)
-        cuts = available(self._cuts, now)
-        return _begin(self._of_past(cuts, now, back) if back else self._of_now(cuts, now), now)
+        track = available(self._track, now)
+        return _begin(self._of_past(track, now, back) if back else self._of_now(track, now), now)
 
-    def _of_now(self, cuts: Cuts, now: float) -> Remux:
+    def _of_now(self, track: Track, now: float) -> Remux:
         self._asked_at = now
         if self._shared is None:
-            self._shared = Remux(self._loop, cuts, self._sources, OCTETS)
+            self._shared = Remux(self._loop, track, OCTETS)
             self._shared.begin(now - BEFORE)
             self._loop.call_later(LINGER, self._forget)
         else:
@@ -350,11 +315,11 @@ class Mp4:
         else:
             self._loop.call_later(LINGER, self._forget)
 
-    def _of_past(self, cuts: Cuts, now: float, back: float) -> Remux:
+    def _of_past(self, track: Track, now: float, back: float) -> Remux:
         if len(self._past) >= MOST_PAST:
             text = f"ya hay {MOST_PAST} espectadores en diferido: pruebe mas tarde, o sin back"
             raise HttpError(503, text)
-        remux = Remux(self._loop, cuts, self._sources, OCTETS_PAST)
+        remux = Remux(self._loop, track, OCTETS_PAST)
         remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)
         self._past.add(remux)
         return remux

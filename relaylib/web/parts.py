@@ -1,9 +1,8 @@
 """What the resources are told that show how everything is: parts of the relay, and plain values."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
@@ -13,6 +12,7 @@ from relaylib.stream.health import Health
 from relaylib.stream.history import History
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.watcher import Watcher
+from relaylib.track.walk import Walk
 from relaylib.web.server import Server
 
 _AT_ONCE = 128
@@ -41,6 +41,7 @@ class Parts:
     fanout: Fanout
     health: Health
     history: History | None
+    walk: Walk | None
     deferred: Deferred
     forwarding: Histogram
     control: Address
@@ -49,27 +50,17 @@ class Parts:
     door: Callable[[], Door]
     web: Callable[[], Server]
 
-    def form(self) -> Form:
-        """Return what the source sends."""
-        return self.ingest.form
-
-    def sources(self) -> Sequence[int]:
-        """Return at which runs of the history another source began; the latest ones."""
-        inspection = self.health.inspection
-        return inspection.sources if inspection else ()
-
     def word(self) -> str:
         """Say in a word how the stream is, or, if nobody looks into it, whether there is one."""
         verdict = self.health.verdict
         return verdict.word.value if verdict else self.ingest.lock.presence.value
 
     def kept(self) -> tuple[float, int]:
-        """Return how many seconds of the stream the history has, and octets."""
-        history = self.history
-        if history is None or history.oldest == history.end:
+        """Return how many seconds of the stream one can go back by HTTP, and bytes."""
+        track = self.walk.track if self.walk else None
+        if track is None or track.oldest == track.end:
             return 0.0, 0
-        first, last = history[history.oldest], history[history.end - 1]
-        return last.time - first.time, last.start + last.octets - first.start
+        return track.time(track.end) - track.time(track.oldest), track.end - track.oldest
 
     def each_watcher(self) -> Iterator[Watcher]:
         """Tell of each, and let the stream pass in between."""

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from relaylib.media import psi
-from relaylib.media.form import Form
 from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
 
 LEAST = 0.95
@@ -35,41 +34,37 @@ _DRIFT = 0.5
 
 _SHORTEST = 0.001
 
-Spot = tuple[int, int]
-"""A place in the stream, as whoever has its octets understands it. They are in order."""
-
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where decoding can start, after `tables`: it came at `time`, in seconds of the loop's clock,
-    with the time stamp `stamp`, in ticks of PTS_HZ.
+    """Where decoding can start, after `tables`: place `at` of the track, which came at `time`, in
+    seconds of the loop's clock, with the time stamp `stamp`, in ticks of PTS_HZ.
 
-    `ended`: what came before does not lead here, and this is where that ended. `before` is when the
-    last of what came before arrived.
+    `ended`: what came before does not lead here, and this is the place where it ended. `before` is
+    when the last of what came before arrived.
     """
 
-    spot: Spot
+    at: int
     time: float
     stamp: int | None
     tables: bytes
     before: float
-    ended: Spot | None = None
+    ended: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The stream from one spot to another, after `tables`. It came from `time` on, and is so many
+    """The track from one place to another, after `tables`. It came from `time` on, and is so many
     seconds long.
 
     `date` is that of its beginning, in seconds since 1970. `timeline` counts discontinuities up to
-    here, of which this one is the last if it `breaks`. `form` is the stream's.
+    here, of which this one is the last if it `breaks`.
     """
 
     sequence: int
-    begin: Spot
-    end: Spot
+    begin: int
+    end: int
     tables: bytes
-    form: Form
     time: float
     duration: float
     date: float
@@ -98,16 +93,16 @@ class Playlist:
 
     # --- cutting
 
-    def take(self, mark: Mark, epoch: float, form: Form) -> None:
+    def take(self, mark: Mark, epoch: float) -> None:
         """Take the next place where decoding can start; `epoch` is the date of the loop's zero."""
         if self.begun is None or self.latest is None:
             self._begin(mark, epoch, breaks=self.sequence > 0)
         else:
-            lost = bool(mark.ended) or _jumped(self.latest, mark)
+            lost = mark.ended is not None or _jumped(self.latest, mark)
             self.elapsed += (self._tail if lost else _step)(self.latest, mark)
             breaks = lost or _other_streams(self.latest, mark)
             if breaks or self.elapsed >= LEAST:
-                self._close(self.begun, mark.ended or mark.spot, form)
+                self._close(self.begun, mark.at if mark.ended is None else mark.ended)
                 self._begin(mark, epoch, breaks=breaks)
         self.latest = mark
 
@@ -116,10 +111,10 @@ class Playlist:
         self.begun = self.latest = None
 
     def forget(self, oldest: int) -> None:
-        """Forget the segments that begin before the spots with this number: they are gone."""
-        while self.segments and self.segments[0].begin[0] < oldest:
+        """Forget the segments that begin before this place: they are gone."""
+        while self.segments and self.segments[0].begin < oldest:
             del self.segments[0]
-        if self.begun is not None and self.begun.spot[0] < oldest:
+        if self.begun is not None and self.begun.at < oldest:
             self.abandon()
 
     def _begin(self, mark: Mark, epoch: float, *, breaks: bool) -> None:
@@ -134,11 +129,11 @@ class Playlist:
         tail = max(0.0, mark.before - latest.time)
         return min(tail, max(0.0, self.target - self.elapsed)) if self.target else tail
 
-    def _close(self, begun: Mark, end: Spot, form: Form) -> None:
+    def _close(self, begun: Mark, end: int) -> None:
         self.elapsed = max(_SHORTEST, self.elapsed)
         self.segments.append(
             Segment(
-                self.sequence, begun.spot, end, begun.tables, form, begun.time,
+                self.sequence, begun.at, end, begun.tables, begun.time,
                 self.elapsed, self.date, self.timeline, self.breaks,
             )
         )  # fmt: skip

@@ -4,7 +4,6 @@ import socket
 from collections.abc import Callable
 
 from relaylib.config import Config
-from relaylib.stream.payload import octets
 from relaylib.web.events import Events
 from relaylib.web.healthz import Healthz
 from relaylib.web.hls import Hls
@@ -34,14 +33,23 @@ class Site:
         from relaylib.web.metrics import Metrics  # noqa: PLC0415
 
         relay = parts(lambda: self.server)
-        loop, history, form, sources = relay.loop, relay.history, relay.form, relay.sources
-        self._hls = hls = Hls(loop, history, form, sources, saved.hls if saved else None)
+        loop, walk = relay.loop, relay.walk
+        track = walk.track if walk else None
+
+        def newest() -> int:
+            """Bring the track up to date, and tell how long it is."""
+            if walk is None:
+                return 0
+            walk.catch_up()
+            return walk.track.end
+
+        self._hls = hls = Hls(loop, track, newest, saved.hls if saved else None)
         self._series = series = Series(relay, saved.series if saved else None)
         status = Status(relay, series)
         table: dict[str, Resource] = {
             **pages(),
-            "/live.ts": Live(history, form),
-            "/live.mp4": Mp4(loop, history, form, sources),
+            "/live.ts": Live(track),
+            "/live.mp4": Mp4(loop, track),
             "/live.m3u8": hls,
             "/hls/*": hls,
             "/healthz": Healthz(relay.word),
@@ -49,7 +57,7 @@ class Site:
             "/events": Events(status, series),
             "/metrics": Metrics(relay),
         }
-        self.server = Server(loop, config, lambda: octets(history) if history else 0, table)
+        self.server = Server(loop, config, newest, table)
         self.server.listen(listener, saved.web if saved else None)
 
     def export(self) -> SiteState | None:

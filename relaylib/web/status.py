@@ -201,7 +201,7 @@ class Status:
             "bytes": octets,
             "limit_s": history.seconds if math.isfinite(history.seconds) else None,
             "limit_bytes": history.capacity,
-            "points": len(history.points),
+            "points": len(self._parts.walk.track.entries) if self._parts.walk else 0,
         }
 
     # --- who watches

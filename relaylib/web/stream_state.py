@@ -1,14 +1,15 @@
-"""What a restart hands over of a stream by HTTP. Pure."""
+"""What a reload hands over of a stream by HTTP. Pure."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class StreamState:
-    """A stream: octets that come `first`, then its place, as numbers that its resource
-    understands.
+    """A stream: bytes that come `first`, then those from place `at` on. The place is a byte of the
+    track, or, where `number` names a segment, of that.
     """
 
-    place: list[int]
+    at: int
     first: bytes = b""
     skipped: int = 0
+    number: int | None = None

@@ -105,6 +105,6 @@ def test_a_reader_travels(events: Events, status: FakeStatus) -> None:
     stream.look(PERIOD, 1000)
     stream.taken(5)
     saved = stream.export()
-    assert saved == StreamState([], event(2)[5:])
+    assert saved == StreamState(0, event(2)[5:])
     following = Events(cast(Status, status), cast(Series, FakeSeries())).restore(saved)
     assert read(following, 100.0) == event(2)[5:] + event(3)

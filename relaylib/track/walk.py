@@ -1,17 +1,19 @@
-"""Looking into the stream, after it has been sent: what it is, and what is wrong with it.
+"""The one reading of the stream, after it has been sent: its packets go into the track, and what
+it is and what is wrong with it is found on the way.
 
-The inspection reads the history with a place of its own, now and then and in small pieces between
-which the ingest is read. So nothing that a datagram meets on its way knows of it. Where it cannot
-follow, because the relay has all hands full, it lets a part of the stream go unseen, counts that,
-and judges each part that it has seen by itself: what it skipped is not missing.
+The walk reads the history with a place of its own, now and then and in small pieces between which
+the ingest is read. So nothing that a datagram meets on its way knows of it, and what a stand-in has
+written is read by the program that follows. Where the walk cannot keep up, because the relay has
+all hands full, it lets a part of the stream go unseen, counts that, and judges each part that it
+has seen by itself: what it skipped is not missing. If somebody reads the track, it takes more of
+the time before that happens, because then there is a hole in what they get.
 
-It also tells the history where decoding can start. What `media` calls a position is a run's number
-and a byte in it, in one number.
+A position, as `media` calls it, is the number of a byte of the history.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import structlog
@@ -20,9 +22,8 @@ from relaylib.log import Throttle
 from relaylib.media.form import Form
 from relaylib.media.health import Access, Monitor
 from relaylib.net.loop import Loop
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.history import AccessPoint, Entry, History, Place
-from relaylib.stream.ingest import Ingest
+from relaylib.stream.history import History, Place, RunRecord
+from relaylib.track.track import Entry, Track
 
 PERIOD = 0.05
 """Seconds between two looks, as between two writes by HTTP. What lies in the history, four
@@ -38,6 +39,12 @@ be expensive takes some milliseconds for each."""
 SHARE = 0.1
 """Of a core, at most: what a stream of 100 Mb/s takes."""
 
+SHARE_READ = 0.5
+"""The same while somebody reads the track."""
+
+READ = 10.0
+"""Seconds for which who has read is taken for one who reads: players of HLS come in steps."""
+
 SHARE_FLOODED = 0.01
 """The same while more comes than is read: then every datagram that is sent counts."""
 
@@ -51,6 +58,9 @@ LAG = 1.0
 WARM_UP = 2.0
 """Seconds of the stream that a new program looks at again, to know what the last one knew."""
 
+SILENCE = 1.0
+"""Seconds without a datagram after which the stream need not go on where it ended."""
+
 _OPAQUE_FIRST, _OPAQUE_SAMPLE, _OPAQUE_PERIOD = 256, 16, 1.0
 """Of a stream whose form nobody knows: datagrams that are looked at, and then so many a period."""
 
@@ -58,10 +68,7 @@ _UNSEEN_PERIOD = 60.0
 """Seconds between two log lines about what went unseen."""
 
 _SOURCES = 16
-"""Changes of the source that are remembered."""
-
-_SHIFT = 16
-"""Bits of a position that are a byte in a run: none is longer than MAX_BYTES."""
+"""Changes of the source that are remembered until they are walked over."""
 
 
 log = structlog.get_logger()
@@ -69,12 +76,16 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Counts:
-    """What was found since the start. A restart hands it over."""
+    """What was found since the start. A reload hands it over."""
 
     datagrams: int = 0
     octets: int = 0
     unseen: int = 0
     """Datagrams that went by while there was no time to look."""
+    left_out: int = 0
+    """Of these, how many somebody would have read in the track."""
+    foreign: int = 0
+    """Datagrams that are no part of the stream, though its source has sent them."""
     lost: int = 0
     reordered: int = 0
     duplicated: int = 0
@@ -100,9 +111,9 @@ _NUMBERS = [each.name for each in fields(Counts) if each.name != "errors"]
 
 
 @dataclass(slots=True)
-class InspectionState:
-    """What a restart hands over: the place to go on at, what was counted, and at which runs another
-    source began.
+class WalkState:
+    """What a reload hands over: the place to go on at, what was counted, and at which runs from
+    there on another source began.
     """
 
     number: int
@@ -111,35 +122,45 @@ class InspectionState:
     sources: list[int] = field(default_factory=list)
 
 
-class Inspection:
-    """Follows the stream in the history and feeds `monitor`, which knows what it is."""
+class Walk:
+    """Follows the stream in the history, fills the track, and feeds `monitor`, which knows what the
+    stream is.
+    """
 
     def __init__(
         self,
         loop: Loop,
         history: History,
+        track: Track,
+        *,
         passed: Callable[[], int] = lambda: 0,
         full_reads: Callable[[], int] = lambda: 0,
-        saved: InspectionState | None = None,
+        on_form: Callable[[Form], None] = lambda _form: None,
+        saved: WalkState | None = None,
     ) -> None:
         """Begin at the end of the history, or where the previous program stopped.
 
-        `passed` tells how many datagrams have come, and `full_reads` how often more were waiting
-        than were read at once.
+        `passed` tells how many datagrams have come, `full_reads` how often more were waiting than
+        were read at once. `on_form` is told what the source sends, when that is known and whenever
+        it changes.
         """
-        self.monitor = Monitor(self._mark)
+        self.track = track
+        self.monitor = Monitor(self._mark, self._append, self._break)
         self._loop = loop
         self._history = history
         self._passed, self._full_reads = passed, full_reads
+        self._on_form = on_form
+        self._read_at = -math.inf
         self._full_before = self._floods = 0
         self._piece = PIECE
         self._place = Place(history.end)
         self._certain = self._place  # where what is found begins to count
         self._before = Counts()  # what was found before this program
         self._warm: Counts | None = Counts()  # what this monitor found before that place
-        self._unseen = self._access_points = 0
+        self._unseen = self._left_out = self._access_points = 0
         self._caught_up, self._since = 0, 0  # `passed` when all was seen, and what was since
         self._sources = deque[int](maxlen=_SOURCES)
+        self._latest = -math.inf  # when the last datagram came that was looked at
         self._of_source, self._sample_at = 0, -math.inf
         self._unseen_log = Throttle(loop.call_later, 1, _UNSEEN_PERIOD)
         if saved is not None:
@@ -150,27 +171,25 @@ class Inspection:
         """Another source's datagrams come next: they need not fit those before."""
         self._sources.append(self._history.end)
 
-    @property
-    def sources(self) -> Sequence[int]:
-        """At which runs of the history another source began, in order; the latest ones."""
-        return self._sources
+    # --- reloading
 
-    # --- restarting
-
-    def _restore(self, saved: InspectionState) -> None:
+    def _restore(self, saved: WalkState) -> None:
         self._before = saved.counts
         self._sources.extend(saved.sources)
-        place = Place(saved.number, saved.datagrams)
-        if place in self._history:
-            self._place = self._certain = place
-        if self._history.oldest < place.number <= self._history.end:
-            self._place = self._history.find(self._history[place.number - 1].time - WARM_UP)
+        place, history = Place(saved.number, saved.datagrams), self._history
+        if place not in history:  # that has begun anew, or has been overwritten
+            self.track.cut(self._latest)
+            return
+        self._place = self._certain = place
+        if history.oldest < place.number:
+            self._place = history.find(history[place.number - 1].time - WARM_UP)
             self._warm = None
 
-    def export(self) -> InspectionState:
+    def export(self) -> WalkState:
         """Return what the next program needs to go on."""
         place = max(self._place, self._certain)
-        return InspectionState(*place, self.counts, list(self._sources))
+        following = [number for number in self._sources if number >= place.number]
+        return WalkState(*place, self.counts, following)
 
     @property
     def counts(self) -> Counts:
@@ -184,10 +203,17 @@ class Inspection:
         """Whether what is found counts: the previous program has not seen it."""
         return self._warm is not None
 
+    def continuity_errors(self) -> int | None:
+        """Return how many the source's stream has had; None: not all of it can be seen."""
+        self._follow(SHARE)
+        if not self.is_warm or self._place.number < self._history.end:
+            return None
+        return self.monitor.transport.errors.counts["Continuity_count_error"]
+
     def _found(self) -> Counts:
         monitor, reception = self.monitor, self.monitor.reception
         return Counts(
-            monitor.datagrams, monitor.bytes, self._unseen,
+            monitor.datagrams, monitor.bytes, self._unseen, self._left_out, monitor.foreign,
             reception.lost, reception.reordered, reception.duplicated,
             self._access_points, monitor.transport.scrambled,
             dict(monitor.transport.errors.counts),
@@ -196,7 +222,20 @@ class Inspection:
     # --- looking
 
     def _look(self) -> None:
-        share = SHARE_FLOODED if self._flooded() else SHARE
+        share = SHARE_READ if self._is_read else SHARE
+        self._follow(SHARE_FLOODED if self._flooded() else share)
+
+    def catch_up(self) -> None:
+        """Look at what has come: somebody is about to read the track."""
+        self._read_at = self._loop.time()
+        self._follow(SHARE_READ)
+
+    @property
+    def _is_read(self) -> bool:
+        return self._loop.time() - self._read_at < READ
+
+    def _follow(self, share: float) -> None:
+        """Look at what has come, for at most this share of a core."""
         now = self._loop.time()
         until = now + PERIOD * share
         while self._find_next():
@@ -231,15 +270,18 @@ class Inspection:
 
     def _skip(self) -> None:
         """Let everything that has come until now go unseen."""
-        self._unseen += max(0, self._passed() - self._caught_up - self._since)
+        unseen = max(0, self._passed() - self._caught_up - self._since)
+        self._unseen += unseen
+        self._left_out += unseen if self._is_read else 0
         self._caught_up, self._since = self._passed(), 0
         self._unseen_log.log(log.info, "inspection_behind", unseen=self.counts.unseen)
-        changed = any(number >= self._place.number for number in self._sources)
+        changed = self._changes_behind(self._place.number)
         self._place = Place(self._history.end)
         if changed:
             self._restart()
         else:
             self.monitor.skip()
+            self.track.cut(self._latest)
 
     def _sample(self) -> None:
         """Pass over what nobody understands, but for a little now and then."""
@@ -253,9 +295,15 @@ class Inspection:
         else:
             self._place = Place(self._history.end)
 
+    def _changes_behind(self, number: int) -> bool:
+        """Tell whether another source began with this run or a later one."""
+        return any(each >= number for each in self._sources)
+
     def _restart(self) -> None:
         self.monitor.restart()
+        self._break()
         self._of_source = 0
+        self.track.form = Form.OPAQUE
 
     def _take(self) -> None:
         """Look at the next piece: the rest of a run, or some runs, as far as it goes."""
@@ -265,52 +313,82 @@ class Inspection:
         if self._warm is None:
             limit = min(limit, self._certain)
         while left > 0 and (number, first) < limit:
-            if not first and number in self._sources:
-                self._restart()
-            entry = history[number]
-            behind = min(first + left, entry.datagrams)
+            record = history[number]
+            if not first:
+                self._enter(number, record)
+            behind = min(first + left, record.datagrams)
             if number == limit.number:
                 behind = min(behind, limit.datagrams)
-            self._feed(entry, number, first, behind)
+            self._feed(record, first, behind)
             left -= behind - first
-            number, first = (number, behind) if behind < entry.datagrams else (number + 1, 0)
+            number, first = (number, behind) if behind < record.datagrams else (number + 1, 0)
         self._place = Place(number, first)
+        self._tell_form()
+
+    def _enter(self, number: int, record: RunRecord) -> None:
+        """See whether a run goes on where the one before it ended."""
+        if number in self._sources:
+            self._restart()
+        elif record.time - self._latest > SILENCE:
+            self.monitor.finish()
+            self._break()
+        self._latest = record.time
 
     def _count_from_here(self) -> None:
         """Let what is found count, if the previous program got no further."""
         if self._warm is None and self._place >= self._certain:
             self._warm = self._found()
 
-    def _feed(self, entry: Entry, number: int, first: int, behind: int) -> None:
-        view, time, size = self._history.data(entry), entry.time, entry.size
-        feed, base = self.monitor.feed, number << _SHIFT
+    def _feed(self, record: RunRecord, first: int, behind: int) -> None:
+        view, time, size = self._history.data(record), record.time, record.size
+        feed, base = self.monitor.feed, record.start
         for at in range(first * size, behind * size, size):
             feed(view[at : at + size], time, base + at)
         self._of_source += behind - first
         self._since += behind - first
+        self.track.heard = time
+
+    def _tell_form(self) -> None:
+        track, form = self.track, self.monitor.form or Form.OPAQUE
+        track.payload_type = self.monitor.payload_type
+        if form is not track.form:
+            track.form = form
+            if form is not Form.OPAQUE and not self._changes_behind(self._place.number):
+                self._on_form(form)
+
+    # --- what is found
+
+    def _append(self, packets: bytes, time: float) -> None:
+        """Add packets to the track, unless the last program has."""
+        if self._warm is not None:
+            self.track.append(packets, time)
+
+    def _break(self) -> None:
+        if self._warm is not None:
+            self.track.cut(self._latest)
 
     def _mark(self, access: Access) -> None:
-        """Tell the history where decoding can start, unless the last program has."""
-        number, at = access.position >> _SHIFT, access.position & (1 << _SHIFT) - 1
+        """Tell the track where decoding can start."""
         self._access_points += 1
-        if not self._history.oldest <= number < self._history.end:
-            return
-        datagram, offset = divmod(at, self._history[number].size)
-        if Place(number, datagram) >= self._certain:
-            point = AccessPoint(number, datagram, offset, access.tables, access.time)
-            self._history.mark(point)
+        if self._warm is not None:
+            at = self.track.end + access.offset
+            entry = Entry(at, access.time, access.stamp, access.tables, access.position)
+            self.track.mark(entry)
 
 
-def open_inspection(
+def open_walk(
     loop: Loop,
-    ingest: Ingest,
-    fanout: Fanout,
     history: History | None,
-    saved: InspectionState | None,
-) -> Inspection | None:
-    """Begin to look, or go on, if there is something to look at."""
-    if history is None:
+    track: Track | None,
+    *,
+    passed: Callable[[], int],
+    full_reads: Callable[[], int],
+    on_form: Callable[[Form], None],
+    saved: WalkState | None,
+) -> Walk | None:
+    """Begin to look, or go on, if there is something to look at and somewhere to put it."""
+    if history is None or track is None:
         return None
-    return Inspection(
-        loop, history, lambda: fanout.forwarded, lambda: ingest.full_reads, saved=saved
+    return Walk(
+        loop, history, track, passed=passed, full_reads=full_reads, on_form=on_form, saved=saved
     )

@@ -1,0 +1,142 @@
+"""Packets laid end to end in a ring of memory, and when they came.
+
+A place is the number of bytes since the stream began, so what has been overwritten is known by
+arithmetic alone. The ring has room for whole packets, so none is cut where it begins anew, and what
+lies between two places is one piece of memory, or two there.
+
+When a byte came is known to `GRAIN`: the index has an entry a moment, not one a datagram.
+
+       index   | time, place | time, place | ...           a ring of its own
+       data    | packet | packet | packet | ...            `octets` bytes, a multiple of 188
+"""
+
+import bisect
+import math
+import struct
+from dataclasses import dataclass
+
+from relaylib.media.mpegts import PACKET_SIZE
+from relaylib.net.descriptors import Descriptor
+from relaylib.net.memory import PAGE, SharedMemory
+
+GRAIN = 0.005
+"""Seconds that share an entry of the index."""
+
+_MOMENT = struct.Struct("<dQ")
+"""When bytes came, in seconds of the loop's clock, and the first of them."""
+
+_BYTES_A_MOMENT = 512
+"""A stream of fewer bytes each `GRAIN` is kept for less long than there is room for."""
+
+
+@dataclass(slots=True)
+class RingState:
+    """What a reload hands over: the memory and its size, the places that it holds, and the numbers
+    of its moments.
+    """
+
+    memory: Descriptor
+    octets: int
+    oldest: int
+    end: int
+    first: int
+    following: int
+
+
+class Ring:
+    """The bytes from place `oldest` to place `end`: the last `seconds`, as far as there is room."""
+
+    def __init__(self, seconds: float, octets: int, saved: RingState | None = None) -> None:
+        """Begin an empty ring, or go on with one that is as large.
+
+        Raises:
+            OSError: there is no memory.
+        """
+        self.octets = octets - octets % PACKET_SIZE
+        self._seconds = seconds
+        self._moments = max(1, self.octets // _BYTES_A_MOMENT)
+        self._data_at = -(-self._moments * _MOMENT.size // PAGE) * PAGE
+        size = self._data_at + self.octets
+        self._memory = SharedMemory(size, "relay-track", saved.memory if saved else None)
+        self._view = self._memory.view
+        self.oldest, self.end = (saved.oldest, saved.end) if saved else (0, 0)
+        self._first, self._next = (saved.first, saved.following) if saved else (0, 0)
+        self._moment = -math.inf  # the latest one
+
+    def export(self) -> RingState | None:
+        """Return what the next program needs to go on; None: the memory cannot be handed over."""
+        if self._memory.file is None:
+            return None
+        return RingState(
+            self._memory.file, self.octets, self.oldest, self.end, self._first, self._next
+        )
+
+    def close(self) -> None:
+        """Let the memory go."""
+        self._memory.close()
+
+    # --- writing
+
+    def append(self, packets: bytes, time: float) -> None:
+        """Add whole packets, fewer than there is room for, that came at a time."""
+        if time - self._moment >= GRAIN:
+            self._begin_moment(time)
+        at, length = self.end % self.octets, len(packets)
+        first = min(length, self.octets - at)
+        at += self._data_at
+        self._view[at : at + first] = packets[:first]
+        if first < length:
+            self._view[self._data_at : self._data_at + length - first] = packets[first:]
+        self.end += length
+        self.oldest = max(self.oldest, self.end - self.octets)
+
+    def _begin_moment(self, time: float) -> None:
+        if self._next - self._first == self._moments:
+            self._drop_moment()
+        self._moment = time
+        slot = self._next % self._moments * _MOMENT.size
+        _MOMENT.pack_into(self._view, slot, time, self.end)
+        self._next += 1
+        while self._next - self._first > 1 and (
+            self._read(self._first + 1)[1] <= self.oldest
+            or self._read(self._first)[0] < time - self._seconds
+        ):
+            self._drop_moment()
+
+    def _drop_moment(self) -> None:
+        """Forget the oldest moment, and what came then."""
+        self._first += 1
+        if self._first < self._next:
+            self.oldest = max(self.oldest, self._read(self._first)[1])
+
+    # --- reading
+
+    def pieces(self, begin: int, end: int) -> list[memoryview]:
+        """Return what lies between two places, which are there, until it is overwritten."""
+        at, length = begin % self.octets, end - begin
+        if length <= 0:
+            return []
+        first = min(length, self.octets - at)
+        at += self._data_at
+        found = [self._view[at : at + first]]
+        if first < length:
+            found.append(self._view[self._data_at : self._data_at + length - first])
+        return found
+
+    def time(self, place: int) -> float:
+        """Return when the byte at a place came; at the end, the latest. There is something."""
+        numbers = range(self._first, self._next)
+        found = bisect.bisect_right(numbers, place, key=lambda number: self._read(number)[1])
+        return self._read(max(self._first, self._first + found - 1))[0]
+
+    def find(self, time: float) -> int:
+        """Return the first place that came `time` or later; the end if none has."""
+        numbers = range(self._first, self._next)
+        found = bisect.bisect_left(numbers, time, key=lambda number: self._read(number)[0])
+        number = self._first + found
+        return self.end if number == self._next else max(self.oldest, self._read(number)[1])
+
+    def _read(self, number: int) -> tuple[float, int]:
+        slot = number % self._moments * _MOMENT.size
+        time, place = _MOMENT.unpack_from(self._view, slot)
+        return time, place

@@ -1,0 +1,208 @@
+"""The track: the stream's packets in order, where decoding can start, and where it does not go on.
+
+A place in it is one number, the bytes since the stream began. A viewer by HTTP is a place, a
+segment is two, and what is written to them is a slice of memory. What those who come need to know
+is found once, while the stream is read (`walk`), and remembered here: so nobody who asks has to
+look through what there is.
+"""
+
+import bisect
+import math
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+import structlog
+
+from relaylib.config import Config
+from relaylib.errors import SetupError
+from relaylib.media.form import Form
+from relaylib.media.mpegts import PACKET_SIZE
+from relaylib.stream.history import MARGIN, SMALLER, no_memory
+from relaylib.track.ring import Ring, RingState
+
+MAX_ENTRIES = 1024
+"""Entry points that are remembered: with more, some are left out."""
+
+MAX_BREAKS = 256
+"""Breaks that are remembered; one that is forgotten is as good as one that never was, to those who
+are so far behind."""
+
+LIVE = 16 << 20
+"""Bytes that are kept where nobody goes back: four segments of HLS at 16 Mb/s."""
+
+UNREAD = 1 << 18
+"""Bytes where nobody watches by HTTP: more than comes at once."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where decoding can start, after `tables`: packets of the latest PAT and PMT.
+
+    The packet at place `at` came at `time`, with the DTS (or PTS) `stamp` in ticks of PTS_HZ, if it
+    has one. `origin` is the byte of the history with which it began.
+    """
+
+    at: int
+    time: float
+    stamp: int | None
+    tables: bytes
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """What comes from place `at` on does not go on where the stream ended before: its source is
+    another one or has begun anew, or nothing came for a while. The last before it came at `before`.
+    """
+
+    at: int
+    before: float
+
+
+@dataclass(slots=True)
+class TrackState:
+    """What a reload hands over."""
+
+    ring: RingState
+    entries: list[Entry] = field(default_factory=list)
+    breaks: list[Break] = field(default_factory=list)
+
+
+class Track:
+    """The latest packets of the stream, from place `oldest` to place `end`; see `Ring`.
+
+    `form` is what its datagrams are, `payload_type` that of RTP; `heard` is when one came last.
+    """
+
+    def __init__(self, ring: Ring, spacing: float, saved: TrackState | None = None) -> None:
+        """Begin, or go on. Entry points are at least `spacing` seconds apart."""
+        self.ring = ring
+        self.form = Form.OPAQUE
+        self.payload_type: int | None = None
+        self.heard = -math.inf
+        self._spacing = spacing
+        self.entries = deque(saved.entries if saved else (), MAX_ENTRIES)
+        self.breaks = deque(saved.breaks if saved else (), MAX_BREAKS)
+
+    def export(self) -> TrackState | None:
+        """Return what the next program needs to go on; None: it cannot."""
+        ring = self.ring.export()
+        return TrackState(ring, list(self.entries), list(self.breaks)) if ring else None
+
+    @property
+    def oldest(self) -> int:
+        """The first place that is there."""
+        return self.ring.oldest
+
+    @property
+    def end(self) -> int:
+        """The place of what comes next."""
+        return self.ring.end
+
+    # --- writing
+
+    def append(self, packets: bytes, time: float) -> None:
+        """Add whole packets that came at a time."""
+        self.ring.append(packets, time)
+
+    def mark(self, entry: Entry) -> None:
+        """Remember where decoding can start; they come in order."""
+        if not self.entries or entry.time - self.entries[-1].time >= self._spacing:
+            self.entries.append(entry)
+
+    def cut(self, before: float) -> None:
+        """What comes next need not go on where the stream ended; the last came at `before`."""
+        if self.end and not (self.breaks and self.breaks[-1].at == self.end):
+            self.breaks.append(Break(self.end, before))
+
+    # --- reading
+
+    def entry(self, time: float) -> Entry | None:
+        """Return the latest entry point that came by a time, or else the first one after that.
+
+        None: there is none.
+        """
+        return self._entry(time, bisect.bisect_left(self.entries, self.oldest, key=_place))
+
+    def entry_since(self, time: float, since: float) -> Entry | None:
+        """Return the same of those that came `since` then, also if their packets are gone here."""
+        return self._entry(time, bisect.bisect_left(self.entries, since, key=_time))
+
+    def _entry(self, time: float, first: int) -> Entry | None:
+        behind = bisect.bisect_right(self.entries, time, first, key=_time)
+        number = max(first, behind - 1)
+        return self.entries[number] if number < len(self.entries) else None
+
+    def entries_behind(self, place: int) -> list[Entry]:
+        """Return the entry points behind a place, in order."""
+        first = bisect.bisect_right(self.entries, place, key=_place)
+        return list(islice(self.entries, first, None))
+
+    def break_behind(self, place: int) -> Break | None:
+        """Return the first break behind a place."""
+        at = bisect.bisect_right(self.breaks, place, key=lambda each: each.at)
+        return self.breaks[at] if at < len(self.breaks) else None
+
+    def pieces(self, begin: int, end: int) -> list[memoryview]:
+        """Return what lies between two places that are there: at most two pieces of memory."""
+        return self.ring.pieces(begin, end)
+
+    def find(self, time: float) -> int:
+        """Return the first place that came `time` or later; the end if none has."""
+        return self.ring.find(time)
+
+    def time(self, place: int) -> float:
+        """Return when the byte at a place came; at the end, the latest. There is something."""
+        return self.ring.time(place)
+
+
+def _place(entry: Entry) -> int:
+    return entry.at
+
+
+def _time(entry: Entry) -> float:
+    return entry.time
+
+
+def open_track(config: Config, saved: TrackState | None, *, reloaded: bool = False) -> Track | None:
+    """Begin a track, or go on with the saved one if it has the size that is wanted now.
+
+    None: nobody wants to look into the stream; or there is no memory, which ends only a program
+    that is not a `reloaded` one.
+
+    Raises:
+        SetupError: there is no memory for it.
+    """
+    seconds, octets = measures(config)
+    if not config.looks:
+        if saved is not None:
+            os.close(saved.ring.memory)
+        return None
+    spacing = 0.0 if math.isinf(seconds) else seconds / MAX_ENTRIES
+    if saved is not None and saved.ring.octets != octets:
+        os.close(saved.ring.memory)
+        saved = None
+    try:
+        return Track(Ring(seconds, octets, saved.ring if saved else None), spacing, saved)
+    except OSError as error:
+        if not reloaded:
+            raise SetupError(no_memory("track", octets, error)) from None
+        log.warning("track_unavailable", reason=error.strerror, remedy=SMALLER)
+        return None
+
+
+def measures(config: Config) -> tuple[float, int]:
+    """Return the seconds and bytes that a track is to keep."""
+    if config.http is None:
+        return math.inf, _whole(UNREAD)
+    if not config.timeshift:
+        return math.inf, _whole(LIVE)
+    return config.timeshift + MARGIN, _whole(config.timeshift_mib << 19)
+
+
+def _whole(octets: int) -> int:
+    return octets - octets % PACKET_SIZE
