@@ -24,14 +24,19 @@ KNOWS: dict[str, set[str]] = {
     "net": set(),
     "protocol": set(),
     "media": set(),
-    "stream": {"net", "media"},
+    "track": {"net", "media", "stream"},
+    "stream": {"net", "media", "track"},
     "viewers": {"net", "protocol", "stream"},
-    "web": {"net", "media", "stream"},
-    "lifecycle": {"net", "stream", "viewers", "web"},
+    "web": {"net", "media", "stream", "track"},
+    "lifecycle": {"net", "stream", "track", "viewers", "web"},
     "client": {"net", "protocol"},
     "doctor": {"net", "stream", "lifecycle"},
 }
-"""The rooms, and which others each may import from."""
+"""The rooms, and which others each may import from.
+
+`track` reads the history, which is in `stream`, where in turn some read the track. No module needs
+itself for that.
+"""
 
 PURE = {"protocol", "media"}
 """Rooms in which nothing happens but computation."""

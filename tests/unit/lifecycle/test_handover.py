@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from typing import Any
 
@@ -23,14 +24,16 @@ from relaylib.protocol.lines import Telnet
 from relaylib.stream.failover import FailoverState
 from relaylib.stream.fixed import FixedState
 from relaylib.stream.health import HealthState
-from relaylib.stream.history import AccessPoint, HistoryState, Place
+from relaylib.stream.history import HistoryState, Place
 from relaylib.stream.ingest import IngestState
 from relaylib.stream.ingest_sockets import SocketsState
-from relaylib.stream.inspection import Counts, InspectionState
 from relaylib.stream.output import Behind, Counters, OutputState
 from relaylib.stream.receive_buffer import DropCount
 from relaylib.stream.recorder import RecorderState, RecordingState
 from relaylib.stream.source_lock import LockState
+from relaylib.track.ring import RingState
+from relaylib.track.track import Break, Entry, TrackState
+from relaylib.track.walk import Counts, WalkState
 from relaylib.viewers.viewer import ViewerState
 from relaylib.web.state import ConnectionState, SiteState, WebState
 from relaylib.web.stream_state import StreamState
@@ -78,8 +81,8 @@ INGESTS = st.builds(
     st.builds(FailoverState, st.none() | ADDRESSES, COUNTS, st.none() | ADDRESSES, COUNTS),
 )
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
-FOUND = st.builds(Counts, *[COUNTS] * 8, st.dictionaries(st.text(), COUNTS))
-INSPECTIONS = st.builds(InspectionState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
+FOUND = st.builds(Counts, *[COUNTS] * 10, st.dictionaries(st.text(), COUNTS))
+WALKS = st.builds(WalkState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
 WEBS = st.builds(
     WebState,
     FDS,
@@ -87,12 +90,19 @@ WEBS = st.builds(
     st.lists(
         st.builds(
             ConnectionState, FDS, ADDRESSES, BYTES, BYTES, FLAGS, st.text(), st.text(),
-            st.none() | st.builds(StreamState, st.lists(COUNTS), BYTES, COUNTS), COUNTS,
+            st.none() | st.builds(StreamState, COUNTS, BYTES, COUNTS, st.none() | COUNTS), COUNTS,
         ),
         max_size=3,
     ),
 )  # fmt: skip
-POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
+ENTRIES = st.builds(Entry, COUNTS, SECONDS, st.none() | COUNTS, BYTES, COUNTS)
+BREAKS = st.builds(Break, COUNTS, SECONDS | st.just(-math.inf))
+TRACKS = st.builds(
+    TrackState,
+    st.builds(RingState, FDS, *[COUNTS] * 5),
+    st.lists(ENTRIES, max_size=3),
+    st.lists(BREAKS, max_size=3),
+)
 STATES = st.builds(
     State,
     FDS,
@@ -103,10 +113,11 @@ STATES = st.builds(
     st.lists(VIEWERS, max_size=3),
     st.lists(st.text()),
     st.none() | st.builds(StandInState, COUNTS, FDS),
-    inspection=st.none() | INSPECTIONS,
+    track=st.none() | TRACKS,
+    walk=st.none() | WALKS,
     health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
     site=st.none() | st.builds(SiteState, WEBS),
-    history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
+    history=st.none() | st.builds(HistoryState, FDS, COUNTS),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
     recorder=st.none()
@@ -124,13 +135,14 @@ def test_everything_travels(state: State) -> None:
 
 @given(STATES)
 def test_every_descriptor_survives(state: State) -> None:
-    """Those named are the listener's, the ingest's, each output's, the history's, and so on."""
+    """Those named are the listener's, the ingest's, each output's, those of memory, and so on."""
     sockets = [state.listener, state.ingest.sockets.stream, state.ingest.sockets.standby]
     sockets += [viewer.sock for viewer in state.viewers]
     sockets += [viewer.output.sock for viewer in state.viewers if viewer.output]
     sockets += [each.output.sock for each in state.fixed]
     sockets += [state.stand_in.channel] if state.stand_in else []
     sockets += [state.history.memory] if state.history else []
+    sockets += [state.track.ring.memory] if state.track else []
     if state.site:
         web = state.site.web
         sockets += [web.listener, *(each.sock for each in web.connections)]
@@ -266,10 +278,10 @@ def test_what_is_no_state_is_refused(data: bytes) -> None:
         decode(data)
 
 
-@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("version", [3, 5])
 def test_another_version_is_refused(version: int) -> None:
     """A state of another version is not even looked at: its fields may mean something else."""
-    reason = f"its state is of version {version}, not 3"
+    reason = f"its state is of version {version}, not 4"
     with pytest.raises(SetupError, match=reason):
         decode(damaged("version", version))
     with pytest.raises(SetupError, match=reason):

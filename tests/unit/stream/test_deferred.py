@@ -12,9 +12,11 @@ from structlog.testing import capture_logs
 from relaylib.config import Config
 from relaylib.net.loop import Loop
 from relaylib.stream.deferred import TICK, Deferred
-from relaylib.stream.history import START, AccessPoint, History, Place
+from relaylib.stream.history import START, History, Place
 from relaylib.stream.output import Behind, Output
 from relaylib.stream.port_probe import CLOSED_LIMIT
+from relaylib.track.ring import Ring
+from relaylib.track.track import Entry, Track
 from tools.lab.fanout_bench import Bench, make_fanout, received, runs_of
 from tools.lab.inprocess import unexpected
 from tools.lab.sockets import unused_port
@@ -67,9 +69,12 @@ class Shift(Bench):
         super().__init__(make_fanout(segmentation=True), stack)
         self.history = History(timeshift or float("inf"), octets)
         stack.callback(self.history.close)
+        ring = Ring(float("inf"), 7 * PACKET)
+        stack.callback(ring.close)
+        self.track = Track(ring, 0.0)
         stack.callback(self.loop.close)
         config = Config(timeshift=timeshift, start=start)
-        self.deferred = Deferred(self.loop, self.fanout, self.history, config)
+        self.deferred = Deferred(self.loop, self.fanout, self.history, self.track, config)
         self.silent = False
         self.count = 0
         self.sent: list[tuple[float, bytes]] = []
@@ -250,7 +255,10 @@ TABLES = ts(0, 1) + ts(0x1000, 1)
 
 
 class Marked(Shift):
-    """The same, with a random access point in the second datagram of every 25th batch."""
+    """The same, with an entry point in the second datagram of every 25th batch.
+
+    The track keeps less than what is gone back to: whoever gets datagrams needs none of it.
+    """
 
     def datagrams(self) -> list[bytes]:
         self.count += PER
@@ -259,9 +267,12 @@ class Marked(Shift):
 
     def batch(self) -> None:
         super().batch()
-        number = self.history.end - 1
-        if number % 25 == 24:
-            self.history.mark(AccessPoint(number, 1, PACKET, TABLES, self.loop.time()))
+        now, number = self.loop.time(), self.history.end - 1
+        for at, (_, each) in enumerate(self.sent[-PER:]):
+            if number % 25 == 24 and at == 1:
+                origin = self.history[number].start + len(each) + PACKET
+                self.track.mark(Entry(self.track.end + PACKET, now, None, TABLES, origin))
+            self.track.append(each[: 6 * PACKET], now)
 
     def opens(self, output: Output) -> int:
         """Check that what came begins with the tables, then the rest of a point; return which."""

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from relaylib.media import rtp
 from relaylib.media.form import Form
+from relaylib.media.health import Monitor
 from relaylib.net.address import Address
+from relaylib.net.networks import Network
 from relaylib.stream.failover import CLEAN, FAULTY, HEALTHY, Failover, Rivals
 from relaylib.stream.source_lock import Reason
 from tests.unit.media import streams
@@ -19,6 +21,8 @@ OTHER: Address = ("192.0.2.2", 1000)
 THIRD: Address = ("192.0.2.3", 1000)
 PREFERRED: Address = ("198.51.100.1", 1000)
 PREFER = (ipaddress.ip_network("198.51.100.0/24"),)
+
+CONTINUITY = "Continuity_count_error"
 
 Second = tuple[Address, int | None, Address | None, int | None]
 
@@ -95,10 +99,30 @@ class Camera(streams.Camera):
         self.address = address
 
 
-def watch(rivals: Rivals, active: Camera, standby: Camera | None, *, bad: bool) -> object:
+class Watched(Rivals):
+    """Rivals, and who looks at the active source's stream; not if it is `blind`."""
+
+    def __init__(self, limit: int | None, prefer: tuple[Network, ...]) -> None:
+        super().__init__(limit, prefer, self._errors)
+        self.blind = False
+        self._monitor = Monitor()
+        self._source: Address | None = None
+
+    def _errors(self) -> int | None:
+        return None if self.blind else self._monitor.transport.errors.counts[CONTINUITY]
+
+    def feed(self, source: Address, datagram: bytes) -> None:
+        """Let the active source send."""
+        if source != self._source:
+            self._source = source
+            self._monitor.restart()
+        self._monitor.feed(datagram, 0.0)
+
+
+def watch(rivals: Watched, active: Camera, standby: Camera | None, *, bad: bool) -> object:
     """Let a second pass in which both send ten datagrams; return who is appointed."""
     for _ in range(10):
-        rivals.feed(active.address, [memoryview(active.datagram(skip=bad))], 0.0)
+        rivals.feed(active.address, active.datagram(skip=bad))
         if standby:
             rivals.follow(standby.address, standby.datagram(), 0.0)
     return rivals.judge(active.address, dropped=False, others_dropped=False)
@@ -106,7 +130,7 @@ def watch(rivals: Rivals, active: Camera, standby: Camera | None, *, bad: bool) 
 
 def test_a_clean_standby_is_found_in_the_datagrams() -> None:
     """After a second in which nobody is judged yet, three in which one is bad and one is not."""
-    rivals, one, other = Rivals(5, ()), Camera(ONE), Camera(OTHER)
+    rivals, one, other = Watched(5, ()), Camera(ONE), Camera(OTHER)
     decided = [watch(rivals, one, other, bad=True) for _ in range(1 + FAULTY)]
     assert decided == [None, None, None, (OTHER, Reason.ERRORS, Form.TS)]
     assert watch(rivals, other, one, bad=False) is None  # what is known of the new one goes on
@@ -115,7 +139,7 @@ def test_a_clean_standby_is_found_in_the_datagrams() -> None:
 
 def test_one_standby_is_followed_as_long_as_it_sends() -> None:
     """The first that sends a transport stream, whoever else does; a preferred one comes first."""
-    rivals, one, other = Rivals(5, PREFER), Camera(ONE), Camera(OTHER)
+    rivals, one, other = Watched(5, PREFER), Camera(ONE), Camera(OTHER)
     third, preferred = Camera(THIRD), Camera(PREFERRED)
     noise = [(THIRD, b"hello"), (THIRD, bytes(1316)), (THIRD, rtp.header(1, 2, 3) + bytes(100))]
     for _ in range(9):
@@ -134,7 +158,7 @@ def test_one_standby_is_followed_as_long_as_it_sends() -> None:
 
 def test_stuffing_is_no_standby() -> None:
     """Packets without a program have no continuity errors either, and show nothing."""
-    rivals, one = Rivals(0, PREFER), Camera(ONE)
+    rivals, one = Watched(0, PREFER), Camera(ONE)
     null = 7 * plain_packet(0x1FFF, 0)
     for _ in range(2 * HEALTHY):
         rivals.follow(PREFERRED, null, 0.0)
@@ -143,11 +167,25 @@ def test_stuffing_is_no_standby() -> None:
 
 def test_what_is_dropped_here_is_nobodys_fault() -> None:
     """Seconds in which our own buffer was full count neither for nor against the sender."""
-    rivals, one, other = Rivals(5, ()), Camera(ONE), Camera(OTHER)
+    rivals, one, other = Watched(5, ()), Camera(ONE), Camera(OTHER)
     watch(rivals, one, other, bad=True)
     for own in ({"dropped": True}, {"others_dropped": True}):
         for _ in range(9):
-            rivals.feed(ONE, [memoryview(one.datagram(skip=1))], 0.0)
+            rivals.feed(ONE, one.datagram(skip=1))
             rivals.follow(OTHER, other.datagram(), 0.0)
             flags = {"dropped": False, "others_dropped": False, **own}
             assert rivals.judge(ONE, **flags) is None
+
+
+def test_what_was_not_seen_is_nobodys_fault() -> None:
+    """Seconds in which the active source's stream was not all seen are no evidence.
+
+    Nor is the one after: what came in them is not told apart from what comes then.
+    """
+    rivals, one, other = Watched(5, ()), Camera(ONE), Camera(OTHER)
+    decided = list[object]()
+    for second in range(12):
+        rivals.blind = second % 3 == 2
+        decided.append(watch(rivals, one, other, bad=True))
+    assert decided[:5] == [None] * 5
+    assert decided.index((OTHER, Reason.ERRORS, Form.TS)) == 7

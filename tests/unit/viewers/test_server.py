@@ -42,7 +42,7 @@ class ControlSide:
         self.listener, self.ingest = bind_pair("127.0.0.1", 0, None)
         name = self.ingest.getsockname()
         config = config or Config()
-        self.deferred = Deferred(self.loop, self.fanout, None, config)
+        self.deferred = Deferred(self.loop, self.fanout, None, None, config)
         self.server = Server(
             self.loop, self.listener, self.fanout, name, config, deferred=self.deferred
         )

@@ -1,42 +1,46 @@
-"""HLS out of a history, without a socket: a URI names the same octets for as long as it does."""
+"""HLS out of a track, without a socket: a URI names the same octets for as long as it does."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
 from relaylib.errors import HttpError
 from relaylib.lifecycle import codec
-from relaylib.media.form import Form
 from relaylib.net.loop import Loop
-from relaylib.stream.batch import Batch
-from relaylib.stream.history import AccessPoint, History
+from relaylib.track.track import Entry, Track
 from relaylib.web.hls import Body, Hls
 from relaylib.web.playlist import Playlist
 from relaylib.web.reply import Response, StreamEndError
 from relaylib.web.request import Request
+from tests.unit.track.tracks import SIZE, TABLES, new_track
 from tools.lab.inprocess import running_loop
-from tools.lab.web import PACKET, datagram, numbers
+from tools.lab.web import PACKET, PACKETS, datagram, numbers
 
-TABLES = b"\x47\x00\x00\x10" + bytes(184)
 RATE = 10
 """Datagrams a second."""
 
+SECONDS = 20.0
+OCTETS = 1 << 18
+
 
 class Stage:
-    """A relay's history that fills, with a random access point a second, and its HLS."""
+    """A relay's track that fills, with an entry point a second, and its HLS."""
 
-    def __init__(self, loop: Loop, *, in_rtp: bool = False) -> None:
-        self.history = History(20.0, 1 << 18)
-        self.sources: list[int] = []
-        self.in_rtp, self.sent, self._loop = in_rtp, 0, loop
+    def __init__(self, loop: Loop, track: Track) -> None:
+        self.track = track
+        self.refreshed = 0
+        self.sent, self._loop = 0, loop
         self.hls = self.open(None)
 
-    def open(self, saved: Playlist | None, history: History | None = None) -> Hls:
+    def open(self, saved: Playlist | None, track: Track | None = None) -> Hls:
         """Make the resource, as a new program does."""
-        form = Form.RTP if self.in_rtp else Form.TS
-        shown = history or self.history
-        return Hls(self._loop, shown, lambda: form, lambda: self.sources, saved)
+        return Hls(self._loop, track or self.track, self._refresh, saved)
+
+    def _refresh(self) -> None:
+        self.refreshed += 1
 
     def restart(self) -> None:
         """Let the resource go through a restart."""
@@ -45,15 +49,16 @@ class Stage:
     def send(self, seconds: int) -> None:
         """Let the source go on."""
         for _ in range(seconds * RATE):
-            batch, data = Batch(), datagram(self.sent, in_rtp=self.in_rtp)
-            batch.room()[: len(data)] = data
-            batch.add(len(data))
-            self.history.append(batch.finish(), self.now)
             if self.sent % RATE == 3:
-                offset = 12 * self.in_rtp + 2 * PACKET
-                number = self.history.end - 1
-                self.history.mark(AccessPoint(number, 0, offset, TABLES, self.now))
+                at = self.track.end + 2 * PACKET
+                self.track.mark(Entry(at, self.now, None, TABLES, 0))
+            self.track.append(datagram(self.sent, in_rtp=False), self.now)
+            self.track.heard = self.now
             self.sent += 1
+
+    def cut(self) -> None:
+        """What comes next need not go on where the stream ended."""
+        self.track.cut(self.track.heard)
 
     @property
     def now(self) -> float:
@@ -100,13 +105,24 @@ class Stage:
         return got
 
 
-@pytest.mark.parametrize("in_rtp", [False, True])
-def test_a_uri_names_the_same_octets_as_long_as_it_does(in_rtp: bool) -> None:
-    """Slide, restart, change of source: each segment is what it was, and nothing lies between."""
-    with running_loop() as loop:
-        stage, known = Stage(loop, in_rtp=in_rtp), dict[str, bytes]()
+@contextlib.contextmanager
+def staged() -> Iterator[Stage]:
+    """A stage in a loop."""
+    with running_loop() as loop, new_track(OCTETS, SECONDS) as track:
+        yield Stage(loop, track)
+
+
+def test_a_uri_names_the_same_octets_as_long_as_it_does() -> None:
+    """Slide, restart, change of source: each segment is what it was, and nothing lies between.
+
+    But for what another source sends before its first entry point.
+    """
+    with staged() as stage:
+        known = dict[str, bytes]()
         for round_ in range(30):
             stage.send(2)
+            if round_ % 5 == 4:
+                stage.cut()
             if round_ % 3 == 0:
                 stage.restart()
             for uri in (*stage.listed(), *list(known)[-25:]):
@@ -118,13 +134,13 @@ def test_a_uri_names_the_same_octets_as_long_as_it_does(in_rtp: bool) -> None:
         assert len(known) == 59
         assert all(each.startswith(TABLES) for each in known.values())
         packets = list(numbers(b"".join(each[PACKET:] for each in known.values())))
-        assert all(after == before + 1 for before, after in pairwise(packets))
+        steps = [after - before for before, after in pairwise(packets)]
+        assert [step for step in steps if step != 1] == [3 * PACKETS + 3] * 5
 
 
-def test_the_window_is_what_the_history_has_but_for_a_margin() -> None:
+def test_the_window_is_what_the_track_has_but_for_a_margin() -> None:
     """What is listed will be there for a while yet; what is not any more is 404."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    with staged() as stage:
         stage.send(60)
         first = stage.listed()[0]
         assert 14 <= len(stage.listed()) <= 17
@@ -136,8 +152,7 @@ def test_the_window_is_what_the_history_has_but_for_a_margin() -> None:
 
 def test_a_segment_that_is_overtaken_ends_too_soon() -> None:
     """A reader that is too slow gets fewer octets than were announced, and no wrong ones."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    with staged() as stage:
         stage.send(5)
         uri = stage.listed()[0]
         whole, body = stage.fetch(uri), stage.body(uri)
@@ -151,8 +166,7 @@ def test_a_segment_that_is_overtaken_ends_too_soon() -> None:
 
 def test_a_segment_travels_half_sent() -> None:
     """After a restart the rest comes, wherever it was cut."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    with staged() as stage:
         stage.send(5)
         uri = stage.listed()[1]
         whole = stage.fetch(uri)
@@ -165,46 +179,58 @@ def test_a_segment_travels_half_sent() -> None:
 
 def test_another_source_and_a_silence_begin_a_new_timeline() -> None:
     """The segment before ends with what the old source sent last."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    with staged() as stage:
         stage.send(4)
-        stage.sources.append(stage.history.end)
+        stage.cut()
         stage.send(4)
         stage.listed()
         stage.sent += 70  # nothing comes for seven seconds
+        stage.cut()
         stage.send(4)
         segments = stage.hls.export().segments
         stage.listed()
         assert [each.sequence for each in segments if each.breaks] == [4, 8]
-        assert [segments[at].end for at in (3, 7)] == [(40, 0), (80, 0)]
+        assert [segments[at].end for at in (3, 7)] == [40 * SIZE, 80 * SIZE]
         assert all(each.duration <= 1.01 for each in segments)
 
 
 def test_a_run_has_a_name_of_its_own() -> None:
-    """A new program without the state, or without the history, does not use the old addresses."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    """A new program without the state, or without the track, does not use the old addresses."""
+    with staged() as stage:
         stage.send(5)
         uri, saved = stage.listed()[0], stage.hls.export()
         stage.hls = stage.open(None)
         assert stage.status(uri) == 404
         assert stage.listed()[0] not in ("", uri)
-        stage.hls = stage.open(saved, History(20.0, 1 << 18))
-        assert stage.status(uri) == 404
-        assert stage.hls.export().run != saved.run
+        with new_track(OCTETS, SECONDS) as another:
+            stage.hls = stage.open(saved, another)
+            assert stage.status(uri) == 404
+            assert stage.hls.export().run != saved.run
 
 
 def test_without_a_stream_there_is_no_playlist() -> None:
-    """No history, nothing yet, or nothing for as long as the history is: 503, in a sentence."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    """No track, nothing yet, or a stream without entry points: 503, in a sentence."""
+    with staged() as stage:
         assert stage.status("live.m3u8") == 503
         stage.send(5)
         assert len(stage.listed()) == 4
-        stage.sent += 300
+        stage.track.entries.clear()
+        stage.hls = stage.open(None)
         assert stage.status("live.m3u8") == 503
-        stage.hls = Hls(loop, None, lambda: Form.TS, tuple)
-        assert stage.status("live.m3u8") == 503
+    with running_loop() as loop:
+        with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
+            Hls(loop, None, lambda: None).respond(Request("/live.m3u8", {}, {}, "192.0.2.1"), 0.0)
+        assert wrong.value.status == 503
+
+
+def test_who_asks_for_a_playlist_gets_the_newest() -> None:
+    """The track is brought up to date for it; for a segment there is no need to."""
+    with staged() as stage:
+        stage.send(5)
+        uri = stage.listed()[0]
+        assert stage.refreshed == 1
+        stage.fetch(uri)
+        assert stage.refreshed == 1
 
 
 OTHERS = ["hls", "hls/", "hls/0.ts"]
@@ -214,8 +240,7 @@ OTHERS += [f"hls/{{run}}/{name}" for name in ("01.ts", "x.ts", "99.ts", "0.ts/",
 @pytest.mark.parametrize("path", OTHERS)
 def test_other_names_are_not_found(path: str) -> None:
     """Only what the playlist names is there."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    with staged() as stage:
         stage.send(5)
         stage.listed()
         assert stage.status(path.format(run=stage.hls.export().run)) == 404
@@ -223,8 +248,7 @@ def test_other_names_are_not_found(path: str) -> None:
 
 def test_how_long_answers_may_be_kept() -> None:
     """A segment for ever, a playlist for half a target duration; both may be shared (CORS)."""
-    with running_loop() as loop:
-        stage = Stage(loop)
+    with staged() as stage:
         stage.send(5)
         playlist, segment = stage.get("live.m3u8"), stage.get(stage.listed()[0])
         assert playlist.cache == "public, max-age=1"

@@ -1,41 +1,30 @@
 """What a viewer by HTTP gets, without a socket: where it begins, and what if it is slow."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
 from relaylib.errors import HttpError
 from relaylib.media.form import Form
-from relaylib.stream.batch import Batch
-from relaylib.stream.history import AccessPoint, History
+from relaylib.track.track import Track
 from relaylib.web.live import STALE, Live, LiveStream
 from relaylib.web.request import Request
 from relaylib.web.stream_state import StreamState
-from tools.lab.web import PACKET, PACKETS, datagram, numbers
-
-TABLES = b"\x47\x00\x00\x10" + bytes(184)
-
-
-def fill(history: History, first: int, last: int, *, in_rtp: bool = False) -> None:
-    """Append these datagrams, one a second."""
-    for number in range(first, last):
-        batch = Batch()
-        data = datagram(number, in_rtp=in_rtp)
-        batch.room()[: len(data)] = data
-        batch.add(len(data))
-        history.append(batch.finish(), float(number))
+from tests.unit.track.tracks import TABLES, entry, fill, new_track
+from tools.lab.web import PACKET, PACKETS, numbers
 
 
 @pytest.fixture
-def history() -> History:
-    """A history with room for about 190 datagrams."""
-    return History(1000.0, 1 << 18)
+def track() -> Iterator[Track]:
+    """A track with room for about 190 datagrams."""
+    with new_track(1 << 18) as track:
+        yield track
 
 
-def open_stream(history: History, now: float, back: str = "0", form: Form = Form.TS) -> LiveStream:
+def open_stream(track: Track, now: float, back: str = "0") -> LiveStream:
     """Ask for `/live.ts`."""
-    live = Live(history, lambda: form)
-    response = live.respond(Request("/live.ts", {"back": back}, {}, "192.0.2.1"), now)
+    response = Live(track).respond(Request("/live.ts", {"back": back}, {}, "192.0.2.1"), now)
     assert isinstance(response.body, LiveStream)
     return response.body
 
@@ -50,44 +39,44 @@ def read(stream: LiveStream, a_write: int = 5000, most: int = 1 << 20) -> bytes:
     return got
 
 
-@pytest.mark.parametrize("in_rtp", [False, True])
-def test_it_begins_at_the_latest_point(history: History, in_rtp: bool) -> None:
+@pytest.mark.parametrize("form", [Form.TS, Form.RTP])
+def test_it_begins_at_the_latest_point(track: Track, form: Form) -> None:
     """First come the tables, then the packet where decoding can start, and all that follows."""
-    fill(history, 0, 50, in_rtp=in_rtp)
-    header = 12 if in_rtp else 0
+    fill(track, 0, 50)
+    track.form = form
     for number in (10, 40):
-        history.mark(AccessPoint(number, 0, header + 3 * PACKET, TABLES, float(number)))
-    got = read(open_stream(history, 49.0, form=Form.RTP if in_rtp else Form.TS))
+        track.mark(entry(number, packets=3))
+    got = read(open_stream(track, 49.0))
     assert got.startswith(TABLES)
     assert list(numbers(got[PACKET:])) == list(range(40 * PACKETS + 3, 50 * PACKETS))
 
 
-def test_it_may_begin_in_the_past(history: History) -> None:
+def test_it_may_begin_in_the_past(track: Track) -> None:
     """`?back=` chooses the point before that time; as far as there is none, the oldest."""
-    fill(history, 0, 50)
+    fill(track, 0, 50)
     for number in (10, 20, 40):
-        history.mark(AccessPoint(number, 0, 0, b"", float(number)))
+        track.mark(entry(number, tables=b""))
     for back, first in (("12", 20), ("29", 20), ("30", 10), ("1e6", 10)):
-        assert next(numbers(read(open_stream(history, 49.0, back)))) == first * PACKETS
+        assert next(numbers(read(open_stream(track, 49.0, back)))) == first * PACKETS
 
 
-def test_without_points_it_begins_with_what_comes(history: History) -> None:
+def test_without_points_it_begins_with_what_comes(track: Track) -> None:
     """Where nobody knows of points, live is what comes next, and the past is that time."""
-    fill(history, 0, 50)
-    live, past = open_stream(history, 49.0), open_stream(history, 49.0, "9")
-    fill(history, 50, 60)
+    fill(track, 0, 50)
+    live, past = open_stream(track, 49.0), open_stream(track, 49.0, "9")
+    fill(track, 50, 60)
     assert next(numbers(read(live))) == 50 * PACKETS
     assert next(numbers(read(past))) == 40 * PACKETS
 
 
-def test_who_is_overtaken_goes_on_at_the_newest_point(history: History) -> None:
+def test_who_is_overtaken_goes_on_at_the_newest_point(track: Track) -> None:
     """The packet that was begun is filled up, so that the next ones are where they must be."""
-    fill(history, 0, 50)
-    stream = open_stream(history, 49.0, "49")
+    fill(track, 0, 50)
+    stream = open_stream(track, 49.0, "49")
     begun = b"".join(stream.look(1e9, 4000))[:1000]
     stream.taken(len(begun))
-    fill(history, 50, 400)
-    history.mark(AccessPoint(390, 0, 0, TABLES, 390.0))
+    fill(track, 50, 400)
+    track.mark(entry(390))
     rest = read(stream)
     filling = -1000 % PACKET
     assert stream.skipped == 1
@@ -96,54 +85,76 @@ def test_who_is_overtaken_goes_on_at_the_newest_point(history: History) -> None:
     assert next(numbers(rest[filling + PACKET :])) == 390 * PACKETS
 
 
+def test_who_is_overtaken_in_the_tables_has_them_filled_up(track: Track) -> None:
+    """What was begun of them is one packet, and then they come anew."""
+    fill(track, 0, 50)
+    track.mark(entry(40))
+    stream = open_stream(track, 49.0)
+    stream.look(1e9, 4000)
+    stream.taken(100)
+    fill(track, 50, 400)
+    track.mark(entry(390))
+    rest = read(stream)
+    assert rest.startswith(b"\xff" * (PACKET - 100) + TABLES)
+    assert next(numbers(rest[2 * PACKET - 100 :])) == 390 * PACKETS
+
+
 @pytest.mark.parametrize("writes", [1000, 1316, 100_000])
-def test_it_travels(history: History, writes: int) -> None:
+def test_it_travels(track: Track, writes: int) -> None:
     """Exported and restored after any write, it goes on with the next octet."""
-    live = Live(history, lambda: Form.TS)
-    fill(history, 0, 50)
-    history.mark(AccessPoint(10, 0, 0, TABLES, 10.0))
-    stream, got = open_stream(history, 49.0), b""
+    live = Live(track)
+    fill(track, 0, 50)
+    track.mark(entry(10))
+    stream, got = open_stream(track, 49.0), b""
     while pieces := stream.look(1e9, 1 << 20):
         taken = b"".join(pieces)[:writes]
         stream.taken(len(taken))
         got += taken
         state = stream.export()
-        stream = live.restore(StreamState(list(state.place), state.first, state.skipped))
+        stream = live.restore(StreamState(state.at, state.first, state.skipped))
     assert got[:PACKET] == TABLES
     assert all(after - before == 1 for before, after in pairwise(numbers(got[PACKET:])))
     assert len(got) == PACKET + 40 * PACKETS * PACKET
 
 
-def test_a_history_that_has_begun_anew(history: History) -> None:
-    """Where a restart could not hand the history over, a stream goes on with the new one."""
-    fill(history, 0, 5)
-    live = Live(history, lambda: Form.TS)
-    stream = live.restore(StreamState([900, 0, 0]))
+def test_a_track_that_has_begun_anew(track: Track) -> None:
+    """Where a restart could not hand the track over, a stream goes on with the new one."""
+    fill(track, 0, 5)
+    live = Live(track)
+    stream = live.restore(StreamState(900 * PACKETS * PACKET))
     assert stream.look(5.0, 1) == []
-    fill(history, 5, 9)
+    fill(track, 5, 9)
     assert list(numbers(read(stream))) == list(range(5 * PACKETS, 9 * PACKETS))
     assert stream.skipped == 1
 
 
 @pytest.mark.parametrize("back", ["", "-1", "x", "nan", "inf", "1e999"])
-def test_back_is_a_number_of_seconds(history: History, back: str) -> None:
+def test_back_is_a_number_of_seconds(track: Track, back: str) -> None:
     """Anything else is 400."""
-    fill(history, 0, 5)
+    fill(track, 0, 5)
     with pytest.raises(HttpError) as wrong:
-        open_stream(history, 5.0, back)
+        open_stream(track, 5.0, back)
     assert wrong.value.status == 400
 
 
-def test_without_a_stream_there_is_none(history: History) -> None:
-    """No history, no source, a stale one and an opaque one are 503, in a sentence."""
-    request = Request("/live.ts", {}, {}, "192.0.2.1")
-    live, opaque = Live(history, lambda: Form.TS), Live(history, lambda: Form.OPAQUE)
-    for resource, now in ((Live(None, lambda: Form.TS), 0.0), (live, 0.0)):
-        with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
-            resource.respond(request, now)
-        assert wrong.value.status == 503
-    fill(history, 0, 5)
-    for resource, now in ((live, 4.1 + STALE), (opaque, 4.0)):
-        with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
-            resource.respond(request, now)
-        assert wrong.value.status == 503
+def refusal(track: Track | None, now: float) -> str:
+    """Return the sentence in which a request is refused, for now."""
+    with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
+        Live(track).respond(Request("/live.ts", {}, {}, "192.0.2.1"), now)
+    assert wrong.value.status == 503
+    return str(wrong.value)
+
+
+def test_without_a_stream_there_is_none(track: Track) -> None:
+    """No track, no source, a stale one, an opaque one and RTP with anything else are 503.
+
+    A sentence says which it is.
+    """
+    refused = {refusal(None, 0.0), refusal(track, 0.0)}
+    fill(track, 0, 5)
+    assert refusal(track, 4.1 + STALE) in refused
+    track.form = Form.OPAQUE
+    refused.add(refusal(track, 4.0))
+    track.form, track.payload_type = Form.RTP_OTHER, 96
+    assert "96" in refusal(track, 4.0)
+    assert len(refused) == 3

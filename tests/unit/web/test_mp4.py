@@ -1,5 +1,6 @@
 """What a viewer of MP4 gets, without a socket: where it begins, what it shares, when it ends."""
 
+import contextlib
 import gc
 import json
 from collections.abc import Callable, Iterator
@@ -14,14 +15,14 @@ from relaylib.media.fmp4 import Remuxer
 from relaylib.media.form import Form
 from relaylib.media.health import Access, Monitor
 from relaylib.net.loop import Loop
-from relaylib.stream.batch import Run
-from relaylib.stream.history import AccessPoint, History
+from relaylib.track.track import Entry, Track
 from relaylib.web import mp4 as module
 from relaylib.web.mp4 import KEPT, LATE, LEAD, LINGER, MOST_PAST, Mp4, Mp4Stream
 from relaylib.web.reply import Response, StreamEndError
 from relaylib.web.request import Request
 from tests.unit.media import mp4 as reader
 from tests.unit.media import streams
+from tests.unit.track.tracks import new_track
 from tools.lab.inprocess import running_loop
 from tools.lab.process import ROOT
 
@@ -71,36 +72,41 @@ def with_streams(**types: int) -> list[bytes]:
 
 
 class Air:
-    """A stream that comes in as told, a history of it, and the resource; the clock stands still."""
+    """A stream that comes in as told, a track of it, and the resource; the clock stands still."""
 
-    def __init__(self, loop: Loop, history: History, form: Form = Form.TS) -> None:
+    def __init__(self, loop: Loop, track: Track, *, in_rtp: bool = False) -> None:
         self.now = self.step = 0.0
-        self.history = history
-        self.sources = set[int]()
-        self.mp4 = Mp4(loop, history, lambda: form, lambda: self.sources)
-        self._monitor = Monitor(self._mark)
+        self.track = track
+        self.mp4 = Mp4(loop, track)
+        self._in_rtp, self._sent = in_rtp, 0
+        self._monitor = Monitor(self._mark, track.append, self._cut)
 
     def clock(self) -> float:
         """Return the time, which passes while it is looked at if there is a `step`."""
         self.now += self.step
         return self.now
 
-    def send(self, datagrams: list[bytes], *, in_rtp: bool = False) -> None:
+    def send(self, datagrams: list[bytes]) -> None:
         """Let all of it arrive, at its own pace."""
         for datagram in datagrams:
             self.now += SECONDS / len(SAMPLE)
-            data = (rtp.header(1, 1, 7) if in_rtp else b"") + datagram
-            self._monitor.feed(memoryview(data), self.now, self.history.end << 16)
-            self.history.append([Run(memoryview(data), len(data), 1)], self.now)
+            header = rtp.header(self._sent, self._sent, 7) if self._in_rtp else b""
+            self._monitor.feed(header + datagram, self.now)
+            self._sent += 1
+            self.track.heard = self.now
+            self.track.form = self._monitor.form or Form.OPAQUE
 
     def another_source(self) -> None:
         """What comes next is from another one."""
-        self.sources.add(self.history.end)
         self._monitor.restart()
+        self._cut()
+
+    def _cut(self) -> None:
+        self.track.cut(self.track.heard)
 
     def _mark(self, access: Access) -> None:
-        number, at = access.position >> 16, access.position & 0xFFFF
-        self.history.mark(AccessPoint(number, 0, at, access.tables, access.time))
+        at = self.track.end + access.offset
+        self.track.mark(Entry(at, access.time, access.stamp, access.tables, 0))
 
     def ask(self, back: str = "0") -> Response:
         """Ask for it."""
@@ -135,10 +141,11 @@ class Air:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Air]]:
     """Make an `Air`; of several, the last one has the clock."""
-    with running_loop() as loop:
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(running_loop())
 
-        def new(octets: int = 8 << 20, form: Form = Form.TS) -> Air:
-            air = Air(loop, History(60.0, octets), form)
+        def new(octets: int = 8 << 20, *, in_rtp: bool = False) -> Air:
+            air = Air(loop, stack.enter_context(new_track(octets, 60.0)), in_rtp=in_rtp)
             monkeypatch.setattr(Loop, "time", staticmethod(air.clock))
             return air
 
@@ -150,11 +157,11 @@ def air(make: Callable[..., Air]) -> Air:
     return make()
 
 
-@pytest.mark.parametrize("form", [Form.TS, Form.RTP])
-def test_it_begins_where_decoding_can_start(make: Callable[..., Air], form: Form) -> None:
+@pytest.mark.parametrize("in_rtp", [False, True])
+def test_it_begins_where_decoding_can_start(make: Callable[..., Air], in_rtp: bool) -> None:
     """An init segment, a fragment with a picture that needs no other, and all up to the edge."""
-    air = make(form=form)
-    air.send(SAMPLE[:300], in_rtp=form is Form.RTP)
+    air = make(in_rtp=in_rtp)
+    air.send(SAMPLE[:300])
     response = air.ask()
     assert (response.status, response.kind) == (200, MIME)
     assert isinstance(response.body, Mp4Stream)
@@ -222,12 +229,12 @@ def test_a_slow_machine_does_it_once_for_all(air: Air) -> None:
     quick, other = air.watch(), air.watch()
     shared, now = air.mp4._shared, air.clock()
     assert shared is not None
-    before = shared._cursor.number
+    before = shared._at
     quick.look(now, 1)
-    after = shared._cursor.number
-    assert before < after < before + 20
+    after = shared._at
+    assert before < after < before + 20 * SIZE
     other.look(now, 1)
-    assert shared._cursor.number == after
+    assert shared._at == after
 
 
 def test_the_past_comes_as_fast_as_it_came(air: Air) -> None:
@@ -328,7 +335,7 @@ def test_who_is_overtaken_goes_on_at_the_newest(air: Air, monkeypatch: pytest.Mo
 
 
 def test_what_was_overwritten_is_left_out(make: Callable[..., Air]) -> None:
-    """If the history is gone before anybody remuxed it, one goes on where decoding can start."""
+    """If the track has gone on before anybody remuxed it, one goes on where decoding can start."""
     air = make(octets=1 << 18)
     air.send(SAMPLE[:150])
     stream = air.watch()

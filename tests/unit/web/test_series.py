@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from relaylib.media.verdict import FAULTS
-from relaylib.stream.inspection import Counts
+from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.series import POINTS, Series
 from relaylib.web.state import SeriesState
