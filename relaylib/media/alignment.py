@@ -27,7 +27,7 @@ class Alignment:
         self._rest = b""  # the beginning of a packet, which came behind whole ones if `_is_certain`
         self._rest_at = 0
         self._is_certain = False
-        self._doubtful = b""  # may follow it, but is too short to tell
+        self._doubtful = b""  # may follow it: that is known when more comes
         self._searched = b""  # pieces that do not follow
 
     @property
@@ -54,7 +54,7 @@ class Alignment:
         for begun in dict.fromkeys((self._rest + self._doubtful, self._rest)):
             if _follows(begun, data):
                 return self._join(begun, data, position)
-        if self._rest and len(self._rest) + len(self._doubtful) + len(data) < PACKET_SIZE:
+        if self._rest and len(self._rest) + len(self._doubtful) + len(data) <= PACKET_SIZE:
             self._doubtful += data
             return b""
         return self._find_back(data, position)
@@ -93,8 +93,5 @@ def _has_packets(data: bytes, usual: int) -> bool:
 
 def _follows(begun: bytes, data: bytes) -> bool:
     """Tell whether a piece goes on where another one ended: most sync bytes are at their places."""
-    first = -len(begun) % PACKET_SIZE
-    places = data[first::PACKET_SIZE]
-    if not places:
-        return bool(begun) and len(data) == first  # just what was missing
+    places = data[-len(begun) % PACKET_SIZE :: PACKET_SIZE]
     return 2 * places.count(SYNC_BYTE) > len(places)

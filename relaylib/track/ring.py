@@ -82,13 +82,19 @@ class Ring:
         if time - self._moment >= GRAIN:
             self._begin_moment(time)
         at, length = self.end % self.octets, len(packets)
-        first = min(length, self.octets - at)
-        at += self._data_at
-        self._view[at : at + first] = packets[:first]
-        if first < length:
-            self._view[self._data_at : self._data_at + length - first] = packets[first:]
+        if at + length <= self.octets:
+            at += self._data_at
+            self._view[at : at + length] = packets
+        else:
+            self._wrap(at, packets)
         self.end += length
         self.oldest = max(self.oldest, self.end - self.octets)
+
+    def _wrap(self, at: int, packets: bytes) -> None:
+        """Write the first part of it at the end of the memory, the rest at its beginning."""
+        first = self.octets - at
+        self._view[self._data_at + at : self._data_at + self.octets] = packets[:first]
+        self._view[self._data_at : self._data_at + len(packets) - first] = packets[first:]
 
     def _begin_moment(self, time: float) -> None:
         if self._next - self._first == self._moments:

@@ -81,6 +81,8 @@ class Track:
     def __init__(self, ring: Ring, spacing: float, saved: TrackState | None = None) -> None:
         """Begin, or go on. Entry points are at least `spacing` seconds apart."""
         self.ring = ring
+        self.append = ring.append
+        """Add whole packets that came at a time."""
         self.form = Form.OPAQUE
         self.payload_type: int | None = None
         self.heard = -math.inf
@@ -104,10 +106,6 @@ class Track:
         return self.ring.end
 
     # --- writing
-
-    def append(self, packets: bytes, time: float) -> None:
-        """Add whole packets that came at a time."""
-        self.ring.append(packets, time)
 
     def mark(self, entry: Entry) -> None:
         """Remember where decoding can start; they come in order."""

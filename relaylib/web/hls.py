@@ -16,12 +16,12 @@ A range of a segment is not to be had: no player needs that, and a cache wants t
 import math
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from relaylib.errors import HttpError
 from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
-from relaylib.web.live import KIND, available
+from relaylib.web.live import KIND, Refresh, available
 from relaylib.web.playlist import TARGET, Mark, Playlist, Segment
 from relaylib.web.reply import FOREVER, Piece, Response, StreamEndError
 from relaylib.web.request import Request
@@ -47,7 +47,7 @@ class Hls:
         self,
         loop: Loop,
         track: Track | None,
-        refresh: Callable[[], object],
+        refresh: Refresh,
         saved: Playlist | None = None,
     ) -> None:
         self._loop = loop

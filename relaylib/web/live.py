@@ -6,7 +6,7 @@ so slowly that its place is overwritten, it is moved to the newest entry point.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from relaylib.errors import HttpError
 from relaylib.media.form import Form
@@ -21,14 +21,17 @@ KIND = "video/mp2t"
 STALE = 10.0
 """Seconds after which what came last is no live stream."""
 
+Refresh = Callable[[], object]
+
 _STUFFING = b"\xff" * PACKET_SIZE
 
 
 class Live:
-    """The resource. Without a track there is none."""
+    """The resource. Without a track there is none; `refresh` brings it up to date."""
 
-    def __init__(self, track: Track | None) -> None:
+    def __init__(self, track: Track | None, refresh: Refresh) -> None:
         self._track = track
+        self._refresh = refresh
 
     def respond(self, request: Request, now: float) -> Response:
         """Begin a stream.
@@ -37,6 +40,7 @@ class Live:
             HttpError: there is none, or it is no transport stream, or `back` is no number.
         """
         back = read_back(request)
+        self._refresh()
         track = available(self._track, now)
         return Response(LiveStream(track, now - back, live=not back), KIND, is_media=True)
 

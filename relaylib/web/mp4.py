@@ -30,7 +30,7 @@ from relaylib.media.fmp4 import Init, Output, Remuxer, Unplayable
 from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.net.loop import Loop
 from relaylib.track.track import Track
-from relaylib.web.live import available, read_back
+from relaylib.web.live import Refresh, available, read_back
 from relaylib.web.reply import NotYetError, Piece, Response, StreamEndError
 from relaylib.web.request import Request
 
@@ -279,11 +279,12 @@ class Mp4Stream:
 
 
 class Mp4:
-    """The resource; without a track there is none."""
+    """The resource; without a track there is none. `refresh` brings it up to date."""
 
-    def __init__(self, loop: Loop, track: Track | None) -> None:
+    def __init__(self, loop: Loop, track: Track | None, refresh: Refresh) -> None:
         self._loop = loop
         self._track = track
+        self._refresh = refresh
         self._shared: Remux | None = None
         self._asked_at = -math.inf
         self._past = WeakSet[Remux]()
@@ -295,6 +296,7 @@ class Mp4:
             HttpError: see the top of this file; 400: `back` is no number.
         """
         back = read_back(request)
+        self._refresh()
         track = available(self._track, now)
         return _begin(self._of_past(track, now, back) if back else self._of_now(track, now), now)
 

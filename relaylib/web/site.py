@@ -48,8 +48,8 @@ class Site:
         status = Status(relay, series)
         table: dict[str, Resource] = {
             **pages(),
-            "/live.ts": Live(track),
-            "/live.mp4": Mp4(loop, track),
+            "/live.ts": Live(track, newest),
+            "/live.mp4": Mp4(loop, track, newest),
             "/live.m3u8": hls,
             "/hls/*": hls,
             "/healthz": Healthz(relay.word),
