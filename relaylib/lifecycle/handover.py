@@ -19,23 +19,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from relaylib.channel import ChannelState
 from relaylib.config import Asked
 from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
-from relaylib.net.multicast import MembershipState
-from relaylib.stream.fixed import FixedState
-from relaylib.stream.health import HealthState
-from relaylib.stream.history import HistoryState
-from relaylib.stream.ingest import IngestState
-from relaylib.stream.inspection import InspectionState
-from relaylib.stream.recorder import RecorderState
 from relaylib.viewers.viewer import ViewerState
 from relaylib.web.state import SiteState
 
-VERSION = 3
-"""Of what the state below means. A program takes over no state of another version."""
+VERSION = 4
+"""Of what the state below means. A program takes over no state of another version but `_FLAT`."""
+
+_FLAT = 3
+"""The version in which what belongs to the stream lay beside the rest."""
 
 STATE_FD = "RELAY_HANDOVER_FD"
 """The environment's name for the descriptor of the file that holds the state."""
@@ -53,18 +50,12 @@ class State:
 
     listener: Descriptor
     asked: Asked
-    ingest: IngestState
+    channel: ChannelState
     accepted: int
     declined: dict[str, int]
     viewers: list[ViewerState]
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
-    history: HistoryState | None = None
-    group: MembershipState | None = None
-    fixed: list[FixedState] = field(default_factory=list)
-    inspection: InspectionState | None = None
-    health: HealthState | None = None
-    recorder: RecorderState | None = None
     site: SiteState | None = None
 
 
@@ -81,6 +72,8 @@ def decode(data: bytes) -> State:
     """
     try:
         raw = json.loads(data)
+        if raw["version"] == _FLAT:
+            raw = {"version": VERSION, "state": _nested(raw["state"])}
         if raw["version"] == VERSION:
             state: State = codec.read(State, raw["state"])
             return state
@@ -88,6 +81,13 @@ def decode(data: bytes) -> State:
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error)
     raise SetupError(f"cannot take over from the running relay: {reason}")
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Put what belongs to the stream where this version has it."""
+    rest = dict(flat)
+    names = codec.fields(ChannelState).keys() & rest.keys()
+    return {"channel": {name: rest.pop(name) for name in names}, **rest}
 
 
 def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:

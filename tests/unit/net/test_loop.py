@@ -137,7 +137,7 @@ def test_the_priority_reader_is_called_in_a_crowd(loop: Loop, pairs: Callable[[]
         near, far = pairs()
         watch(near)
         far.send(b"-")
-    loop.set_priority_reader(lambda: calls.append("!"))
+    loop.add_priority_reader(lambda: calls.append("!"))
     turn_until(loop, lambda: len(calls) >= 10, "all the sockets")
     assert "-!" * 5 in "".join(calls)
 

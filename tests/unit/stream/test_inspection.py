@@ -138,7 +138,7 @@ def test_the_ingest_is_read_between_two_pieces(loop: Loop) -> None:
     history = History(float("inf"), 1 << 24)
     inspection = Inspection(loop, history)
     seen = list[int]()
-    loop.set_priority_reader(lambda: seen.append(inspection.monitor.datagrams))
+    loop.add_priority_reader(lambda: seen.append(inspection.monitor.datagrams))
     write(loop, history, IN_RTP)
     see(loop, inspection, len(IN_RTP))
     steps = [after - before for before, after in pairwise(seen)]
