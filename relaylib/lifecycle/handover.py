@@ -19,24 +19,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from relaylib.channel import ChannelState
 from relaylib.config import Asked
 from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.lifecycle.upgrade import upgraded
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
-from relaylib.net.multicast import MembershipState
-from relaylib.stream.fixed import FixedState
-from relaylib.stream.health import HealthState
-from relaylib.stream.history import HistoryState
-from relaylib.stream.ingest import IngestState
-from relaylib.stream.recorder import RecorderState
-from relaylib.track.track import TrackState
-from relaylib.track.walk import WalkState
 from relaylib.viewers.viewer import ViewerState
 from relaylib.web.state import SiteState
 
 VERSION = 4
-"""Of what the state below means. A program takes over no state of another version."""
+"""Of what the state below means. A program takes over no state of another version but `_FLAT`."""
+
+_FLAT = 3
+"""The version before; see `upgrade`."""
 
 STATE_FD = "RELAY_HANDOVER_FD"
 """The environment's name for the descriptor of the file that holds the state."""
@@ -54,19 +51,12 @@ class State:
 
     listener: Descriptor
     asked: Asked
-    ingest: IngestState
+    channel: ChannelState
     accepted: int
     declined: dict[str, int]
     viewers: list[ViewerState]
     argv: list[str] = field(default_factory=list)
     stand_in: StandInState | None = None
-    history: HistoryState | None = None
-    group: MembershipState | None = None
-    fixed: list[FixedState] = field(default_factory=list)
-    track: TrackState | None = None
-    walk: WalkState | None = None
-    health: HealthState | None = None
-    recorder: RecorderState | None = None
     site: SiteState | None = None
 
 
@@ -83,6 +73,8 @@ def decode(data: bytes) -> State:
     """
     try:
         raw = json.loads(data)
+        if raw["version"] == _FLAT:
+            raw = {"version": VERSION, "state": upgraded(raw["state"])}
         if raw["version"] == VERSION:
             state: State = codec.read(State, raw["state"])
             return state

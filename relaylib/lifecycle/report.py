@@ -1,18 +1,15 @@
 """One line of everything, when asked for or regularly; a sentence for the service manager."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from relaylib.channel import Channel
 from relaylib.lifecycle import systemd
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
-from relaylib.stream.health import Health
-from relaylib.stream.history import History
-from relaylib.stream.ingest import Ingest
-from relaylib.stream.output import Output
 from relaylib.viewers.server import Server
 
 STATUS_PERIOD = 5.0
@@ -24,26 +21,18 @@ log = structlog.get_logger()
 class Report:
     """Says how everything is.
 
-    `outputs` are all that there are, `failure` tells why the last restart failed, if it did.
+    `failure` tells why the last restart failed, if it did.
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        health: Health,
-        server: Server,
-        ingest: Ingest,
-        history: History | None,
-        *,
-        outputs: Callable[[], Iterable[Output]],
-        failure: Callable[[], str],
+        self, loop: Loop, channel: Channel, server: Server, *, failure: Callable[[], str]
     ) -> None:
         self._loop = loop
-        self._health = health
+        self._health = channel.health
         self._server = server
-        self._ingest = ingest
-        self._history = history
-        self._outputs = outputs
+        self._ingest = channel.ingest
+        self._history = channel.history
+        self._outputs = channel.outputs
         self._failure = failure
         self._said = ""
 

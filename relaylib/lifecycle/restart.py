@@ -26,6 +26,7 @@ from typing import IO, NoReturn
 
 import structlog
 
+from relaylib.channel import Channel
 from relaylib.lifecycle import handover, signals, systemd
 from relaylib.lifecycle.check import Check
 from relaylib.lifecycle.stand_in import StandIn, StandInState
@@ -42,8 +43,15 @@ log = structlog.get_logger()
 class Restart:
     """Restarts the relay when `begin` is called; `export` makes the state that travels."""
 
-    def __init__(self, loop: Loop, export: Callable[[], handover.State], stand_in: StandIn) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        channel: Channel,
+        export: Callable[[], handover.State],
+        stand_in: StandIn,
+    ) -> None:
         self._loop = loop
+        self._channel = channel
         self._export = export
         self._stand_in = stand_in
         self._check: Check | None = None
@@ -77,7 +85,8 @@ class Restart:
             self._give_up(str(error.strerror))
 
     def _export_for_check(self) -> handover.State:
-        """Fill what has no value yet: it is to be understood as well."""
+        """Export in a fork, which must not read. What has no value yet is to be tried, too."""
+        self._channel.stop_reading()
         return replace(self._export(), stand_in=StandInState(os.getpid(), Descriptor(0)))
 
     def _tried(self, reason: str, words: list[str] | None) -> None:

@@ -80,8 +80,8 @@ def keep_sources(config: Config, inherited: State | None) -> Config:
 
 
 def _inherit(state: State) -> Sockets:
-    ingest = adopt(state.ingest.sockets.stream)
-    group = state.group
+    ingest = adopt(state.channel.ingest.sockets.stream)
+    group = state.channel.group
     membership = None if group is None else Membership(ingest, group.mrl, group.index)
     return Sockets(adopt(state.listener), ingest, membership=membership)
 

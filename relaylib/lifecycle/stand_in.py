@@ -6,6 +6,10 @@ usual size would overflow. So the relay is forked before. The child, the stand-i
 and sending with the same sockets and the same objects, until the new program, which has the
 parent's place and number, is about to read itself. Then it reports what it has counted, and ends.
 
+Which of the processes reads is settled by construction, since two would tear the stream: the old
+program may not from the fork on (`Channel.stop_reading`), the new one not until the stand-in has
+reported (`Channel.begin`). Whoever tries raises.
+
 It also sends to the outputs that are behind, and writes the history. It does nothing else: TCP
 connections, all other timers and the log are the parent's. So all that the new program has to learn
 of it are counts, and where those outputs are by now. A source cannot take over either, because that
@@ -26,22 +30,18 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
 import structlog
 
+from relaylib.channel import Channel
 from relaylib.lifecycle import codec
 from relaylib.log import mute
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
-from relaylib.stream.deferred import Deferred
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.history import History
-from relaylib.stream.ingest import Ingest
-from relaylib.stream.output import Behind, Counters, Output
+from relaylib.stream.output import Behind, Counters
 
 LIMIT = 30.0
 """Seconds after which a stand-in ends by itself: a new program that hangs has no use for it."""
@@ -74,34 +74,28 @@ class StandInReport:
 
 
 class StandIn:
-    """Sends in a stand-in, and takes over from it; `outputs` are all that there are.
+    """Sends a channel's stream in a stand-in, and takes over from it.
 
-    What it adds to the `history` is there for everyone, who only has to look.
+    What it adds to the history is there for everyone, who only has to look.
     """
 
-    def __init__(
-        self,
-        loop: Loop,
-        ingest: Ingest,
-        fanout: Fanout,
-        outputs: Callable[[], Iterable[Output]],
-        *,
-        history: History | None,
-        deferred: Deferred,
-    ) -> None:
+    def __init__(self, loop: Loop, channel: Channel) -> None:
         self._loop = loop
-        self._ingest = ingest
-        self._fanout = fanout
-        self._deferred = deferred
-        self._outputs = outputs
-        self._history = history
+        self._channel = channel
+        self._ingest = channel.ingest
 
     def begin(self) -> StandInState | None:
-        """Let a stand-in read and send, if possible; this process must do neither from now on.
+        """Let a stand-in read and send, if possible; this process does neither until `relieve`.
 
         Signals must be blocked: the stand-in keeps them blocked, they are meant for its parent.
         """
-        if self._ingest.lock.undisputed is None and not self._deferred.active:
+        try:
+            return self._fork()
+        finally:
+            self._channel.stop_reading()
+
+    def _fork(self) -> StandInState | None:
+        if self._ingest.lock.undisputed is None and not self._channel.deferred.active:
             return None
         try:
             ours, its = socket.socketpair()
@@ -130,10 +124,7 @@ class StandIn:
                 log.warning("stand_in_lost", pid=saved.pid)
             else:
                 self._add(report)
-        if self._history is not None:
-            self._history.refresh()
-        self._fanout.go_on()
-        self._deferred.begin()
+        self._channel.begin()
 
     def _add(self, report: StandInReport) -> None:
         lock = self._ingest.lock.state
@@ -141,34 +132,40 @@ class StandIn:
         lock.rejected += report.rejected
         lock.last = max(lock.last, report.heard)
         counters, behind = dict(report.counters), dict(report.behind)
-        for output in self._outputs():
+        for output in self._channel.outputs():
             sock = descriptor(output.sock)
             output.counters = counters.get(sock, output.counters)
-            self._deferred.put(output, behind.get(sock, output.behind))
+            self._channel.deferred.put(output, behind.get(sock, output.behind))
 
     # --- in the child
 
-    def _stand_in(self, channel: socket.socket) -> NoReturn:
+    def _stand_in(self, line: socket.socket) -> NoReturn:
         try:
             _be_silent()
-            self._loop.keep_only(self._ingest.sockets.stream)
-            if self._ingest.lock.undisputed is None:
-                self._loop.unwatch(self._ingest.sockets.stream)
-                self._loop.set_priority_reader(lambda: None)
-            self._loop.watch(channel, self._loop.stop, broken=lambda _error: None)
+            self._relay_only()
+            self._loop.watch(line, self._loop.stop, broken=lambda _error: None)
             self._loop.call_later(LIMIT, self._loop.stop)
-            self._deferred.begin()
             received, rejected = self._ingest.received, self._ingest.lock.state.rejected
             self._loop.run()
-            channel.settimeout(ANSWER)
-            channel.sendall(codec.encode(self._report(received, rejected)))
+            line.settimeout(ANSWER)
+            line.sendall(codec.encode(self._report(received, rejected)))
         finally:
             os._exit(0)  # what a program does at its end is not for a copy of it to do
 
+    def _relay_only(self) -> None:
+        """Forget all that the parent does besides; read nothing where there is nothing to read."""
+        self._loop.keep_only(self._ingest.sockets.stream)
+        self._ingest.stop_reading()
+        if self._ingest.lock.undisputed is None:
+            self._loop.unwatch(self._ingest.sockets.stream)
+        else:
+            self._ingest.begin()
+        self._channel.deferred.begin()
+
     def _report(self, received: int, rejected: int) -> StandInReport:
-        outputs = list(self._outputs())
+        outputs = self._channel.outputs()
         for output in outputs:
-            self._fanout.update_counters(output)
+            self._channel.fanout.update_counters(output)
         return StandInReport(
             self._ingest.received - received,
             self._ingest.lock.state.rejected - rejected,
@@ -191,10 +188,10 @@ def _end(saved: StandInState) -> StandInReport | None:
     """End a stand-in; return its report, None if there is none that can be understood."""
     report: StandInReport | None = None
     with contextlib.suppress(OSError, TypeError, ValueError):
-        with socket.socket(fileno=saved.channel) as channel:
-            channel.settimeout(ANSWER)
-            channel.shutdown(socket.SHUT_WR)
-            data = b"".join(iter(partial(channel.recv, 1 << 16), b""))
+        with socket.socket(fileno=saved.channel) as line:
+            line.settimeout(ANSWER)
+            line.shutdown(socket.SHUT_WR)
+            data = b"".join(iter(partial(line.recv, 1 << 16), b""))
         report = codec.read(StandInReport, json.loads(data))
     with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored here: the system reaps
         if os.waitpid(saved.pid, os.WNOHANG) == (0, 0):

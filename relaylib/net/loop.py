@@ -1,8 +1,8 @@
 """The reactor: one thread, one selector, timers, signals and end-of-turn work.
 
 Hand-written so that the whole life of a datagram can be read in a sitting, and because the relay
-needs three things that general loops do not give: a reader that is called again and again while
-many other sockets are being served (the priority reader), one place where a bug is caught and its
+needs three things that general loops do not give: readers that are called again and again while
+many other sockets are being served (priority readers), one place where a bug is caught and its
 socket closed, and a turn whose cost can be measured.
 
 A turn: end-of-turn work of the last one, sleep until a socket or the nearest timer is ready,
@@ -100,7 +100,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._cancelled = 0
         self._soon: list[Callback] = []
-        self._priority: Callback | None = None
+        self._priority: tuple[Callback, ...] = ()
         self._priority_at = 0.0
         self._running = False
         self._wakeup: socket.socket | None = None
@@ -193,9 +193,10 @@ class Loop:
                 self.read_priority()
 
     def read_priority(self) -> None:
-        """Call the priority reader if it is time to; a handler with much to do calls this, too."""
-        if self._priority is not None and self.time() >= self._priority_at:
-            self._call(self._priority)
+        """Call the priority readers if it is time to; a handler with much to do calls this, too."""
+        if self._priority and self.time() >= self._priority_at:
+            for reader in self._priority:
+                self._call(reader)
             self._priority_at = self.time() + PRIORITY_EVERY
 
     def _call(self, callback: Callback) -> None:
@@ -216,9 +217,10 @@ class Loop:
     def keep_only(self, sock: Selectable) -> None:
         """Be the loop of a forked child, which goes on reading this watched socket and no other.
 
-        Timers, other sockets and what was to be done soon are the parent's and forgotten; so are
-        signals, which the caller keeps away. The parent's selector may be the same object in the
-        kernel as this copy of it (epoll(7)): it is let go, unchanged, and replaced.
+        Timers, other sockets, priority readers and what was to be done soon are the parent's and
+        forgotten; so are signals, which the caller keeps away. The parent's selector may be the
+        same object in the kernel as this copy of it (epoll(7)): it is let go, unchanged, and
+        replaced.
 
         Raises:
             OSError: the system gives no selector.
@@ -226,6 +228,7 @@ class Loop:
         watch = self._watches[sock]
         watch.events = selectors.EVENT_READ
         self._watches, self._timers, self._soon, self._cancelled = {sock: watch}, [], [], 0
+        self._priority = ()
         with contextlib.suppress(OSError):  # kqueue(2) is not inherited at all
             self._selector.close()
         self._selector = selectors.DefaultSelector()
@@ -279,9 +282,13 @@ class Loop:
         self.unwatch(sock)
         self.call_soon(sock.close)
 
-    def set_priority_reader(self, callback: Callback) -> None:
+    def add_priority_reader(self, callback: Callback) -> None:
         """Call this every `PRIORITY_EVERY` seconds of a long turn, between two callbacks."""
-        self._priority = callback
+        self._priority = (*self._priority, callback)
+
+    def remove_priority_reader(self, callback: Callback) -> None:
+        """Call it no more; also for one that was not added."""
+        self._priority = tuple(each for each in self._priority if each != callback)
 
     # --- time
 

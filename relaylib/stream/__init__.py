@@ -1,5 +1,7 @@
 """The data path: datagrams in, batches, datagrams out. Start with `ingest`, then `fanout`.
 
+`relaylib/channel.py` joins these parts to one stream.
+
 In: `ingest` reads, `source_lock` decides who may send (`recognition` tells it what they send,
 `failover` who sends better), `ingest_sockets` has the kernel keep others away, `group` keeps a
 multicast group joined, `receive_buffer` counts what came too fast, `coalescer` says how long

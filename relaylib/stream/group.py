@@ -34,6 +34,16 @@ NO_QUERIER = (
 log = structlog.get_logger()
 
 
+def remedy(membership: Membership) -> str:
+    """Say what may help when the group has gone silent."""
+    index, name = membership.state.index, membership.interface
+    if index == 0:  # the system's choice, and it does not say which
+        return NO_QUERIER
+    if index is None or not interfaces.name_of(index):
+        return f"the interface is gone: {name}" if name else "the interface is gone"
+    return NO_QUERIER if interfaces.is_running(name) else f"interface {name} is down"
+
+
 class Group:
     """Keeps the ingest's group joined, on the loop's timer."""
 
@@ -44,7 +54,6 @@ class Group:
         self._heard = self._count()
         self._report_at = loop.now
         self._lost = False
-        ingest.remedy = self.remedy
         loop.call_every(LOOK_PERIOD, self._look)
 
     def export(self) -> MembershipState:
@@ -54,15 +63,6 @@ class Group:
     def leave(self) -> None:
         """Leave the group: the relay ends."""
         self._membership.leave()
-
-    def remedy(self) -> str:
-        """Say what may help when the group has gone silent."""
-        index, name = self._membership.state.index, self._membership.interface
-        if index == 0:  # the system's choice, and it does not say which
-            return NO_QUERIER
-        if index is None or not interfaces.name_of(index):
-            return f"the interface is gone: {name}" if name else "the interface is gone"
-        return NO_QUERIER if interfaces.is_running(name) else f"interface {name} is down"
 
     def _count(self) -> int:
         return self._ingest.received + self._ingest.lock.state.rejected

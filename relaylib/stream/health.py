@@ -83,7 +83,7 @@ class Health:
     The verdict has been the same word `since` then, None where that is not known. `sent`, `dropped`
     and `unreachable` count the datagrams of all outputs, gone ones included, since this program
     began, as of the latest look at them.
-    `on_change` is called with another word, and the sentence of evidence for it.
+    `on_change`, if there is one, is called with another word, and the sentence of evidence for it.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Health:
         inspection: Walk | None,
         *,
         outputs: Callable[[], Iterable[Output]],
+        on_change: Callable[[str, str], None] | None = None,
         saved: HealthState | None = None,
     ) -> None:
         self.inspection = inspection
-        self.on_change: Callable[[str, str], None] = lambda _word, _evidence: None
         self.begun = loop.time() if saved is None else saved.begun
         self.since = self.begun if saved is None else saved.since
         self.sent = self.dropped = self.unreachable = 0
@@ -105,6 +105,7 @@ class Health:
         self._ingest = ingest
         self._fanout = fanout
         self._outputs = outputs
+        self._on_change = on_change
         last = None if saved is None else Verdict(saved.word, saved.evidence)
         self._judge = Judge(ingest.buffer.remedy, last)
         self._paths = dict[Output, _Path]()
@@ -164,7 +165,8 @@ class Health:
             if verdict.word is not previous:
                 self.since = now
                 self._tell(previous, verdict)
-                self.on_change(verdict.word.value, verdict.evidence)
+                if self._on_change is not None:
+                    self._on_change(verdict.word.value, verdict.evidence)
 
     def _tell(self, previous: Word, verdict: Verdict) -> None:
         self._log.log(

@@ -5,8 +5,12 @@ Who may send is decided by `source_lock`, and which socket the stream comes in o
 
 Reading less often makes batches out of a smooth stream, the same idea as a network card's interrupt
 coalescing; the kernel's receive buffer holds what waits. See `coalescer`. While other sockets have
-much to do, the ingest is read in between (`Loop.set_priority_reader`), since nothing else in the
+much to do, the ingest is read in between (`Loop.add_priority_reader`), since nothing else in the
 relay loses anything by waiting.
+
+Only one process may read. In a reload there are two: the program and its stand-in, then the
+stand-in and the new program. So nothing is read, and nothing is watched, before `begin`; nor after
+`stop_reading`, until `begin` is called again. To try is a bug, and raises.
 """
 
 import socket
@@ -96,6 +100,10 @@ def _filter(allowed: tuple[Network, ...]) -> bytes:
         return b""
 
 
+class NotReadingError(RuntimeError):
+    """A bug: two processes would read one ingest, or write one history."""
+
+
 class Ingest:
     """Reads the stream and hands each turn's runs to `forward`, and when they were read.
 
@@ -104,7 +112,8 @@ class Ingest:
     another source becomes the active one, or sends its stream in another form; `remedy`, if there
     is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
     stream do not notice if it comes some milliseconds later; see `coalescer`. `errors` tells how
-    many continuity errors the active source's stream has had, None if nobody knows.
+    many continuity errors the active source's stream has had, None if nobody knows. `reads`: it is
+    this process that may read.
     """
 
     def __init__(
@@ -115,15 +124,19 @@ class Ingest:
         forward: Callable[[list[Run], float], None],
         *,
         shared: bool = False,
+        on_source: Callable[[], None] = lambda: None,
+        is_patient: Callable[[], bool] = lambda: False,
+        remedy: Callable[[], str] | None = None,
         errors: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """Take the socket; `begin` reads from it."""
         self.lock = SourceLock(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
         self.full_reads = 0
-        self.on_source: Callable[[], None] = lambda: None
-        self.is_patient: Callable[[], bool] = lambda: False
-        self.remedy: Callable[[], str] | None = None
+        self.reads = False
+        self._on_source, self._is_patient, self._remedy = on_source, is_patient, remedy
+        self._begun_before = False
         program = _filter(config.allow_source)
         follows = config.failover_errors is not None or bool(config.prefer)
         self._rivals = Rivals(config.failover_errors, config.prefer, errors) if follows else None
@@ -149,13 +162,6 @@ class Ingest:
         self._sample = False
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
-        self._watch_stream()
-        loop.set_priority_reader(self._read_between)
-        loop.call_in_step(STANDBY_PERIOD, self._look_around)
-        loop.call_every(RETRY_PERIOD, self._retry)
-        if follows:
-            loop.call_every(FOLLOW_PERIOD, self._read_standby)
-            loop.call_every(JUDGE_PERIOD, self._judge)
 
     def facts(self) -> str:
         """Tell in the control protocol's words whether there is a source, and what it sends."""
@@ -185,6 +191,47 @@ class Ingest:
         self._no_source_at = saved.no_source_at
         if self._rivals:
             self._rivals.failover.state = saved.failover
+
+    # --- who may read
+
+    def begin(self) -> None:
+        """Read from now on: no other process does."""
+        if not self.reads:
+            self.reads = True
+            self._loop.add_priority_reader(self._read_between)
+        if not self._begun_before:
+            self._begun_before = True
+            self._watch_stream()
+            self._look_after_standby()
+            self._set_timers()
+
+    def stop_reading(self) -> None:
+        """Read no more: this process is to end, or another one reads.
+
+        What the loop watches stays: a fork has the parent's selector (epoll(7)), and a reload that
+        fails goes on with `begin`.
+        """
+        self.reads = False
+        self._loop.remove_priority_reader(self._read_between)
+
+    def check_reads(self) -> None:
+        """Make sure that it is this process that may read, and pass on what was read.
+
+        Raises:
+            NotReadingError: it is another one; two would tear the stream.
+        """
+        if not self.reads:
+            raise NotReadingError("the ingest is read by another process")
+
+    def _set_timers(self) -> None:
+        self._loop.call_in_step(STANDBY_PERIOD, self._look_around)
+        self._loop.call_every(RETRY_PERIOD, self._retry)
+        if self._rivals:
+            self._loop.call_every(FOLLOW_PERIOD, self._read_standby)
+            self._loop.call_every(JUDGE_PERIOD, self._judge)
+
+    def _look_after_standby(self) -> None:
+        """Go on with the standby socket that the previous program had, if it had one."""
         if self.sockets.standby is None:
             return
         if self.lock.state.active is None:
@@ -210,6 +257,7 @@ class Ingest:
 
     def _pump(self) -> None:
         """Read a batch, forward it, and decide when to read the next one."""
+        self.check_reads()
         started = self._loop.time()
         self._batch.clear()
         full = False
@@ -279,7 +327,7 @@ class Ingest:
     def _schedule_read(self, started: float, count: int) -> None:
         """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
         now = self._loop.time()
-        cost, patient = now - started, self.is_patient()
+        cost, patient = now - started, self._is_patient()
         wait = self._coalescer.wait(now, cost, count, patient=patient) if count else 0.0
         if self._timer is not None:
             self._timer.cancel()
@@ -335,7 +383,7 @@ class Ingest:
 
     def _begun(self) -> None:
         self._unsettled = True
-        self.on_source()
+        self._on_source()
 
     def _settle(self) -> None:
         """Lock the ingest when its source is established.
@@ -419,7 +467,7 @@ class Ingest:
             self._watch_standby()
             active, last = self.lock.state.active, self.lock.state.last
             assert active is not None
-            remedy = {} if self.remedy is None else {"remedy": self.remedy()}
+            remedy = {} if self._remedy is None else {"remedy": self._remedy()}
             seconds = round(now - last, 1)
             log.warning("ingest_silent", source=show(active), seconds=seconds, **remedy)
 
@@ -434,6 +482,7 @@ class Ingest:
 
     def _read_standby(self) -> None:
         """Count what strangers sent, unless one of them is to be the next active source."""
+        self.check_reads()
         until = self._loop.time() + _STANDBY_TIME
         for _ in range(_STANDBY_READS):
             if self.sockets.standby is None:
@@ -520,5 +569,5 @@ class Ingest:
                 "no_source",
                 seconds=NO_SOURCE_AFTER,
                 rejected=self.lock.state.rejected,
-                remedy=self.remedy() if self.remedy else _SEND_HERE.format(port=port),
+                remedy=self._remedy() if self._remedy else _SEND_HERE.format(port=port),
             )

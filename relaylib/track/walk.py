@@ -53,7 +53,8 @@ FLOODED = 5
 or two."""
 
 LAG = 1.0
-"""Seconds behind the stream after which the rest of it goes unseen: a verdict has to be in time."""
+"""Seconds behind the stream after which the rest of it goes unseen, where nobody reads the track: a
+verdict has to be in time."""
 
 WARM_UP = 2.0
 """Seconds of the stream that a new program looks at again, to know what the last one knew."""
@@ -150,7 +151,7 @@ class Walk:
         self._history = history
         self._passed, self._full_reads = passed, full_reads
         self._on_form = on_form
-        self._read_at = -math.inf
+        self._read_at = -math.inf if saved is None else loop.time()  # who read may go on
         self._full_before = self._floods = 0
         self._piece = PIECE
         self._place = Place(history.end)
@@ -265,8 +266,9 @@ class Walk:
         return self._place.number < history.end
 
     def _is_late(self, place: Place) -> bool:
+        """Tell whether it makes no sense to go on here."""
         late = self._loop.time() - self._history[place.number].time > LAG
-        return late and self._warm is not None
+        return late and self._warm is not None and not self._is_read
 
     def _skip(self) -> None:
         """Let everything that has come until now go unseen."""

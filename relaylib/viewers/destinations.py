@@ -23,12 +23,20 @@ class Destinations:
     those of fixed outputs: they get the stream anyway.
     """
 
-    def __init__(self, loop: Loop, fanout: Fanout, ingest: Address) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        fanout: Fanout,
+        ingest: Address,
+        *,
+        in_use: set[Address],
+        claimed: set[Address],
+    ) -> None:
         self._loop = loop
         self._fanout = fanout
         self._ingest = ingest
-        self.in_use: set[Address] = set()
-        self.claimed: set[Address] = set()
+        self._in_use = in_use
+        self._claimed = claimed
 
     def open(
         self, destination: Address, local: Address, on_port_closed: Callable[[], None]
@@ -39,8 +47,8 @@ class Destinations:
             DeclinedError: the destination is taken, or is the relay itself, or cannot be reached.
         """
         where = show(destination)
-        if destination in self.in_use | self.claimed:
-            who = "otra sesion" if destination in self.in_use else "una salida fija"
+        if destination in self._in_use | self._claimed:
+            who = "otra sesion" if destination in self._in_use else "una salida fija"
             message = f"destino ocupado por {who}: {where}"
             raise DeclinedError(message, "destination_taken", where)
         try:
@@ -52,18 +60,18 @@ class Destinations:
             message = f"no se puede enviar a {where}: {_why(error)}"
             detail = f"{where}: {error.strerror}"
             raise DeclinedError(message, "destination_unreachable", detail) from None
-        self.in_use.add(destination)
+        self._in_use.add(destination)
         return Output(destination, sock, on_port_closed)
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None]) -> Output:
         """Go on with an output of the previous program."""
-        self.in_use.add(saved.destination)
+        self._in_use.add(saved.destination)
         return self._fanout.restore(saved, on_port_closed)
 
     def close(self, output: Output) -> None:
         """Send nothing more to an output, and free its destination."""
         self._fanout.pause(output)
-        self.in_use.remove(output.destination)
+        self._in_use.remove(output.destination)
         self._loop.call_soon(output.sock.close)
 
 

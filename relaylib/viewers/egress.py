@@ -32,12 +32,12 @@ are about as many."""
 class Egress:
     """Knows the stream's rate, and admits viewers while all together stay below `limit` bits/s.
 
-    Each of `streams` tells how many times the stream is sent in one way.
+    `streams` tells how many times the stream is sent, in every way.
     """
 
-    def __init__(self, limit: float | None) -> None:
+    def __init__(self, limit: float | None, streams: Callable[[], int]) -> None:
         self.rate = 0.0
-        self.streams: list[Callable[[], int]] = []
+        self._streams = streams
         self._limit = limit
         self._last = (0.0, 0, 0)
         self._flowing = False
@@ -63,7 +63,7 @@ class Egress:
         """
         if self._limit is None:
             return
-        streams = sum(count() for count in self.streams)
+        streams = self._streams()
         if (streams + 1) * self.rate > self._limit:
             used, limit = (f"{bits / 1e6:.1f}" for bits in (streams * self.rate, self._limit))
             one = f"{self.rate / 1e6:.1f}"

@@ -8,11 +8,12 @@ closed in the same moment, which may cost the line.
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import structlog
 
+from relaylib.channel import Channel
 from relaylib.config import Config
 from relaylib.errors import DeclinedError, FatalPeerError, PeerError
 from relaylib.log import Throttle
@@ -27,8 +28,6 @@ from relaylib.net.peer_log import PeerLog
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
-from relaylib.stream.deferred import Deferred
-from relaylib.stream.fanout import Fanout
 from relaylib.stream.output import Output
 from relaylib.stream.watcher import Watcher
 from relaylib.viewers.destinations import Destinations
@@ -89,7 +88,7 @@ class _Leaving:
 class Server:
     """Accepts viewers and knows them all.
 
-    `facts` are what ESTADO tells of the stream that an output gets. Since the start, `accepted`
+    They watch the `channel`, as far as `egress` has room for them. Since the start, `accepted`
     counts them, and `declined`, by kind, what was declined.
     """
 
@@ -97,35 +96,32 @@ class Server:
         self,
         loop: Loop,
         listener: socket.socket,
-        fanout: Fanout,
-        ingest: Address,
+        channel: Channel,
         config: Config,
-        *,
-        deferred: Deferred,
-        facts: Callable[[Output | None], str] = lambda _output: "",
+        egress: Egress,
     ) -> None:
         self.listener = listener
         self.clients: dict[Viewer, None] = {}  # in the order in which they came
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self._loop = loop
-        self._fanout = fanout
+        self._fanout = fanout = channel.fanout
         self._events = PeerLog(loop)
         self._access = Access(config.limits())
-        self.destinations = Destinations(loop, fanout, ingest)
-        self.egress = Egress(config.max_egress)
-        self.egress.streams.append(lambda: fanout.active)
+        self._egress = egress
         self._services = Services(
             loop=loop,
             fanout=fanout,
-            deferred=deferred,
-            destinations=self.destinations,
+            deferred=channel.deferred,
+            destinations=Destinations(
+                loop, fanout, channel.address, in_use=channel.taken, claimed=channel.claimed
+            ),
             access=self._access,
-            egress=self.egress,
+            egress=egress,
             events=self._events,
             idle_timeout=config.idle_timeout,
             declined=self.declined,
-            facts=facts,
+            facts=channel.facts,
             on_error=self._note_error,
             on_gone=self._remove,
         )
@@ -139,7 +135,7 @@ class Server:
 
     def _measure(self) -> None:
         fanout = self._fanout
-        self.egress.measure(self._loop.now, fanout.forwarded, fanout.octets)
+        self._egress.measure(self._loop.now, fanout.forwarded, fanout.octets)
 
     # --- accepting
 
@@ -242,6 +238,10 @@ class Server:
         self._acceptor.close()
         for client in list(self.clients):
             client.end("shutdown", farewell)
+
+    def outputs(self) -> list[Output]:
+        """Return their outputs, paused ones included."""
+        return [each.output for each in self.clients if each.output is not None]
 
     def watchers(self) -> Iterator[Watcher]:
         """Tell how each viewer fares."""

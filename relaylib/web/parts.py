@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from relaylib.channel import Channel
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
@@ -21,8 +22,11 @@ _AT_ONCE = 128
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Control connections since the start: how many were let in, and, by reason, were not."""
+    """The control port's `address`, and its connections since the start: how many were let in, and,
+    by reason, were not.
+    """
 
+    address: Address
     accepted: int
     declined: dict[str, int]
 
@@ -31,24 +35,51 @@ class Door:
 class Parts:
     """The relay, as far as the web looks at it.
 
-    `control` and `ingest_address` are where it listens. `watchers` tells of all that the stream
-    goes to, `door` of the control port; `web` is the server that serves this. `forwarding` has the
-    seconds from the read of a batch until every output has been sent it.
+    `watchers` tells of all that the stream goes to, `door` of the control port; `web` is the server
+    that serves this.
     """
 
     loop: Loop
-    ingest: Ingest
-    fanout: Fanout
-    health: Health
-    history: History | None
-    walk: Walk | None
-    deferred: Deferred
-    forwarding: Histogram
-    control: Address
-    ingest_address: Address
-    watchers: Callable[[], Iterable[Watcher]]
+    channel: Channel
     door: Callable[[], Door]
+    watchers: Callable[[], Iterable[Watcher]]
     web: Callable[[], Server]
+
+    @property
+    def ingest(self) -> Ingest:
+        return self.channel.ingest
+
+    @property
+    def ingest_address(self) -> Address:
+        return self.channel.address
+
+    @property
+    def fanout(self) -> Fanout:
+        return self.channel.fanout
+
+    @property
+    def forwarding(self) -> Histogram:
+        return self.channel.forwarding
+
+    @property
+    def history(self) -> History | None:
+        return self.channel.history
+
+    @property
+    def walk(self) -> Walk | None:
+        return self.channel.walk
+
+    @property
+    def deferred(self) -> Deferred:
+        return self.channel.deferred
+
+    @property
+    def health(self) -> Health:
+        return self.channel.health
+
+    @property
+    def control(self) -> Address:
+        return self.door().address
 
     def word(self) -> str:
         """Say in a word how the stream is, or, if nobody looks into it, whether there is one."""

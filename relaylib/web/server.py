@@ -71,7 +71,12 @@ class Server:
     """
 
     def __init__(
-        self, loop: Loop, config: Config, octets: Callable[[], int], table: Mapping[str, Resource]
+        self,
+        loop: Loop,
+        config: Config,
+        octets: Callable[[], int],
+        table: Mapping[str, Resource],
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
         self.asked = config.http
         self.connections: dict[Connection, None] = {}
@@ -80,7 +85,7 @@ class Server:
         self.declined: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.octets = self.skipped = 0
-        self.admit: Callable[[], None] = lambda: None
+        self._admit_stream = admit
         self._loop = loop
         self._acceptor: Acceptor | None = None
         self._config = config
@@ -211,7 +216,7 @@ class Server:
     def _check_egress(self, connection: Connection, client: str) -> None:
         """Make sure that the way out has room for one more stream."""
         try:
-            self.admit()
+            self._admit_stream()
         except DeclinedError as error:
             peer = connection.peer if client == connection.peer[0] else (client, 0)
             self._note_declined(peer, error.kind, detail=error.detail)

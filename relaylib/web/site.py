@@ -1,16 +1,20 @@
 """Which resource is where: all that is to be had by HTTP, joined."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
+from relaylib.channel import Channel
 from relaylib.config import Config
+from relaylib.net.loop import Loop
+from relaylib.stream.watcher import Watcher
 from relaylib.web.events import Events
 from relaylib.web.healthz import Healthz
 from relaylib.web.hls import Hls
 from relaylib.web.live import Live
 from relaylib.web.mp4 import Mp4
 from relaylib.web.pages import pages
-from relaylib.web.parts import Parts
+from relaylib.web.parts import Door, Parts
 from relaylib.web.reply import Resource
 from relaylib.web.series import Series
 from relaylib.web.server import Server
@@ -19,22 +23,36 @@ from relaylib.web.status import Status
 
 
 class Site:
-    """The resources and their `server`; `parts` tells what they look at, once there is that."""
+    """The resources and their `server`, which serves the `channel`.
+
+    `door` tells of the control port, `watchers` of those who watch by other ways than HTTP; `admit`
+    raises DeclinedError if the stream can be sent to nobody more.
+    """
 
     def __init__(
         self,
+        loop: Loop,
         config: Config,
         listener: socket.socket,
-        parts: Callable[[Callable[[], Server]], Parts],
+        channel: Channel,
+        *,
+        door: Callable[[], Door],
+        watchers: Callable[[], Iterable[Watcher]],
+        admit: Callable[[], None],
         saved: SiteState | None = None,
     ) -> None:
         """Serve from now on, and go on with the streams of the previous program."""
         # Imported only where HTTP is wanted: it takes 3 MiB and 70 ms.
         from relaylib.web.metrics import Metrics  # noqa: PLC0415
 
-        relay = parts(lambda: self.server)
-        loop, walk = relay.loop, relay.walk
-        track = walk.track if walk else None
+        relay = Parts(
+            loop,
+            channel,
+            door=door,
+            watchers=lambda: chain(watchers(), self.server.watchers()),
+            web=lambda: self.server,
+        )
+        walk, track = channel.walk, channel.track
 
         def newest() -> int:
             """Bring the track up to date, and tell how long it is."""
@@ -57,7 +75,7 @@ class Site:
             "/events": Events(status, series),
             "/metrics": Metrics(relay),
         }
-        self.server = Server(loop, config, newest, table)
+        self.server = Server(loop, config, newest, table, admit)
         self.server.listen(listener, saved.web if saved else None)
 
     def export(self) -> SiteState | None:

@@ -1,17 +1,22 @@
 """Segments over sockets: finite, fast, on connections that are used again, and over a reload."""
 
+import contextlib
 import gzip
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tools.lab.altered import Altered
 from tools.lab.media import make_clip
 from tools.lab.process import Program, need, wait_for
 from tools.lab.relay import Relay
-from tools.lab.restarts import restart
+from tools.lab.restarts import Work, restart
+from tools.lab.viewer import Viewer
 from tools.lab.web import Browser, http_port, request
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
@@ -22,14 +27,33 @@ RATE = "16M"
 """A segment of a second has 2 MB: more than any buffer on the way to a reader."""
 
 
+SLOW = """
+import time
+from relaylib.web import hls
+found = hls.pieces
+def pieces(*segment):
+    for piece in found(*segment):
+        time.sleep(0.0002)
+        yield piece
+hls.pieces = pieces
+"""
+"""A program in which it takes long to find what a segment consists of."""
+
+
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A relay whose source sends large segments."""
+def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stream of large segments."""
     need("ffmpeg")
     folder = tmp_path_factory.mktemp("clip")
     clip, padded = make_clip(folder, 4), folder / "padded.ts"
     words = ("-i", clip, "-c", "copy", "-muxrate", RATE, "-f", "mpegts", padded)
     subprocess.run(["ffmpeg", "-v", "error", *words], check=True, timeout=60)
+    return padded
+
+
+@pytest.fixture(scope="module")
+def relay(padded: Path) -> Iterator[Relay]:
+    """A relay whose source sends large segments."""
     with Relay("--http", "127.0.0.1:0") as program:
         with Program(*FAKE_VLC, str(program.ingest_port), padded):
             wait_for(lambda: len(listed(program)) >= 6, "some segments")
@@ -104,6 +128,49 @@ def test_a_reload_changes_nothing(relay: Relay) -> None:
         assert slow.answer().body == before[uris[-2]]
     with Browser(http_port(relay)) as browser:
         assert {uri: browser.get(uri).body for uri in uris[-3:]} == before
+
+
+class Sequence(Work):
+    """Receives RTP for a viewer; `numbers` are the sequence numbers, as they came."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.numbers: list[int] = []
+        self._player = viewer.player
+        self._player.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._player.settimeout(0.1)
+
+    def run(self) -> None:
+        while not self.stopped():
+            with contextlib.suppress(TimeoutError):
+                self.numbers.append(int.from_bytes(self._player.recv(2048)[2:4], "big"))
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return each number that does not follow the one before, and that one."""
+        return [each for each in pairwise(self.numbers) if each[1] != (each[0] + 1) % (1 << 16)]
+
+
+def test_a_reload_with_a_segment_under_way_costs_no_datagram(padded: Path, tmp_path: Path) -> None:
+    """However long the new program takes to find the segment, only the stand-in reads meanwhile."""
+    program = Altered(tmp_path)
+    with contextlib.ExitStack() as stack:
+        relay = stack.enter_context(Relay("--http", "127.0.0.1:0", prefix=program.prefix))
+        viewer = stack.enter_context(Viewer(relay.port).subscribe())
+        got = stack.enter_context(Sequence(viewer))
+        source = (*FAKE_VLC, "--rtp", str(relay.ingest_port), padded)
+        stack.enter_context(Program(*source))
+        wait_for(lambda: len(listed(relay)) >= 3, "some segments")
+        slow = stack.enter_context(Browser(http_port(relay), receive_buffer=4096))
+        slow.send(request(listed(relay)[-1]))
+        _, headers = slow.head()
+        program.become(SLOW)
+        for _ in range(2):
+            restart(relay)
+        before = len(got.numbers)
+        slow.read(int(headers["content-length"]))
+        wait_for(lambda: len(got.numbers) > before + 100, "the stream")
+        assert got.gaps() == []
+        assert not relay.events("bug")
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from relaylib.channel import ChannelState
 from relaylib.lifecycle import signals
 from relaylib.lifecycle.check import Check, reason
 from relaylib.lifecycle.handover import State
@@ -23,7 +24,7 @@ from relaylib.stream.source_lock import LockState
 from tools.lab.inprocess import running_loop, tcp_pair, turn_until
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
-EMPTY = State(Descriptor(3), ("::", 0, None), SILENCE, 0, {}, [])
+EMPTY = State(Descriptor(3), ("::", 0, None), ChannelState(SILENCE), 0, {}, [])
 
 # --- the check
 

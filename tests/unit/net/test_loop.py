@@ -137,9 +137,34 @@ def test_the_priority_reader_is_called_in_a_crowd(loop: Loop, pairs: Callable[[]
         near, far = pairs()
         watch(near)
         far.send(b"-")
-    loop.set_priority_reader(lambda: calls.append("!"))
+    loop.add_priority_reader(lambda: calls.append("!"))
     turn_until(loop, lambda: len(calls) >= 10, "all the sockets")
     assert "-!" * 5 in "".join(calls)
+
+
+def test_priority_readers_are_called_one_after_another_until_they_are_removed(loop: Loop) -> None:
+    """Each of several is called; one that is removed is not, even if it removes itself."""
+    calls: list[str] = []
+
+    def once() -> None:
+        calls.append("once")
+        loop.remove_priority_reader(once)
+
+    def always() -> None:
+        calls.append("always")
+
+    def read() -> None:
+        until = loop.time() + PRIORITY_EVERY
+        while loop.time() < until:
+            pass
+        loop.read_priority()
+
+    loop.remove_priority_reader(once)  # it was never added
+    loop.add_priority_reader(once)
+    loop.add_priority_reader(always)
+    read()
+    read()
+    assert calls == ["once", "always", "always"]
 
 
 # --- time

@@ -53,11 +53,14 @@ class FastClock(Loop):
 
 @dataclass
 class Station:
-    """An ingest, what it has forwarded since the last look, and what was logged."""
+    """An ingest, what it has forwarded since the last look, the sources that it told of, and what
+    was logged.
+    """
 
     loop: FastClock
     ingest: Ingest
     forwarded: list[bytes]
+    told: list[tuple[Address | None, Form]]
     logs: list[Any]
     stack: contextlib.ExitStack
 
@@ -107,15 +110,20 @@ def station(
         loop = stack.enter_context(contextlib.closing(FastClock(unexpected)))
         logs = stack.enter_context(capture_logs())
         forwarded: list[bytes] = []
+        told: list[tuple[Address | None, Form]] = []
 
         def forward(runs: list[Run], _now: float) -> None:
             forwarded.extend(bytes(each) for run in runs for each in run.datagrams())
 
+        def note_source() -> None:
+            told.append((ingest.lock.state.active, ingest.form))
+
         sock = udp_socket(host)
         sock.setblocking(False)
         config = config or Config(coalesce=0.0, allow_source=allow)
-        ingest = Ingest(loop, sock, config, forward, shared=shared)
-        yield Station(loop, ingest, forwarded, logs, stack)
+        ingest = Ingest(loop, sock, config, forward, shared=shared, on_source=note_source)
+        ingest.begin()
+        yield Station(loop, ingest, forwarded, told, logs, stack)
         ingest.sockets.close()
 
 
@@ -158,8 +166,6 @@ def test_a_stranger_is_never_forwarded(here: Station) -> None:
 def test_a_standby_takes_over_after_silence(here: Station) -> None:
     """When the active source has been silent for the time-out, the next one becomes the stream."""
     first, second = here.source(), here.source()
-    told: list[Any] = []
-    here.ingest.on_source = lambda: told.append(here.ingest.lock.state.active)
     first.send(TS)
     here.expect(TS)
     here.pass_time(TIMEOUT - 0.5)
@@ -174,7 +180,7 @@ def test_a_standby_takes_over_after_silence(here: Station) -> None:
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["previous"]) == (name(second), name(first))
     assert takeover["reason"] == "silence"
-    assert told == [first.getsockname(), second.getsockname()]
+    assert [active for active, _ in here.told] == [first.getsockname(), second.getsockname()]
     here.pass_time(0)  # the first one's socket is closed at the end of the turn
     first.send(b"too late")
     here.rejects(2)
@@ -413,6 +419,7 @@ def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> N
         sock = here.ingest.sockets.stream
         successor = Ingest(loop, sock, Config(coalesce=0.0), lambda _runs, _now: None, shared=False)
         successor.restore(saved)
+        successor.begin()
         before = successor.received, successor.lock.state.rejected
         sources[sender].send(b"after")
         turn_until(
@@ -498,15 +505,14 @@ def test_a_source_is_recognised_later(here: Station) -> None:
 
 def test_another_form_is_told_as_another_source_is(here: Station) -> None:
     """An encoder that sends on in RTP is to be judged anew; one that was only unknown is not."""
-    active, told = here.source(), list[Form]()
-    here.ingest.on_source = lambda: told.append(here.ingest.form)
+    active = here.source()
     for each in (STREAM[0], TS, header(1, 2, 3) + TS, b"x"):
         send_until_looked_at(here, active, each)
     here.pass_time(TIMEOUT)
     here.expect()
     active.send(TS)
     here.expect(TS)
-    assert told == [Form.OPAQUE, Form.RTP, Form.TS]
+    assert [form for _, form in here.told] == [Form.OPAQUE, Form.RTP, Form.TS]
 
 
 def test_a_stranger_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ class Stream:
     """A stream that an `Egress` measures once a second."""
 
     def __init__(self, limit: float | None) -> None:
-        self.egress = Egress(limit)
+        self.watching = 0
+        self.egress = Egress(limit, lambda: self.watching)
         self._now, self._datagrams = 1000.0, 77
 
     def flow(self, datagrams: int, seconds: int = 1) -> float:
@@ -25,14 +26,13 @@ class Stream:
         return self.egress.rate / 1e6
 
 
-def admitted(egress: Egress) -> int:
-    """How many viewers are admitted, one after another, half of them by HTTP."""
-    for viewers in range(100):
-        egress.streams[:] = (lambda: viewers // 2), (lambda: viewers - viewers // 2)  # noqa: B023
+def admitted(stream: Stream) -> int:
+    """How many viewers are admitted, one after another."""
+    for stream.watching in range(100):
         try:
-            egress.admit()
+            stream.egress.admit()
         except DeclinedError:
-            return viewers
+            return stream.watching
     return 100
 
 
@@ -40,7 +40,7 @@ def test_as_many_as_there_is_room_for() -> None:
     """Viewers are admitted while their streams, headers included, stay within the limit."""
     stream = Stream(50e6)
     assert stream.flow(500, seconds=3) == pytest.approx(5.0)
-    assert admitted(stream.egress) == 10
+    assert admitted(stream) == 10
     with pytest.raises(DeclinedError) as declined:
         stream.egress.admit()
     message = "salida llena: se envian 50.0 de 50.0 Mb/s y hacen falta 5.0 mas"
@@ -49,15 +49,15 @@ def test_as_many_as_there_is_room_for() -> None:
 
 def test_nobody_is_declined_without_a_limit_or_before_the_rate_is_known() -> None:
     """A stream that has just begun, perhaps in the last moment of a period, has no rate yet."""
-    assert admitted(Egress(1e3)) == 100
+    assert admitted(Stream(1e3)) == 100
     stream = Stream(1e3)
     assert stream.flow(0, seconds=5) == stream.flow(1) == 0.0
-    assert admitted(stream.egress) == 100
+    assert admitted(stream) == 100
     stream.flow(500)
-    assert admitted(stream.egress) == 0
+    assert admitted(stream) == 0
     unlimited = Stream(None)
     unlimited.flow(500, seconds=5)
-    assert admitted(unlimited.egress) == 100
+    assert admitted(unlimited) == 100
 
 
 def test_the_rate_follows_the_stream_but_not_into_silence() -> None:
@@ -74,7 +74,7 @@ def test_the_rate_follows_the_stream_but_not_into_silence() -> None:
 
 def test_a_late_measure_is_no_other_rate() -> None:
     """What counts is the time that has passed, not the time that should have."""
-    egress = Egress(1e9)
+    egress = Egress(1e9, lambda: 0)
     for now, datagrams in ((0.0, 0), (1.0, 100), (2.0, 200), (4.5, 450), (4.5, 460)):
         egress.measure(now, datagrams, datagrams * SIZE)
     assert egress.rate == pytest.approx(1e6)

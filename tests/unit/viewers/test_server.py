@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 from structlog.testing import capture_logs
 
+from relaylib.channel import Channel
 from relaylib.config import Config
 from relaylib.log import flush_throttles
 from relaylib.net.acceptor import ACCEPT_PAUSE
@@ -21,10 +22,10 @@ from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import SHARE
 from relaylib.protocol.session import Session, State
-from relaylib.stream.deferred import Deferred
-from relaylib.stream.fanout import Fanout
+from relaylib.stream.output import Output
 from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
+from relaylib.viewers.egress import Egress
 from relaylib.viewers.server import GIVE_WAY, LEAVING, Server
 from relaylib.viewers.viewer import Viewer, ViewerState
 from tools.lab.fanout_bench import runs_of
@@ -38,15 +39,16 @@ class ControlSide:
     def __init__(self, config: Config | None = None) -> None:
         self.bugs: list[Exception] = []
         self.loop = Loop(self.bugs.append)
-        self.fanout = Fanout(self.loop.call_later, segmentation=True)
         self.listener, self.ingest = bind_pair("127.0.0.1", 0, None)
-        name = self.ingest.getsockname()
-        config = config or Config()
-        self.deferred = Deferred(self.loop, self.fanout, None, None, config)
-        self.server = Server(
-            self.loop, self.listener, self.fanout, name, config, deferred=self.deferred
-        )
+        config = config or Config(inspect=False)
+        self.channel = Channel(self.loop, config, self.ingest, viewers=self._outputs)
+        self.fanout, self.deferred = self.channel.fanout, self.channel.deferred
+        egress = Egress(config.max_egress, lambda: self.fanout.active)
+        self.server = Server(self.loop, self.listener, self.channel, config, egress)
         self.peers: list[socket.socket] = []
+
+    def _outputs(self) -> list[Output]:
+        return self.server.outputs()
 
     def turn_until(self, condition: Callable[[], object], what: str) -> None:
         """Run the loop, turn by turn, until `condition` is true, whatever the loop's clock says."""
@@ -105,7 +107,7 @@ class ControlSide:
             peer.close()
         self.turn_until(lambda: not self.server.clients, "the clients' end")
         self.loop.close()
-        self.ingest.close()
+        self.channel.close()
 
 
 @contextlib.contextmanager

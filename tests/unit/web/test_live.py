@@ -24,7 +24,7 @@ def track() -> Iterator[Track]:
 
 def open_stream(track: Track, now: float, back: str = "0") -> LiveStream:
     """Ask for `/live.ts`."""
-    response = Live(track).respond(Request("/live.ts", {"back": back}, {}, "192.0.2.1"), now)
+    response = Live(track, list).respond(Request("/live.ts", {"back": back}, {}, "192.0.2.1"), now)
     assert isinstance(response.body, LiveStream)
     return response.body
 
@@ -102,7 +102,7 @@ def test_who_is_overtaken_in_the_tables_has_them_filled_up(track: Track) -> None
 @pytest.mark.parametrize("writes", [1000, 1316, 100_000])
 def test_it_travels(track: Track, writes: int) -> None:
     """Exported and restored after any write, it goes on with the next octet."""
-    live = Live(track)
+    live = Live(track, list)
     fill(track, 0, 50)
     track.mark(entry(10))
     stream, got = open_stream(track, 49.0), b""
@@ -120,7 +120,7 @@ def test_it_travels(track: Track, writes: int) -> None:
 def test_a_track_that_has_begun_anew(track: Track) -> None:
     """Where a restart could not hand the track over, a stream goes on with the new one."""
     fill(track, 0, 5)
-    live = Live(track)
+    live = Live(track, list)
     stream = live.restore(StreamState(900 * PACKETS * PACKET))
     assert stream.look(5.0, 1) == []
     fill(track, 5, 9)
@@ -140,7 +140,7 @@ def test_back_is_a_number_of_seconds(track: Track, back: str) -> None:
 def refusal(track: Track | None, now: float) -> str:
     """Return the sentence in which a request is refused, for now."""
     with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
-        Live(track).respond(Request("/live.ts", {}, {}, "192.0.2.1"), now)
+        Live(track, list).respond(Request("/live.ts", {}, {}, "192.0.2.1"), now)
     assert wrong.value.status == 503
     return str(wrong.value)
 
