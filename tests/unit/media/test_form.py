@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.media import rtp
-from relaylib.media.form import Form, Recogniser, phase
+from relaylib.media.form import CHANGE, CONFIRM, Form, Recogniser, phase
 from tests.unit.media.streams import stream
 
 TS = b"".join(stream(40))
@@ -49,6 +49,89 @@ def test_rtp_with_anything_else_takes_three_in_a_row() -> None:
     assert forms(*going_on) == [Form.OPAQUE, Form.OPAQUE, Form.RTP_OTHER, Form.RTP_OTHER]
     others = [rtp.header(index, 0, index, 96) + b"x" for index in range(50)]
     assert set(forms(*others)) == {Form.OPAQUE}
+
+
+def fec(count: int, ssrc: int = 5, first: int = 0, kind: int = 96) -> list[bytes]:
+    """Make RTP packets that carry no transport stream, one after the other."""
+    return [rtp.header(first + each, 0, ssrc, kind) + bytes(1300) for each in range(count)]
+
+
+def in_rtp(count: int, first: int = 0) -> list[bytes]:
+    """Make datagrams of a transport stream in RTP."""
+    return [rtp.header(first + each, 0, 7) + TS[:1316] for each in range(count)]
+
+
+BARE = [TS[:1316]] * 40
+NOISE = [b"\1\2\3" * 400] * 40
+KNOWN = [(in_rtp(1), Form.RTP), (BARE[:1], Form.TS)]
+OTHERS = [(fec(40), Form.RTP_OTHER), (in_rtp(40), Form.RTP), (BARE, Form.TS), (NOISE, None)]
+
+
+@pytest.mark.parametrize(("known", "form"), KNOWN, ids=["rtp", "ts"])
+@pytest.mark.parametrize(("others", "other"), OTHERS, ids=["fec", "rtp", "ts", "noise"])
+def test_a_known_form_changes_only_for_many_in_a_row(
+    known: list[bytes], form: Form, others: list[bytes], other: Form | None
+) -> None:
+    """Fifteen of another form do not change it, however often they come; sixteen do.
+
+    What has no form never does.
+    """
+    bursts = [each for _ in range(5) for each in (*others[: CHANGE - 1], *known)]
+    assert set(forms(*known, *bursts)) == {form}
+    after = forms(*known, *others[:CHANGE])
+    assert after == [form] * CHANGE + [other or form]
+
+
+def test_who_feeds_only_what_is_not_as_expected_numbers_it() -> None:
+    """What lies between two others was of the known form: they are not in a row."""
+    one_by_one, together = Recogniser(), Recogniser()
+    for recogniser in (one_by_one, together):
+        recogniser.feed(TS[:1316], 0)
+    for number, datagram in enumerate(fec(100), 1):
+        assert one_by_one.feed(datagram, 2 * number) is Form.TS
+        form = together.feed(datagram, number)
+        assert form is (Form.TS if number < CHANGE else Form.RTP_OTHER)
+
+
+def test_the_payload_type_is_that_of_the_stream() -> None:
+    """None of a bare stream or an unknown one; FEC of another type does not change that."""
+    recogniser = Recogniser()
+    types = list[int]()
+    for datagram in (
+        b"hello",
+        *fec(CONFIRM, kind=97),
+        *in_rtp(1),
+        *fec(CHANGE - 1),
+        *BARE[:CHANGE],
+    ):
+        recogniser.feed(datagram)
+        types.append(recogniser.payload_type)
+    expected = [-1] * CONFIRM + [97] + [33] * CHANGE + [33] * (CHANGE - 1) + [-1]
+    assert types == expected
+
+
+def test_what_came_first_gives_way_to_the_stream() -> None:
+    """RTP of something else is known; the first datagram of packets ends that, whatever is next."""
+    mixed = [each for pair in zip(in_rtp(50), fec(50, first=9), strict=True) for each in pair]
+    assert forms(*fec(9), *mixed)[8:] == [Form.RTP_OTHER] + [Form.RTP] * 100
+
+
+@pytest.mark.parametrize("size", [1000, 1024, 1400, 1472])
+def test_pieces_that_look_like_rtp_are_none(size: int) -> None:
+    """Of packets that are cut, some begin with what could be the header of a packet of MP2T.
+
+    Each packet here ends with one, and they follow each other as in RTP.
+    """
+    packets = stream(2000)
+    for at in range(len(packets)):
+        packets[at] = packets[at][:-12] + rtp.header(at, 3600, 7)
+    data = b"".join(packets)
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    similar = [at for at, each in enumerate(pieces) if rtp.parse(each) and phase(each) == 12]
+    assert len(similar) > 5
+    assert set(forms(*pieces)) == {Form.TS}
+    for at in similar[:-1]:
+        assert set(forms(*pieces[at:])[1:]) == {Form.TS}
 
 
 def test_strays_do_not_matter_and_what_is_found_stays() -> None:

@@ -118,6 +118,39 @@ def test_what_is_neither_is_counted_and_not_judged() -> None:
     assert missing.lost == 1
 
 
+@pytest.mark.parametrize("first", [0, 9, 4000, 40_000])
+def test_fec_first_then_the_stream(sample: list[Timed], first: int, ssrc: int = 5) -> None:
+    """What came before is no part of it, nor what comes in between: nothing of it is lost.
+
+    Wherever its sequence begins.
+    """
+
+    def fec(number: int, due: int) -> Timed:
+        return due, rtp.header(first + number, 0, ssrc, 96) + bytes(1300)
+
+    sent = [
+        (due, rtp.header(5000 + number, due * 9 // 100_000, 1) + payload)
+        for number, (due, payload) in enumerate(sample)
+    ]
+    mixed = [fec(number, sent[0][0]) for number in range(9)]
+    for number, each in enumerate(sent, 9):
+        mixed += [each, *([fec(number, each[0])] if number % 5 == 0 else [])]
+    monitor = Monitor()
+    for due, payload in mixed:
+        monitor.feed(payload, due / 1e9)
+    monitor.finish()
+    report = monitor.report()
+    assert report.rtp is not None
+    assert (report.form, report.rtp.payload_type, report.rtp.ssrc) == (Form.RTP, rtp.MP2T, 1)
+    assert (report.rtp.lost, report.rtp.reordered, report.rtp.duplicated) == (0, 0, 0)
+    assert report.is_healthy
+    assert monitor.foreign >= len(mixed) - len(sent) - 9
+    alone = watched(sent).ts
+    assert alone is not None
+    assert report.ts is not None
+    assert (report.ts.packets, report.ts.programs) == (alone.packets, alone.programs)
+
+
 TABLES = (pat({1: 32}), pmt(1, 256, {256: 0x1B}))
 
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relaylib.media import rtp
-from relaylib.media.reception import MAX_MISORDER, InOrder, Reception
+from relaylib.media.reception import MAX_MISORDER, REPEATS, InOrder, Reception
 
 Counts = tuple[int, int, int, int]
 
@@ -64,6 +64,75 @@ def test_a_source_that_starts_again_lost_nothing() -> None:
             reception.add(packet(number, ssrc=sender), 0)
     assert counts(reception) == (0, 0, 0, 2)
     assert received(0, 1, 30_000, 2, 3) == (0, 0, 0, 0)
+
+
+STAMPS = ["random", "continuing", "equal", "lower"]
+
+
+def stamp(kind: str, number: int, step: int) -> int:
+    """Return the time stamp of the packet that is `number` packets after the first one."""
+    return {
+        "random": 0x9ABCDEF0 + number * step,
+        "continuing": (5000 + number) * step,
+        "equal": 777,
+        "lower": number * step,
+    }[kind]
+
+
+@given(
+    st.sampled_from(STAMPS),
+    st.integers(1, 2 * MAX_MISORDER),
+    st.integers(10, 3000),
+    st.sampled_from([0.0, 0.2, 5.0]),
+)
+@example("continuing", 1000, 500, 0.0)
+@example("equal", 1000, 500, 0.0)
+@example("random", 1000, 500, 0.0)
+def test_a_sender_that_starts_again_lower_goes_on(
+    kind: str, lower: int, rate: int, pause: float
+) -> None:
+    """With the same SSRC, whatever its time stamps: within half a second, by all that it sends.
+
+    Nothing is lost, and places go on.
+    """
+    reception, step = Reception(), 90_000 // rate
+    first = 3 * MAX_MISORDER
+    for number in range(first):
+        before = stamp("equal", 0, 0) if kind == "equal" else (5000 - first + number) * step
+        assert reception.add(packet(40_000 + number, before), number / rate) == number + 1
+    began, again = first / rate + pause, list[tuple[float, int | None]]()
+    for number in range(rate + lower + 10):
+        sent = packet(40_000 + first - lower + number, stamp(kind, number, step))
+        again.append((number / rate, reception.add(sent, began + number / rate)))
+    late = [place for time, place in again if time >= REPEATS + 2 / rate]
+    assert late
+    assert None not in late
+    assert late == list(range(late[0] or 0, (late[0] or 0) + len(late)))
+    assert reception.lost == 0
+    assert reception.restarts <= 1
+
+
+@pytest.mark.parametrize("kind", STAMPS)
+def test_who_repeats_but_goes_on_has_not_started_again(kind: str) -> None:
+    """A network that gives everything twice, up to a second late, is no restart."""
+    reception, rate = Reception(), 500
+    for number in range(4 * rate):
+        now = number / rate
+        assert reception.add(packet(number, stamp(kind, number, 180)), now) == number + 1
+        if number >= rate:
+            old = number - rate
+            assert reception.add(packet(old, stamp(kind, old, 180)), now) is None
+    assert counts(reception) == (0, 0, 3 * rate, 0)
+
+
+def test_a_few_that_are_repeated_in_a_silence_are_no_restart() -> None:
+    """One after the other, they have to be several; apart from each other, they are none."""
+    reception = Reception()
+    for number in range(100):
+        reception.add(packet(number, number * 90), number / 100)
+    for number in (50, 51, 52, 40, 30, 20, 10, 60, 61, 62):
+        assert reception.add(packet(number, number * 90), 5.0) is None
+    assert counts(reception) == (0, 0, 10, 0)
 
 
 def test_a_duplicate_may_be_very_late() -> None:

@@ -77,7 +77,8 @@ class Air:
     def __init__(self, loop: Loop, track: Track, *, in_rtp: bool = False) -> None:
         self.now = self.step = 0.0
         self.track = track
-        self.mp4 = Mp4(loop, track)
+        self.refreshed = 0
+        self.mp4 = Mp4(loop, track, self._refresh)
         self._in_rtp, self._sent = in_rtp, 0
         self._monitor = Monitor(self._mark, track.append, self._cut)
 
@@ -95,6 +96,9 @@ class Air:
             self._sent += 1
             self.track.heard = self.now
             self.track.form = self._monitor.form or Form.OPAQUE
+
+    def _refresh(self) -> None:
+        self.refreshed += 1
 
     def another_source(self) -> None:
         """What comes next is from another one."""
@@ -385,6 +389,15 @@ def test_fragments_are_kept_for_a_while(air: Air) -> None:
     shared = air.mp4._shared
     assert shared is not None
     assert air.now - KEPT - 2 < shared[shared.oldest].began < air.now - KEPT + 2
+
+
+def test_who_asks_gets_the_newest(air: Air) -> None:
+    """The track is brought up to date for a response, and not for what is read then."""
+    air.send(SAMPLE[:300])
+    stream = air.watch()
+    assert air.refreshed == 1
+    air.read(stream)
+    assert air.refreshed == 1
 
 
 def test_without_codecs_there_is_nothing_yet(air: Air) -> None:
