@@ -69,7 +69,7 @@ _UNSEEN_PERIOD = 60.0
 """Seconds between two log lines about what went unseen."""
 
 _SOURCES = 16
-"""Changes of the source that are remembered until they are walked over."""
+"""Changes of the source that are remembered, as long as they may be walked over again."""
 
 
 log = structlog.get_logger()
@@ -113,8 +113,8 @@ _NUMBERS = [each.name for each in fields(Counts) if each.name != "errors"]
 
 @dataclass(slots=True)
 class WalkState:
-    """What a reload hands over: the place to go on at, what was counted, and at which runs from
-    there on another source began.
+    """What a reload hands over: the place to go on at, what was counted, and at which runs another
+    source began.
     """
 
     number: int
@@ -189,8 +189,7 @@ class Walk:
     def export(self) -> WalkState:
         """Return what the next program needs to go on."""
         place = max(self._place, self._certain)
-        following = [number for number in self._sources if number >= place.number]
-        return WalkState(*place, self.counts, following)
+        return WalkState(*place, self.counts, list(self._sources))
 
     @property
     def counts(self) -> Counts:
@@ -355,7 +354,8 @@ class Walk:
         track.payload_type = self.monitor.payload_type
         if form is not track.form:
             track.form = form
-            if form is not Form.OPAQUE and not self._changes_behind(self._place.number):
+            number, datagrams = self._place
+            if form is not Form.OPAQUE and not self._changes_behind(number + bool(datagrams)):
                 self._on_form(form)
 
     # --- what is found

@@ -15,6 +15,7 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.lifecycle.upgrade import upgraded
 from relaylib.media.form import Form
 from relaylib.media.verdict import Word
 from relaylib.net.descriptors import Descriptor
@@ -250,14 +251,35 @@ def test_what_an_older_program_does_not_know_has_a_default(field: str) -> None:
 def flat(state: State) -> bytes:
     """Write a state as version 3 did: what belongs to the stream beside all the rest."""
     raw = json.loads(encode(state))
-    raw["state"] |= raw["state"].pop("channel")
+    channel = raw["state"].pop("channel")
+    channel["inspection"] = channel.pop("walk")
+    del channel["track"]
+    raw["state"] |= channel
     return json.dumps({**raw, "version": 3}).encode()
 
 
 @given(STATES)
 def test_the_flat_state_of_an_older_program_is_understood(state: State) -> None:
-    """A relay of version 1.0 is reloaded without a loss: everything is found where it lay then."""
+    """A relay of version 1.0 is reloaded: everything is found where it lay then, but for places of
+    viewers by HTTP, who are let go.
+    """
+    state.channel.track = None
+    carried = [] if state.site is None else state.site.web.connections
+    for each in carried:
+        each.stream, each.left, each.resource = None, None, ""
+    if state.site is not None:
+        state.site.hls = None
     assert decode(flat(state)) == state
+
+
+def test_a_viewer_by_http_of_an_older_program_is_let_go() -> None:
+    """Its place means nothing here: the connection is closed in order; the player asks again."""
+    connection = {"stream": {"place": [3, 4, 5]}, "resource": "/live.ts", "closing": False}
+    web = {"connections": [connection, {"stream": None, "closing": False}]}
+    site = upgraded({"site": {"web": web, "hls": {"run": "a"}}})["site"]
+    first, second = site["web"]["connections"]
+    assert (first["stream"], first["closing"], site["hls"]) == (None, True, None)
+    assert not second["closing"]
 
 
 @pytest.mark.parametrize("state", [None, [], 7, "", {"ingest": None}, [[1]]])
