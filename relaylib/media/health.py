@@ -194,10 +194,17 @@ class Monitor:
         """Look at a datagram that is not just as expected: the form may be another one now."""
         before, kind = self._recogniser.form, self._recogniser.payload_type
         form = self._recogniser.feed(data, self.datagrams)
-        if before.has_packets and (form, self._recogniser.payload_type) != (before, kind):
+        if (form, self._recogniser.payload_type) != (before, kind):
+            self._become(before)
+        return form
+
+    def _become(self, before: Form) -> None:
+        """Begin anew with another form: what was counted of the one before is not of this stream."""
+        if before.has_packets:
             self.skip()
             self._on_break()
-        return form
+        elif before is Form.RTP_OTHER:
+            self.reception, self._restarts = Reception(), 0
 
     def restart(self) -> None:
         """Another source goes on where this one ended: what it sends need not fit."""
