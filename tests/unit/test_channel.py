@@ -151,12 +151,15 @@ def test_begun_twice_it_reads_once(place: Place) -> None:
 
 def as_after_exec(saved: ChannelState) -> ChannelState:
     """Give what was handed over descriptors of its own."""
-    sockets, history = saved.ingest.sockets, saved.history
+    sockets, history, track = saved.ingest.sockets, saved.history, saved.track
     assert history is not None
+    assert track is not None
     standby = None if sockets.standby is None else Descriptor(os.dup(sockets.standby))
     sockets = replace(sockets, stream=Descriptor(os.dup(sockets.stream)), standby=standby)
     history = replace(history, memory=Descriptor(os.dup(history.memory)))
-    return replace(saved, ingest=replace(saved.ingest, sockets=sockets), history=history)
+    track = replace(track, ring=replace(track.ring, memory=Descriptor(os.dup(track.ring.memory))))
+    ingest = replace(saved.ingest, sockets=sockets)
+    return replace(saved, ingest=ingest, history=history, track=track)
 
 
 def test_a_reload_makes_everything_and_reads_nothing(place: Place) -> None:

@@ -119,10 +119,11 @@ def test_what_is_neither_is_counted_and_not_judged() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 9, 4000, 40_000])
-def test_fec_first_then_the_stream(sample: list[Timed], first: int, ssrc: int = 5) -> None:
+@pytest.mark.parametrize("ssrc", [5, 1], ids=["another", "the same"])
+def test_fec_first_then_the_stream(sample: list[Timed], first: int, ssrc: int) -> None:
     """What came before is no part of it, nor what comes in between: nothing of it is lost.
 
-    Wherever its sequence begins.
+    Whether FEC has an SSRC of its own or not, and wherever its sequence begins.
     """
 
     def fec(number: int, due: int) -> Timed:

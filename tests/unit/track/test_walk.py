@@ -208,6 +208,28 @@ def test_a_reload_sees_everything_once(
     assert new.track.entries == whole.track.entries
 
 
+@pytest.mark.parametrize("first", [IN_RTP, DATAGRAMS], ids=["rtp", "ts"])
+@pytest.mark.parametrize("since", [1, 10, 40])
+def test_a_reload_soon_after_another_source_began(
+    loop: Loop, past: Loop, first: list[bytes], since: int
+) -> None:
+    """What the new program looks at again is of two sources, and it knows that."""
+    second = DATAGRAMS if first is IN_RTP else IN_RTP
+    old = Reading(past)
+    old.seen(first[:200])
+    old.walk.new_source()
+    old.seen(second[100 : 100 + since])
+    old.saved = old.walk.export()
+    old.write(second[100 + since : 400])
+    new = old.next(loop)
+    counts = new.see(500)
+    assert new.data == b"".join(DATAGRAMS[:200] + DATAGRAMS[100:400])
+    assert new.places == [200 * SIZE]
+    assert new.track.form is (Form.TS if second is DATAGRAMS else Form.RTP)
+    assert counts.foreign == 0
+    assert not any(counts.errors.values())
+
+
 def test_a_history_that_has_begun_anew_is_a_break(loop: Loop, past: Loop) -> None:
     """Where it could not be handed over, what was counted stays, and the track goes on."""
     old = Reading(past)
@@ -344,8 +366,12 @@ def test_an_opaque_stream_may_become_another_one(
 
 
 @every_stream
-def test_the_form_is_told_once(reading: Reading, stream: list[bytes]) -> None:
-    """When it is known, and again for another source, also one that sends the same."""
+@pytest.mark.parametrize("together", [16, 32])
+def test_the_form_is_told_once(reading: Reading, stream: list[bytes], together: int) -> None:
+    """When it is known, and again for another source, also one that sends the same.
+
+    It may be known in the middle of the first run of that source.
+    """
     form = Form.RTP if stream[0][0] == 0x80 else Form.TS
     reading.seen(stream[:300])
     assert reading.forms == [form]
@@ -354,7 +380,7 @@ def test_the_form_is_told_once(reading: Reading, stream: list[bytes]) -> None:
         rtp.MP2T if form is Form.RTP else None,
     )
     reading.walk.new_source()
-    reading.write(stream[300:400], together=16)
+    reading.write(stream[300:400], together=together)
     reading.see(400)
     assert reading.forms == [form, form]
 
