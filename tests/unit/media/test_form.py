@@ -76,10 +76,10 @@ def test_a_known_form_changes_only_for_many_in_a_row(
 
     What has no form never does.
     """
-    bursts = [each for _ in range(5) for each in (*others[: CHANGE - 1], *known)]
+    bursts = [each for _ in range(5) for each in (*others[:15], *known)]
     assert set(forms(*known, *bursts)) == {form}
-    after = forms(*known, *others[:CHANGE])
-    assert after == [form] * CHANGE + [other or form]
+    after = forms(*known, *others[:16])
+    assert after == [form] * 16 + [other or form]
 
 
 def test_who_feeds_only_what_is_not_as_expected_numbers_it() -> None:
