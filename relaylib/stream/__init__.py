@@ -10,9 +10,8 @@ Between: `batch`. Out: `fanout` sends to every `output`, in the order of a `lane
 weighs ICMP errors, and tries the ports that seem closed. `fixed` has the outputs that are always
 there, screens and groups.
 Afterwards: `history` keeps the last seconds; `deferred` sends out of it to outputs that are behind,
-`payload` cuts it for readers by HTTP, `inspection` looks into it, `health` says whose fault it is
-if anything is wrong, and `recorder` then writes them to `recordings`. `watcher` is what is told
-about each of those that the stream goes to.
+`health` says whose fault it is if anything is wrong, and `recorder` then writes them to
+`recordings`. `watcher` is one row of the list of viewers.
 
 A new kind of output is another way to open an `Output`'s socket, as in `fixed`, and another caller
 of `Fanout.resume`. A new way in is another socket for `Ingest`.

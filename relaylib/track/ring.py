@@ -53,7 +53,7 @@ class Ring:
             OSError: there is no memory.
         """
         self.octets = octets - octets % PACKET_SIZE
-        self._seconds = seconds
+        self.seconds = seconds
         self._moments = max(1, self.octets // _BYTES_A_MOMENT)
         self._data_at = -(-self._moments * _MOMENT.size // PAGE) * PAGE
         size = self._data_at + self.octets
@@ -105,7 +105,7 @@ class Ring:
         self._next += 1
         while self._next - self._first > 1 and (
             self._read(self._first + 1)[1] <= self.oldest
-            or self._read(self._first)[0] < time - self._seconds
+            or self._read(self._first)[0] < time - self.seconds
         ):
             self._drop_moment()
 

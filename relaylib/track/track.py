@@ -96,6 +96,11 @@ class Track:
         return TrackState(ring, list(self.entries), list(self.breaks)) if ring else None
 
     @property
+    def seconds(self) -> float:
+        """How long packets are kept."""
+        return self.ring.seconds
+
+    @property
     def oldest(self) -> int:
         """The first place that is there."""
         return self.ring.oldest

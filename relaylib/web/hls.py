@@ -95,7 +95,7 @@ class Hls:
         self._refresh()
         self._cut(track)
         playlist = self._playlist
-        listed = playlist.listed(self._floor(track))
+        listed = playlist.listed(max(self._floor(track), now - track.seconds))
         if not listed:
             available(track, now)  # which says what is missing
             raise HttpError(503, "ninguna fuente emite, o todavia no hay ningun segmento")

@@ -30,14 +30,18 @@ RATE = "16M"
 SLOW = """
 import time
 from relaylib.web import hls
-found = hls.pieces
-def pieces(*segment):
-    for piece in found(*segment):
-        time.sleep(0.0002)
-        yield piece
-hls.pieces = pieces
+
+restore = hls.Hls.restore
+
+def slowly(self, saved):
+    for _ in range(100):
+        time.sleep(0.002)
+        self._loop.read_priority()
+    return restore(self, saved)
+
+hls.Hls.restore = slowly
 """
-"""A program in which it takes long to find what a segment consists of."""
+"""To go on with a segment takes 0.2 s, in which the ingest would be read between two pieces."""
 
 
 @pytest.fixture(scope="module")

@@ -257,3 +257,12 @@ def test_how_long_answers_may_be_kept() -> None:
         assert playlist.is_media
         assert segment.is_media
         assert playlist.etag != segment.etag
+
+
+def test_a_stream_that_ended_long_ago_has_no_playlist() -> None:
+    """Nothing for as long as the track is kept: 503, in a sentence."""
+    with staged() as stage:
+        stage.send(5)
+        assert len(stage.listed()) == 4
+        stage.sent += 300
+        assert stage.status("live.m3u8") == 503
