@@ -92,7 +92,7 @@ DAMAGE = {
     "an early end": ("raise SystemExit(3)", "exit status 3"),
     "another version": (
         "from relaylib.lifecycle import handover; handover.VERSION = 100",
-        "program.py: cannot take over from the running relay: its state is of version 3, not 100",
+        "program.py: cannot take over from the running relay: its state is of version 4, not 100",
     ),
     "an unknown field": (
         STATE + "del hints['telnet']",
