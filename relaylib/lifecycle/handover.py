@@ -24,7 +24,9 @@ from relaylib.config import Asked
 from relaylib.errors import SetupError
 from relaylib.lifecycle import codec
 from relaylib.lifecycle.stand_in import StandInState
+from relaylib.media.verdict import Evidence
 from relaylib.net.descriptors import NO_DESCRIPTOR, Descriptor
+from relaylib.protocol import words
 from relaylib.viewers.viewer import ViewerState
 from relaylib.web.state import SiteState
 
@@ -73,12 +75,12 @@ def decode(data: bytes) -> State:
     try:
         raw = json.loads(data)
         if raw["version"] == _FLAT:
-            raw = {"version": VERSION, "state": _nested(raw["state"])}
+            raw = {"version": VERSION, "state": _nested(_in_english(raw["state"]))}
         if raw["version"] == VERSION:
             state: State = codec.read(State, raw["state"])
             return state
         reason = f"its state is of version {raw['version']}, not {VERSION}"
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error)
     raise SetupError(f"cannot take over from the running relay: {reason}")
 
@@ -88,6 +90,18 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
     rest = dict(flat)
     names = codec.fields(ChannelState).keys() & rest.keys()
     return {"channel": {name: rest.pop(name) for name in names}, **rest}
+
+
+def _in_english(state: dict[str, Any]) -> dict[str, Any]:
+    """Replace what were the wire's words then, and the sentence of evidence."""
+    for viewer in state["viewers"]:
+        viewer["state"] = words.english(words.STATES, viewer["state"])
+    for part in ("health", "recorder"):
+        if isinstance(told := state.get(part), dict) and isinstance(told.get("word"), str):
+            told["word"] = words.english(words.HEALTH, told["word"])
+            if isinstance(told.get("evidence"), str):
+                told["evidence"] = {"key": Evidence.INHERITED.value}
+    return state
 
 
 def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:

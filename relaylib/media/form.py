@@ -27,6 +27,8 @@ class Form(StrEnum):
 
     RTP = "rtp"
     TS = "ts"
+    RTP_OTHER = "rtp_other"
+    """RTP that carries no transport stream."""
     OPAQUE = "opaque"
 
 

@@ -22,12 +22,6 @@ class State(Enum):
     DEFERRED = "deferred"
     CLOSED = "closed"
 
-    @classmethod
-    def _missing_(cls, value: object) -> "State | None":
-        """Understand the word of the wire, too: releases up to 1.0.0 hand that over."""
-        known = {words.spanish(words.STATES, state.value): state for state in cls}
-        return known.get(str(value))
-
     @property
     def word(self) -> str:
         """What it is called on the wire."""

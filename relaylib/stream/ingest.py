@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from relaylib.config import Config
+from relaylib.media import rtp
 from relaylib.media.form import Form, Recogniser
 from relaylib.net.address import Address, show
 from relaylib.net.descriptors import NO_DESCRIPTOR
@@ -70,9 +71,6 @@ _SEND_HERE = (
     "send the stream to UDP port {port} of this host; if it is being sent: is that the address in "
     "the source, does a firewall drop UDP, is the source in --allow-source?"
 )
-
-_FORMS = {Form.RTP: "rtp", Form.TS: "ts", Form.OPAQUE: "opaca"}
-"""In the control protocol's words."""
 
 log = structlog.get_logger()
 
@@ -158,17 +156,19 @@ class Ingest:
         self._unlocked = False
         self._unsettled = False  # there is a source, and the ingest is not locked to it yet
         self._sample = self._glance = False
+        self._payload_type: int | None = None  # of the RTP packet at the last glance
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
-
-    def facts(self) -> str:
-        """Tell in the control protocol's words whether there is a source, and what it sends."""
-        return f"fuente={self.lock.presence.value} forma={_FORMS[self.form]}"
 
     @property
     def form(self) -> Form:
         """What the active source sends, or sent last; opaque as long as it is not recognised."""
         return self.lock.state.form
+
+    @property
+    def payload_type(self) -> int | None:
+        """That of RTP packets which carry no MPEG-TS; None: it is no such stream, or not known."""
+        return self._payload_type if self.form is Form.RTP_OTHER else None
 
     # --- restarting
 
@@ -351,6 +351,8 @@ class Ingest:
             self._glance, before = False, self.form
             self.lock.recognise(Recogniser().feed(bytes(runs[0].view[: runs[0].size])))
             self._tell_another_form(before)
+            packet = rtp.parse(runs[0].view[: runs[0].size])
+            self._payload_type = packet.payload_type if packet else self._payload_type
         active = self.lock.state.active
         if self._rivals and active is not None:
             self._rivals.feed(active, [each for run in runs for each in run.datagrams()], now)

@@ -15,7 +15,7 @@ from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.media.form import Form
-from relaylib.media.verdict import Word
+from relaylib.media.verdict import Told, Word
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import MembershipState
@@ -93,17 +93,22 @@ WEBS = st.builds(
         max_size=3,
     ),
 )  # fmt: skip
+VALUES = st.integers() | st.floats(allow_nan=False) | st.text()
+TOLD = st.builds(Told, st.text(), st.dictionaries(st.text(), VALUES, max_size=3))
 POINTS = st.builds(AccessPoint, COUNTS, COUNTS, COUNTS, BYTES, st.floats(0, 1e9))
 CHANNELS = st.builds(
     ChannelState,
     INGESTS,
     inspection=st.none() | INSPECTIONS,
-    health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
+    health=st.none()
+    | st.builds(
+        HealthState, st.floats(0, 1e9), st.sampled_from(Word), TOLD, st.none(), st.none() | TOLD
+    ),
     history=st.none() | st.builds(HistoryState, FDS, COUNTS, st.lists(POINTS, max_size=3)),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
     recorder=st.none()
-    | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
+    | st.builds(RecorderState, st.sampled_from(Word), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
 STATES = st.builds(
     State,
@@ -286,6 +291,18 @@ def test_what_an_older_program_does_not_know_has_its_default(path: str, default:
         value = value[int(name)] if isinstance(value, list) else getattr(value, name)
     assert value == default
     assert state.viewers[0].pending == FULL.viewers[0].pending
+
+
+def test_the_words_of_an_older_program_are_understood() -> None:
+    """Releases up to 1.0.0 hand over the verdict in Spanish, and a sentence of evidence."""
+    health = {"begun": 1.0, "word": "fuente", "evidence": "3 RTP packets lost", "since": 2.0}
+    raw: Any = json.loads(flat(FULL))
+    raw["state"] |= {"health": health, "recorder": {"word": "sano", "next_at": 3.0}}
+    raw["state"]["viewers"][0]["state"] = "pausado"
+    state = decode(json.dumps(raw).encode())
+    assert state.channel.health == HealthState(1.0, Word.SOURCE, Told("inherited"), 2.0)
+    assert state.channel.recorder == RecorderState("healthy", 3.0)
+    assert state.viewers[0].state is session.State.PAUSED
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b"\xff", encode(FULL)[:-1]])

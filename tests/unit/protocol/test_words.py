@@ -47,9 +47,3 @@ def test_the_pairs_of_the_stream() -> None:
         "fuente=activa forma=rtp-sin-ts tipo=96 salud=fuente"
     )
     assert words.stream_pairs("active", "ts", None, UNKNOWN).endswith(" salud=-")
-
-
-@pytest.mark.parametrize("state", State)
-def test_the_state_of_an_older_program_is_understood(state: State) -> None:
-    """Releases up to 1.0.0 hand over the wire's word."""
-    assert State(state.word) is state
