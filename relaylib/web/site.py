@@ -1,14 +1,13 @@
 """Which resource is where: all that is to be had by HTTP, joined."""
 
 import socket
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable, Sequence
 
 from relaylib.channel import Channel
 from relaylib.config import Config
+from relaylib.media.form import Form
 from relaylib.net.loop import Loop
 from relaylib.stream.payload import octets
-from relaylib.stream.watcher import Watcher
 from relaylib.web.events import Events
 from relaylib.web.healthz import Healthz
 from relaylib.web.hls import Hls
@@ -26,8 +25,8 @@ from relaylib.web.status import Status
 class Site:
     """The resources and their `server`, which serves the `channel`.
 
-    `door` tells of the control port, `watchers` of those who watch by other ways than HTTP; `admit`
-    raises DeclinedError if the stream can be sent to nobody more.
+    `door` tells of the control port; `admit` raises DeclinedError if the stream can be sent to
+    nobody more.
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class Site:
         channel: Channel,
         *,
         door: Callable[[], Door],
-        watchers: Callable[[], Iterable[Watcher]],
         admit: Callable[[], None],
         saved: SiteState | None = None,
     ) -> None:
@@ -46,14 +44,15 @@ class Site:
         # Imported only where HTTP is wanted: it takes 3 MiB and 70 ms.
         from relaylib.web.metrics import Metrics  # noqa: PLC0415
 
-        relay = Parts(
-            loop,
-            channel,
-            door=door,
-            watchers=lambda: chain(watchers(), self.server.watchers()),
-            web=lambda: self.server,
-        )
-        history, form, sources = channel.history, relay.form, relay.sources
+        relay = Parts(loop, channel, door, lambda: self.server)
+        history, inspection = channel.history, channel.inspection
+
+        def form() -> Form:
+            return channel.ingest.form
+
+        def sources() -> Sequence[int]:
+            return inspection.sources if inspection else ()
+
         self._hls = hls = Hls(loop, history, form, sources, saved.hls if saved else None)
         self._series = series = Series(relay, saved.series if saved else None)
         status = Status(relay, series)
@@ -63,7 +62,7 @@ class Site:
             "/live.mp4": Mp4(loop, history, form, sources),
             "/live.m3u8": hls,
             "/hls/*": hls,
-            "/healthz": Healthz(relay.word),
+            "/healthz": Healthz(lambda: channel.snapshot().word),
             "/status.json": status,
             "/events": Events(status, series),
             "/metrics": Metrics(relay),
