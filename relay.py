@@ -17,7 +17,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
@@ -60,6 +60,7 @@ from relaylib.net.descriptors import (
 from relaylib.net.loop import Loop
 from relaylib.stdio import say
 from relaylib.stream.output import Output
+from relaylib.stream.watcher import Watcher
 from relaylib.viewers.egress import Egress
 from relaylib.viewers.server import Server
 from relaylib.web.state import SiteState
@@ -94,6 +95,7 @@ class Relay:
             sockets.membership,
             shared=sockets.shared,
             viewers=self._outputs_of_viewers,
+            watchers=self._watchers,
             saved=inherited.channel if inherited else None,
         )
         self._open_doors(config, sockets.listener, inherited)
@@ -103,6 +105,7 @@ class Relay:
         self, config: Config, listener: socket.socket, was: handover.State | None
     ) -> None:
         """Let in those who ask for the stream: by the control protocol, and by HTTP."""
+        self.site: Site | None = None
         egress = Egress(config.max_egress, self._streams)
         self.server = Server(self.loop, listener, self.channel, config, egress)
         if was is not None:
@@ -124,7 +127,6 @@ class Relay:
             listener,
             self.channel,
             door=self._door,
-            watchers=lambda: chain(self.channel.fixed.watchers(), self.server.watchers()),
             admit=admit,
             saved=was,
         )
@@ -139,7 +141,12 @@ class Relay:
         self._stand_in = StandIn(self.loop, self.channel)
         self._relieving = was.stand_in if was else None
         self._restart = restart = Restart(self.loop, self.channel, self._export, self._stand_in)
-        report = Report(self.loop, self.channel, self.server, failure=lambda: restart.failure)
+        report = Report(
+            self.loop,
+            self.channel.observer,
+            door=lambda: (self.server.accepted, self.server.declined),
+            failure=lambda: restart.failure,
+        )
         report.begin(config.report)
         Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
         systemd.start_watchdog(self.loop)
@@ -148,6 +155,10 @@ class Relay:
 
     def _outputs_of_viewers(self) -> list[Output]:
         return self.server.outputs()
+
+    def _watchers(self) -> Iterable[Watcher]:
+        by_http = self.site.server.watchers() if self.site else ()
+        return chain(self.server.watchers(), by_http)
 
     def _streams(self) -> int:
         """Count how many times the stream is sent, by UDP and by HTTP."""

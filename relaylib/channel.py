@@ -27,12 +27,14 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 from relaylib.config import Config
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
 from relaylib.net.multicast import Membership, MembershipState
+from relaylib.snapshot import Observer, Snapshot
 from relaylib.stream.batch import Run
 from relaylib.stream.deferred import Deferred
 from relaylib.stream.fanout import Fanout
@@ -43,6 +45,7 @@ from relaylib.stream.history import HistoryState, open_history
 from relaylib.stream.ingest import Ingest, IngestState
 from relaylib.stream.output import Output
 from relaylib.stream.recorder import RecorderState, open_recorder
+from relaylib.stream.watcher import Watcher
 from relaylib.track.track import TrackState, open_track
 from relaylib.track.walk import WalkState, open_walk
 
@@ -78,12 +81,14 @@ class Channel:
         *,
         shared: bool = False,
         viewers: Callable[[], Iterable[Output]],
+        watchers: Callable[[], Iterable[Watcher]] = lambda: (),
         saved: ChannelState | None = None,
     ) -> None:
         """Make the parts; `begin` lets the stream flow.
 
         The stream comes in on `sock`, which somebody else may hold, too (`shared`), or which
-        receives a group, as its `membership` says. `viewers` tells the outputs of those who asked.
+        receives a group, as its `membership` says. `viewers` tells the outputs of those who asked,
+        `watchers` of everyone who watches.
 
         Raises:
             SetupError: the stream cannot be sent where it should be, or there is no memory.
@@ -97,6 +102,18 @@ class Channel:
         self._watched_by_http = config.http is not None
         self._open_way(config, sock, membership, shared, saved)
         self._open_judging(config, saved)
+        self.observer = Observer(
+            loop,
+            self.ingest,
+            self.fanout,
+            self.health,
+            history=self.history,
+            track=self.track,
+            by_http=config.http is not None,
+            deferred=self.deferred,
+            watchers=lambda: chain(self.fixed.watchers(), watchers()),
+            outputs=self.outputs,
+        )
         if saved is not None:
             self.ingest.restore(saved.ingest)
 
@@ -182,6 +199,7 @@ class Channel:
         self.fanout.forget_limits()
         if self.walk is not None:
             self.walk.new_source()
+        self.health.new_source()
 
     def _continuity_errors(self) -> int | None:
         return self.walk.continuity_errors() if self.walk else None
@@ -190,15 +208,15 @@ class Channel:
         """Tell whether everyone watches by HTTP, where some milliseconds are not noticed."""
         return self._watched_by_http and not self.fanout.active
 
-    # --- what is told about it; a value of everything (`snapshot`) belongs here
+    # --- what is told about it
+
+    def snapshot(self) -> Snapshot:
+        """Return how the stream is, as one value; `observer` also knows who watches."""
+        return self.observer.snapshot()
 
     def outputs(self) -> list[Output]:
         """Return all outputs that are open, paused ones included."""
         return [*self.fixed.outputs, *self._viewers()]
-
-    def facts(self, output: Output | None) -> str:
-        """Return what ESTADO tells of the stream that an output gets."""
-        return f"{self.ingest.facts()} salud={self.health.word_for(output)}"
 
     def _ends(self) -> tuple[Address | None, Address]:
         return self.ingest.lock.state.active, self.ingest.sockets.stream.getsockname()

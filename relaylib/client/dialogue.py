@@ -7,10 +7,12 @@ before a command is held back the relay is asked again (`commands` sends ESTADO)
 """
 
 import re
+from collections.abc import Mapping
 
 from relaylib.client.messages import say, text
 from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb, parse, shown
 from relaylib.protocol.session import TABLE, State
+from relaylib.protocol.words import FORMS, PRESENCES, english
 
 _OUTCOME = {
     Verb.CONNECT: State.STREAMING,
@@ -28,10 +30,11 @@ SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 _PAIR = re.compile(r"(\S+?)=(\S+)", re.ASCII)
 _NO_SOURCE = {
-    "ausente": text("the relay has no source: nothing comes until somebody sends it a stream"),
-    "silencio": text("the source is silent: nothing comes until it sends again"),
+    "absent": text("the relay has no source: nothing comes until somebody sends it a stream"),
+    "silent": text("the source is silent: nothing comes until it sends again"),
 }
-_STATES = {state.value: state for state in State}
+NO_MPEG_TS = text("RTP without MPEG-TS (payload type {kind}): send rtp_mpegts")
+_STATES = {state.word: state for state in State}
 
 
 def read_command(line: bytes, port: int) -> Request | None:
@@ -125,13 +128,19 @@ class Dialogue:
     @property
     def scheme(self) -> str:
         """The one of the address that a player opens for what the source sends."""
-        return "rtp" if self.facts.get("forma") == "rtp" else "udp"
+        return "rtp" if self._value(FORMS, "forma") == "rtp" else "udp"
 
     @property
     def no_source(self) -> str:
         """Why there is nothing to see, if the relay has said so."""
-        reason = _NO_SOURCE.get(self.facts.get("fuente", ""))
+        reason = _NO_SOURCE.get(self._value(PRESENCES, "fuente"))
+        if reason is None and self._value(FORMS, "forma") == "rtp_other":
+            return say(NO_MPEG_TS, kind=self.facts.get("tipo", "?"))
         return say(reason) if reason else ""
+
+    def _value(self, table: Mapping[str, str], key: str) -> str:
+        """Return what the word of a pair stands for; "": the relay has not said it."""
+        return english(table, self.facts.get(key, ""))
 
     @property
     def behind(self) -> float | None:

@@ -268,6 +268,9 @@ SPANISH = {
     "the source is silent: nothing comes until it sends again": (
         "la fuente está en silencio: no llegará nada hasta que vuelva a emitir"
     ),
+    "RTP without MPEG-TS (payload type {kind}): send rtp_mpegts": (
+        "RTP sin MPEG-TS (tipo {kind}): emita rtp_mpegts"
+    ),
     # --- how the session stands
     "relay": "relay",
     "state": "estado",
@@ -302,6 +305,9 @@ SPANISH = {
     ),
     "your network: not everything gets through to you; look at the link and the player": (
         "su red: no le llega todo; revise el enlace y el reproductor"
+    ),
+    "the source: nobody can play the form of its stream like this": (
+        "la fuente: así nadie puede reproducir la forma de su flujo"
     ),
     "no stream: start the source": "no hay flujo: ponga en marcha la fuente",
     "not looked at (--no-inspect)": "no se examina (--no-inspect)",

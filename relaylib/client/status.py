@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from relaylib.client.dialogue import SECONDS
+from relaylib.client.dialogue import NO_MPEG_TS, SECONDS
 from relaylib.client.messages import say, text
+from relaylib.protocol import words
 
 NARROWEST = 8
 """Columns that a value gets at least, however narrow the terminal."""
@@ -36,38 +37,38 @@ Span = tuple[str, Tone]
 Row = tuple[Span, ...]
 
 _STATES: dict[str, tuple[str, Tone]] = {
-    "inactivo": (text("idle: CONECTAR brings the stream"), Tone.PLAIN),
-    "transmitiendo": (text("streaming"), Tone.GOOD),
-    "pausado": (text("paused: CONTINUAR goes on"), Tone.WARN),
-    "diferido": (text("behind live: CONTINUAR is live again"), Tone.GOOD),
+    "idle": (text("idle: CONECTAR brings the stream"), Tone.PLAIN),
+    "streaming": (text("streaming"), Tone.GOOD),
+    "paused": (text("paused: CONTINUAR goes on"), Tone.WARN),
+    "deferred": (text("behind live: CONTINUAR is live again"), Tone.GOOD),
 }
 _SOURCES: dict[str, tuple[str, Tone]] = {
-    "activa": (text("sending"), Tone.GOOD),
-    "silencio": (text("silent: nothing comes until it sends again"), Tone.BAD),
-    "ausente": (text("none: nothing comes until somebody sends a stream"), Tone.BAD),
+    "active": (text("sending"), Tone.GOOD),
+    "silent": (text("silent: nothing comes until it sends again"), Tone.BAD),
+    "absent": (text("none: nothing comes until somebody sends a stream"), Tone.BAD),
 }
 _FORMS = {
     "rtp": text("RTP"),
     "ts": text("MPEG-TS"),
-    "opaca": text("not recognised"),
+    "opaque": text("not recognised"),
 }
 _HEALTH: dict[str, tuple[str, Tone]] = {
-    "sano": (text("good: nothing is missing"), Tone.GOOD),
-    "fuente": (
+    "healthy": (text("good: nothing is missing"), Tone.GOOD),
+    "source": (
         text("the source: what comes from it has gaps or damage; look at the encoder, and at the "
              "network before the relay"),
         Tone.BAD,
     ),
-    "rele": (
+    "relay": (
         text("the relay: it dropped something or stood still; its log says what helps"),
         Tone.BAD,
     ),
-    "red": (
+    "network": (
         text("your network: not everything gets through to you; look at the link and the player"),
         Tone.BAD,
     ),
-    "silencio": (text("no stream: start the source"), Tone.WARN),
-    "-": (text("not looked at (--no-inspect)"), Tone.PLAIN),
+    "silence": (text("no stream: start the source"), Tone.WARN),
+    "unknown": (text("not looked at (--no-inspect)"), Tone.PLAIN),
 }  # fmt: skip
 
 
@@ -121,8 +122,8 @@ class Status:
         indent = max((len(label) for label, _, _ in items), default=0) + 2
         indent = min(indent, max(0, width - 1 - NARROWEST))
         rows = [self._title(width)]
-        for label, words, tone in items:
-            rows += _item(label[: max(0, indent - 1)], words, tone, indent, width)
+        for label, said, tone in items:
+            rows += _item(label[: max(0, indent - 1)], said, tone, indent, width)
         return rows[: max(0, height)]
 
     def _title(self, width: int) -> Row:
@@ -136,7 +137,7 @@ class Status:
             yield say("relay"), (self.away, Tone.BAD)
             return
         if word := facts.get("estado"):
-            yield say("state"), _known(_STATES, word)
+            yield say("state"), _known(_STATES, words.STATES, word)
         if (word := facts.get("destino")) and word != "-":
             yield say("goes to"), (_safe(word), Tone.PLAIN)
         if self._sent.count is not None:
@@ -145,18 +146,32 @@ class Status:
             tone = Tone.BAD if self._lost.rate else Tone.PLAIN
             yield say("lost"), (_counted(self._lost), tone)
         if word := facts.get("fuente"):
-            yield say("source"), _known(_SOURCES, word)
+            yield say("source"), _known(_SOURCES, words.PRESENCES, word)
         if word := facts.get("forma"):
-            form = _FORMS.get(word)
-            yield say("form"), (say(form) if form else _safe(word), Tone.PLAIN)
+            yield say("form"), self._form(word)
         if word := facts.get("salud"):
-            yield say("health"), _known(_HEALTH, word)
+            yield say("health"), self._health(word)
         if (word := facts.get("retraso")) and word != "-":
             yield say("delay"), (_delay(word), Tone.PLAIN)
 
+    def _form(self, word: str) -> tuple[str, Tone]:
+        value = words.english(words.FORMS, word)
+        if value == "rtp_other":
+            return say(NO_MPEG_TS, kind=_safe(self.facts.get("tipo", "?"))), Tone.BAD
+        known = _FORMS.get(value)
+        return (say(known) if known else _safe(word)), Tone.PLAIN
 
-def _known(table: Mapping[str, tuple[str, Tone]], word: str) -> tuple[str, Tone]:
-    known = table.get(word)
+    def _health(self, word: str) -> tuple[str, Tone]:
+        wrong_form = words.english(words.FORMS, self.facts.get("forma", "")) == "rtp_other"
+        if wrong_form and words.english(words.HEALTH, word) == "source":
+            return say("the source: nobody can play the form of its stream like this"), Tone.BAD
+        return _known(_HEALTH, words.HEALTH, word)
+
+
+def _known(
+    table: Mapping[str, tuple[str, Tone]], values: Mapping[str, str], word: str
+) -> tuple[str, Tone]:
+    known = table.get(words.english(values, word))
     return (say(known[0]), known[1]) if known else (_safe(word), Tone.PLAIN)
 
 
@@ -184,8 +199,8 @@ def _delay(word: str) -> str:
     return say("{seconds:.0f} s behind live", seconds=seconds)
 
 
-def _item(label: str, words: str, tone: Tone, indent: int, width: int) -> Iterator[Row]:
-    lines = textwrap.wrap(words, max(NARROWEST, min(RULE, width - 1 - indent))) or [""]
+def _item(label: str, said: str, tone: Tone, indent: int, width: int) -> Iterator[Row]:
+    lines = textwrap.wrap(said, max(NARROWEST, min(RULE, width - 1 - indent))) or [""]
     for line in lines:
         yield ((label.ljust(indent), Tone.LABEL), (line, tone))
         label = ""

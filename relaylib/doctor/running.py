@@ -1,7 +1,7 @@
 """A relay that runs already: what it says of its stream, and what to do about that.
 
-ESTADO has the verdict. The sentence of evidence, what helps, and who watches, it tells by HTTP, if
-it does at all.
+ESTADO has the verdict, in the wire's words. The evidence, what helps, and who watches, it tells by
+HTTP, if it does at all.
 """
 
 import contextlib
@@ -13,9 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from relaylib.doctor.finding import Finding, Grade
+from relaylib.media.catalogue import sentence
+from relaylib.media.form import Form
+from relaylib.media.verdict import Evidence, Remedy, Told, Value, Word
 from relaylib.net.address import Address, with_port
 from relaylib.net.lookup import reachable_host
 from relaylib.net.loop import Loop
+from relaylib.protocol import words
+from relaylib.stream.source_lock import Presence
 
 PATIENCE = 2.0
 """Seconds that it may take to answer, on a machine that is very busy."""
@@ -30,13 +35,21 @@ _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError
 
 SEND = "ffmpeg -re -i FILE -c copy -f mpegts 'udp://{host}:{port}?pkt_size=1316'"
 
-_GRADES = {"fuente": Grade.WRONG, "rele": Grade.WRONG, "red": Grade.HINT, "silencio": Grade.HINT}
+STATUS_VERSION = 2
+"""Of /status.json: what is in another one is not understood here, and ESTADO has to do."""
 
-_ADVICE = {
-    "fuente": "Something is missing before it comes here: look at the encoder, and at the network "
-    "from there to the relay.",
-    "rele": "This machine loses or delays something; the log's health_changed says what.",
-    "red": "Viewers do not get everything: a lower bitrate, or a better link to them.",
+_GRADES: dict[str, Grade] = {
+    Word.SOURCE: Grade.WRONG,
+    Word.RELAY: Grade.WRONG,
+    Word.NETWORK: Grade.HINT,
+    Word.SILENCE: Grade.HINT,
+}
+
+_ADVICE: dict[str, str] = {
+    Word.SOURCE: "Something is missing before it comes here: look at the encoder, and at the "
+    "network from there to the relay.",
+    Word.RELAY: "This machine loses or delays something; the log's health_changed says what.",
+    Word.NETWORK: "Viewers do not get everything: a lower bitrate, or a better link to them.",
 }
 
 _SILENT = "The source has stopped: start it again."
@@ -104,9 +117,10 @@ def _get(address: Address) -> dict[str, Any]:
         found = json.loads(text)
         if (
             not isinstance(found, dict)
+            or found.get("version") != STATUS_VERSION
             or not {"watch", "verdict", "source", "viewers"} <= found.keys()
         ):
-            raise ValueError("this is no relay")
+            raise ValueError("this is no relay, or one of another version")
         return found
 
 
@@ -132,31 +146,43 @@ def running(
 def _verdict(
     facts: Mapping[str, str], told: Mapping[str, Any] | None, ingest: Address, stray: int
 ) -> Finding:
-    word, presence = facts["salud"], facts.get("fuente", "")
+    presence = words.english(words.PRESENCES, facts.get("fuente", ""))
     verdict = told["verdict"] if told else {}
-    word = verdict.get("word", word)
-    form = facts.get("forma") if presence != "ausente" else None
-    found = f"running; salud={word}, fuente={presence}" + f", forma={form}" * bool(form)
-    evidence = verdict.get("evidence", "")
+    word = verdict.get("word") or words.english(words.HEALTH, facts["salud"])
+    form = words.english(words.FORMS, facts.get("forma", "")) if presence != "absent" else ""
+    found = f"running: verdict {word}, source {presence}" + f", form {form}" * bool(form)
+    evidence, remedy = _read(verdict.get("evidence")), _read(verdict.get("remedy"))
+    if form == Form.RTP_OTHER:
+        values: dict[str, Value] = {"payload_type": facts.get("tipo", "?")}
+        evidence, remedy = Told(Evidence.NO_MPEG_TS, values), Told(Remedy.SEND_MPEG_TS)
     figures = {
         "verdict": word,
         "source": presence,
-        "form": form,
-        "evidence": evidence,
+        "form": form or None,
+        "evidence": sentence(evidence),
         "stray": stray,
     }
-    advice = verdict.get("remedy") or _ADVICE.get(word, "")
+    advice = sentence(remedy) or _ADVICE.get(word, "")
     commands: tuple[str, ...] = ()
-    if presence != "activa":
-        advice = _SILENT if presence == "silencio" else _ABSENT
+    if presence != Presence.ACTIVE.value or form == Form.RTP_OTHER:
+        commands = (_how_to_send(told, ingest),)
+    if presence != Presence.ACTIVE.value:
+        advice = _SILENT if presence == Presence.SILENT.value else _ABSENT
         if stray >= STRAY:
             advice = f"{stray} datagrams have just come to another port. Send to this one:"
-        port = told["watch"]["ingest_port"] if told else ingest[1]
-        host = (told["watch"]["ingest_host"] if told else None) or reachable_host(ingest[0])
-        commands = (SEND.format(host=f"[{host}]" if ":" in host else host, port=port),)
-    text = f"{found}: {evidence}" if evidence else found
-    grade = _GRADES.get(word, Grade.OK if presence == "activa" else Grade.HINT)
-    return Finding("relay", "relay", text, grade, advice, commands, figures)
+    text = f"{found}: {sentence(evidence)}" if evidence else found
+    good = Grade.OK if presence == Presence.ACTIVE.value else Grade.HINT
+    return Finding("relay", "relay", text, _GRADES.get(word, good), advice, commands, figures)
+
+
+def _how_to_send(told: Mapping[str, Any] | None, ingest: Address) -> str:
+    port = told["watch"]["ingest_port"] if told else ingest[1]
+    host = (told["watch"]["ingest_host"] if told else None) or reachable_host(ingest[0])
+    return SEND.format(host=f"[{host}]" if ":" in host else host, port=port)
+
+
+def _read(told: Mapping[str, Any] | None) -> Told | None:
+    return None if told is None else Told(told["key"], told["values"])
 
 
 def _others(told: Mapping[str, Any]) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ def decode(data: bytes) -> State:
             state: State = codec.read(State, raw["state"])
             return state
         reason = f"its state is of version {raw['version']}, not {VERSION}"
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error)
     raise SetupError(f"cannot take over from the running relay: {reason}")
 

@@ -1,16 +1,16 @@
 """One line of everything, when asked for or regularly; a sentence for the service manager."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
-from relaylib.channel import Channel
 from relaylib.lifecycle import systemd
+from relaylib.media.catalogue import sentence
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
-from relaylib.viewers.server import Server
+from relaylib.snapshot import Kept, Observer, Snapshot
+from relaylib.stream.watcher import DEFERRED, STREAMING, UDP
 
 STATUS_PERIOD = 5.0
 """Seconds between two sentences to the service manager, which is told what changed."""
@@ -21,18 +21,21 @@ log = structlog.get_logger()
 class Report:
     """Says how everything is.
 
+    `door` tells how many control connections were let in, and, by reason, what was declined;
     `failure` tells why the last restart failed, if it did.
     """
 
     def __init__(
-        self, loop: Loop, channel: Channel, server: Server, *, failure: Callable[[], str]
+        self,
+        loop: Loop,
+        observer: Observer,
+        *,
+        door: Callable[[], tuple[int, Mapping[str, int]]],
+        failure: Callable[[], str],
     ) -> None:
         self._loop = loop
-        self._health = channel.health
-        self._server = server
-        self._ingest = channel.ingest
-        self._history = channel.history
-        self._outputs = channel.outputs
+        self._observer = observer
+        self._door = door
         self._failure = failure
         self._said = ""
 
@@ -46,63 +49,28 @@ class Report:
 
     def log(self) -> None:
         """Log it."""
-        rates, server, ingest = self._health.rates(), self._server, self._ingest
-        counters = [output.counters for output in self._outputs()]
-        active = ingest.lock.state.active
+        now, audience = self._observer.fresh(), self._observer.audience()
+        accepted, declined = self._door()
+        active, rates, totals = now.source.address, now.rates, now.totals
         log.info(
             "report",
-            uptime_s=round(self._loop.time() - self._health.begun),
+            uptime_s=round(now.time - now.begun),
             source=show(active) if active else None,
             in_mbps=round(rates.bits_in / 1e6, 2),
             in_datagrams_s=round(rates.datagrams_in, 1),
             out_mbps=round(rates.bits_out / 1e6, 2),
             out_datagrams_s=round(rates.datagrams_out, 1),
-            received=ingest.received,
-            overflowed=ingest.buffer.drops.total,
-            rejected=ingest.lock.state.rejected,
-            viewers=self._viewers(),
-            accepted=server.accepted,
-            declined=dict(server.declined),
-            dropped=sum(each.dropped for each in counters),
-            unreachable=sum(each.unreachable for each in counters),
-            **self._of_health(),
-            **self._of_history(),
+            received=totals.received,
+            overflowed=totals.overflowed,
+            rejected=now.source.rejected,
+            viewers=audience.states(UDP),
+            accepted=accepted,
+            declined=dict(declined),
+            dropped=audience.dropped,
+            unreachable=audience.unreachable,
+            **_of_stream(now),
+            **_of_history(now.history),
         )
-
-    def _viewers(self) -> dict[str, int]:
-        """Count them by state, in the log's language."""
-        return dict(Counter(each.session.state.name.lower() for each in self._server.clients))
-
-    def _of_health(self) -> dict[str, Any]:
-        inspection, verdict = self._health.inspection, self._health.verdict
-        if inspection is None or verdict is None:
-            return {}
-        counts, report = inspection.counts, inspection.monitor.report()
-        return {
-            "verdict": verdict.word.value,
-            "evidence": verdict.evidence,
-            "form": report.form.value if report.form else None,
-            "bitrate": report.ts.bitrate if report.ts else None,
-            "errors": {name: count for name, count in counts.errors.items() if count},
-            "lost": counts.lost,
-            "reordered": counts.reordered,
-            "duplicated": counts.duplicated,
-            "jitter_ms": report.rtp.jitter_ms if report.rtp else None,
-            "access_points": counts.access_points,
-            "scrambled": counts.scrambled,
-            "unseen": counts.unseen,
-        }
-
-    def _of_history(self) -> dict[str, Any]:
-        history = self._history
-        if history is None or history.oldest == history.end:
-            return {}
-        first, last = history[history.oldest], history[history.end - 1]
-        octets = last.start + last.octets - first.start
-        return {
-            "history_s": round(last.time - first.time, 1),
-            "history_mib": round(octets / (1 << 20), 1),
-        }
 
     # --- the sentence
 
@@ -114,10 +82,41 @@ class Report:
 
     def sentence(self) -> str:
         """Say how it is; first of all that the last restart failed."""
-        verdict, rate = self._health.verdict, self._health.rates().bits_in
-        states = self._viewers()
-        watching = states.get("streaming", 0) + states.get("deferred", 0)
-        parts = [f"{rate / 1e6:.1f} Mb/s in", f"{watching} of {len(self._server.clients)} viewers"]
-        word = f"{verdict.word.value} ({verdict.evidence}): " if verdict else ""
+        now, states = self._observer.snapshot(), self._observer.audience().states(UDP)
+        watching = states.get(STREAMING, 0) + states.get(DEFERRED, 0)
+        told = f"{now.word} ({sentence(now.verdict.evidence)}): " if now.verdict else ""
         failure = self._failure()
-        return (f"{failure}; " if failure else "") + word + ", ".join(parts)
+        return (
+            f"{failure}; " * bool(failure)
+            + f"{told}{now.bits_in / 1e6:.1f} Mb/s in, {watching} of {sum(states.values())} viewers"
+        )
+
+
+def _of_stream(now: Snapshot) -> dict[str, Any]:
+    found, contents, source = now.totals.found, now.contents, now.source
+    if now.verdict is None or found is None:
+        return {}
+    jitter = contents.rtp_jitter
+    return {
+        "verdict": now.word,
+        "evidence": sentence(now.verdict.evidence),
+        "form": source.form.value if source.form else None,
+        "bitrate": contents.bitrate,
+        "errors": {name: count for name, count in found.errors.items() if count},
+        "lost": found.lost,
+        "reordered": found.reordered,
+        "duplicated": found.duplicated,
+        "jitter_ms": None if jitter is None else round(jitter * 1000, 3),
+        "access_points": found.access_points,
+        "scrambled": found.scrambled,
+        "unseen": found.unseen,
+    }
+
+
+def _of_history(kept: Kept) -> dict[str, Any]:
+    if not kept.octets:
+        return {}
+    return {
+        "history_s": round(kept.seconds, 1),
+        "history_mib": round(kept.octets / (1 << 20), 1),
+    }

@@ -199,7 +199,7 @@ class Monitor:
         return form
 
     def _become(self, before: Form) -> None:
-        """Begin anew with another form: what was counted of the one before is not of this stream."""
+        """Begin anew with another form: what was counted before is of something else."""
         if before.has_packets:
             self.skip()
             self._on_break()

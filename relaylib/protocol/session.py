@@ -8,18 +8,24 @@ stands where the command is out of order.
 from enum import Enum
 
 from relaylib.errors import FatalPeerError, OutOfOrderError, PeerError
+from relaylib.protocol import words
 from relaylib.protocol.commands import Request, Verb, parse
 from relaylib.protocol.lines import LineReader
 
 
 class State(Enum):
-    """Where a session stands; the value is its name in the ESTADO reply."""
+    """Where a session stands. `words.STATES` has what ESTADO calls it."""
 
-    IDLE = "inactivo"
-    STREAMING = "transmitiendo"
-    PAUSED = "pausado"
-    DEFERRED = "diferido"
-    CLOSED = "cerrado"
+    IDLE = "idle"
+    STREAMING = "streaming"
+    PAUSED = "paused"
+    DEFERRED = "deferred"
+    CLOSED = "closed"
+
+    @property
+    def word(self) -> str:
+        """What it is called on the wire."""
+        return words.spanish(words.STATES, self.value)
 
 
 _IDLE, _STREAMING, _PAUSED, _DEFERRED, _CLOSED = State
@@ -53,8 +59,8 @@ def step(state: State, verb: Verb) -> State:
     """
     after = TABLE[state, verb]
     if after is None:
-        message = f"{verb.value} no es valido ahora (estado: {state.value})"
-        detail = f"{verb.value} while {state.name.lower()}"
+        message = f"{verb.value} no es valido ahora (estado: {state.word})"
+        detail = f"{verb.value} while {state.value}"
         raise OutOfOrderError(message, "out_of_order", detail)
     return after
 

@@ -1,8 +1,9 @@
 """How the stream fares, and whose fault it is: the facts of every part, judged some times a second.
 
-What is missing when it comes, `inspection` finds. What the kernel drops on the way in, `ingest`
+What is missing when it comes, `walk` finds. What the kernel drops on the way in, `ingest`
 counts, and what it drops on the way out, each output. That this process stood still shows when a
 timer is late. `media.verdict` makes a word of it; here it is logged when it changes, and asked for.
+What is told ends with its source: see `new_source`.
 
 What is lost behind the first link of a viewer's path does not show here: UDP tells nobody.
 """
@@ -14,15 +15,16 @@ from typing import NamedTuple
 import structlog
 
 from relaylib.log import Throttle
+from relaylib.media.catalogue import sentence
 from relaylib.media.form import Form
-from relaylib.media.health import Monitor
 from relaylib.media.meter import LONG, SHORT, Meter
-from relaylib.media.verdict import WINDOW, Judge, Seen, Verdict, Word
+from relaylib.media.verdict import WINDOW, Evidence, Judge, Seen, Told, Verdict, Word
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
 from relaylib.stream.fanout import Fanout
 from relaylib.stream.ingest import Ingest
 from relaylib.stream.output import Output
+from relaylib.stream.source_lock import Presence
 from relaylib.track.walk import Walk
 
 PERIOD = 0.4
@@ -36,7 +38,7 @@ _CLOSED, _ANSWERS_END = 3, 2.5
 
 _SECOND = 1.0
 
-UNKNOWN = "-"
+UNKNOWN = "unknown"
 """What is said where nobody looks."""
 
 log = structlog.get_logger()
@@ -45,13 +47,14 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class HealthState:
     """What a restart hands over: when the relay began, by the monotonic clock, and the verdict,
-    which has been the same word `since` then.
+    which has been the same word `since` then; and what was found `before` the present source.
     """
 
     begun: float
     word: Word
-    evidence: str
+    evidence: Told
     since: float | None = None
+    remedy: Told | None = None
 
 
 class _Path(NamedTuple):
@@ -78,7 +81,7 @@ class Rates(NamedTuple):
 
 
 class Health:
-    """Judges, unless there is no inspection; `begun` is when the relay began.
+    """Judges, unless there is no walk; `begun` is when the relay began.
 
     The verdict has been the same word `since` then, None where that is not known. `sent`, `dropped`
     and `unreachable` count the datagrams of all outputs, gone ones included, since this program
@@ -91,13 +94,13 @@ class Health:
         loop: Loop,
         ingest: Ingest,
         fanout: Fanout,
-        inspection: Walk | None,
+        walk: Walk | None,
         *,
         outputs: Callable[[], Iterable[Output]],
         on_change: Callable[[str, str], None] | None = None,
         saved: HealthState | None = None,
     ) -> None:
-        self.inspection = inspection
+        self.walk = walk
         self.begun = loop.time() if saved is None else saved.begun
         self.since = self.begun if saved is None else saved.since
         self.sent = self.dropped = self.unreachable = 0
@@ -106,32 +109,48 @@ class Health:
         self._fanout = fanout
         self._outputs = outputs
         self._on_change = on_change
-        last = None if saved is None else Verdict(saved.word, saved.evidence)
+        last = None if saved is None else Verdict(saved.word, saved.evidence, saved.remedy)
         self._judge = Judge(ingest.buffer.remedy, last)
         self._paths = dict[Output, _Path]()
         self._due = loop.time() + PERIOD
         self._stalled = 0.0
         self._full, self._full_hosts, self._active = 0, 0, 0
         self._second_at = float("-inf")
+        self._size = 0.0  # octets of a datagram
+        self._host = self._active_host()  # at the last look
         self._octets, self._datagrams, self._datagrams_out = Meter(), Meter(), Meter()
         self._log = Throttle(loop.call_later)
         loop.call_later(PERIOD, self._step)
 
     def export(self) -> HealthState:
         """Return what the next program needs to go on."""
-        return HealthState(self.begun, *self._judge.verdict[:2], self.since)
+        word, evidence, remedy = self._judge.verdict
+        return HealthState(self.begun, word, evidence, self.since, remedy)
+
+    def new_source(self) -> None:
+        """Forget what is known of the stream so far: another source sends from now on."""
+        before, self._host = self._host, self._active_host()
+        if self._ingest.received:  # else it is the first one
+            self._judge.new_source(elsewhere=before != self._host)
+            self._octets, self._datagrams = Meter(), Meter()
+            self._mark_ingest(self._loop.time())
+
+    def _active_host(self) -> str | None:
+        active = self._ingest.lock.state.active
+        return active[0] if active else None
 
     @property
     def verdict(self) -> Verdict | None:
         """How it is on the whole; None: nobody looks."""
-        return self._judge.verdict if self.inspection else None
+        return self._judge.verdict if self.walk else None
 
     def word_for(self, output: Output | None) -> str:
-        """Say how it is for a viewer with this output; None: without any."""
+        """Return the word for a viewer with this output (None: without any), or `UNKNOWN`."""
         verdict, path = self.verdict, self._paths.get(output) if output else None
         if verdict is None:
             return UNKNOWN
-        if verdict.word in (Word.SILENCE, Word.RELAY):
+        by_http_only = verdict.evidence.key == Evidence.LEFT_OUT
+        if verdict.word is Word.SILENCE or (verdict.word is Word.RELAY and not by_http_only):
             return verdict.word
         if path and path.failed_at > self._loop.time() - WINDOW:
             return Word.NETWORK
@@ -140,14 +159,20 @@ class Health:
     @property
     def bits_in(self) -> float:
         """Bits a second that came in over the last second."""
-        return self._octets.rate(SHORT) * 8
+        return self._octets.rate(SHORT) * 8 if self._is_coming else 0.0
 
     def rates(self) -> Rates:
         """Return what comes in and goes out."""
         octets, datagrams = self._octets.rate(LONG), self._datagrams.rate(LONG)
         out = self._datagrams_out.rate(LONG)
-        size = octets / datagrams if datagrams else 0.0
-        return Rates(octets * 8, datagrams, out * size * 8, out)
+        self._size = octets / datagrams if datagrams else self._size
+        if not self._is_coming:
+            octets = datagrams = 0.0
+        return Rates(octets * 8, datagrams, out * self._size * 8, out)
+
+    @property
+    def _is_coming(self) -> bool:
+        return self._ingest.lock.presence is Presence.ACTIVE
 
     # --- judging
 
@@ -156,17 +181,18 @@ class Health:
         self._stalled += max(0.0, now - self._due)
         self._due = now + PERIOD
         self._loop.call_later(PERIOD, self._step)
+        self._host = self._active_host()
         self._look_at_outputs(now)
         if now >= self._second_at:
             self._second(now)
-        if self.inspection is not None and self.inspection.is_warm:
+        if self.walk is not None and self.walk.is_warm:
             previous = self._judge.verdict.word
-            verdict = self._judge.step(self._seen(self.inspection.monitor, now))
+            verdict = self._judge.step(self._seen(self.walk, now))
             if verdict.word is not previous:
                 self.since = now
                 self._tell(previous, verdict)
                 if self._on_change is not None:
-                    self._on_change(verdict.word.value, verdict.evidence)
+                    self._on_change(verdict.word.value, sentence(verdict.evidence))
 
     def _tell(self, previous: Word, verdict: Verdict) -> None:
         self._log.log(
@@ -174,35 +200,42 @@ class Health:
             "health_changed",
             verdict=verdict.word.value,
             previous=previous.value,
-            evidence=verdict.evidence,
-            **({"remedy": verdict.remedy} if verdict.remedy else {}),
+            evidence=sentence(verdict.evidence),
+            **({"remedy": sentence(verdict.remedy)} if verdict.remedy else {}),
         )
 
-    def _seen(self, monitor: Monitor, now: float) -> Seen:
+    def _seen(self, walk: Walk, now: float) -> Seen:
+        lock, monitor = self._ingest.lock.state, walk.present
         return Seen(
             now=now,
             silence=self._silence(),
-            judged=monitor.form is not Form.OPAQUE,
+            judged=monitor is not None and monitor.form is not Form.OPAQUE,
+            payload_type=self._ingest.payload_type,
             outputs=self._active,
             full=self._full,
             full_hosts=self._full_hosts,
-            lost=monitor.lost,
-            errors=dict(monitor.transport.errors.counts),
+            lost=monitor.lost if monitor else 0,
+            errors=dict(monitor.transport.errors.counts) if monitor else {},
             overflowed=self._ingest.buffer.drops.total,
             stalled=self._stalled,
+            turned_away=lock.turned_away,
+            left_out=walk.left_out,
         )
 
-    def _silence(self) -> str:
+    def _silence(self) -> Told | None:
         lock = self._ingest.lock.state
         if lock.active is None:
-            return "no source sends"
-        return f"{show(lock.active)} has stopped sending" if lock.silent else ""
+            return Told(Evidence.NO_SOURCE)
+        return Told(Evidence.STOPPED, {"source": show(lock.active)}) if lock.silent else None
 
     def _second(self, now: float) -> None:
         self._second_at = now + _SECOND
+        self._mark_ingest(now)
+        self._datagrams_out.mark(now, self.sent)
+
+    def _mark_ingest(self, now: float) -> None:
         self._octets.mark(now, self._fanout.octets)
         self._datagrams.mark(now, self._fanout.forwarded)
-        self._datagrams_out.mark(now, self.sent)
 
     # --- outputs
 

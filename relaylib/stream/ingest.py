@@ -71,9 +71,6 @@ _SEND_HERE = (
     "the source, does a firewall drop UDP, is the source in --allow-source?"
 )
 
-_FORMS = {Form.RTP: "rtp", Form.TS: "ts", Form.RTP_OTHER: "rtp-sin-ts", Form.OPAQUE: "opaca"}
-"""In the control protocol's words."""
-
 log = structlog.get_logger()
 
 
@@ -160,17 +157,19 @@ class Ingest:
         self._unlocked = False
         self._unsettled = False  # there is a source, and the ingest is not locked to it yet
         self._sample = False
+        self._payload_type: int | None = None  # of what comes in RTP
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
-
-    def facts(self) -> str:
-        """Tell in the control protocol's words whether there is a source, and what it sends."""
-        return f"fuente={self.lock.presence.value} forma={_FORMS[self.form]}"
 
     @property
     def form(self) -> Form:
         """What the active source sends, or sent last; opaque as long as it is not recognised."""
         return self.lock.state.form
+
+    @property
+    def payload_type(self) -> int | None:
+        """That of RTP packets which carry no MPEG-TS; None: it is no such stream, or not known."""
+        return self._payload_type if self.form is Form.RTP_OTHER else None
 
     # --- restarting
 
@@ -342,9 +341,10 @@ class Ingest:
             return Form.OPAQUE
         return self._recognition.look(source, datagram, self.lock.state.active)
 
-    def recognise(self, form: Form) -> None:
+    def recognise(self, form: Form, payload_type: int | None = None) -> None:
         """Take note of what the active source sends, as whoever has looked at all of it knows."""
         self.lock.recognise(form)
+        self._payload_type = payload_type
 
     # --- who sends
 

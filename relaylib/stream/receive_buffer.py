@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from relaylib.media.catalogue import sentence
+from relaylib.media.verdict import Remedy, Told
 from relaylib.net import linux
 
 RECEIVE_BUFFER = 8 << 20
@@ -13,8 +15,8 @@ RECEIVE_BUFFER = 8 << 20
 REPORT_PERIOD = 10.0
 """Seconds between two log lines about drops."""
 
-_LARGER_BUFFER = f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}, then reload"
-_LESS_WORK = "fewer viewers, or a larger --coalesce: the buffer is as large as asked"
+_LARGER_BUFFER = Told(Remedy.LARGER_BUFFER, {"bytes": RECEIVE_BUFFER})
+_LESS_WORK = Told(Remedy.LESS_WORK)
 
 log = structlog.get_logger()
 
@@ -47,7 +49,7 @@ class ReceiveBuffer:
         self.drops.seen = linux.dropped(sock)
 
     @property
-    def remedy(self) -> str:
+    def remedy(self) -> Told:
         """What helps when it is full."""
         return _LARGER_BUFFER if self._granted < RECEIVE_BUFFER else _LESS_WORK
 
@@ -72,7 +74,7 @@ class ReceiveBuffer:
                 total=self.drops.total,
                 buffer_asked=RECEIVE_BUFFER,
                 buffer_granted=self._granted,
-                remedy=self.remedy,
+                remedy=sentence(self.remedy),
             )
             self._unreported = 0
             self._report_at = now + REPORT_PERIOD

@@ -31,6 +31,9 @@ ESTABLISHED = 50
 """Datagrams after which a source of unknown form is as protected as any: a tenth of a second of a
 5 Mb/s stream, and more than what is typed or strays."""
 
+QUIET = 0.5
+"""Seconds without a datagram of the active source, after which others of its host are noted."""
+
 
 class Decision(Enum):
     """What a datagram is: part of the stream, or rejected."""
@@ -73,12 +76,12 @@ class Reason(Enum):
 
 
 class Presence(Enum):
-    """Whether there is a source, in the words of the control protocol."""
+    """Whether there is a source."""
 
-    ABSENT = "ausente"
+    ABSENT = "absent"
     """There has been none yet, or nothing but a stray datagram or two since."""
-    ACTIVE = "activa"
-    SILENT = "silencio"
+    ACTIVE = "active"
+    SILENT = "silent"
 
 
 class Successor(NamedTuple):
@@ -106,6 +109,10 @@ class LockState:
     form: Form = Form.OPAQUE
     datagrams: int = ESTABLISHED  # older programs counted none: any source was established
     since: float | None = None
+    turned_away: int = 0
+    """Datagrams of the active source's host, from another port, rejected while it was quiet: of a
+    sender that changes its port, and not of a standby, which sends beside the active source.
+    """
 
 
 class SourceLock:
@@ -118,6 +125,8 @@ class SourceLock:
         self._allowed = allowed
         self._timeout = timeout
         self._successor: Successor | None = None
+        self._other: Address | None = None  # of the active source's host; who sent last
+        self._other_since = 0.0
         self._asked, self._answer = "", False
 
     def restore(self, saved: LockState) -> None:
@@ -161,6 +170,7 @@ class SourceLock:
             state.rejected += 1
             if not self._allows(source):
                 return Decision.NOT_ALLOWED
+            self._note_other(source, now)
             return Decision.EMPTY if self._is_free else Decision.LOCKED
         first, reason = state.active is None, self._claim(source, form)
         if self._successor and source == self._successor.source:
@@ -172,6 +182,16 @@ class SourceLock:
             return Decision.STARTED
         self.reason = reason
         return Decision.TAKEOVER
+
+    def _note_other(self, source: Address, now: float) -> None:
+        """Count a datagram if it seems to be the active source's, from another port."""
+        state = self.state
+        if state.active is None or state.silent or source[0] != state.active[0]:
+            return
+        if source != self._other:
+            self._other, self._other_since = source, now
+        if now - state.last > QUIET and self._other_since >= state.last:
+            state.turned_away += 1
 
     def accepts(self, source: Address, size: int, form: Form = Form.OPAQUE) -> bool:
         """Tell whether `offer` would make a datagram with something in it part of the stream."""

@@ -101,6 +101,11 @@ class Track:
         return self.ring.seconds
 
     @property
+    def span(self) -> float:
+        """Seconds from the oldest packet to the newest."""
+        return self.time(self.end) - self.time(self.oldest) if self.end > self.oldest else 0.0
+
+    @property
     def oldest(self) -> int:
         """The first place that is there."""
         return self.ring.oldest

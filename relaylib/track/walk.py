@@ -72,6 +72,9 @@ _SOURCES = 16
 """Changes of the source that are remembered, as long as they may be walked over again."""
 
 
+OnForm = Callable[[Form, int | None], None]
+"""Is told what the source sends, and the payload type if that is RTP."""
+
 log = structlog.get_logger()
 
 
@@ -121,6 +124,8 @@ class WalkState:
     datagrams: int
     counts: Counts
     sources: list[int] = field(default_factory=list)
+    former: Counts = field(default_factory=Counts)
+    """What was counted of the sources before the present one."""
 
 
 class Walk:
@@ -136,7 +141,7 @@ class Walk:
         *,
         passed: Callable[[], int] = lambda: 0,
         full_reads: Callable[[], int] = lambda: 0,
-        on_form: Callable[[Form], None] = lambda _form: None,
+        on_form: OnForm = lambda _form, _payload_type: None,
         saved: WalkState | None = None,
     ) -> None:
         """Begin at the end of the history, or where the previous program stopped.
@@ -146,7 +151,7 @@ class Walk:
         it changes.
         """
         self.track = track
-        self.monitor = Monitor(self._mark, self._append, self._break)
+        self.monitor = self._new_monitor()
         self._loop = loop
         self._history = history
         self._passed, self._full_reads = passed, full_reads
@@ -156,7 +161,8 @@ class Walk:
         self._piece = PIECE
         self._place = Place(history.end)
         self._certain = self._place  # where what is found begins to count
-        self._before = Counts()  # what was found before this program
+        self._before = Counts()  # what was found before this monitor, or by the last program
+        self._former = Counts()  # of that, what is of former sources
         self._warm: Counts | None = Counts()  # what this monitor found before that place
         self._unseen = self._left_out = self._access_points = 0
         self._caught_up, self._since = 0, 0  # `passed` when all was seen, and what was since
@@ -175,7 +181,7 @@ class Walk:
     # --- reloading
 
     def _restore(self, saved: WalkState) -> None:
-        self._before = saved.counts
+        self._before, self._former = saved.counts, saved.former
         self._sources.extend(saved.sources)
         place, history = Place(saved.number, saved.datagrams), self._history
         if place not in history:  # that has begun anew, or has been overwritten
@@ -189,7 +195,7 @@ class Walk:
     def export(self) -> WalkState:
         """Return what the next program needs to go on."""
         place = max(self._place, self._certain)
-        return WalkState(*place, self.counts, list(self._sources))
+        return WalkState(*place, self.counts, list(self._sources), self._former)
 
     @property
     def counts(self) -> Counts:
@@ -202,6 +208,25 @@ class Walk:
     def is_warm(self) -> bool:
         """Whether what is found counts: the previous program has not seen it."""
         return self._warm is not None
+
+    @property
+    def present(self) -> Monitor | None:
+        """The monitor of the source that sends now; None: nothing of it was looked at yet."""
+        number, datagrams = self._place
+        return None if self._changes_behind(number + bool(datagrams)) else self.monitor
+
+    def of_source(self) -> Counts:
+        """Return what was found of the source that sends now."""
+        if self.present is None:
+            return Counts()
+        counts = self.counts.combine(self._former, -1)
+        counts.lost = max(0, counts.lost)  # who comes late is not lost any more
+        return counts
+
+    @property
+    def left_out(self) -> int:
+        """Datagrams that are missing in the track because there was no time to look."""
+        return self.counts.left_out
 
     def continuity_errors(self) -> int | None:
         """Return how many the source's stream has had; None: not all of it can be seen."""
@@ -279,7 +304,7 @@ class Walk:
         changed = self._changes_behind(self._place.number)
         self._place = Place(self._history.end)
         if changed:
-            self._restart()
+            self._begin_source()
         else:
             self.monitor.skip()
             self.track.cut(self._latest)
@@ -300,11 +325,20 @@ class Walk:
         """Tell whether another source began with this run or a later one."""
         return any(each >= number for each in self._sources)
 
-    def _restart(self) -> None:
-        self.monitor.restart()
+    def _begin_source(self) -> None:
+        """Look at another source's stream from here on, with a monitor of its own."""
+        self.monitor.finish()
+        if self._warm is not None:
+            self._before = self._former = self.counts
+            self._warm = Counts()
+            self._unseen = self._left_out = self._access_points = 0
+        self.monitor = self._new_monitor()
         self._break()
         self._of_source = 0
         self.track.form = Form.OPAQUE
+
+    def _new_monitor(self) -> Monitor:
+        return Monitor(self._mark, self._append, self._break)
 
     def _take(self) -> None:
         """Look at the next piece: the rest of a run, or some runs, as far as it goes."""
@@ -329,7 +363,7 @@ class Walk:
     def _enter(self, number: int, record: RunRecord) -> None:
         """See whether a run goes on where the one before it ended."""
         if number in self._sources:
-            self._restart()
+            self._begin_source()
         elif record.time - self._latest > SILENCE:
             self.monitor.finish()
             self._break()
@@ -354,9 +388,8 @@ class Walk:
         track.payload_type = self.monitor.payload_type
         if form is not track.form:
             track.form = form
-            number, datagrams = self._place
-            if form is not Form.OPAQUE and not self._changes_behind(number + bool(datagrams)):
-                self._on_form(form)
+            if form is not Form.OPAQUE and self.present:
+                self._on_form(form, track.payload_type)
 
     # --- what is found
 
@@ -385,7 +418,7 @@ def open_walk(
     *,
     passed: Callable[[], int],
     full_reads: Callable[[], int],
-    on_form: Callable[[Form], None],
+    on_form: OnForm,
     saved: WalkState | None,
 ) -> Walk | None:
     """Begin to look, or go on, if there is something to look at and somewhere to put it."""

@@ -28,6 +28,7 @@ from relaylib.net.peer_log import PeerLog
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
+from relaylib.protocol.words import stream_pairs
 from relaylib.stream.output import Output
 from relaylib.stream.watcher import Watcher
 from relaylib.viewers.destinations import Destinations
@@ -105,6 +106,7 @@ class Server:
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self._loop = loop
+        self._channel = channel
         self._fanout = fanout = channel.fanout
         self._events = PeerLog(loop)
         self._access = Access(config.limits())
@@ -121,7 +123,7 @@ class Server:
             events=self._events,
             idle_timeout=config.idle_timeout,
             declined=self.declined,
-            facts=channel.facts,
+            facts=self._facts,
             on_error=self._note_error,
             on_gone=self._remove,
         )
@@ -248,6 +250,12 @@ class Server:
         for each in self.clients:
             if each.session.state is not State.CLOSED:
                 yield each.watcher()
+
+    def _facts(self, output: Output | None) -> str:
+        """Return what ESTADO tells of the stream that an output gets."""
+        source, health = self._channel.snapshot().source, self._channel.health.word_for(output)
+        form = source.form or "opaque"
+        return stream_pairs(source.presence.value, form, source.payload_type, health)
 
     # --- restarting
 

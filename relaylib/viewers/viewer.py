@@ -159,7 +159,7 @@ class Viewer:
 
     def watcher(self) -> Watcher:
         """Tell how it fares."""
-        output, state = self.output, self.session.state.name.lower()
+        output, state = self.output, self.session.state.value
         if output is None:
             return Watcher(self, UDP, state, self.peer, since=self.since)
         self._services.fanout.update_counters(output)
@@ -316,7 +316,7 @@ class Viewer:
             sent, lost = self.output.counters.sent, self.output.counters.lost
             delay = self._services.deferred.delay(self.output)
         pairs = (
-            f"estado={self.session.state.value}",
+            f"estado={self.session.state.word}",
             f"destino={destination}",
             f"enviados={sent}",
             f"perdidos={lost}",

@@ -6,9 +6,9 @@ from relaylib.errors import HttpError
 from relaylib.web.reply import Response
 from relaylib.web.request import Request
 
-GOOD = {"sano", "red", "activa"}
-"""What is no reason to send people elsewhere: one viewer's path (`red`) is not the relay's; and
-`activa` is all that a relay says which does not look into the stream."""
+GOOD = {"healthy", "network", "active"}
+"""What is no reason to send people elsewhere: one viewer's path (`network`) is not the relay's; and
+`active` is all that a relay says which does not look into the stream."""
 
 
 class Healthz:

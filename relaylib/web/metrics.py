@@ -5,7 +5,6 @@ turns take. No label names a viewer or an address: there are about 150 series, h
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
@@ -24,6 +23,7 @@ from relaylib.media.form import Form
 from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Word
 from relaylib.net.histogram import Histogram
+from relaylib.snapshot import Snapshot
 from relaylib.stream.source_lock import Presence
 from relaylib.stream.watcher import STATES
 from relaylib.track.walk import Counts
@@ -68,42 +68,24 @@ class _Relay(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield everything."""
-        yield from self._of_relay()
-        yield from self._of_ingest()
-        yield from self._of_health()
-        yield from self._of_history()
-        yield from self._of_egress()
+        now = self._parts.channel.observer.snapshot()
+        yield from _of_relay(now)
+        yield from _of_ingest(now)
+        yield from self._of_health(now)
+        yield from _of_history(now)
+        yield from self._of_egress(now)
         yield from self._of_web()
         yield from self._of_loop()
 
-    def _of_relay(self) -> Iterator[Metric]:
-        parts = self._parts
-        yield _gauge("build_info", "The program", {__version__: 1}, "version")
-        uptime = parts.loop.time() - parts.health.begun
-        yield _gauge("uptime_seconds", "Since the relay began, reloads included", uptime)
-
-    def _of_ingest(self) -> Iterator[Metric]:
-        ingest, fanout = self._parts.ingest, self._parts.fanout
-        presence = ingest.lock.presence
-        yield _gauge("source_active", "Whether a source sends", presence is Presence.ACTIVE)
-        forms = {form.value: float(form is ingest.form) for form in Form}
-        yield _gauge("source_form", "What the source sends, or sent last", forms, "form")
-        yield _counter("ingest_datagrams", "Datagrams of the stream that came", ingest.received)
-        yield _counter("ingest_bytes", "Octets of the stream that came", fanout.octets)
-        rejected = ingest.lock.state.rejected
-        yield _counter("ingest_rejected_datagrams", "Others' datagrams, turned away", rejected)
-
-    def _of_health(self) -> Iterator[Metric]:
-        health = self._parts.health
-        verdict, inspection = health.verdict, health.inspection
-        if verdict is None or inspection is None:
+    def _of_health(self, now: Snapshot) -> Iterator[Metric]:
+        if now.verdict is None or now.totals.found is None:
             return
-        words = {word.value: float(word is verdict.word) for word in Word}
+        words = {word.value: float(word is now.verdict.word) for word in Word}
         yield _gauge("verdict", "Whose fault it is: 1 at the word that holds", words, "word")
-        monitor = inspection.monitor
-        yield from self._of_counts(inspection.counts)
-        yield _gauge("rtp_jitter_seconds", "RFC 3550, 6.4.1", monitor.reception.jitter)
-        jitter = monitor.clock.jitter if monitor.clock else 0.0
+        yield from self._of_counts(now.totals.found)
+        jitter = now.contents.rtp_jitter or 0.0
+        yield _gauge("rtp_jitter_seconds", "RFC 3550, 6.4.1", jitter)
+        jitter = now.contents.pcr_jitter or 0.0
         yield _gauge("pcr_jitter_seconds", "Least to most delayed PCR in ten seconds", jitter)
 
     def _of_counts(self, counts: Counts) -> Iterator[Metric]:
@@ -117,37 +99,33 @@ class _Relay(Collector):
         yield _counter("stream_access_points", "Random access points", counts.access_points)
         yield _counter("stream_unseen_datagrams", "Datagrams not looked at", counts.unseen)
 
-    def _of_history(self) -> Iterator[Metric]:
-        seconds, octets = self._parts.kept()
-        yield _gauge("history_seconds", "How much of the stream is kept", seconds)
-        yield _gauge("history_bytes", "How much of the stream is kept", octets)
-
-    def _of_egress(self) -> Iterator[Metric]:
-        parts = self._parts
-        health, web = parts.health, parts.web()
-        counted = Counter((each.kind, each.state) for each in parts.each_watcher())
+    def _of_egress(self, now: Snapshot) -> Iterator[Metric]:
+        web, totals = self._parts.web(), now.totals
+        counted = self._parts.channel.observer.audience().counts
         viewers: dict[tuple[str, ...], float] = {
-            (kind, state): counted[kind, state] for kind in STATES for state in STATES[kind]
+            (kind, state): counted.get((kind, state), 0)
+            for kind in STATES
+            for state in STATES[kind]
         }
         yield _gauge("viewers", "Who gets the stream, or asked for it", viewers, "kind", "state")
-        yield _counter("egress_datagrams", "Datagrams sent to all outputs", health.sent)
+        yield _counter("egress_datagrams", "Datagrams sent to all outputs", totals.sent)
         yield _counter(
             "dropped_datagrams",
             "Datagrams lost in the relay or its kernel, or sent to a closed port",
             {
-                "receive_buffer": parts.ingest.buffer.drops.total,
-                "send_buffer": health.dropped,
-                "unreachable": health.unreachable,
+                "receive_buffer": totals.overflowed,
+                "send_buffer": totals.dropped,
+                "unreachable": totals.unreachable,
             },
             "cause",
         )
         yield _counter(
             "overtaken",
             "How often who was behind had to leave something out",
-            {"udp": parts.deferred.overtaken, "http": web.skipped_in_all},
+            {"udp": totals.overtaken, "http": web.skipped_in_all},
             "kind",
         )
-        door = parts.door()
+        door = self._parts.door()
         yield _counter("accepted_connections", "Connections let in",
                        {"control": door.accepted, "http": web.accepted}, "side")  # fmt: skip
         declined: dict[tuple[str, ...], float] = {
@@ -172,7 +150,33 @@ class _Relay(Collector):
         yield _counter("loop_busy_seconds", "Time the loop worked: its rate is a share", turns.sum)
         yield _histogram("loop_turn_seconds", "A turn of the loop, waiting left out", turns)
         text = "From the read of a batch until all live outputs were sent it"
-        yield _histogram("forward_seconds", text, self._parts.forwarding)
+        yield _histogram("forward_seconds", text, self._parts.channel.forwarding)
+
+
+def _of_relay(now: Snapshot) -> Iterator[Metric]:
+    yield _gauge("build_info", "The program", {__version__: 1}, "version")
+    uptime = now.time - now.begun
+    yield _gauge("uptime_seconds", "Since the relay began, reloads included", uptime)
+
+
+def _of_ingest(now: Snapshot) -> Iterator[Metric]:
+    source, totals = now.source, now.totals
+    active = source.presence is Presence.ACTIVE
+    yield _gauge("source_active", "Whether a source sends", active)
+    sent = source.form or Form.OPAQUE
+    forms = {form.value: float(form is sent) for form in Form}
+    yield _gauge("source_form", "What the source sends, or sent last", forms, "form")
+    yield _counter("ingest_datagrams", "Datagrams of the stream that came", totals.received)
+    yield _counter("ingest_bytes", "Octets of the stream that came", totals.octets)
+    rejected = source.rejected
+    yield _counter("ingest_rejected_datagrams", "Others' datagrams, turned away", rejected)
+    text = "Of these, from another port of the source's host, while the source was quiet"
+    yield _counter("ingest_port_changed_datagrams", text, source.turned_away)
+
+
+def _of_history(now: Snapshot) -> Iterator[Metric]:
+    yield _gauge("history_seconds", "How much of the stream is kept", now.history.seconds)
+    yield _gauge("history_bytes", "How much of the stream is kept", now.history.octets)
 
 
 def _counter(name: str, text: str, samples: Samples, *labels: str) -> Metric:

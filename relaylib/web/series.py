@@ -3,6 +3,7 @@
 from collections import deque
 
 from relaylib.media.verdict import FAULTS, TABLES
+from relaylib.snapshot import Totals
 from relaylib.web.parts import Parts
 from relaylib.web.state import SeriesState
 
@@ -28,10 +29,11 @@ class Series:
         self.bitrate = deque(saved.bitrate, POINTS)
         self.errors = deque(saved.errors, POINTS)
         self.busy = self.http_bitrate = 0.0
-        self._parts = parts
         self._loop = parts.loop
+        self._observer = observer = parts.channel.observer
+        self._web = parts.web
         self._at = self._loop.time()
-        self._octets = parts.fanout.octets
+        self._octets = observer.fresh().totals.octets
         self._faults: int | None = None
         self._worked, self._http_octets = self._loop.turns.sum, 0
         self._arm()
@@ -73,24 +75,23 @@ class Series:
 
     def _measure(self) -> tuple[int, int]:
         """Return bits a second, and the faults, since the last time."""
-        parts, now = self._parts, self._loop.time()
+        now, totals = self._loop.time(), self._observer.fresh().totals
         elapsed, self._at = max(now - self._at, 0.001), now
-        octets, self._octets = parts.fanout.octets - self._octets, parts.fanout.octets
+        octets, self._octets = totals.octets - self._octets, totals.octets
         worked, self._worked = self._loop.turns.sum - self._worked, self._loop.turns.sum
         self.busy = min(1.0, worked / elapsed)
-        http = parts.web().octets_in_all
+        http = self._web().octets_in_all
         self.http_bitrate = (http - self._http_octets) * 8 / elapsed if self._http_octets else 0.0
         self._http_octets = http
-        total = self._count_faults()
+        total = _faults(totals)
         before = total if self._faults is None else self._faults
         self._faults = max(total, before)  # a packet that was late is not lost any more
         return round(octets * 8 / elapsed), self._faults - before
 
-    def _count_faults(self) -> int:
-        """Return how much of what a viewer sees has gone wrong by now."""
-        overflowed = self._parts.ingest.buffer.drops.total
-        inspection = self._parts.health.inspection
-        if inspection is None:
-            return overflowed
-        counts = inspection.counts
-        return overflowed + counts.lost + sum(counts.errors.get(n, 0) for n in _SEEN_BY_VIEWERS)
+
+def _faults(totals: Totals) -> int:
+    """Return how much of what a viewer sees has gone wrong by now."""
+    found = totals.found
+    if found is None:
+        return totals.overflowed
+    return totals.overflowed + found.lost + sum(found.errors.get(n, 0) for n in _SEEN_BY_VIEWERS)

@@ -1,13 +1,11 @@
 """Which resource is where: all that is to be had by HTTP, joined."""
 
 import socket
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
 
 from relaylib.channel import Channel
 from relaylib.config import Config
 from relaylib.net.loop import Loop
-from relaylib.stream.watcher import Watcher
 from relaylib.web.events import Events
 from relaylib.web.healthz import Healthz
 from relaylib.web.hls import Hls
@@ -25,8 +23,8 @@ from relaylib.web.status import Status
 class Site:
     """The resources and their `server`, which serves the `channel`.
 
-    `door` tells of the control port, `watchers` of those who watch by other ways than HTTP; `admit`
-    raises DeclinedError if the stream can be sent to nobody more.
+    `door` tells of the control port; `admit` raises DeclinedError if the stream can be sent to
+    nobody more.
     """
 
     def __init__(
@@ -37,7 +35,6 @@ class Site:
         channel: Channel,
         *,
         door: Callable[[], Door],
-        watchers: Callable[[], Iterable[Watcher]],
         admit: Callable[[], None],
         saved: SiteState | None = None,
     ) -> None:
@@ -45,13 +42,7 @@ class Site:
         # Imported only where HTTP is wanted: it takes 3 MiB and 70 ms.
         from relaylib.web.metrics import Metrics  # noqa: PLC0415
 
-        relay = Parts(
-            loop,
-            channel,
-            door=door,
-            watchers=lambda: chain(watchers(), self.server.watchers()),
-            web=lambda: self.server,
-        )
+        relay = Parts(loop, channel, door, lambda: self.server)
         walk, track = channel.walk, channel.track
 
         def newest() -> int:
@@ -70,7 +61,7 @@ class Site:
             "/live.mp4": Mp4(loop, track, newest),
             "/live.m3u8": hls,
             "/hls/*": hls,
-            "/healthz": Healthz(relay.word),
+            "/healthz": Healthz(lambda: channel.snapshot().word),
             "/status.json": status,
             "/events": Events(status, series),
             "/metrics": Metrics(relay),

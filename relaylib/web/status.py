@@ -10,25 +10,24 @@ import heapq
 import ipaddress
 import json
 import math
-from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 from relaylib import __version__
-from relaylib.media.form import Form
-from relaylib.media.health import Monitor
-from relaylib.media.mpegts import PACKET_SIZE
-from relaylib.media.selection import select
-from relaylib.media.tables import Program
 from relaylib.media.tr101290 import NAMES
+from relaylib.media.verdict import Told
 from relaylib.net.address import Address, show
 from relaylib.net.networks import PRIVATE, contains
-from relaylib.stream.source_lock import Presence
+from relaylib.snapshot import Audience, Elementary, Kept, ProgramFacts, Snapshot, Source
 from relaylib.stream.watcher import FIXED, HTTP, KINDS, Watcher
+from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.reply import Response
 from relaylib.web.request import Request
 from relaylib.web.series import Series
+
+VERSION = 2
+"""Of the object. 1 had the wire's Spanish words, English sentences, and no number of its own."""
 
 KIND = "application/json"
 
@@ -37,9 +36,6 @@ FRESH = 0.25
 
 LISTED = 100
 """Viewers that are listed: 25 KB, and more than anybody reads."""
-
-PROGRAMS, STREAMS = 32, 32
-"""Programs, and streams of each, that are listed: a source of damage might name thousands."""
 
 SAMPLE = 0.7
 """Seconds over which a viewer's rate is measured, at least."""
@@ -79,19 +75,25 @@ class Status:
 
     def build(self, since: int = 0) -> dict[str, Any]:
         """Make the object, with the points of the series behind the second `since`."""
-        parts, now = self._parts, self._parts.loop.time()
+        observer = self._parts.channel.observer
+        now, audience = observer.snapshot(), observer.audience()
         return {
-            "version": __version__,
-            "now": round(parts.loop.wall_time(), 3),
-            "uptime_s": round(now - parts.health.begun, 1),
-            "verdict": self._verdict(),
-            "source": self._source(),
-            "stream": self._stream(),
-            "errors": self._errors(),
-            "history": self._history(),
-            "viewers": self._viewers(now),
-            "egress": self._egress(),
-            "relay": {"busy": round(self._series.busy, 4)},
+            "version": VERSION,
+            "now": round(now.date, 3),
+            "uptime_s": round(now.time - now.begun, 1),
+            "verdict": self._verdict(now),
+            "source": self._source(now.source),
+            "stream": _stream(now),
+            "errors": _errors(now.errors),
+            "totals": {
+                **_errors(now.totals.found),
+                "overflowed": now.totals.overflowed,
+                "received": now.totals.received,
+            },
+            "history": _history(now.history),
+            "viewers": self._viewers(audience, now),
+            "egress": self._egress(now),
+            "relay": {"version": __version__, "busy": round(self._series.busy, 4)},
             "watch": self._watch(),
             "series": self._series.since(since),
         }
@@ -102,126 +104,41 @@ class Status:
 
     # --- the stream
 
-    def _verdict(self) -> dict[str, Any]:
-        health, presence = self._parts.health, self._parts.ingest.lock.presence
-        verdict = health.verdict
-        if verdict is None:
-            return {"word": presence.value, "evidence": "", "remedy": "", "since": None}
-        word, evidence, remedy = verdict
-        active = self._parts.ingest.lock.state.active
-        evidence = discreet(evidence, active) if active else evidence
-        since = self._date(health.since)
-        return {"word": word.value, "evidence": evidence, "remedy": remedy, "since": since}
-
-    def _source(self) -> dict[str, Any]:
-        lock = self._parts.ingest.lock
-        state = lock.state
-        there = state.active is not None
+    def _verdict(self, now: Snapshot) -> dict[str, Any]:
+        if now.verdict is None:
+            return {"word": now.word, "evidence": None, "remedy": None, "since": None}
+        _, evidence, remedy = now.verdict
         return {
-            "presence": lock.presence.value,
-            "address": shortened(state.active) if state.active else None,
-            "form": self._parts.ingest.form.value if there else None,
-            "since": self._date(state.since) if there else None,
-            "rejected": state.rejected,
+            "word": now.word,
+            "evidence": _told(evidence, now.source.address),
+            "remedy": _told(remedy, now.source.address),
+            "since": self._date(now.since),
         }
 
-    def _stream(self) -> dict[str, Any]:
-        health = self._parts.health
-        monitor = health.inspection.monitor if health.inspection else None
-        is_rtp = monitor is not None and monitor.form is Form.RTP
-        main = monitor.main_stream if monitor else None
-        clock = monitor.clock if monitor else None
-        interval = main.elementary.random_access.interval if main and main.elementary else None
-        rates = health.rates()
+    def _source(self, source: Source) -> dict[str, Any]:
         return {
-            "bitrate": round(health.bits_in),
-            "bitrate_10s": round(rates.bits_in),
-            "datagrams_s": round(rates.datagrams_in, 1),
-            "programs": self._programs(monitor) if monitor else [],
-            "unplayable": _unplayable(monitor) if monitor else None,
-            "random_access_s": None if interval is None else round(interval, 3),
-            "rtp_jitter_ms": _ms(monitor.reception.jitter) if monitor and is_rtp else None,
-            "pcr_jitter_ms": _ms(clock.jitter) if clock else None,
-        }
-
-    def _programs(self, monitor: Monitor) -> list[dict[str, Any]]:
-        programs = list(monitor.transport.tables.programs.values())
-        return [
-            {
-                "number": program.number,
-                "pmt_pid": program.pmt_pid,
-                "pcr_pid": program.pcr_pid,
-                "streams": self._streams(monitor, program),
-            }
-            for program in programs[:PROGRAMS]
-        ]
-
-    def _streams(self, monitor: Monitor, program: Program) -> list[dict[str, Any]]:
-        flows = self._parts.ingest.lock.presence is Presence.ACTIVE
-        found = []
-        for each in program.streams[:STREAMS]:
-            pid = monitor.transport.pids.get(each.pid)
-            if pid is None or pid.elementary is None:
-                continue
-            codec, size = pid.elementary.codec, pid.elementary.format
-            fps = (size.rate if size else 0.0) or pid.elementary.rate
-            is_video = pid.elementary.named.kind.value == "video"
-            found.append({
-                "pid": each.pid,
-                "kind": codec.kind.value,
-                "codec": codec.name,
-                "width": size.width if size else None,
-                "height": size.height if size else None,
-                "fps": round(fps, 2) if fps and is_video else None,
-                "bitrate": round(pid.meter.rate() * PACKET_SIZE * 8) if flows else 0,
-            })  # fmt: skip
-        return found
-
-    def _errors(self) -> dict[str, Any]:
-        inspection = self._parts.health.inspection
-        counts = inspection.counts if inspection else None
-        found = counts.errors if counts else {}
-        return {
-            "tr_101_290": {name: found.get(name, 0) for name in NAMES},
-            "lost": counts.lost if counts else 0,
-            "reordered": counts.reordered if counts else 0,
-            "duplicated": counts.duplicated if counts else 0,
-            "scrambled": counts.scrambled if counts else 0,
-            "overflowed": self._parts.ingest.buffer.drops.total,
-            "unseen": counts.unseen if counts else 0,
-        }
-
-    def _history(self) -> dict[str, Any]:
-        history = self._parts.history
-        if history is None:
-            return {"seconds": 0, "bytes": 0, "limit_s": None, "limit_bytes": 0, "points": 0}
-        seconds, octets = self._parts.kept()
-        return {
-            "seconds": round(seconds, 1),
-            "bytes": octets,
-            "limit_s": history.seconds if math.isfinite(history.seconds) else None,
-            "limit_bytes": history.capacity,
-            "points": len(self._parts.walk.track.entries) if self._parts.walk else 0,
+            "presence": source.presence.value,
+            "address": shortened(source.address) if source.address else None,
+            "form": source.form.value if source.form else None,
+            "payload_type": source.payload_type,
+            "since": self._date(source.since),
+            "rejected": source.rejected,
+            "turned_away": source.turned_away,
         }
 
     # --- who watches
 
-    def _viewers(self, now: float) -> dict[str, Any]:
-        counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-        everyone = list(self._parts.each_watcher())
-        for each in everyone:
-            counts[each.kind][each.state] += 1
-        chosen = _worst(everyone)
-        rates = self._parts.health.rates()
+    def _viewers(self, audience: Audience, now: Snapshot) -> dict[str, Any]:
+        chosen, rates = _worst(audience.watchers), now.rates
         size = rates.bits_in / rates.datagrams_in if rates.datagrams_in else 0.0
-        self._sample(chosen, now, size)
+        self._sample(chosen, now.time, size)
         return {
-            "total": len(everyone),
-            "counts": counts,
-            "list": [self._viewer(each, now) for each in chosen],
+            "total": len(audience.watchers),
+            "counts": {kind: audience.states(kind) for kind in KINDS},
+            "list": [self._viewer(each, now.time) for each in chosen],
         }
 
-    def _sample(self, chosen: list[Watcher], now: float, size: float) -> None:
+    def _sample(self, chosen: Sequence[Watcher], now: float, size: float) -> None:
         """Measure what they are sent; `size` is that of a datagram, in bits."""
         samples = {}
         for each in chosen:
@@ -252,8 +169,8 @@ class Status:
             "seconds": round(max(0.0, now - watcher.since), 1),
         }
 
-    def _egress(self) -> dict[str, Any]:
-        udp, http = self._parts.health.rates().bits_out, self._series.http_bitrate
+    def _egress(self, now: Snapshot) -> dict[str, Any]:
+        udp, http = now.rates.bits_out, self._series.http_bitrate
         return {
             "bitrate": round(udp + http),
             "udp_bitrate": round(udp),
@@ -261,7 +178,7 @@ class Status:
         }
 
     def _watch(self) -> dict[str, Any]:
-        control, ingest = self._parts.control, self._parts.ingest_address
+        control, ingest = self._parts.door().address, self._parts.channel.address
         return {
             "host": None if control[0] in _ANY else control[0],
             "control_port": control[1],
@@ -290,22 +207,82 @@ def shortened(address: Address) -> str:
     return show((host, port)) if port else host
 
 
-def _unplayable(monitor: Monitor) -> str | None:
-    """Return the codec because of which no browser plays this stream, as far as tables tell."""
-    selection = select(monitor.transport.tables.programs, None, patient=False)
-    return selection.obstacle.name if selection and selection.obstacle else None
+def _told(told: Told | None, source: Address | None) -> dict[str, Any] | None:
+    """Write evidence or a remedy; the source's address as all may read it."""
+    if told is None:
+        return None
+    values = dict(told.values)
+    if "source" in values and source is not None:
+        values["source"] = shortened(source)
+    return {"key": str(told.key), "values": values}
 
 
-def discreet(evidence: str, source: Address) -> str:
-    """Name the source in a sentence as all may read it."""
-    return evidence.replace(show(source), shortened(source))
+def _stream(now: Snapshot) -> dict[str, Any]:
+    contents, rates = now.contents, now.rates
+    return {
+        "bitrate": round(now.bits_in),
+        "bitrate_10s": round(rates.bits_in),
+        "datagrams_s": round(rates.datagrams_in, 1),
+        "programs": [_program(each) for each in contents.programs],
+        "unplayable": contents.unplayable,
+        "random_access_s": _rounded(contents.random_access),
+        "rtp_jitter_ms": _ms(contents.rtp_jitter),
+        "pcr_jitter_ms": _ms(contents.pcr_jitter),
+    }
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _program(program: ProgramFacts) -> dict[str, Any]:
+    return {
+        "number": program.number,
+        "pmt_pid": program.pmt_pid,
+        "pcr_pid": program.pcr_pid,
+        "streams": [_elementary(each) for each in program.streams],
+    }
 
 
-def _worst(watchers: list[Watcher]) -> list[Watcher]:
+def _elementary(stream: Elementary) -> dict[str, Any]:
+    return {
+        "pid": stream.pid,
+        "kind": stream.kind,
+        "codec": stream.codec,
+        "width": stream.width,
+        "height": stream.height,
+        "fps": None if stream.fps is None else round(stream.fps, 2),
+        "bitrate": round(stream.bitrate),
+    }
+
+
+def _errors(counts: Counts | None) -> dict[str, Any]:
+    counts = counts or Counts()
+    return {
+        "tr_101_290": {name: counts.errors.get(name, 0) for name in NAMES},
+        "lost": counts.lost,
+        "reordered": counts.reordered,
+        "duplicated": counts.duplicated,
+        "scrambled": counts.scrambled,
+        "unseen": counts.unseen,
+    }
+
+
+def _history(kept: Kept) -> dict[str, Any]:
+    return {
+        "seconds": round(kept.seconds, 1),
+        "bytes": kept.octets,
+        "limit_s": kept.limit_s,
+        "limit_bytes": kept.limit_octets,
+        "points": kept.points,
+    }
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _worst(watchers: Sequence[Watcher]) -> Sequence[Watcher]:
     """Choose those to list, in the order in which they are."""
     if len(watchers) <= LISTED:
         return watchers

@@ -21,7 +21,7 @@ RULES = CONTRIB / "prometheus-rules.yml"
 CASES = {
     "RelayDown": 'up{job="relay"}',
     "RelayNoSource": "relay_source_active",
-    "RelayVerdict": 'relay_verdict{word="fuente"}',
+    "RelayVerdict": 'relay_verdict{word="source"}',
     "RelayDrops": 'relay_dropped_datagrams_total{cause="send_buffer"}',
     "RelayBusy": "relay_loop_busy_seconds_total",
 }

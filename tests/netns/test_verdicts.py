@@ -51,10 +51,10 @@ def test_a_source_is_healthy_until_it_stops() -> None:
             watcher.wait_received(400)
             assert health(watcher) == "sano"
         wait_health(watcher, "silencio")
-        assert told(stage) == ["sano", "silencio"]
+        assert told(stage) == ["healthy", "silence"]
         stage.relay.process.send_signal(signal.SIGUSR1)
         report = stage.relay.wait_event("report")
-    assert (report["verdict"], report["form"], report["errors"]) == ("silencio", "rtp", {})
+    assert (report["verdict"], report["form"], report["errors"]) == ("silence", "rtp", {})
     assert report["lost"] == 0
     assert report["viewers"] == {"streaming": 1}
 
@@ -69,11 +69,11 @@ def test_losses_on_the_way_in_are_the_source_s() -> None:
         impair(0, LOSS)
         for watcher in watchers:
             wait_health(watcher, "fuente")
-        event = stage.relay.wait_event("health_changed", verdict="fuente")
+        event = stage.relay.wait_event("health_changed", verdict="source")
         assert "RTP packets lost" in event["evidence"]
         impair(0, 0)
         wait_health(watchers[0], "sano")
-        assert told(stage) == ["sano", "fuente", "sano"]
+        assert told(stage) == ["healthy", "source", "healthy"]
 
 
 def test_a_full_link_is_its_viewer_s_path() -> None:
@@ -90,7 +90,7 @@ def test_a_full_link_is_its_viewer_s_path() -> None:
         send(stage, stage.source_host)
         wait_health(narrow, "red")
         assert [health(each) for each in others] == ["sano", "sano"]
-        assert told(stage) == ["sano"]
+        assert told(stage) == ["healthy"]
         for each in others:
             each.do("close")
         event = stage.relay.wait_event("health_changed", verdict="red")
@@ -106,7 +106,7 @@ def test_a_player_that_is_gone_is_its_viewer_s_path() -> None:
         send(stage, stage.source_host)
         wait_health(closed, "red")
         assert health(watcher) == "sano"
-        assert told(stage) == ["sano"]
+        assert told(stage) == ["healthy"]
 
 
 def test_what_the_kernel_dropped_here_is_the_relay_s() -> None:
@@ -121,9 +121,9 @@ def test_what_the_kernel_dropped_here_is_the_relay_s() -> None:
             wait_for(lambda: dropped(stage.relay_host) > before, "the kernel to drop something")
         finally:
             os.kill(stage.relay.pid, signal.SIGCONT)
-        event = stage.relay.wait_event("health_changed", verdict="rele")
+        event = stage.relay.wait_event("health_changed", verdict="relay")
         assert health(watcher) == "rele"
         assert "dropped" in event["evidence"]
         assert event["remedy"]
         wait_health(watcher, "sano")
-        assert told(stage) == ["sano", "rele", "sano"]
+        assert told(stage) == ["healthy", "relay", "healthy"]

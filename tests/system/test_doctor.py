@@ -63,8 +63,8 @@ def test_a_relay_that_runs_tells_its_verdict() -> None:
     with Relay("--http", "0") as relay:
         found = checks(relay.host, str(relay.port))
         assert found["control_port"]["grade"] == "ok"
-        assert found["relay"]["figures"]["verdict"] == "silencio"
-        assert found["relay"]["figures"]["source"] == "ausente"
+        assert found["relay"]["figures"]["verdict"] == "silence"
+        assert found["relay"]["figures"]["source"] == "absent"
         assert found["relay"]["figures"]["evidence"] == "no source sends"
         assert f"udp://127.0.0.1:{relay.ingest_port}" in found["relay"]["commands"][0]
         assert found["viewers"]["figures"]["total"] == 0

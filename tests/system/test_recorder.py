@@ -17,11 +17,11 @@ ONE_LOSS = ("--loop", "--drop", "0.2%", "--seed", "28")
 
 
 def found(relay: Relay) -> str:
-    """Wait for the verdict after `sano`.
+    """Wait for the verdict after `healthy`.
 
     The sentence beside it has what was counted until that moment: it may come between two counts.
     """
-    return str(relay.wait_event("health_changed", previous="sano")["verdict"])
+    return str(relay.wait_event("health_changed", previous="healthy")["verdict"])
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_recording_replayed_gives_the_same_verdict(form: tuple[str], tmp_path:
         with Program(*FAKE_VLC, str(first.ingest_port), *ONE_LOSS, *form):
             verdict = found(first)
             recorded = first.wait_event("recorded")
-        assert verdict == first.events("recording_started")[0]["reason"] == "fuente"
+        assert verdict == first.events("recording_started")[0]["reason"] == "source"
         [file] = tmp_path.iterdir()
         assert str(file) == recorded["file"]
         source = first.events("source_locked")[0]["source"]

@@ -28,7 +28,7 @@ def test_it_comes_regularly_and_when_asked_for() -> None:
     """With --report, and at SIGUSR1; without anything to tell, too."""
     with Relay("--report", "0.2") as relay:
         report = relay.wait_event("report", 3)
-    assert report["verdict"] == "silencio"
+    assert report["verdict"] == "silence"
     assert report["source"] is None
     with Relay("--no-inspect") as relay:
         ask(relay, 0)

@@ -102,7 +102,7 @@ def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
         failed = manager.told_state()
         assert failed["READY"] == "1"
         assert failed["STATUS"].startswith("Restart failed: relay.py: ")
-        assert manager.told_status().startswith(f"{failed['STATUS']}; silencio (no source sends): ")
+        assert manager.told_status().startswith(f"{failed['STATUS']}; silence (no source sends): ")
 
 
 def test_who_is_behind_watches(manager: Manager) -> None:

@@ -30,13 +30,14 @@ TYPES: dict[str, tuple[type, ...]] = {
     "numbers": (list,),
     "counts": (dict,),
     "map": (dict,),
+    "told": (dict,),
 }
 
 
 def documented(heading: str) -> dict[str, str]:
     """Return the rows of the table under a heading of docs/STATUS.md: names, and types."""
     text = (ROOT / "docs" / "STATUS.md").read_text()
-    return dict(ROWS.findall(text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]))
+    return dict(ROWS.findall(text.partition(f"\n## {heading}\n")[2].partition("\n##")[0]))
 
 
 def leaves(value: Any, types: dict[str, str], name: str = "") -> Iterator[tuple[str, Any]]:
@@ -61,6 +62,8 @@ def check_shape(status: dict[str, Any]) -> set[str]:
             assert type(value) in TYPES[kind.rstrip("?")], (name, value)
         if kind == "numbers":
             assert all(type(each) in (int, float) for each in value), name
+        elif kind == "told?" and value is not None:
+            assert value.keys() == {"key", "values"}, name
         elif kind in ("counts", "map"):
             numbers = value.values()
             if kind == "map":
@@ -118,7 +121,7 @@ def test_the_object_without_a_source(options: tuple[str, ...]) -> None:
     with Relay("--http", "127.0.0.1:0", *options) as relay, Browser(http_port(relay)) as browser:
         status = status_of(browser)
         check_shape(status)
-        assert status["source"]["presence"] == "ausente"
+        assert status["source"]["presence"] == "absent"
         assert status["source"]["address"] is None
         assert status["stream"]["programs"] == status["viewers"]["list"] == []
         assert status["watch"]["control_port"] == relay.port

@@ -11,11 +11,13 @@ import pytest
 
 from relaylib.channel import Channel, ChannelState
 from relaylib.config import Config
+from relaylib.media.form import Form
 from relaylib.net.descriptors import Descriptor, adopt
 from relaylib.net.loop import PRIORITY_EVERY, Loop
 from relaylib.stream.batch import Run
 from relaylib.stream.ingest import NotReadingError
 from relaylib.stream.output import Output, open_socket
+from relaylib.stream.source_lock import Presence
 from relaylib.web.parts import Door
 from relaylib.web.site import Site
 from tests.unit.media.streams import Camera
@@ -92,7 +94,9 @@ def test_a_datagram_meets_the_outputs_and_then_the_history(place: Place) -> None
     assert place.played() == [b"%d" % number for number in range(10)]
     assert place.kept() == place.channel.fanout.forwarded == 10
     assert sum(place.channel.forwarding.counts) > 0
-    assert place.channel.facts(None).startswith("fuente=activa forma=opaca salud=")
+    told = place.channel.snapshot()
+    assert (told.source.presence, told.source.form) == (Presence.ACTIVE, Form.OPAQUE)
+    assert told.totals.received == 10
 
 
 def test_nothing_is_read_before_it_begins(place: Place) -> None:
@@ -182,7 +186,6 @@ def test_a_reload_makes_everything_and_reads_nothing(place: Place) -> None:
             socket.create_server(("127.0.0.1", 0)),
             place.channel,
             door=lambda: Door(("127.0.0.1", 9000), 0, {}),
-            watchers=lambda: (),
             admit=lambda: None,
         )
         place.read_whenever_possible()

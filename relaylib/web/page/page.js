@@ -16,18 +16,19 @@ const TEXTS = {
     goLive: "Ir al directo", behind: "{0} segundos atrás",
     verdict: "Veredicto", stream: "Flujo", bitrate: "Tasa de entrada",
     errorsASecond: "Errores por segundo", watch: "Ver en VLC", viewers: "Espectadores",
-    sano: "Sano", sanoMeans: "No falta nada: el flujo llega y sale entero.",
-    fuente: "Fuente", fuenteMeans: "Lo que llega de la fuente ya viene dañado o incompleto.",
-    rele: "Relay", releMeans: "Este relay, o su máquina, pierde o retrasa datos.",
-    red: "Red", redMeans: "El camino hacia algunos espectadores no admite todo el flujo.",
-    silencio: "Silencio", silencioMeans: "Ahora no llega ningún flujo.",
-    ausente: "Sin fuente", ausenteMeans: "Ninguna fuente ha enviado nada todavía.",
-    activa: "Activa", activaMeans: "Llega un flujo; este relay no lo examina.",
-    unknown: "Sin contacto", unknownMeans: "El relay no responde. Se sigue intentando.",
+    word_healthy: "Sano", means_healthy: "No falta nada: el flujo llega y sale entero.",
+    word_source: "Fuente", word_silent: "Fuente parada", means_silent: "La fuente ha dejado de emitir.",
+    means_source: "El fallo está antes del relay: en la fuente, o en el camino hasta aquí.",
+    word_relay: "Relay", means_relay: "Este relay, o su máquina, pierde o retrasa datos.",
+    word_network: "Red", means_network: "El camino hacia algunos espectadores no admite todo el flujo.",
+    word_silence: "Silencio", means_silence: "Ahora no llega ningún flujo.",
+    word_absent: "Sin fuente", means_absent: "Ninguna fuente ha enviado nada todavía.",
+    word_active: "Activa", means_active: "Llega un flujo; este relay no lo examina.",
+    word_unknown: "Sin contacto", means_unknown: "El relay no responde. Se sigue intentando.",
     remedy: "Remedio:", since: "desde hace {0}",
     connected: "Al día", connecting: "Conectando…", lostContact: "Sin contacto; reintentando…",
     source: "Fuente", noSource: "ninguna", sourceSilent: "en silencio", sourceActive: "activa",
-    form: "Forma", rtp: "MPEG-TS en RTP", ts: "MPEG-TS sin RTP", opaque: "desconocida",
+    form: "Forma", rtp: "MPEG-TS en RTP", rtp_other: "RTP sin MPEG-TS (tipo {0})", ts: "MPEG-TS sin RTP", opaque: "desconocida",
     video: "Vídeo", audio: "Sonido", now: "Llega ahora", lost: "Errores",
     datagrams: "{0} datagramas/s", none: "ninguno",
     lostNames: "perdidos", overflowed: "desbordados", access: "Acceso cada",
@@ -47,6 +48,7 @@ const TEXTS = {
     waitSourceMore: "La imagen empezará sola en cuanto emita una.",
     waitStream: "Preparando la imagen…", stalled: "La señal se ha interrumpido",
     retrying: "Se sigue intentando.", opaqueText: "Este flujo no es MPEG-TS",
+    sendMpegTs: "Nadie puede reproducirlo así. En la fuente, emita MPEG-TS: rtp_mpegts en ffmpeg.",
     opaqueMore: "Un navegador no puede mostrarlo. Por UDP llega tal cual.",
     unplayable: "Los navegadores no reproducen {0}",
     unplayableHere: "Este navegador no reproduce {0}",
@@ -64,18 +66,19 @@ const TEXTS = {
     goLive: "Go live", behind: "{0} seconds ago",
     verdict: "Verdict", stream: "Stream", bitrate: "Incoming bitrate",
     errorsASecond: "Errors per second", watch: "Watch in VLC", viewers: "Viewers",
-    sano: "Healthy", sanoMeans: "Nothing is missing: the stream comes in and goes out whole.",
-    fuente: "Source", fuenteMeans: "What comes from the source is already damaged or incomplete.",
-    rele: "Relay", releMeans: "This relay, or its machine, drops or delays data.",
-    red: "Network", redMeans: "The path to some viewers does not take the whole stream.",
-    silencio: "Silence", silencioMeans: "No stream is coming in now.",
-    ausente: "No source", ausenteMeans: "No source has sent anything yet.",
-    activa: "Active", activaMeans: "A stream is coming in; this relay does not inspect it.",
-    unknown: "No contact", unknownMeans: "The relay does not answer. Still trying.",
+    word_healthy: "Healthy", means_healthy: "Nothing is missing: the stream comes in and goes out whole.",
+    word_source: "Source", word_silent: "Source silent", means_silent: "The source has stopped sending.",
+    means_source: "The fault is before the relay: in the source, or on the way from there.",
+    word_relay: "Relay", means_relay: "This relay, or its machine, drops or delays data.",
+    word_network: "Network", means_network: "The path to some viewers does not take the whole stream.",
+    word_silence: "Silence", means_silence: "No stream is coming in now.",
+    word_absent: "No source", means_absent: "No source has sent anything yet.",
+    word_active: "Active", means_active: "A stream is coming in; this relay does not inspect it.",
+    word_unknown: "No contact", means_unknown: "The relay does not answer. Still trying.",
     remedy: "Remedy:", since: "for {0}",
     connected: "Up to date", connecting: "Connecting…", lostContact: "No contact; retrying…",
     source: "Source", noSource: "none", sourceSilent: "silent", sourceActive: "active",
-    form: "Form", rtp: "MPEG-TS in RTP", ts: "MPEG-TS without RTP", opaque: "unknown",
+    form: "Form", rtp: "MPEG-TS in RTP", rtp_other: "RTP without MPEG-TS (payload type {0})", ts: "MPEG-TS without RTP", opaque: "unknown",
     video: "Video", audio: "Sound", now: "Coming in", lost: "Errors",
     datagrams: "{0} datagrams/s", none: "none",
     lostNames: "lost", overflowed: "overflowed", access: "Entry every",
@@ -95,6 +98,7 @@ const TEXTS = {
     waitSourceMore: "The picture starts by itself as soon as one does.",
     waitStream: "Preparing the picture…", stalled: "The signal has been interrupted",
     retrying: "Still trying.", opaqueText: "This stream is not MPEG-TS",
+    sendMpegTs: "Nobody can play it like this. At the source, send MPEG-TS: rtp_mpegts in ffmpeg.",
     opaqueMore: "A browser cannot show it. By UDP it comes as it is.",
     unplayable: "Browsers do not play {0}",
     unplayableHere: "This browser does not play {0}",
@@ -107,48 +111,96 @@ const TEXTS = {
   },
 };
 
-/** The evidence and the remedies come in English, as in the log; what they are made of, longest first. */
-const SPANISH = {
-  "look at the source: does it run, and send to the address and UDP port of the ingest?":
-    "mire la fuente: ¿está en marcha, y emite a la dirección y al puerto UDP de entrada?",
-  "datagrams come; whether some are missing cannot be told in a stream of unknown form":
-    "llegan datagramas; en un flujo de forma desconocida no se sabe si faltan",
-  "find out what stopped the process: a signal, swapping, a machine that is overloaded":
-    "averigüe qué paró el proceso: una señal, el intercambio a disco, una máquina sobrecargada",
-  "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress":
-    "menos espectadores, una tasa menor, o un enlace de salida más rápido; --max-egress",
-  "fewer viewers, or a larger --coalesce: the buffer is as large as asked":
-    "menos espectadores, o un --coalesce mayor: el búfer ya es todo lo grande que se pidió",
-  "a lower bitrate, or a better link to those viewers":
-    "una tasa menor, o un enlace mejor hasta esos espectadores",
-  "look at the encoder, and at the network from there to the relay":
-    "revise el codificador, y la red desde él hasta el relay",
-  "the receive buffer was full:": "el búfer de recepción estaba lleno:",
-  "datagrams dropped": "datagramas descartados",
-  "the relay stood still for": "el relay estuvo parado",
-  "outputs could not take everything": "salidas no admitieron todo",
-  "outputs could take everything": "salidas admitió todo",
-  "nothing was missing": "no faltó nada",
-  "none of": "ninguna de las",
-  " of ": " de ",
-  "has stopped sending": "ha dejado de emitir",
-  "no source sends": "ninguna fuente emite",
-  "before the relay": "antes del relay,",
-  ", then reload": ", y recargue",
-  "RTP packets lost": "paquetes RTP perdidos",
-  "in the last": "en los últimos",
+/** Sentences for the keys of evidence and remedies (relaylib/media/verdict.py); the log's are in
+    relaylib/media/catalogue.py. {name} is a value. */
+const SENTENCES = {
+  es: {
+    no_source: "ninguna fuente emite",
+    stopped: "{source} ha dejado de emitir",
+    buffer_full:
+      "el búfer de recepción estaba lleno: {dropped} datagramas descartados en los últimos {window} s",
+    stood_still: "el relay estuvo parado {seconds} s",
+    left_out: "el relay no tuvo tiempo de leer {datagrams} datagramas para quienes ven por HTTP "
+      + "en los últimos {window} s",
+    no_room_out: "ninguna de las {outputs} salidas admitió todo en los últimos {window} s",
+    no_mpeg_ts: "RTP sin MPEG-TS (tipo {payload_type})",
+    turned_away: "se rechazaron {datagrams} datagramas de otro puerto del host de la fuente en los "
+      + "últimos {window} s, mientras ella callaba",
+    missing: "antes del relay, en los últimos {window} s: {counts}",
+    outputs_full: "{full} de {outputs} salidas no admitieron todo en los últimos {window} s",
+    nothing_missing: "no faltó nada en los últimos {window} s",
+    cannot_tell: "llegan datagramas; en un flujo de forma desconocida no se sabe si faltan",
+    inherited: "hallado antes de recargar el relay",
+    look_at_source: "mire la fuente: ¿está en marcha, y emite a la dirección y al puerto UDP de entrada?",
+    larger_buffer: "sysctl -w net.core.rmem_max={bytes}, y recargue",
+    less_work: "menos espectadores, o un --coalesce mayor: el búfer ya es todo lo grande que se pidió",
+    find_what_stopped:
+      "averigüe qué paró el proceso: una señal, el intercambio a disco, una máquina sobrecargada",
+    more_room_out:
+      "menos espectadores, una tasa menor, o un enlace de salida más rápido; --max-egress",
+    better_path: "una tasa menor, o un enlace mejor hasta esos espectadores",
+    look_before: "revise el codificador, y la red desde él hasta el relay",
+    send_mpeg_ts: "emita rtp_mpegts",
+    keep_the_port: "que el emisor conserve su puerto local (ffmpeg: localport=), o dé al relay un "
+      + "--source-timeout menor",
+    lighten: "menos espectadores, una tasa menor, o una máquina más rápida",
+    rtp_lost: "paquetes RTP perdidos",
+  },
+  en: {
+    no_source: "no source sends",
+    stopped: "{source} has stopped sending",
+    buffer_full: "the receive buffer was full: {dropped} datagrams dropped in the last {window} s",
+    stood_still: "the relay stood still for {seconds} s",
+    left_out: "the relay had no time to read {datagrams} datagrams for viewers by HTTP in the last "
+      + "{window} s",
+    no_room_out: "none of {outputs} outputs could take everything in the last {window} s",
+    no_mpeg_ts: "RTP without MPEG-TS (payload type {payload_type})",
+    turned_away: "{datagrams} datagrams from another port of the source's host were turned away in "
+      + "the last {window} s, while the source was quiet",
+    missing: "before the relay in the last {window} s: {counts}",
+    outputs_full: "{full} of {outputs} outputs could not take everything in the last {window} s",
+    nothing_missing: "nothing was missing in the last {window} s",
+    cannot_tell: "datagrams come; whether some are missing cannot be told in a stream of unknown form",
+    inherited: "found before the relay was reloaded",
+    look_at_source:
+      "look at the source: does it run, and send to the address and UDP port of the ingest?",
+    larger_buffer: "sysctl -w net.core.rmem_max={bytes}, then reload",
+    less_work: "fewer viewers, or a larger --coalesce: the buffer is as large as asked",
+    find_what_stopped:
+      "find out what stopped the process: a signal, swapping, a machine that is overloaded",
+    more_room_out: "fewer viewers, a lower bitrate, or a faster link out of this machine; --max-egress",
+    better_path: "a lower bitrate, or a better link to those viewers",
+    look_before: "look at the encoder, and at the network from there to the relay",
+    send_mpeg_ts: "send rtp_mpegts",
+    keep_the_port: "let the sender keep its local port (ffmpeg: localport=), or give the relay a "
+      + "lower --source-timeout",
+    lighten: "fewer viewers, a lower bitrate, or a faster machine",
+    rtp_lost: "RTP packets lost",
+  },
 };
-
-function translated(words) {
-  if (language === "en") return words;
-  return Object.entries(SPANISH).reduce((told, [from, to]) => told.replaceAll(from, to), words);
-}
 
 const language = (navigator.languages?.[0] ?? navigator.language ?? "").startsWith("es") ? "es" : "en";
 
 function text(key, ...values) {
   return TEXTS[language][key].replace(/\{(\d)\}/g, (_, at) => values[at]);
 }
+
+/** The sentence for evidence or a remedy; "" where there is none, or another version alone has it. */
+function sentence(told) {
+  const known = told && SENTENCES[language][told.key];
+  if (!known) return "";
+  const shown = (value) => (typeof value === "number" && value % 1 ? plain.format(value) : value);
+  const values = told.key === "missing" ? counted(told.values) : told.values;
+  return known.replace(/\{(\w+)\}/g, (_, name) => shown(values[name] ?? ""));
+}
+
+function counted({ window, ...found }) {
+  const named = ([name, count]) => `${count} ${SENTENCES[language][name] ?? errorName(name)}`;
+  return { window, counts: Object.entries(found).map(named).join(", ") };
+}
+
+/** A name of TR 101 290 in plain words. */
+const errorName = (key) => key.replace(/_indicator|_error(_2)?$/g, "").replaceAll("_", " ");
 
 const numbers = [0, 1, 2].map((digits) => new Intl.NumberFormat(language, {
   minimumFractionDigits: digits, maximumFractionDigits: digits }));
@@ -281,8 +333,8 @@ class Feed {
 
 // --- showing it
 
-const TONES = { sano: "good", activa: "good", fuente: "bad", rele: "bad", red: "warn",
-  silencio: "idle", ausente: "idle", unknown: "idle" };
+const TONES = { healthy: "good", active: "good", source: "bad", relay: "bad", network: "warn",
+  silence: "idle", silent: "idle", absent: "idle", unknown: "idle" };
 const SIGNS = {
   good: "M12 3a9 9 0 1 1 0 18 9 9 0 0 1 0-18M8 12.4l2.8 2.8L16 9.6",
   warn: "M12 3.5L22 20.5H2zM12 10v5M12 17.6v.2",
@@ -296,13 +348,14 @@ function showVerdict(status) {
   $("verdict").dataset.word = word;
   $("verdict").dataset.tone = TONES[word];
   $("verdict-sign").setAttribute("d", SIGNS[TONES[word]]);
-  say($("verdict-word"), text(word));
-  say($("verdict-meaning"), text(`${word}Means`));
+  say($("verdict-word"), text(`word_${word}`));
+  say($("verdict-meaning"), text(`means_${word}`));
   const since = status?.verdict.since;
   say($("verdict-since"), since ? text("since", duration(status.now - since)) : "");
-  const { evidence = "", remedy = "" } = status?.verdict ?? {};
-  say($("verdict-evidence"), word === "sano" ? "" : translated(evidence));
-  say($("verdict-remedy"), remedy && `${text("remedy")} ${translated(remedy)}`);
+  const evidence = sentence(status?.verdict.evidence);
+  const remedy = sentence(status?.verdict.remedy);
+  say($("verdict-evidence"), word === "healthy" ? "" : evidence);
+  say($("verdict-remedy"), remedy && `${text("remedy")} ${remedy}`);
 }
 
 function codecs(status, kind) {
@@ -315,18 +368,17 @@ function picture({ codec, width, height, fps }) {
   return codec + size + (fps ? `, ${number(fps, fps % 1 ? 2 : 0)}\u00a0fps` : "");
 }
 
-function wrong({ tr_101_290: found, lost, overflowed }) {
-  const plainly = (key) => key.replace(/_indicator|_error(_2)?$/g, "").replaceAll("_", " ");
+function wrong({ tr_101_290: found, lost }, { overflowed }) {
   const named = [[lost, text("lostNames")], [overflowed, text("overflowed")],
-    ...Object.entries(found).map(([key, count]) => [count, plainly(key)])];
+    ...Object.entries(found).map(([key, count]) => [count, errorName(key)])];
   return named.filter(([count]) => count).map(([count, words]) => `${number(count)} ${words}`);
 }
 
 /** Each is a name and what to show: words, and smaller ones below. Empty words hide it. */
 const FACTS = {
   source: ({ source }) => [source.address ?? text("noSource"),
-    source.address ? text(source.presence === "activa" ? "sourceActive" : "sourceSilent") : ""],
-  form: ({ source }) => [source.form ? text(source.form) : ""],
+    source.address ? text(source.presence === "active" ? "sourceActive" : "sourceSilent") : ""],
+  form: ({ source }) => [source.form ? text(source.form, source.payload_type ?? "?") : ""],
   video: (status) => codecs(status, "video").map(picture),
   audio: (status) => [codecs(status, "audio").map(({ codec }) => codec).join(", ")],
   now: ({ stream }) => [rate(stream.bitrate_10s), text("datagrams", number(stream.datagrams_s))],
@@ -335,14 +387,14 @@ const FACTS = {
     const jitter = stream.rtp_jitter_ms ?? stream.pcr_jitter_ms;
     return [jitter == null ? "" : `${number(jitter, 1)} ms`];
   },
-  lost: ({ errors }) => {
-    const [first, ...others] = wrong(errors);
+  lost: ({ errors, totals }) => {
+    const [first, ...others] = wrong(errors, totals);
     return [first ?? text("none"), others.join(", ")];
   },
   history: ({ history }) => [history.seconds ? duration(history.seconds) : "",
     `${number(history.bytes / 1e6, 1)} MB`],
   egress: ({ egress }) => [rate(egress.bitrate)],
-  uptime: (status) => [duration(status.uptime_s), text("version", status.version)],
+  uptime: (status) => [duration(status.uptime_s), text("version", status.relay.version)],
 };
 
 function showFacts(status) {
@@ -927,9 +979,11 @@ function explain() {
   const [{ codec = detail } = {}] = codecs(feed.status, "video");
   $("screen").dataset.state = state;
   if (state === "playing") notice("");
-  else if (feed.lost) notice(text("unknown"), text("unknownMeans"));
-  else if (source && source.presence !== "activa") notice(text("waitSource"), text("waitSourceMore"));
-  else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), [directions[0]]);
+  else if (feed.lost) notice(text("word_unknown"), text("means_unknown"));
+  else if (source && source.presence !== "active") notice(text("waitSource"), text("waitSourceMore"));
+  else if (source?.form === "rtp_other") {
+    notice(text("rtp_other", source.payload_type ?? "?"), text("sendMpegTs"));
+  } else if (source?.form === "opaque") notice(text("opaqueText"), text("opaqueMore"), [directions[0]]);
   else if (stream?.unplayable) cannotPlay("unplayable", stream.unplayable);
   else if (state === "unplayable") cannotPlay("unplayable", detail);
   else if (state === "refused") cannotPlay("unplayableHere", codec);
@@ -1013,9 +1067,10 @@ say($("connection"), text("connecting"));
 /** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, long
     enough to know its codecs, and an access point, unless nobody looks for them, or there is none. */
 function hasPicture(status) {
-  if (status?.source.presence !== "activa" || status.stream.unplayable) return false;
+  if (status?.source.presence !== "active" || status.stream.unplayable) return false;
+  if (status.source.form === "rtp_other") return false;
   const { now, verdict, source, history } = status;
-  const known = history.points > 0 || verdict.word === "activa";
+  const known = history.points > 0 || verdict.word === "active";
   return now - source.since > (known ? 2 : 5);
 }
 

@@ -10,6 +10,7 @@ import pytest
 from relaylib.config import Config, parse
 from relaylib.doctor import machine, network, ports, running, show, trial
 from relaylib.doctor.finding import Figure, Finding, Grade, size, time
+from relaylib.protocol.words import HEALTH, english
 from tools.lab.process import ROOT
 
 MIB = 1 << 20
@@ -119,7 +120,11 @@ INGEST = ("192.0.2.1", 9000)
 def told(word: str, **source: Any) -> dict[str, Any]:
     """Make what /status.json has."""
     return {
-        "verdict": {"word": word, "evidence": "3 Continuity_count_error", "remedy": "look there"},
+        "verdict": {
+            "word": word,
+            "evidence": {"key": "missing", "values": {"Continuity_count_error": 3, "window": 10}},
+            "remedy": {"key": "look_before", "values": {}},
+        },
         "source": {"address": "10.0.0.5:5004", "rejected": 0} | source,
         "watch": {"ingest_host": None, "ingest_port": 5000, "control_port": 9000},
         "viewers": {"total": 2, "list": [viewer("10.0.0.7:5004", 0), viewer("10.0.0.8:5004", 60)]},
@@ -151,7 +156,7 @@ def test_a_relay_without_http_tells_its_verdict(
     (finding,) = running.running(ANSWER.format(presence, word), None, INGEST, 0)
     assert finding.grade.value == grade
     assert advice in finding.advice
-    assert finding.figures["verdict"] == word
+    assert finding.figures["verdict"] == english(HEALTH, word)
     assert any("udp://192.0.2.1:9000" in each for each in finding.commands) == (
         presence != "activa"
     )
@@ -166,11 +171,21 @@ def test_a_stream_that_comes_to_another_port_is_told() -> None:
 def test_a_relay_with_http_tells_more() -> None:
     """The evidence and the remedy are the relay's own; a second source and losses are named."""
     answer = ANSWER.format("activa", "fuente")
-    relay, others, viewers = running.running(answer, told("fuente", rejected=12), INGEST, 0)
+    relay, others, viewers = running.running(answer, told("source", rejected=12), INGEST, 0)
     assert "3 Continuity_count_error" in relay.found
-    assert relay.advice == "look there"
+    assert relay.advice.startswith("look at the encoder")
     assert "12 datagrams of others than 10.0.0.5:5004" in others.found
     assert viewers.figures["losing"] == ["10.0.0.8:5004 (60 of 1000)"]
+
+
+def test_rtp_without_mpeg_ts_is_told_with_what_to_send() -> None:
+    """ESTADO alone is enough to name the payload type, and how to send instead."""
+    answer = ANSWER.replace("forma=ts", "forma=rtp-sin-ts tipo=96").format("activa", "fuente")
+    (finding,) = running.running(answer, None, INGEST, 0)
+    assert "RTP without MPEG-TS (payload type 96)" in finding.found
+    assert finding.advice == "send rtp_mpegts"
+    assert finding.commands
+    assert finding.grade is Grade.WRONG
 
 
 def test_a_relay_that_declines_is_a_relay() -> None:

@@ -17,7 +17,7 @@ from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.lifecycle.upgrade import upgraded
 from relaylib.media.form import Form
-from relaylib.media.verdict import Word
+from relaylib.media.verdict import Told, Word
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import MembershipState
@@ -84,7 +84,9 @@ INGESTS = st.builds(
 )
 RECORDINGS = st.builds(RecordingState, st.text(), st.floats(0, 1e9))
 FOUND = st.builds(Counts, *[COUNTS] * 10, st.dictionaries(st.text(), COUNTS))
-WALKS = st.builds(WalkState, COUNTS, COUNTS, FOUND, st.lists(COUNTS))
+WALKS = st.builds(WalkState, COUNTS, COUNTS, FOUND, st.lists(COUNTS), FOUND)
+VALUES = st.integers() | st.floats(allow_nan=False) | st.text()
+TOLD = st.builds(Told, st.text(), st.dictionaries(st.text(), VALUES, max_size=3))
 WEBS = st.builds(
     WebState,
     FDS,
@@ -110,12 +112,15 @@ CHANNELS = st.builds(
     INGESTS,
     track=st.none() | TRACKS,
     walk=st.none() | WALKS,
-    health=st.none() | st.builds(HealthState, st.floats(0, 1e9), st.sampled_from(Word), st.text()),
+    health=st.none()
+    | st.builds(
+        HealthState, st.floats(0, 1e9), st.sampled_from(Word), TOLD, st.none(), st.none() | TOLD
+    ),
     history=st.none() | st.builds(HistoryState, FDS, COUNTS),
     group=st.none() | st.builds(MembershipState, MRLS, st.none() | NUMBERS),
     fixed=st.lists(st.builds(FixedState, MRLS, OUTPUTS, FLAGS), max_size=2),
     recorder=st.none()
-    | st.builds(RecorderState, st.text(), st.floats(0, 1e9), st.none() | RECORDINGS),
+    | st.builds(RecorderState, st.sampled_from(Word), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
 STATES = st.builds(
     State,
@@ -276,7 +281,7 @@ def test_a_viewer_by_http_of_an_older_program_is_let_go() -> None:
     """Its place means nothing here: the connection is closed in order; the player asks again."""
     connection = {"stream": {"place": [3, 4, 5]}, "resource": "/live.ts", "closing": False}
     web = {"connections": [connection, {"stream": None, "closing": False}]}
-    site = upgraded({"site": {"web": web, "hls": {"run": "a"}}})["site"]
+    site = upgraded({"viewers": [], "site": {"web": web, "hls": {"run": "a"}}})["site"]
     first, second = site["web"]["connections"]
     assert (first["stream"], first["closing"], site["hls"]) == (None, True, None)
     assert not second["closing"]
@@ -373,3 +378,15 @@ def test_a_descriptor_that_cannot_hold_a_state(kind: str, monkeypatch: pytest.Mo
         handover.take()
     for fd in (reading, writing, directory):
         os.close(fd)
+
+
+def test_the_words_of_an_older_program_are_understood() -> None:
+    """Releases up to 1.0.0 hand over the verdict in Spanish, and a sentence of evidence."""
+    health = {"begun": 1.0, "word": "fuente", "evidence": "3 RTP packets lost", "since": 2.0}
+    raw: Any = json.loads(flat(FULL))
+    raw["state"] |= {"health": health, "recorder": {"word": "sano", "next_at": 3.0}}
+    raw["state"]["viewers"][0]["state"] = "pausado"
+    state = decode(json.dumps(raw).encode())
+    assert state.channel.health == HealthState(1.0, Word.SOURCE, Told("inherited"), 2.0)
+    assert state.channel.recorder == RecorderState("healthy", 3.0)
+    assert state.viewers[0].state is session.State.PAUSED

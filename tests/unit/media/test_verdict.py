@@ -4,10 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from relaylib.media.verdict import EXCUSED, FEW_TABLES, STALL, WINDOW, Judge, Seen, Verdict, Word
+from relaylib.media.catalogue import SENTENCES, sentence
+from relaylib.media.verdict import (
+    EXCUSED,
+    FEW_TABLES,
+    STALL,
+    WINDOW,
+    Evidence,
+    Judge,
+    Remedy,
+    Seen,
+    Told,
+    Verdict,
+    Word,
+)
 
 PERIOD = 0.4
-REMEDY = "a larger buffer"
+REMEDY = Told(Remedy.LARGER_BUFFER, {"bytes": 8 << 20})
+STOPPED = Told(Evidence.STOPPED, {"source": "192.0.2.1:5004"})
 
 
 class Stream:
@@ -45,8 +59,8 @@ def stream() -> Stream:
 def test_no_source_is_silence_and_ends_at_once() -> None:
     """Before the first datagram, and with it."""
     stream = Stream()
-    assert set(stream.go_on(20, silence="no source sends")) == {Word.SILENCE}
-    assert set(stream.go_on(20, silence="")) == {Word.HEALTHY}
+    assert set(stream.go_on(20, silence=Told(Evidence.NO_SOURCE))) == {Word.SILENCE}
+    assert set(stream.go_on(20, silence=None)) == {Word.HEALTHY}
 
 
 @pytest.mark.parametrize(
@@ -62,9 +76,11 @@ def test_no_source_is_silence_and_ends_at_once() -> None:
 def test_what_is_missing_is_the_source_s(stream: Stream, changes: dict[str, object]) -> None:
     """It is told within 2 s, with its count, and forgotten when the window has passed."""
     assert Word.SOURCE in stream.go_on(1.6, **changes)
-    assert "3 " in stream.judge.verdict.evidence
+    evidence = stream.judge.verdict.evidence
+    assert evidence.key == Evidence.MISSING
+    assert 3 in evidence.values.values()
     words = stream.go_on(WINDOW + 1)
-    assert words == sorted(words)  # fuente, then sano, and not back
+    assert words == sorted(words, reverse=True)  # source, then healthy, and not back
     assert words[-1] is Word.HEALTHY
 
 
@@ -98,7 +114,7 @@ def test_a_full_buffer_is_told_with_what_helps(stream: Stream) -> None:
     """The evidence has the count, and the remedy is the one that was given."""
     stream.go_on(PERIOD, overflowed=70)
     verdict = stream.judge.verdict
-    assert "70 datagrams" in verdict.evidence
+    assert verdict.evidence == Told(Evidence.BUFFER_FULL, {"dropped": 70, "window": WINDOW})
     assert verdict.remedy == REMEDY
 
 
@@ -137,17 +153,109 @@ def test_full_outputs(stream: Stream, outputs: int, full: int, hosts: int, word:
 
 def test_a_pause_is_not_told_twice(stream: Stream) -> None:
     """When a silent source sends again, what came late because of that is no fault."""
-    stream.go_on(5, silence="stopped")
-    words = stream.go_on(PERIOD, silence="", errors={"PAT_error_2": 5, "PMT_error_2": 5})
+    stream.go_on(5, silence=STOPPED)
+    words = stream.go_on(PERIOD, silence=None, errors={"PAT_error_2": 5, "PMT_error_2": 5})
     assert set(words + stream.go_on(20)) == {Word.HEALTHY}
 
 
 def test_the_next_program_goes_on_with_the_verdict() -> None:
     """It says the same until the window has passed, unless there is something new."""
-    last = Verdict(Word.SOURCE, "3 lost")
+    last = Verdict(Word.SOURCE, Told(Evidence.MISSING, {"rtp_lost": 3, "window": WINDOW}))
     stream = Stream(last)
     words = stream.go_on(WINDOW - 1)
     assert set(words) == {Word.SOURCE}
     assert stream.judge.verdict == last
     assert stream.go_on(2)[-1] is Word.HEALTHY
-    assert Stream(last).go_on(1, silence="stopped")[-1] is Word.SILENCE
+    assert Stream(last).go_on(1, silence=STOPPED)[-1] is Word.SILENCE
+
+
+# --- what comes out
+
+
+def test_a_source_that_changes_its_port_is_told(stream: Stream) -> None:
+    """Its datagrams are turned away while it is quiet: the source's, and what helps is named."""
+    assert stream.go_on(PERIOD, turned_away=200) == [Word.SOURCE]
+    _, evidence, remedy = stream.judge.verdict
+    assert evidence == Told(Evidence.TURNED_AWAY, {"datagrams": 200, "window": WINDOW})
+    assert remedy == Told(Remedy.KEEP_THE_PORT)
+    assert stream.go_on(WINDOW + 1)[-1] is Word.HEALTHY
+
+
+def test_it_is_told_through_each_takeover(stream: Stream) -> None:
+    """What the same host's new port takes over from is the same source: the word stays."""
+    words = []
+    for turned_away in (100, 200, 300):
+        words += stream.go_on(3, turned_away=turned_away)
+        stream.judge.new_source(elsewhere=False)
+    assert set(words) == {Word.SOURCE}
+    stream.judge.new_source()
+    assert stream.go_on(PERIOD) == [Word.HEALTHY]
+
+
+def test_what_the_relay_s_reading_left_out_is_the_relay_s(stream: Stream) -> None:
+    """Viewers by HTTP did not get it: it is not healthy."""
+    assert stream.go_on(PERIOD, left_out=40) == [Word.RELAY]
+    evidence = stream.judge.verdict.evidence
+    assert evidence == Told(Evidence.LEFT_OUT, {"datagrams": 40, "window": WINDOW})
+
+
+def test_rtp_without_mpeg_ts_is_the_source_s_as_long_as_it_comes(stream: Stream) -> None:
+    """The payload type is named; a stream that can be played ends it at once."""
+    assert set(stream.go_on(3, payload_type=96)) == {Word.SOURCE}
+    evidence = stream.judge.verdict.evidence
+    assert sentence(evidence) == "RTP without MPEG-TS (payload type 96)"
+    assert stream.go_on(PERIOD, payload_type=None) == [Word.HEALTHY]
+
+
+# --- the end of a source
+
+
+@pytest.mark.parametrize("changes", [{"lost": 3}, {"errors": {"Continuity_count_error": 3}}])
+def test_what_is_missing_ends_with_its_source(stream: Stream, changes: dict[str, object]) -> None:
+    """Another source has nothing to do with it, not even with what is counted late."""
+    assert Word.SOURCE in stream.go_on(1.6, **changes)
+    stream.judge.new_source()
+    later = {"lost": 9} if "lost" in changes else {"errors": {"Continuity_count_error": 9}}
+    assert set(stream.go_on(5, **later)) == {Word.HEALTHY}
+    later = {"lost": 12} if "lost" in changes else {"errors": {"Continuity_count_error": 12}}
+    assert Word.SOURCE in stream.go_on(1.6, **later)
+
+
+def test_what_this_machine_did_does_not_end_with_a_source(stream: Stream) -> None:
+    """A full buffer is the relay's, whoever sends."""
+    stream.go_on(PERIOD, overflowed=70)
+    stream.judge.new_source()
+    assert stream.go_on(PERIOD, overflowed=90) == [Word.RELAY]
+    assert stream.judge.verdict.evidence.values["dropped"] == 90
+
+
+def test_a_verdict_that_was_handed_over_ends_with_its_source() -> None:
+    """The previous program's word was about the former source."""
+    stream = Stream(Verdict(Word.SOURCE, Told(Evidence.INHERITED)))
+    assert stream.go_on(1)[-1] is Word.SOURCE
+    stream.judge.new_source()
+    assert stream.go_on(PERIOD) == [Word.HEALTHY]
+
+
+# --- sentences
+
+
+def test_every_key_has_a_sentence() -> None:
+    """Evidence and remedies, all of them, and no other."""
+    assert SENTENCES.keys() == {*Evidence, *Remedy}
+    assert len(SENTENCES) == len(Evidence) + len(Remedy)
+
+
+def test_counts_are_told_by_name() -> None:
+    """Those of TR 101 290 as they are called there, lost packets in words."""
+    told = Told(Evidence.MISSING, {"Continuity_count_error": 3, "rtp_lost": 29, "window": 10.0})
+    assert sentence(told) == (
+        "before the relay in the last 10 s: 3 Continuity_count_error, 29 RTP packets lost"
+    )
+
+
+def test_what_another_version_says_is_left_out() -> None:
+    """A key that is not known here, or lacks a value, has no sentence."""
+    assert sentence(Told("sunspots")) == ""
+    assert sentence(Told(Evidence.BUFFER_FULL)) == ""
+    assert sentence(None) == ""

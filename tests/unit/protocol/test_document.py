@@ -13,15 +13,12 @@ from hypothesis import strategies as st
 from relaylib.config import Config
 from relaylib.errors import PeerError
 from relaylib.lifecycle.shutdown import FAREWELL
-from relaylib.media.verdict import Word
 from relaylib.net import access, connection
-from relaylib.protocol import commands, lines
+from relaylib.protocol import commands, lines, words
 from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb
 from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import TABLE, State
 from relaylib.stream import port_probe
-from relaylib.stream.ingest import _FORMS
-from relaylib.stream.source_lock import Presence
 from tools.lab.process import ROOT
 
 DOCUMENT = (ROOT / "docs" / "PROTOCOL.md").read_text()
@@ -157,8 +154,12 @@ def test_telnet_sequences_are_the_readers(length: int) -> None:
 def test_the_table_of_states_is_the_programs() -> None:
     """Every command in every state leads where the document says."""
     states = [state for state in State if state is not State.CLOSED]
+    known = {state.word: state for state in State}
+    assert {cell.strip("`") for _, *cells in rows("5. States") for cell in cells} <= {*known, "-"}
     found = {
-        (state, Verb(command.strip("`"))): None if cell == "-" else State(cell.strip("`"))
+        (state, Verb(command.strip("`"))): None
+        if cell == "-"
+        else State(words.english(words.STATES, cell.strip("`")))
         for command, *cells in rows("5. States")
         for state, cell in zip(states, cells, strict=True)
     }
@@ -169,10 +170,10 @@ def test_the_values_of_estado_are_the_programs() -> None:
     """Words that ESTADO uses are those that the document lists."""
     table = rows("6. ESTADO")
     listed = {name.strip("`"): re.findall(r"`([^`]+)`", values) for name, values, _ in table}
-    assert listed["estado"] == [state.value for state in State if state is not State.CLOSED]
-    assert set(listed["fuente"]) == {presence.value for presence in Presence}
-    assert set(listed["forma"]) == set(_FORMS.values())
-    assert set(listed["salud"]) == {*Word, "-"}
+    assert listed["estado"] == [state.word for state in State if state is not State.CLOSED]
+    assert set(listed["fuente"]) == set(words.PRESENCES.values())
+    assert set(listed["forma"]) == set(words.FORMS.values())
+    assert set(listed["salud"]) == set(words.HEALTH.values())
 
 
 def test_the_limits_are_the_programs() -> None:

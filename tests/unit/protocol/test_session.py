@@ -51,14 +51,14 @@ def test_every_pair_does_what_the_protocol_says(state: State, verb: Verb) -> Non
         return
     with pytest.raises(OutOfOrderError) as caught:
         step(state, verb)
-    assert str(caught.value) == f"{verb.value} no es valido ahora (estado: {state.value})"
+    assert str(caught.value) == f"{verb.value} no es valido ahora (estado: {state.word})"
     assert caught.value.kind == "out_of_order"
     assert caught.value.detail == f"{verb.value} while {state.name.lower()}"
 
 
 def test_state_names_are_what_estado_reports() -> None:
     """The states' names on the wire are Spanish words without blanks, in ASCII."""
-    names = [state.value for state in State]
+    names = [state.word for state in State]
     assert names == ["inactivo", "transmitiendo", "pausado", "diferido", "cerrado"]
 
 

@@ -28,7 +28,7 @@ from relaylib.stream.ingest import (
     STANDBY_PERIOD,
     Ingest,
 )
-from relaylib.stream.source_lock import ESTABLISHED, SourceLock
+from relaylib.stream.source_lock import ESTABLISHED, Presence, SourceLock
 from tests.unit.media.streams import Camera
 from tools.lab.inprocess import no_descriptors, turn_until, unexpected
 from tools.lab.sockets import source, udp_socket
@@ -475,7 +475,7 @@ def test_a_recognised_stream_takes_over_from_a_stray_at_once(
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["reason"]) == (name(active), "form")
     assert [each["source"] for each in here.events("source_locked")] == [name(active)]
-    assert here.ingest.facts().startswith("fuente=activa forma=")
+    assert here.ingest.lock.presence is Presence.ACTIVE
     assert here.ingest.form is not Form.OPAQUE
 
 

@@ -111,8 +111,8 @@ class Bench:
 
     def fault(self) -> None:
         """Let the verdict be about the source, and soon be healthy again."""
-        self.recorder.verdict_changed("fuente", "faltan paquetes")
-        self.recorder.verdict_changed("sano", "todo llega")
+        self.recorder.verdict_changed("source", "packets are missing")
+        self.recorder.verdict_changed("healthy", "all comes")
 
     def between(self, first: float, last: float) -> list[tuple[float, int]]:
         """What came in that time."""
@@ -145,7 +145,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def name(number: int, reason: str = "fuente") -> str:
+def name(number: int, reason: str = "source") -> str:
     return f"fault-20240229T{number:06}Z-{reason}.pcapng"
 
 
@@ -186,9 +186,9 @@ def test_a_recording_has_what_came_around_the_fault(
     file = tmp_path / name(1)
     assert file.stat().st_mode & 0o777 == 0o600
     assert_held(file, bench.between(at - 10, at + 5))
-    assert comments(file.read_bytes())[0] == b"fuente: faltan paquetes"
+    assert comments(file.read_bytes())[0] == b"source: packets are missing"
     started, recorded = log
-    assert (started["event"], started["reason"]) == ("recording_started", "fuente")
+    assert (started["event"], started["reason"]) == ("recording_started", "source")
     assert recorded["event"] == "recorded"
     assert recorded["file"] == started["file"] == str(file)
     assert (recorded["octets"], recorded["seconds"]) == (file.stat().st_size, 15.0)
@@ -199,15 +199,15 @@ def test_only_the_end_of_health_begins_one_at_most_once_a_minute(
 ) -> None:
     """No recording follows another within a minute, none another fault; none is prolonged."""
     bench.stream(1, step=0.1)
-    words = ["silencio", "sano", "fuente", "red", "sano"]
+    words = ["silence", "healthy", "source", "network", "healthy"]
     begun = bench.loop.now
     while bench.loop.now < begun + 2 * PERIOD + 10:
         bench.recorder.verdict_changed(words[bench.loop.dates % 2 * 2], "")
-        bench.recorder.verdict_changed("red", "")
-        bench.recorder.verdict_changed("sano", "")
+        bench.recorder.verdict_changed("network", "")
+        bench.recorder.verdict_changed("healthy", "")
         bench.stream(1, step=0.1)
-    assert names(tmp_path) == [name(1, "silencio"), name(2, "fuente"), name(3, "silencio")]
-    first = [time for time, _ in held(tmp_path / name(1, "silencio"))]
+    assert names(tmp_path) == [name(1, "silence"), name(2, "source"), name(3, "silence")]
+    first = [time for time, _ in held(tmp_path / name(1, "silence"))]
     assert first[-1] == pytest.approx(begun + 5, abs=0.11)
 
 
@@ -476,7 +476,7 @@ def test_a_restart_completes_what_there_is(
     """The next program names the file, and keeps to the minute; no temporary file is left."""
     bench.stream(12, step=0.05)
     bench.fault()
-    bench.recorder.verdict_changed("red", "")
+    bench.recorder.verdict_changed("network", "")
     bench.stream(2, step=0.05)
     saved = bench.recorder.export()
     config = bench.config if wanted else Config()
@@ -488,8 +488,8 @@ def test_a_restart_completes_what_there_is(
     assert log[1]["octets"] == (tmp_path / name(1)).stat().st_size
     assert_held(tmp_path / name(1), bench.between(bench.loop.now - 12, bench.loop.now))
     if recorder is not None:
-        recorder.verdict_changed("sano", "")
-        recorder.verdict_changed("fuente", "")
+        recorder.verdict_changed("healthy", "")
+        recorder.verdict_changed("source", "")
         assert names(tmp_path) == [name(1)]
 
 
@@ -507,7 +507,7 @@ def test_an_end_before_the_first_piece_leaves_a_capture_too(bench: Bench, tmp_pa
     bench.stream(1)
     bench.fault()
     bench.recorder.close()
-    assert comments((tmp_path / name(1)).read_bytes())[0] == b"fuente: faltan paquetes"
+    assert comments((tmp_path / name(1)).read_bytes())[0] == b"source: packets are missing"
 
 
 def test_the_history_keeps_enough_for_it() -> None:

@@ -129,7 +129,7 @@ def test_presence_is_told_in_three_words() -> None:
     assert seen == [
         Presence.ABSENT, Presence.ACTIVE, Presence.ABSENT, Presence.ACTIVE, Presence.SILENT,
     ]  # fmt: skip
-    assert [each.value for each in Presence] == ["ausente", "activa", "silencio"]
+    assert [each.value for each in Presence] == ["absent", "active", "silent"]
 
 
 def test_what_is_recognised_stays_so() -> None:
@@ -253,3 +253,37 @@ def test_streams_are_never_spliced(events: list[tuple[tuple[Any, ...], float]]) 
         getattr(model, name)(*words)
         assert model.lock.state.active == model.active
     assert model.lock.state.rejected == model.rejected
+
+
+# --- a source that changes its port
+
+
+def hear(made: SourceLock, source: Address, *times: float) -> None:
+    """Offer a datagram of an established stream at each of these times."""
+    for now in times:
+        made.offer(source, 1316, now, Form.TS)
+
+
+def test_a_source_that_changes_its_port_is_counted() -> None:
+    """What comes from its host, from another port, when it has been quiet for half a second."""
+    made = lock(ONE)
+    hear(made, NEIGHBOUR, 10.1, 10.4, 10.6, 11.0, 11.9)
+    assert (made.state.rejected, made.state.turned_away) == (5, 3)
+
+
+def test_a_standby_on_the_same_host_is_none() -> None:
+    """It has been sending beside the active source, so it is another one."""
+    made = lock(ONE)
+    for now in (10.1, 10.2, 10.3):
+        hear(made, NEIGHBOUR, now)
+        hear(made, ONE, now + 0.05)
+    hear(made, NEIGHBOUR, 11.0, 11.5)
+    assert made.state.turned_away == 0
+
+
+@pytest.mark.parametrize("source", [OTHER, FOREIGN])
+def test_other_hosts_are_not_counted(source: Address) -> None:
+    """Whoever else sends has nothing to do with the source."""
+    made = lock(ONE)
+    hear(made, source, 11.0, 11.5)
+    assert (made.state.rejected, made.state.turned_away) == (2, 0)

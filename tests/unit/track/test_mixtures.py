@@ -190,6 +190,6 @@ def test_each_form_is_known_and_stays(sender: Sender) -> None:
     with running_loop() as loop:
         history = History(math.inf, 1 << 22)
         track = Track(Ring(math.inf, 1 << 22), 0.0)
-        walk = Walk(loop, history, track, on_form=forms.append)
+        walk = Walk(loop, history, track, on_form=lambda form, _: forms.append(form))
         Reading(walk, history).take(sender.datagrams(0, 2000))
     assert forms == ["ts" if sender.form == "ts" else "rtp"]

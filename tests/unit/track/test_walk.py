@@ -70,7 +70,7 @@ class Reading:
             self.history,
             self.track,
             passed=lambda: self.passed,
-            on_form=self.forms.append,
+            on_form=lambda form, _payload_type: self.forms.append(form),
             saved=self.saved,
         )
 

@@ -6,6 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from relaylib.media.catalogue import SENTENCES
+from relaylib.media.form import Form
+from relaylib.media.verdict import LOST, Word
+from relaylib.stream.source_lock import Presence
 from relaylib.web.pages import FILES, pages
 from relaylib.web.reply import complete
 from relaylib.web.request import Request
@@ -85,19 +89,26 @@ def test_both_languages_say_all() -> None:
     assert list(texts[0]) == list(texts[1])
     for key, text in texts[0].items():
         assert set(re.findall(r"\{\d\}", text)) == set(re.findall(r"\{\d\}", texts[1][key])), key
+    shown = [*Word, *Presence, "unknown"]
+    shown = [getattr(each, "value", each) for each in shown]
+    assert {f"{kind}_{word}" for kind in ("word", "means") for word in shown} <= set(texts[0])
     used = set(re.findall(r'\btext\("(\w+)"', TEXT["page.js"]))
+    used |= {form.value for form in Form}
     used |= set(re.findall(r'data-t(?:-label)?="(\w+)"', TEXT["page.html"]))
     assert used <= set(texts[0])
 
 
-def test_what_the_page_translates_is_what_the_relay_says() -> None:
-    """What it knows in Spanish is still in the code that makes the sentences."""
-    table = TEXT["page.js"].partition("const SPANISH = {")[2].partition("\n};")[0]
-    known = re.findall(r'^  "([^"]+)":', table, re.M)
-    rooms = ("media/verdict.py", "stream/health.py", "stream/receive_buffer.py")
-    said = "".join((ROOT / "relaylib" / name).read_text() for name in rooms)
-    assert len(known) > 15
-    assert [words for words in known if words not in said] == []
+def test_the_page_has_a_sentence_for_every_key() -> None:
+    """In both languages, with the same values; the English ones are those of the log."""
+    script = TEXT["page.js"].partition("const SENTENCES = {")[2].partition("\n};")[0]
+    script = re.sub(r'"\s*\+ "', "", script)
+    languages = re.split(r"\n  en: \{", script)
+    spanish, english = (dict(re.findall(r'(\w+):\s+"([^"]*)"', each)) for each in languages)
+    assert spanish.keys() == english.keys() == {*SENTENCES, LOST}
+    for key, words in SENTENCES.items():
+        plain = re.sub(r":\.?\d?[gf]\}", "}", words)
+        assert english[key] == plain
+        assert sorted(re.findall(r"\{\w+\}", spanish[key])) == sorted(re.findall(r"\{\w+\}", plain))
 
 
 @pytest.mark.parametrize("path", sorted(FILES))

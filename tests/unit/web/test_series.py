@@ -42,22 +42,27 @@ class Clock:
 @pytest.fixture
 def relay() -> Any:
     """What the series looks at."""
+    totals = SimpleNamespace(octets=0, overflowed=0, found=Counts())
     return SimpleNamespace(
-        loop=Clock(),
-        fanout=SimpleNamespace(octets=0),
-        ingest=SimpleNamespace(buffer=SimpleNamespace(drops=SimpleNamespace(total=0))),
-        health=SimpleNamespace(inspection=SimpleNamespace(counts=Counts())),
-        web=lambda: SimpleNamespace(octets_in_all=0),
+        loop=Clock(), totals=totals, fresh=lambda: SimpleNamespace(totals=totals)
     )
+
+
+def make(relay: Any, saved: SeriesState | None = None) -> Series:
+    """Make a series of it."""
+    web = SimpleNamespace(octets_in_all=0)
+    channel = SimpleNamespace(observer=relay)
+    parts = SimpleNamespace(loop=relay.loop, channel=channel, web=lambda: web)
+    return Series(cast(Parts, parts), saved)
 
 
 def test_a_point_a_second(relay: Any) -> None:
     """What came, and what a viewer sees going wrong; who asks again gets what is new."""
-    series = Series(cast(Parts, relay), None)
+    series = make(relay)
     for number in range(1, 5):
-        relay.fanout.octets += 1000 * number
-        relay.ingest.buffer.drops.total += number == 2
-        relay.health.inspection.counts.errors = {FAULTS[0]: number // 3, "PTS_error": 9 * number}
+        relay.totals.octets += 1000 * number
+        relay.totals.overflowed += number == 2
+        relay.totals.found.errors = {FAULTS[0]: number // 3, "PTS_error": 9 * number}
         relay.loop.turn()
     assert (series.end, list(series.errors)) == (1004, [0, 1, 1, 0])
     assert [round(each, -2) for each in series.bitrate] == [8000, 16000, 24000, 32000]
@@ -68,16 +73,16 @@ def test_a_point_a_second(relay: Any) -> None:
 
 def test_who_was_late_was_not_lost(relay: Any) -> None:
     """A count that falls makes no point negative, and rises from where it was."""
-    series = Series(cast(Parts, relay), None)
+    series = make(relay)
     for lost in (0, 5, 3, 6):
-        relay.health.inspection.counts.lost = lost
+        relay.totals.found.lost = lost
         relay.loop.turn()
     assert list(series.errors) == [0, 5, 0, 1]
 
 
 def test_time_that_is_missing(relay: Any) -> None:
     """A relay that stood still fills the gap; a clock that jumped begins a new series."""
-    series = Series(cast(Parts, relay), None)
+    series = make(relay)
     relay.loop.turn()
     relay.loop.turn(late=3.0)
     assert (series.end, len(series.bitrate)) == (1005, 5)
@@ -90,7 +95,7 @@ def test_time_that_is_missing(relay: Any) -> None:
 
 def test_it_travels_and_has_an_end(relay: Any) -> None:
     """The next program goes on with the points, of which there are never more than a page shows."""
-    series = Series(cast(Parts, relay), SeriesState(1000, [1] * POINTS, [2] * POINTS))
+    series = make(relay, SeriesState(1000, [1] * POINTS, [2] * POINTS))
     relay.loop.turn()
     saved = series.export()
     assert (saved.end, len(saved.bitrate), len(saved.errors)) == (1001, POINTS, POINTS)
