@@ -6,10 +6,11 @@
  *
  * Each datagram holds 7 packets of PID 256 with running continuity counters; in the first packet's
  * payload, at offset 4, CLOCK_REALTIME in nanoseconds (that clock, because the kernel's receive time
- * stamps have no other).  A burst is one send with UDP_SEGMENT, see udp(7).  With a FILE, the packets
- * are those of that, over and over; a datagram is stamped where its first packet is a null packet.
+ * stamps have no other).  A burst is one send with UDP_SEGMENT, see udp(7); the last of its datagrams
+ * holds TAIL packets.  With a FILE, the packets are those of that, over and over; a datagram is
+ * stamped where its first packet is a null packet.
  *
- * usage: source RATE BURST SECONDS [FILE] <&SOCKET     prints the number of datagrams sent
+ * usage: source RATE BURST TAIL SECONDS [FILE] <&SOCKET     prints the number of datagrams sent
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -53,7 +54,8 @@ static int open_film(const char *path) {
     return film == MAP_FAILED ? -1 : 0;
 }
 
-static void fill(unsigned char *datagram, uint64_t number) {
+static void fill(unsigned char *datagram, int packets, uint64_t number) {
+    static unsigned counter;
     int64_t stamp = now(CLOCK_REALTIME);
     if (film) {
         memcpy(datagram, film + number % film_length * SIZE, SIZE);
@@ -61,8 +63,8 @@ static void fill(unsigned char *datagram, uint64_t number) {
             memcpy(datagram + STAMP_AT, &stamp, sizeof stamp);
         return;
     }
-    for (int i = 0; i < PACKETS; i++) {
-        unsigned char header[] = {0x47, 0x01, 0x00, 0x10 | ((number * PACKETS + i) & 15)};
+    for (int i = 0; i < packets; i++) {
+        unsigned char header[] = {0x47, 0x01, 0x00, 0x10 | (counter++ & 15)};
         memcpy(datagram + i * PACKET, header, sizeof header);
     }
     memcpy(datagram + STAMP_AT, &stamp, sizeof stamp);
@@ -70,15 +72,16 @@ static void fill(unsigned char *datagram, uint64_t number) {
 
 int main(int argc, char **argv) {
     static unsigned char burst[BURST_LIMIT * SIZE];
-    int understood = argc == 4 || argc == 5;
+    int understood = argc == 5 || argc == 6;
     double rate = understood ? atof(argv[1]) : 0;
     int count = understood ? atoi(argv[2]) : 0;
-    if (rate <= 0 || count < 1 || count > BURST_LIMIT) {
-        fputs("usage: source RATE BURST SECONDS [FILE] <&SOCKET\n", stderr);
+    int tail = understood ? atoi(argv[3]) : 0;
+    if (rate <= 0 || count < 1 || count > BURST_LIMIT || tail < 1 || tail > PACKETS) {
+        fputs("usage: source RATE BURST TAIL SECONDS [FILE] <&SOCKET\n", stderr);
         return 2;
     }
-    if (argc == 5 && open_film(argv[4]) < 0) {
-        perror(argv[4]);
+    if (argc == 6 && open_film(argv[5]) < 0) {
+        perror(argv[5]);
         return 1;
     }
     int size = SIZE;
@@ -86,13 +89,14 @@ int main(int argc, char **argv) {
         perror("UDP_SEGMENT");
         return 1;
     }
+    size_t length = (size_t)(count - 1) * SIZE + tail * PACKET;
     uint64_t sent = 0;
-    int64_t start = now(CLOCK_MONOTONIC), end = start + (int64_t)(atof(argv[3]) * 1e9);
+    int64_t start = now(CLOCK_MONOTONIC), end = start + (int64_t)(atof(argv[4]) * 1e9);
     for (int64_t due = start; due < end; due = start + (int64_t)(sent * 1e9 / rate)) {
         sleep_until(due);
         for (int i = 0; i < count; i++)
-            fill(burst + i * SIZE, sent + i);
-        if (send(0, burst, (size_t)count * SIZE, 0) >= 0)
+            fill(burst + i * SIZE, i < count - 1 ? PACKETS : tail, sent + i);
+        if (send(0, burst, length, 0) >= 0)
             sent += count;
         else if (now(CLOCK_MONOTONIC) >= end)
             break; /* nobody listens any more */

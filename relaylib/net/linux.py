@@ -39,11 +39,6 @@ def set_segment(sock: socket.socket, size: int) -> None:
     sock.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
 
 
-def segments(size: int) -> list[tuple[int, int, bytes]]:
-    """Return the ancillary data with which `sendmsg` cuts this one send, as `set_segment` all."""
-    return [(_SOL_UDP, _UDP_SEGMENT, struct.pack("H", size))]
-
-
 def report_drops(sock: socket.socket) -> None:
     """Let a send fail with ENOBUFS when the device's queue drops it (IP_RECVERR, ip(7)).
 

@@ -25,18 +25,20 @@ _KEPT_VIEWS = 1024
 class Run:
     """`count` datagrams of `size` bytes in `view`; the last one may be shorter."""
 
-    __slots__ = ("count", "size", "view")
+    __slots__ = ("_datagrams", "count", "size", "view")
 
     def __init__(self, view: memoryview, size: int, count: int) -> None:
         self.view = view
         self.size = size
         self.count = count
+        self._datagrams: list[memoryview] = []
 
     def datagrams(self) -> list[memoryview]:
-        """Cut the run into its datagrams."""
-        return [
-            self.view[start : start + self.size] for start in range(0, len(self.view), self.size)
-        ]
+        """Return the run cut into its datagrams; the list is everybody's."""
+        if not self._datagrams:
+            starts = range(0, len(self.view), self.size)
+            self._datagrams = [self.view[start : start + self.size] for start in starts]
+        return self._datagrams
 
 
 class Batch:

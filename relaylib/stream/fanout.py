@@ -6,8 +6,12 @@ is left for the others; and a pending ICMP error makes the next send fail, to wh
 a socket each, whatever happens to one output happens to its socket alone. A connected socket also
 keeps its route, and tells when the port is closed.
 
-A run of equal datagrams is one system call an output (`UDP_SEGMENT`). Rejected: `sendmmsg`, which
-Python does not have, and which still costs the kernel's work for each datagram.
+A run of equal datagrams is one system call an output (`UDP_SEGMENT`). The size of the segments is
+an option of the socket: docs/DESIGN.md has what ancillary data would cost at each send. Rejected:
+`sendmmsg`, which Python does not have, and which still costs the kernel's work for each datagram.
+
+The option is set before the first send that needs another one, and not known until then: during a
+reload another program may send by the same socket, so nothing but sending changes anything there.
 
 Nothing is queued and nothing is sent twice: what the kernel does not take now is dropped and
 counted, because in a live stream late data is useless.
@@ -20,9 +24,7 @@ An output is in one lane at a time, by how it is sent to:
   after `LIMIT_FORGOTTEN` it is tried anew, so that a few large datagrams cost nobody for long;
 - `_closed`: its port seems to be closed, it only gets a probe now and then; see `port_probe`;
 - `_deferred`: is behind, and gets by `send` what `deferred` takes out of the history, in the way of
-  `_unsegmented`; `_deferred_closed`: the same, of which the port seems to be closed;
-- `_restored`: another program may still be sending to it. Its socket is left alone until `go_on`,
-  for the segment size belongs to the socket: who changed it would cut what the other one sends.
+  `_unsegmented`; `_deferred_closed`: the same, of which the port seems to be closed.
 
 Paused outputs are in none, and cost nothing. In which order a lane is sent to says `lane`.
 
@@ -33,7 +35,6 @@ forges such errors costs the viewer nothing.
 
 import contextlib
 import errno
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -45,7 +46,7 @@ from relaylib.net.address import show
 from relaylib.net.descriptors import adopt, descriptor
 from relaylib.stream.batch import Run
 from relaylib.stream.lane import Lane
-from relaylib.stream.output import NO_LIMIT, Output, OutputState
+from relaylib.stream.output import UNCUT, UNKNOWN, Output, OutputState
 from relaylib.stream.port_probe import PortState
 
 LIMIT_FORGOTTEN = 60.0
@@ -80,8 +81,7 @@ class Fanout:
         self._closed: Lane[Output] = Lane()
         self._deferred: Lane[Output] = Lane()
         self._deferred_closed: Lane[Output] = Lane()
-        self._restored: Lane[Output] = Lane()
-        self._segment = 0
+        self._segment = UNKNOWN  # of all that are segmented
         self._forget_limits_at = float("inf")
         self._turn = 0  # calls of `forward`
         self._failed: list[tuple[Output, OSError]] = []  # sends of a run
@@ -104,22 +104,22 @@ class Fanout:
     @property
     def _lanes(self) -> tuple[Lane[Output], ...]:
         live = self._segmented, self._unsegmented, self._closed
-        return (*live, self._deferred, self._deferred_closed, self._restored)
+        return (*live, self._deferred, self._deferred_closed)
 
     def resume(self, output: Output) -> None:
         """Send to this output from the next datagram on; also how a new one is added.
 
         If it is `behind`, it gets what `send` is given for it instead.
         """
-        output.segment_limit = NO_LIMIT
-        output.segment = 0
-        if self._segmentation and output.behind is None:
-            linux.set_segment(output.sock, self._segment)
+        output.segment_limit = UNCUT
+        output.segment = UNKNOWN
+        if output.behind is not None:
+            self._move(output, self._deferred)
+        elif self._segmentation:
             self._move(output, self._segmented)
+            self._segment = UNKNOWN
         else:
-            with contextlib.suppress(OSError):  # a system that cannot segment
-                linux.set_segment(output.sock, 0)
-            self._move(output, self._unsegmented if output.behind is None else self._deferred)
+            self._move(output, self._unsegmented)
 
     def pause(self, output: Output) -> None:
         """Send nothing more to this output; also before it is forgotten."""
@@ -138,13 +138,13 @@ class Fanout:
         )
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None] | None) -> Output:
-        """Make the output that `export` described; unless it is paused, `go_on` will send to it."""
+        """Make the output that `export` described; another program may still be sending to it."""
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
         output.counters = saved.counters
         output.behind = saved.behind
         if not saved.paused:
-            self._move(output, self._restored)
+            self.resume(output)
         return output
 
     def go_on(self) -> None:
@@ -152,9 +152,8 @@ class Fanout:
 
         Whoever did may have been another program or a copy of this one.
         """
-        for output in self._restored:
-            linux.report_drops(output.sock)  # an older program has not asked for it
         for output in [output for lane in self._lanes for output in lane]:
+            linux.report_drops(output.sock)  # an older program has not asked for it
             self.resume(output)
 
     def update_counters(self, output: Output) -> None:
@@ -177,7 +176,7 @@ class Fanout:
             for output in list(self._unsegmented):
                 self.resume(output)
             for output in self._deferred:
-                output.segment_limit = NO_LIMIT
+                output.segment_limit = UNCUT
 
     def is_deferred(self, output: Output) -> bool:
         """Tell whether it is one of `deferred`."""
@@ -215,39 +214,25 @@ class Fanout:
             output.counters.unreachable += run.count
             self._probe((output,), run, now)
             return
-        if run.count == 1 or (self._segmentation and run.size < output.segment_limit):
-            self._fit_own_segment(output, run.size if run.count > 1 else 0, run.size)
-            self._send_run((output,), run)
-        else:
-            self._fit_own_segment(output, 0, run.size)
-            self._send_each(output, run.datagrams())
+        self._send_alone(output, run)
         if self._failed or self._errors:
             self._handle_failures(run, now)
 
     def _send(self, run: Run) -> None:
         segmented, unsegmented = self._segmented, self._unsegmented
         if segmented.first:
-            if self._segment != run.size:
-                self._fit_segment(run)
+            if run.size != self._segment and (run.count > 1 or run.size > self._segment):
+                self._fit_all(UNCUT if run.count == 1 else run.size)
             segmented.rotate()
             self._send_run(segmented.first, run)
         if unsegmented.first:
             unsegmented.rotate()
-            self._send_parts(unsegmented.first, run)
+            for output in unsegmented.first:
+                self._send_alone(output, run)
         if segmented.rest:
             self._send_run(segmented.rest, run)
-        if unsegmented.rest:
-            self._send_parts(unsegmented.rest, run)
-
-    @staticmethod
-    def _fit_own_segment(output: Output, segment: int, size: int) -> None:
-        """Change the segment size of an output that is behind.
-
-        To 0 only if datagrams of this size would be cut otherwise.
-        """
-        if segment != output.segment and (segment or output.segment < size):
-            linux.set_segment(output.sock, segment)
-            output.segment = segment
+        for output in unsegmented.rest:
+            self._send_alone(output, run)
 
     def _send_run(self, outputs: Iterable[Output], run: Run) -> None:
         """The hot path: one system call an output."""
@@ -261,25 +246,26 @@ class Fanout:
                 else:
                     self._failed.append((output, error))
 
-    def _fit_segment(self, run: Run) -> None:
-        """Change the segment size, on all sockets at once: it changes when the stream does."""
-        if run.count == 1 and not 0 < self._segment < run.size:
-            return  # a datagram that is no larger needs no change
-        self._segment = run.size if run.count > 1 else 0
+    def _fit_all(self, segment: int) -> None:
+        self._segment = segment
+        size = 0 if segment == UNCUT else segment
         for output in self._segmented:
-            linux.set_segment(output.sock, self._segment)
+            if output.segment != segment:
+                linux.set_segment(output.sock, size)
+                output.segment = segment
 
-    def _send_parts(self, outputs: deque[Output], run: Run) -> None:
-        whole = run.count > 1 and self._segmentation
-        datagrams = run.datagrams()
-        for output in outputs:
-            if whole and run.size < output.segment_limit:
-                try:
-                    _send_segments(output, run)
-                except OSError as error:
-                    self._failed.append((output, error))
-            else:
-                self._send_each(output, datagrams)
+    def _send_alone(self, output: Output, run: Run) -> None:
+        """Send a run to an output that may differ from the others: whole, if its path takes it."""
+        if run.count == 1:
+            if run.size > output.segment:
+                _fit(output, UNCUT)
+            self._send_run((output,), run)
+        elif self._segmentation and run.size < output.segment_limit:
+            _fit(output, run.size)
+            self._send_run((output,), run)
+        else:
+            _fit(output, UNCUT)
+            self._send_each(output, run.datagrams())
 
     def _send_each(self, output: Output, datagrams: list[memoryview]) -> None:
         met_error = False
@@ -319,17 +305,12 @@ class Fanout:
                 self._test_port(output)
 
     def _send_again(self, output: Output, error: OSError, run: Run, now: float) -> None:
-        """Send a run again; the output is in one of the first two lanes, or is deferred."""
-        send: Callable[[], object] = partial(output.send, run.view)
-        if output.member_of is self._unsegmented:
-            send, segment = partial(_send_segments, output, run), run.size
-        else:
-            segment = output.segment if self.is_deferred(output) else self._segment
-        left = self._repeat(output, send, error)
+        """Send a run again that was not sent whole."""
+        left = self._repeat(output, partial(output.send, run.view), error)
         if left is None:
             self._errors.append((output, 0))
-        elif left.errno in _UNSEGMENTABLE and segment:
-            self._limit(output, segment, now)
+        elif left.errno in _UNSEGMENTABLE and output.segment != UNCUT:
+            self._limit(output, now)
             self._send_each(output, run.datagrams())
         elif left.errno in _FULL or left.errno == errno.EMSGSIZE:
             output.counters.dropped += run.count  # the latter: an IPv6 source's, too large for IPv4
@@ -351,7 +332,7 @@ class Fanout:
                 return None
         return error
 
-    def _limit(self, output: Output, segment: int, now: float) -> None:
+    def _limit(self, output: Output, now: float) -> None:
         """Send an output no more segments of this size, or larger ones, for a while."""
         if not output.unsegmentable:
             self._limit_log.log(
@@ -359,12 +340,11 @@ class Fanout:
                 "path_unsegmentable",
                 destination=show(output.destination),
                 reason=output.last_error,
-                segment=segment,
+                segment=output.segment,
             )
         output.unsegmentable = True
-        output.segment_limit = segment
-        linux.set_segment(output.sock, 0)
-        output.segment = 0
+        output.segment_limit = output.segment
+        _fit(output, UNCUT)
         if output.member_of is self._segmented:
             self._move(output, self._unsegmented)
         self._forget_limits_at = min(self._forget_limits_at, now + LIMIT_FORGOTTEN)
@@ -373,9 +353,7 @@ class Fanout:
 
     def _test_port(self, output: Output) -> None:
         """Only probe an output from now on whose port seems closed, or to which there is no way."""
-        if self._segmentation:
-            linux.set_segment(output.sock, 0)
-        output.segment = 0
+        _fit(output, UNCUT)  # a probe is one datagram of any size
         self._move(output, self._deferred_closed if self.is_deferred(output) else self._closed)
 
     def _probe(self, outputs: Iterable[Output], run: Run, now: float) -> None:
@@ -399,6 +377,9 @@ class Fanout:
                 output.on_port_closed()
 
 
-def _send_segments(output: Output, run: Run) -> None:
-    """Send a run whole, whatever the socket's own segment size."""
-    output.sock.sendmsg((run.view,), linux.segments(run.size))
+def _fit(output: Output, segment: int) -> None:
+    """Let its socket cut at `segment` what is sent from now on."""
+    if output.segment != segment:
+        with contextlib.suppress(OSError):  # a system that cannot segment
+            linux.set_segment(output.sock, 0 if segment == UNCUT else segment)
+        output.segment = segment

@@ -73,8 +73,11 @@ class OutputState:
     behind: Behind | None = None
 
 
-NO_LIMIT = 1 << 16
-"""A segment size that no datagram reaches."""
+UNCUT = 1 << 16
+"""A segment size that no datagram reaches: what is sent leaves as it is."""
+
+UNKNOWN = 0
+"""A segment size that fits nothing: another program may have changed the socket's."""
 
 
 class Output:
@@ -86,7 +89,7 @@ class Output:
     `unsegmentable` whether it ever has. `member_of` is the lane that it is in, None while paused;
     `counted_to` is how much of the stream its counters include. `behind` is where it is, None if
     that is the end: then it is live, or was paused and nobody remembers where. `turn` counts the
-    runs it was sent from there, and `segment` is its socket's own segment size meanwhile.
+    runs it was sent from there. `segment` is the size at which its socket cuts what is sent.
     """
 
     __slots__ = (
@@ -109,8 +112,8 @@ class Output:
         self.behind: Behind | None = None
         self.turn = 0
         self.member_of: Lane[Output] | None = None
-        self.segment = 0
-        self.segment_limit = NO_LIMIT
+        self.segment = UNKNOWN
+        self.segment_limit = UNCUT
         self.unsegmentable = False
         self.last_error = ""
 

@@ -20,7 +20,7 @@ import pytest
 
 from tools.benchmarks.contenders import AUTO, DEFERRED, NAMES, PROMPT, REFERENCE, missing, running
 from tools.benchmarks.measure import greet
-from tools.benchmarks.plan import SIZE
+from tools.benchmarks.plan import FRAME, SIZE
 from tools.benchmarks.servers import SERVERS
 from tools.benchmarks.sinks import STAMP, Sinks
 from tools.benchmarks.stream import streaming
@@ -96,6 +96,22 @@ def test_the_source_sends_a_transport_stream() -> None:
             packets += [datagram[at : at + 188] for at in range(0, SIZE, 188)]
     assert {packet[0] for packet in packets} == {0x47}
     assert [packet[3] & 15 for packet in packets] == [n % 16 for n in range(7 * sent)]
+
+
+def test_the_source_sends_frames_with_shorter_ends() -> None:
+    """In frames, the last datagram of each burst is shorter, and no packet is missing."""
+    need("cc")
+    with (
+        udp_socket() as player,
+        source(player.getsockname()[1]) as sock,
+        streaming(sock, 1000, 0.1, frames=True) as total,
+    ):
+        datagrams = [player.recv(2048) for _ in range(total())]
+    count, tail = FRAME
+    assert [len(each) for each in datagrams[:count]] == [SIZE] * (count - 1) + [tail * 188]
+    stream = b"".join(datagrams)
+    counters = [stream[at + 3] & 15 for at in range(0, len(stream), 188)]
+    assert counters == [n % 16 for n in range(len(counters))]
 
 
 def test_the_source_shows_a_film_again_and_again(tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
 
         expected = greet(sock, sinks, contender.program)
         spread = 2 * settle if name == DEFERRED else arrival(load)
+        length = spread + settle + seconds + TAIL
         with (
-            streaming(sock, load.rate, spread + settle + seconds + TAIL, *film) as sent,
+            streaming(sock, load.rate, length, *film, frames=load.frames) as sent,
             company(load, contender.program, settle + seconds, sinks.watch),
         ):
             if name == DEFERRED:

@@ -17,6 +17,9 @@ FLOODED = 100_000
 """Datagrams a second: several times what the fastest contender forwards to 100 destinations, and
 yet not so many that sending them disturbs the caches and locks of the core under test."""
 
+FRAME = 12, 3
+"""Datagrams a frame, and packets in the last of them: 3 Mb/s at 25 frames a second."""
+
 SCALED = (AUTO, PROMPT, REFERENCE, MULTIUDPSINK)
 HEAVY = (AUTO, REFERENCE)
 
@@ -32,7 +35,8 @@ class Load:
     """A stream of `rate` datagrams/s to `destinations`, of which `probes` measure latency.
 
     A flood is more than anyone forwards, so that losing most of it is expected. `beside`: what goes
-    on meanwhile by HTTP, if that is on: one of `BESIDE`, by `guests` viewers.
+    on meanwhile by HTTP, if that is on: one of `BESIDE`, by `guests` viewers. `frames`: it comes as
+    from ffmpeg, a burst a frame, of which the last datagram is shorter.
     """
 
     destinations: int
@@ -40,6 +44,7 @@ class Load:
     probes: int = 0
     beside: str = ""
     guests: int = 0
+    frames: bool = False
 
     @property
     def flooded(self) -> bool:
@@ -47,7 +52,7 @@ class Load:
 
     def __str__(self) -> str:
         rate = "flooded" if self.flooded else f"{self.rate:,}/s"
-        text = f"{rate} to {self.destinations:,}"
+        text = f"{rate}{' in frames' * self.frames} to {self.destinations:,}"
         return f"{text}, {self.meanwhile}" if self.beside else text
 
     @property
@@ -111,6 +116,11 @@ class Plan:
         return [Load(self.fewer, self.rates[0]), self.paced[0], Load(self.more, self.rates[0])]
 
     @property
+    def framed(self) -> list[Load]:
+        """Loads of several sizes: the flood, and the higher rate."""
+        return [replace(load, frames=True) for load in (self.flood, self.paced[-1])]
+
+    @property
     def heavy_loads(self) -> list[Load]:
         return [Load(destinations, rate) for destinations, rate in self.heavy]
 
@@ -147,7 +157,7 @@ class Plan:
         everyone = (*names, *([DEFERRED] if AUTO in names else []))
         each = [(self.flood, names), *((load, everyone) for load in self.paced)]
         each += [(load, SCALED) for load in (self.scaled[0], self.scaled[-1])]
-        each += [(load, HEAVY) for load in self.heavy_loads]
+        each += [(load, HEAVY) for load in (*self.framed, *self.heavy_loads)]
         each += [(load, (PROMPT,)) for load in self.beside]
         for _ in range(self.repetitions):
             for load, those in each:

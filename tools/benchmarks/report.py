@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.benchmarks.contenders import PROMPT
-from tools.benchmarks.plan import FLOODED, SIZE, Load
+from tools.benchmarks.contenders import AUTO, PROMPT
+from tools.benchmarks.plan import FLOODED, FRAME, SIZE, Load
 from tools.benchmarks.results import Results, rounds_held
 from tools.benchmarks.servers import SERVERS
 from tools.benchmarks.targets import verdicts
@@ -89,6 +89,25 @@ def _scaling(results: Results) -> str:
     return table(header, [[name, *_costs(results, name, loads)] for name in names])
 
 
+def _framed(results: Results) -> str:
+    flood, paced = results.plan.framed
+    rows = [
+        [
+            name,
+            results.figure(name, flood, "egress").text("{:,.0f}"),
+            *_costs(results, name, [flood, paced]),
+            _milliseconds(results, name, paced),
+        ]
+        for name in results.contenders
+        if results.of(name, flood)
+    ]
+    frame = f"{FRAME[0] - 1} x {SIZE} and {FRAME[1] * 188} bytes"
+    header = [f"frames of {frame}, to {flood.destinations:,}", "egress flooded, /s"]
+    header += ["CPU flooded, ns"]
+    rate = f"at {paced.rate:,}/s"
+    return table([*header, f"CPU {rate}, ns", f"p50 / p99 / max {rate}, ms"], rows)
+
+
 def _heavy(results: Results) -> str:
     rows = [
         [
@@ -155,6 +174,7 @@ def markdown(results: Results) -> str:
         headline(results).rstrip(),
         _side_by_side(results),
         _scaling(results),
+        *([_framed(results)] if results.of(AUTO, results.plan.framed[0]) else []),
         _heavy(results),
         *([_web(results), _beside(results)] if results.web else []),
         *(f"Not measured: {name}: {reason}." for name, reason in results.failures.items()),

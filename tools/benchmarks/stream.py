@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools.benchmarks.plan import FLOODED, SIZE
+from tools.benchmarks.plan import FLOODED, FRAME, SIZE
 from tools.lab.machine import compile_c
 from tools.lab.media import PACKET
 from tools.lab.process import PATIENCE, ROOT, Program, need, wait_for
@@ -26,13 +26,16 @@ _NULL = b"\x47\x1f\xff\x10".ljust(PACKET, b"\0")
 
 @contextlib.contextmanager
 def streaming(
-    sock: socket.socket, rate: int, seconds: float, *film: Path
+    sock: socket.socket, rate: int, seconds: float, *film: Path, frames: bool = False
 ) -> Iterator[Callable[[], int]]:
     """A stream of so many seconds, in bursts if it is a flood; of a film, if there is one.
 
+    `frames`: as ffmpeg sends, a burst a frame, of which the last datagram is shorter.
+
     Yields what waits for its end, and returns how many datagrams were sent.
     """
-    words = (str(rate), "16" if rate >= FLOODED else "1", str(seconds), *film)
+    burst = FRAME if frames else (16 if rate >= FLOODED else 1, 7)
+    words = map(str, (rate, *burst, seconds, *film))
     with Program(compile_c("source.c"), *words, stdin=sock.fileno()) as program:
 
         def sent() -> int:

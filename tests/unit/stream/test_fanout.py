@@ -244,6 +244,22 @@ def test_a_refusal_is_forgotten(segments: Bench, way: str) -> None:
     assert received(player) == [b"".join(numbered(10, 1480))] * 2
 
 
+def test_two_programs_take_turns_at_a_socket(segments: Bench) -> None:
+    """Who restores an output leaves its socket as it is; who goes on cuts runs right at once."""
+    output, player = segments.pair()
+    segments.send(*numbered(20))
+    saved = segments.fanout.export(output)
+    saved.sock = Descriptor(os.dup(saved.sock))
+    before, successor = segments.fanout, make_fanout(segmentation=True)
+    segments.stack.enter_context(successor.restore(saved, None).sock)
+    segments.send(*numbered(20))
+    for fanout in (successor, before, successor):
+        fanout.go_on()
+        segments.fanout = fanout
+        segments.send(*numbered(20, 400 if fanout is successor else 1316), b"x" * 1400)
+    assert received(player) == segments.offered
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs IP_RECVERR")
 def test_an_older_programs_output_counts_what_the_link_drops(bench: Bench) -> None:
     """The kernel is asked to tell of drops for an output that is handed over without that, too."""
