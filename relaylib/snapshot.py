@@ -47,7 +47,7 @@ _AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceFacts:
     """Who sends, or sent last. `form` is None before there was one.
 
     `payload_type` is that of RTP which carries no MPEG-TS. `since` is when it became the active
@@ -64,7 +64,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Elementary:
+class ElementaryFacts:
     """An elementary stream; bits a second. What is not known is None."""
 
     pid: int
@@ -83,7 +83,7 @@ class ProgramFacts:
     number: int
     pmt_pid: int
     pcr_pid: int | None
-    streams: tuple[Elementary, ...]
+    streams: tuple[ElementaryFacts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Snapshot:
     time: float
     date: float
     begun: float
-    source: Source
+    source: SourceFacts
     verdict: Verdict | None
     since: float | None
     contents: Contents
@@ -273,10 +273,10 @@ class Observer:
             history=_kept(self._history, self._track, by_http=self._by_http),
         )
 
-    def _source(self) -> Source:
+    def _source(self) -> SourceFacts:
         lock = self._ingest.lock
         state, there = lock.state, lock.state.active is not None
-        return Source(
+        return SourceFacts(
             lock.presence,
             state.active,
             self._ingest.form if there else None,
@@ -351,7 +351,7 @@ def _programs(monitor: Monitor) -> Iterable[ProgramFacts]:
         yield ProgramFacts(program.number, program.pmt_pid, program.pcr_pid, streams)
 
 
-def _streams(monitor: Monitor, program: Program) -> Iterable[Elementary]:
+def _streams(monitor: Monitor, program: Program) -> Iterable[ElementaryFacts]:
     for each in program.streams[:STREAMS]:
         pid = monitor.transport.pids.get(each.pid)
         if pid is None or pid.elementary is None:
@@ -359,7 +359,7 @@ def _streams(monitor: Monitor, program: Program) -> Iterable[Elementary]:
         codec, size = pid.elementary.codec, pid.elementary.format
         fps = (size.rate if size else 0.0) or pid.elementary.rate
         is_video = pid.elementary.named.kind.value == "video"
-        yield Elementary(
+        yield ElementaryFacts(
             each.pid,
             codec.kind.value,
             codec.name,

@@ -18,7 +18,7 @@ from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Told
 from relaylib.net.address import Address, show
 from relaylib.net.networks import PRIVATE, contains
-from relaylib.snapshot import Audience, Elementary, Kept, ProgramFacts, Snapshot, Source
+from relaylib.snapshot import Audience, ElementaryFacts, Kept, ProgramFacts, Snapshot, SourceFacts
 from relaylib.stream.watcher import FIXED, HTTP, KINDS, Watcher
 from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
@@ -115,7 +115,7 @@ class Status:
             "since": self._date(now.since),
         }
 
-    def _source(self, source: Source) -> dict[str, Any]:
+    def _source(self, source: SourceFacts) -> dict[str, Any]:
         return {
             "presence": source.presence.value,
             "address": shortened(source.address) if source.address else None,
@@ -240,7 +240,7 @@ def _program(program: ProgramFacts) -> dict[str, Any]:
     }
 
 
-def _elementary(stream: Elementary) -> dict[str, Any]:
+def _elementary(stream: ElementaryFacts) -> dict[str, Any]:
     return {
         "pid": stream.pid,
         "kind": stream.kind,

@@ -93,7 +93,7 @@ def test_a_full_link_is_its_viewer_s_path() -> None:
         assert told(stage) == ["healthy"]
         for each in others:
             each.do("close")
-        event = stage.relay.wait_event("health_changed", verdict="red")
+        event = stage.relay.wait_event("health_changed", verdict="network")
         assert health(narrow) == "red"
     assert event["evidence"].startswith("1 of 1 outputs")
 

@@ -77,7 +77,7 @@ def status(browser: Browser) -> dict[str, Any]:
 
 
 def test_a_source_that_changes_its_port_is_never_called_healthy(relay: Relay) -> None:
-    """Viewers miss most of it: each look says that it is the source's, and what helps."""
+    """Viewers miss most of it: no look says that all is well, and what helps is named."""
     with contextlib.ExitStack() as stack:
         browser = stack.enter_context(Browser(http_port(relay)))
         viewer = stack.enter_context(Viewer(relay.port))
@@ -86,12 +86,13 @@ def test_a_source_that_changes_its_port_is_never_called_healthy(relay: Relay) ->
         looks = []
         while len(relay.events("source_takeover", reason="silence")) < 3:
             looks.append(status(browser)["verdict"]["word"])
-            assert " salud=fuente " in viewer.command("ESTADO")
+            assert " salud=sano " not in viewer.command("ESTADO")
+        wait_for(lambda: status(browser)["verdict"]["word"] == "source", "the verdict")
         found = status(browser)
     assert "another port of the source's host" in told["evidence"]
     assert "--source-timeout" in told["remedy"]
-    assert set(looks) == {"source"}
-    assert found["verdict"]["evidence"]["key"] == "turned_away"
+    assert "source" in looks
+    assert "healthy" not in looks  # between two ports it may be silence
     assert found["source"]["turned_away"] > 0
 
 

@@ -102,7 +102,7 @@ DAMAGE = {
     "an unknown state": (
         STATE + "from enum import Enum; hints['state'] = Enum('State', {'IDLE': 'inactivo'})",
         "program.py: cannot take over from the running relay: "
-        "viewers: state: 'transmitiendo' is not a valid State",
+        "viewers: state: 'streaming' is not a valid State",
     ),
 }
 """What the new program lacks, and the reason why the old one stays."""
