@@ -14,7 +14,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -196,10 +195,9 @@ def bench(*words: str | Path, patience: float = 100) -> tuple[int, Program]:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
-    """The whole program, at its smallest, measures, prints, and writes valid JSON and SVG."""
+def test_a_smoke_run_writes_figures(tmp_path: Path) -> None:
+    """The whole program, at its smallest, measures, prints, and writes valid JSON."""
     need("cc", "ffmpeg", "gst-launch-1.0", "nginx")
-    pytest.importorskip("matplotlib")
     only = f"{AUTO},{PROMPT},{REFERENCE}"
     words = ("--plan", "smoke", "--only", only, "--output", tmp_path)
     status, program = bench(*words, patience=280)
@@ -214,9 +212,6 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
     assert document["failures"] == {}
     assert len(document["targets"]) == 24
     assert document["memory"]["rss_full"] > 0
-    chart = ElementTree.parse(tmp_path / "bench.svg").getroot()
-    assert chart.tag.endswith("svg")
-    assert "C reference" in [element.text for element in chart.iter()]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +225,6 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
 def test_what_cannot_be_is_one_line(words: list[str], status: int, says: str) -> None:
     """A wrong option or an output that cannot be written is one line that names it."""
     need("cc")
-    pytest.importorskip("matplotlib")
     ended, program = bench(*words)
     assert (ended, len(program.stderr)) == (status, 1)
     assert says in program.stderr[0]
@@ -239,7 +233,6 @@ def test_what_cannot_be_is_one_line(words: list[str], status: int, says: str) ->
 def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     """SIGTERM in the middle of a measurement ends the contender and the source as well."""
     need("cc")
-    pytest.importorskip("matplotlib")
     words = ("--plan", "full", "--only", REFERENCE, "--output", tmp_path)
     with Program(sys.executable, "tools/bench.py", *words, process_group=0) as program:
         wait_for(lambda: {"reference", "source"} <= members(program.pid), "a measurement")

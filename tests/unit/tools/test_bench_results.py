@@ -2,16 +2,13 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from relaylib.errors import SetupError
-from tools import bench
 from tools.benchmarks.contenders import AUTO, DEFERRED, MULTIUDPSINK, NAMES, PROMPT, REFERENCE
 from tools.benchmarks.measure import quantile
 from tools.benchmarks.plan import NOBODY, PLANS, Load, Plan
-from tools.benchmarks.report import headline, markdown
+from tools.benchmarks.report import markdown
 from tools.benchmarks.results import Figure, Results, Sample, WebSample
 from tools.benchmarks.servers import HLS, LIVE, MP4
 from tools.benchmarks.targets import verdicts
@@ -37,10 +34,8 @@ def published() -> Results:
 
 
 def test_the_tables_are_made_of_the_published_run(published: Results) -> None:
-    """docs/bench.json gives docs/bench.md, and README.md shows the measures with a target."""
+    """docs/bench.json gives docs/bench.md."""
     assert markdown(published) == (ROOT / "docs" / "bench.md").read_text()
-    shown = (ROOT / "README.md").read_text().split(bench.MARK)[1]
-    assert shown.strip() == headline(published).strip()
 
 
 def missed(results: Results) -> list[str]:
@@ -210,24 +205,3 @@ def test_rounds_are_interleaved() -> None:
     """Within a round every contender is measured under a load before anyone is under the next."""
     names = [name for name, load in FULL.measurements(NAMES) if load == FULL.flood]
     assert names == list(NAMES) * FULL.repetitions
-
-
-def test_publishing_replaces_what_is_between_the_marks(tmp_path: Path) -> None:
-    """README shows the newest results, once, in each language; without marks all is left."""
-    output, readme, spanish = (tmp_path / each for each in ("build", "README.md", "README.es.md"))
-    output.mkdir()
-    (tmp_path / "docs").mkdir()
-    readme.write_text("before\n<!-- bench -->\nold\n<!-- bench -->\nafter\n")
-    spanish.write_text("antes\n<!-- bench -->\n<!-- bench -->\n")
-    for table in ("first\n", "second\n"):
-        for name in ("bench.json", "bench.md", "bench.svg"):
-            (output / name).write_text(f"all of {table}")
-        bench.publish(output, tmp_path, table)
-    shown = "<!-- bench -->\n\nsecond\n\n<!-- bench -->\n"
-    assert readme.read_text() == f"before\n{shown}after\n"
-    assert spanish.read_text() == f"antes\n{shown}"
-    assert (tmp_path / "docs" / "bench.svg").read_text() == "all of second\n"
-    spanish.write_text("no marks\n")
-    with pytest.raises(SetupError, match="<!-- bench -->"):
-        bench.publish(output, tmp_path, "third\n")
-    assert readme.read_text() == f"before\n{shown}after\n"
