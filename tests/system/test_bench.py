@@ -210,7 +210,6 @@ def test_a_smoke_run_writes_figures(tmp_path: Path) -> None:
     assert all(sample["megabits"] > 0 for sample in document["web"])
     assert all(sample["egress"] > 0 for sample in document["samples"])
     assert document["failures"] == {}
-    assert len(document["targets"]) == 24
     assert document["memory"]["rss_full"] > 0
 
 
