@@ -15,7 +15,7 @@ from tools.lab.viewer import Viewer
 from tools.lab.web import Packets
 
 TEXT = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
-STEPS = re.findall(r"^([A-Z]+) (.*)$", TEXT, re.MULTILINE)
+STEPS: list[tuple[str, str]] = re.findall(r"^([A-Z]+) (.*)$", TEXT, re.MULTILINE)
 
 
 def last(instruction: str) -> str:
