@@ -2,6 +2,5 @@
 
 fake_vlc, capture: `replay/`. probe: `probing/`. bench: `benchmarks/`. attacks, soak: `attackers/`.
 matrix: `interop/`. Those without one: demo, documents (man pages, completions, tables of options),
-hls_viewers, and three that measure: reloads, inspection, first_picture. What tools and tests share:
-`lab/`.
+hls_viewers, and reloads, which measures. What tools and tests share: `lab/`.
 """

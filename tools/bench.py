@@ -1,7 +1,6 @@
 """Measures the relay and its peers side by side: `make bench`.
 
-Prints the tables, and writes bench.json, bench.md and bench.svg. Its parts are in
-tools/benchmarks/.
+Prints the tables, and writes bench.json and bench.md. Its parts are in tools/benchmarks/.
 """
 
 import argparse
@@ -18,26 +17,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
-from tools.benchmarks import chart
 from tools.benchmarks.contenders import AUTO, NAMES
 from tools.benchmarks.measure import carry_out
 from tools.benchmarks.plan import PLANS
-from tools.benchmarks.report import describe_machine, headline, markdown
+from tools.benchmarks.report import describe_machine, markdown
 from tools.benchmarks.results import Results
-from tools.benchmarks.targets import verdicts
-from tools.lab import readmes
 from tools.lab.machine import claim_core, compile_c, require_linux
 from tools.lab.process import ROOT
 from tools.replay.program import run, say
-
-MARK = "<!-- bench -->\n"
 
 EXAMPLES = """\
 examples:
   bench.py                                everything, about eleven minutes
   bench.py --plan quick                   one short round, to see where it stands
   bench.py --only relay,'C reference'     two contenders
-  bench.py --publish                      also show them in README.md and docs/
+  bench.py --publish                      also keep them in docs/
 """
 
 
@@ -61,34 +55,20 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add("--only", type=_names, metavar="NAME,...", default=NAMES, help=f"of {', '.join(NAMES)}")
     add("--output", type=Path, metavar="DIR", default=ROOT / "build" / "bench",
         help="where to (build/bench)")  # fmt: skip
-    add("--publish", action="store_true", help="put the results into the READMEs, too")
+    add("--publish", action="store_true", help="put the results into docs/, too")
     return parser.parse_args(words)
 
 
 def write(results: Results, output: Path) -> str:
     """Write the results; return the tables. JSON is in seconds, bytes and datagrams."""
     text = markdown(results)
-    document = asdict(results) | {"targets": [asdict(each) for each in verdicts(results)]}
     (output / "bench.md").write_text(text)
-    (output / "bench.json").write_text(json.dumps(document, indent=1) + "\n")
-    chart.draw(results, output / "bench.svg")
+    (output / "bench.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
     return text
-
-
-def publish(output: Path, root: Path, text: str) -> None:
-    """Show `text` in every README, and copy the results to docs/.
-
-    Raises:
-        SetupError: a README has no place for it.
-    """
-    readmes.publish(root, MARK, text)
-    for name in ("bench.json", "bench.md", "bench.svg"):
-        shutil.copyfile(output / name, root / "docs" / name)
 
 
 def _bench(options: argparse.Namespace) -> int:
     require_linux()
-    chart.require()
     for program in ("reference.c", "source.c"):
         compile_c(program)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -97,7 +77,8 @@ def _bench(options: argparse.Namespace) -> int:
     carry_out(results, options.only, claim_core())
     print(write(results, options.output), end="")
     if options.publish:
-        publish(options.output, ROOT, headline(results))
+        for name in ("bench.json", "bench.md"):
+            shutil.copyfile(options.output / name, ROOT / "docs" / name)
     failed = any(name.startswith(AUTO) for name in results.failures)
     if failed:
         say("bench.py: the relay could not be measured; the report says why")
@@ -107,7 +88,7 @@ def _bench(options: argparse.Namespace) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit status, 1 when this relay could not be measured.
 
-    Missing a target is a result and no failure. Raises SetupError.
+    Raises SetupError.
     """
     options = _options(words)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # let every child be ended

@@ -19,7 +19,6 @@ import client
 from relaylib import __version__, config
 from relaylib.cli import Parser
 from tools.lab.process import ROOT
-from tools.lab.readmes import between
 
 PROGRAMS: dict[str, Callable[[str], Parser]] = {
     "relay": config.make_parser,
@@ -67,8 +66,18 @@ End, and tell everyone who is connected.
 COMPLETIONS = {"bash": "{}.bash", "zsh": "_{}", "fish": "{}.fish"}
 """The shells, and what each calls the file that completes a command."""
 
-MARKERS = {"relay": "<!-- options -->\n", "relay-client": "<!-- client options -->\n"}
-"""The line that stands before and after a program's table."""
+OPTIONS = """\
+# Options
+
+{relay}
+They can stand in a file, one or more a line: `relay.py @relay.conf`. `relay.py --check @relay.conf`
+says whether they are right. What a reload does with them is in
+[OPERATION.md](OPERATION.md#install-and-reload).
+
+## Those of client.py
+
+{relay-client}"""
+"""docs/OPTIONS.md: a table of each program."""
 
 
 def main() -> int:
@@ -82,14 +91,12 @@ def main() -> int:
 
 def documents() -> Iterator[tuple[Path, str]]:
     """Yield every document with the text that it should have."""
-    readme = ROOT / "README.md"
-    text = readme.read_text()
     for name in PROGRAMS:
         yield ROOT / "man" / f"{name}.1", man_page(name)
         for shell, file in COMPLETIONS.items():
             yield ROOT / "contrib" / "completion" / file.format(name), completion(name, shell)
-        text = between(text, MARKERS[name], table(name), readme.name)
-    yield readme, text
+    tables = {name: table(name) for name in PROGRAMS}
+    yield ROOT / "docs" / "OPTIONS.md", OPTIONS.format_map(tables)
 
 
 # --- man pages

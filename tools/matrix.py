@@ -23,7 +23,6 @@ from tools.interop.viewers import UDP, Browsers, Decoding, Place, watching
 from tools.lab.machine import FAILURES
 from tools.lab.media import studio
 from tools.lab.process import PATIENCE, ROOT, NeedError, wait_for
-from tools.lab.readmes import publish
 from tools.lab.relay import Relay
 from tools.lab.sockets import is_bound, unused_port
 from tools.lab.viewer import Viewer
@@ -140,7 +139,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="matrix.py", description="Try every source with every viewer.")
     parser.add_argument("--only", type=_names, metavar="TEXT", default=tuple(SOURCES),
                         help="sources whose name contains this")  # fmt: skip
-    parser.add_argument("--publish", action="store_true", help="put the table into the READMEs")
+    parser.add_argument("--publish", action="store_true", help="write docs/PLAYERS.md")
     return parser.parse_args(words)
 
 
@@ -171,7 +170,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.publish:
         if len(results) < len(table.CELLS):
             raise SetupError("not published: not everything was tried")
-        publish(ROOT, table.MARK, text)
+        (ROOT / "docs" / "PLAYERS.md").write_text(table.page(results))
     return int(bool(failed) or (bool(missing) and "CI" in os.environ))
 
 

@@ -6,6 +6,9 @@ also says what its files of options held: the words that were checked are those 
 
 The child begins as a fork, which takes the copy of the state and encodes it: with a thousand
 viewers the stream would notice if the loop did.
+
+Rejected: a lower priority for the child (nice(2)). It spared the stream nothing that could be
+measured, and where the processors were full the child did not get ready in time.
 """
 
 import contextlib
@@ -27,16 +30,14 @@ from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import find_interface
 from relaylib.stream.fixed import check_outputs
 
-TIMEOUT = 10.0
-"""Seconds that the child may take: fifty times what it needs on a machine that is not loaded."""
+TIMEOUT = 40.0
+"""Seconds that the child may take. It needs a fifth of one where nothing else runs, and forty times
+that beside thirty busy processes on two processors. Waiting costs nothing, because the old program
+goes on. Two tries must end within the 90 s that systemd allows a reload (TimeoutStartSec=)."""
 
 RIGHT = "the configuration is right"
 """What the child says at its end. Its exit status would not do: --help or --version in a file of
 options exits with 0, too."""
-
-_NICE = 5
-"""Steps by which the child stands back (nice(2)): a third of the share of a processor that the
-stream gets where there is not enough for both, and still far from `TIMEOUT`."""
 
 _OUTPUT_KEPT = 1 << 20
 """Bytes of the child's output that are kept: the reason why it failed is at its end, and so are the
@@ -169,8 +170,6 @@ def _become_child(export: Callable[[], handover.State], output: int) -> NoReturn
     """Encode the state, and become the new program, whose output is this pipe."""
     try:
         signal.set_wakeup_fd(-1)  # it leads to the parent's loop
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.nice(_NICE)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools.lab.media import RATE, judge, make_clip, studio
-from tools.lab.players import Vlc
+from tools.lab.players import ffmpeg, mpv, vlc
 from tools.lab.process import LabError, Program, need, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
@@ -30,25 +30,6 @@ TABLES = ("PID 0x0:", "PID 0x1000:")
 which are no error (ISO/IEC 13818-1, 2.4.3.3)."""
 
 
-def ffmpeg(url: str, to: Path) -> Program:
-    """Record with ffmpeg."""
-    need("ffmpeg")
-    words = ("-v", "warning", "-i", url, "-map", "0", "-c", "copy", "-t", "6")
-    return Program("ffmpeg", *words, str(to))
-
-
-def vlc(url: str, to: Path) -> Program:
-    """Record with VLC."""
-    return Vlc(to.parent, url, "--sout", f"#std{{access=file,mux=ts,dst={to}}}")
-
-
-def mpv(url: str, to: Path) -> Program:
-    """Record with mpv, which plays it meanwhile."""
-    need("mpv")
-    silent = ("--no-config", "--vo=null", "--ao=null", "--really-quiet")
-    return Program("mpv", *silent, f"--stream-record={to}", url)
-
-
 def gstreamer(url: str, to: Path) -> Program:
     """Fetch and join segments with GStreamer."""
     need("gst-launch-1.0")
@@ -57,7 +38,7 @@ def gstreamer(url: str, to: Path) -> Program:
 
 
 PLAYERS: dict[str, Callable[[str, Path], Program]] = {
-    "ffmpeg": ffmpeg,
+    "ffmpeg": lambda url, to: ffmpeg(url, to, "-t", "6"),
     "vlc": vlc,
     "mpv": mpv,
     "gstreamer": gstreamer,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.lab.media import RATE, judge, make_clip, studio
-from tools.lab.players import VLC_KEEPS, Vlc
+from tools.lab.players import VLC_KEEPS, ffmpeg, mpv, vlc
 from tools.lab.process import Program, need, wait_for
 from tools.lab.relay import Relay
 from tools.lab.restarts import restart
@@ -26,24 +26,11 @@ SOURCES = {
 }
 
 
-def ffmpeg(url: str, to: Path) -> Program:
-    """Record with ffmpeg."""
-    return Program("ffmpeg", "-v", "error", "-i", url, "-map", "0", "-c", "copy", str(to))
-
-
-def vlc(url: str, to: Path) -> Program:
-    """Record with VLC."""
-    return Vlc(to.parent, url, "--play-and-exit", "--sout", f"#std{{access=file,mux=ts,dst={to}}}")
-
-
-def mpv(url: str, to: Path) -> Program:
-    """Record with mpv, which plays it meanwhile."""
-    need("mpv")
-    silent = ("--no-config", "--vo=null", "--ao=null", "--untimed", "--really-quiet")
-    return Program("mpv", *silent, f"--stream-record={to}", url)
-
-
-PLAYERS: dict[str, Callable[[str, Path], Program]] = {"ffmpeg": ffmpeg, "vlc": vlc, "mpv": mpv}
+PLAYERS: dict[str, Callable[[str, Path], Program]] = {
+    "ffmpeg": ffmpeg,
+    "vlc": lambda url, to: vlc(url, to, "--play-and-exit"),
+    "mpv": lambda url, to: mpv(url, to, "--untimed"),
+}
 
 
 @pytest.mark.parametrize("scheme", ["rtp", "udp"])

@@ -14,7 +14,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -22,10 +21,9 @@ from tools.benchmarks.contenders import AUTO, DEFERRED, NAMES, PROMPT, REFERENCE
 from tools.benchmarks.measure import greet
 from tools.benchmarks.plan import FRAME, SIZE
 from tools.benchmarks.servers import SERVERS
-from tools.benchmarks.sinks import STAMP, Sinks
+from tools.benchmarks.sinks import Sinks
 from tools.benchmarks.stream import streaming
-from tools.benchmarks.web import Viewers
-from tools.lab.machine import cpu_seconds, on_core
+from tools.lab.machine import on_core
 from tools.lab.process import PATIENCE, Program, need, wait_for
 from tools.lab.sockets import source, udp_socket
 
@@ -43,15 +41,6 @@ def stamped(age: float = 0.0) -> bytes:
     """A datagram that says it was sent `age` seconds ago."""
     stamp = struct.pack("=q", time.time_ns() - round(age * 1e9))
     return bytes(4) + stamp + bytes(SIZE - 12)
-
-
-def test_a_sink_counts_every_datagram_and_keeps_none() -> None:
-    """Each of the datagrams sent to each sink is counted once, and none waits to be read."""
-    with Sinks(3) as sinks, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for count, port in enumerate(sinks.ports, start=100):
-            for _ in range(count):
-                sender.sendto(b"x" * SIZE, ("127.0.0.1", port))
-        assert sinks.wait(303, 1.0) == 303
 
 
 def test_sinks_count_after_segmentation() -> None:
@@ -79,76 +68,6 @@ def test_probes_tell_the_age_of_what_arrives() -> None:
         latencies = sinks.latencies(begin, time.time_ns())
     assert len(latencies) == 3
     assert all(0.5 <= latency < 5.0 for latency in latencies)
-
-
-def test_the_source_sends_a_transport_stream() -> None:
-    """The source's datagrams are MPEG-TS without a gap in the continuity counter."""
-    need("cc")
-    with (
-        udp_socket() as player,
-        source(player.getsockname()[1]) as sock,
-        streaming(sock, 1000, 0.1) as total,
-    ):
-        sent = total()
-        packets = []
-        for _ in range(sent):
-            datagram = player.recv(2048)
-            packets += [datagram[at : at + 188] for at in range(0, SIZE, 188)]
-    assert {packet[0] for packet in packets} == {0x47}
-    assert [packet[3] & 15 for packet in packets] == [n % 16 for n in range(7 * sent)]
-
-
-def test_the_source_sends_frames_with_shorter_ends() -> None:
-    """In frames, the last datagram of each burst is shorter, and no packet is missing."""
-    need("cc")
-    with (
-        udp_socket() as player,
-        source(player.getsockname()[1]) as sock,
-        streaming(sock, 1000, 0.1, frames=True) as total,
-    ):
-        datagrams = [player.recv(2048) for _ in range(total())]
-    count, tail = FRAME
-    assert [len(each) for each in datagrams[:count]] == [SIZE] * (count - 1) + [tail * 188]
-    stream = b"".join(datagrams)
-    counters = [stream[at + 3] & 15 for at in range(0, len(stream), 188)]
-    assert counters == [n % 16 for n in range(len(counters))]
-
-
-def test_the_source_shows_a_film_again_and_again(tmp_path: Path) -> None:
-    """A film is sent as it is, but for the time in a null packet that begins a datagram."""
-    need("cc")
-    film = tmp_path / "film.ts"
-    pieces = [head + bytes(range(188)) * 7 for head in (b"\x47\x1f\xff\x10", b"\x47\x01\x00\x10")]
-    pieces = [piece[:SIZE] for piece in pieces]
-    film.write_bytes(b"".join(pieces))
-    with (
-        udp_socket() as player,
-        source(player.getsockname()[1]) as sock,
-        streaming(sock, 1000, 0.1, film) as total,
-    ):
-        received = [player.recv(2048) for _ in range(total())]
-    assert len(received) > 2
-    for number, datagram in enumerate(received):
-        stamp, piece = STAMP.unpack_from(datagram)[0] / 1e9, pieces[number % 2]
-        assert (abs(time.time() - stamp) < 60) == (number % 2 == 0)
-        assert datagram[STAMP.size :] == piece[STAMP.size :]
-    assert received[1] == pieces[1]
-
-
-def test_viewers_count_what_a_server_sends() -> None:
-    """Viewers over TCP read on their own, and tell how much each of them has got."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        Viewers(server.getsockname()[1], "-", 2) as viewers,
-    ):
-        first, second = (server.accept()[0] for _ in range(2))
-        with first, second:
-            for sock in (first, second):
-                sock.sendall(b"\x47".ljust(188, b"x") * 7)
-            assert viewers.read().octets == [SIZE, SIZE]
-            second.sendall(bytes(10 << 20))  # more than buffers hold
-            wait_for(lambda: viewers.read().octets[1] == SIZE + (10 << 20), "the rest")
-            assert viewers.read().octets[0] == SIZE
 
 
 def test_the_reference_forwards_byte_identically(core: tuple[str, ...]) -> None:
@@ -179,14 +98,6 @@ def test_the_reference_forwards_byte_identically(core: tuple[str, ...]) -> None:
             assert [each for each in received if each != b"hello"] == datagrams[:-1]
 
 
-def test_cpu_time_is_what_the_process_spent() -> None:
-    """The CPU time read from outside is the one that the process knows of itself."""
-    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
-    with Program(sys.executable, "-c", burn, stdin=subprocess.PIPE) as program:
-        wait_for(lambda: program.stdout, "the process to have worked")
-        assert 0.29 < cpu_seconds(program.pid) < 0.6
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_contender_forwards_to_everyone(core: tuple[str, ...], name: str) -> None:
     """A contender as the benchmark starts it delivers each datagram of a calm stream."""
@@ -212,10 +123,9 @@ def bench(*words: str | Path, patience: float = 100) -> tuple[int, Program]:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
-    """The whole program, at its smallest, measures, prints, and writes valid JSON and SVG."""
+def test_a_smoke_run_writes_figures(tmp_path: Path) -> None:
+    """The whole program, at its smallest, measures, prints, and writes valid JSON."""
     need("cc", "ffmpeg", "gst-launch-1.0", "nginx")
-    pytest.importorskip("matplotlib")
     only = f"{AUTO},{PROMPT},{REFERENCE}"
     words = ("--plan", "smoke", "--only", only, "--output", tmp_path)
     status, program = bench(*words, patience=280)
@@ -228,11 +138,7 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
     assert all(sample["megabits"] > 0 for sample in document["web"])
     assert all(sample["egress"] > 0 for sample in document["samples"])
     assert document["failures"] == {}
-    assert len(document["targets"]) == 24
     assert document["memory"]["rss_full"] > 0
-    chart = ElementTree.parse(tmp_path / "bench.svg").getroot()
-    assert chart.tag.endswith("svg")
-    assert "C reference" in [element.text for element in chart.iter()]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +152,6 @@ def test_a_smoke_run_writes_figures_and_a_chart(tmp_path: Path) -> None:
 def test_what_cannot_be_is_one_line(words: list[str], status: int, says: str) -> None:
     """A wrong option or an output that cannot be written is one line that names it."""
     need("cc")
-    pytest.importorskip("matplotlib")
     ended, program = bench(*words)
     assert (ended, len(program.stderr)) == (status, 1)
     assert says in program.stderr[0]
@@ -255,7 +160,6 @@ def test_what_cannot_be_is_one_line(words: list[str], status: int, says: str) ->
 def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     """SIGTERM in the middle of a measurement ends the contender and the source as well."""
     need("cc")
-    pytest.importorskip("matplotlib")
     words = ("--plan", "full", "--only", REFERENCE, "--output", tmp_path)
     with Program(sys.executable, "tools/bench.py", *words, process_group=0) as program:
         wait_for(lambda: {"reference", "source"} <= members(program.pid), "a measurement")
@@ -269,3 +173,19 @@ def members(group: int) -> set[str]:
     listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=1) for line in listed.splitlines()]
     return {name for pgid, name in rows if int(pgid) == group}
+
+
+def test_the_source_sends_frames_with_shorter_ends() -> None:
+    """In frames, the last datagram of each burst is shorter, and no packet is missing."""
+    need("cc")
+    with (
+        udp_socket() as player,
+        source(player.getsockname()[1]) as sock,
+        streaming(sock, 1000, 0.1, frames=True) as total,
+    ):
+        datagrams = [player.recv(2048) for _ in range(total())]
+    count, tail = FRAME
+    assert [len(each) for each in datagrams[:count]] == [SIZE] * (count - 1) + [tail * 188]
+    stream = b"".join(datagrams)
+    counters = [stream[at + 3] & 15 for at in range(0, len(stream), 188)]
+    assert counters == [n % 16 for n in range(len(counters))]

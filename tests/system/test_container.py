@@ -1,84 +1,78 @@
-"""The Dockerfile: its steps, and the relay as a container's first process."""
+"""The Dockerfile: what it copies and starts; and the relay as the first process of a container."""
 
-import contextlib
+import json
 import os
 import re
 import signal
-import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
 
-from tools.lab.image import Image
-from tools.lab.process import Program, wait_for
+from tools.lab.process import ROOT, Program, need, wait_for
 from tools.lab.relay import Relay
 from tools.lab.viewer import Viewer
 from tools.lab.web import Packets
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
-
-SOURCE = """
-import socket, time
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-while True:
-    sock.sendto(b"G" + bytes(187) * 7, ("127.0.0.1", 9000))
-    time.sleep(0.01)
-"""
+TEXT = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+STEPS: list[tuple[str, str]] = re.findall(r"^([A-Z]+) (.*)$", TEXT, re.MULTILINE)
 
 
-@contextlib.contextmanager
-def first_process(program: Program) -> Iterator[int]:
-    """The process that is PID 1 in there, by its number out here; with it the container ends."""
-    path = Path(f"/proc/{program.pid}/task/{program.pid}/children")
-    pid = int(wait_for(path.read_text, "the container").split()[0])
-    try:
-        yield pid
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def last(instruction: str) -> str:
+    """Return the arguments of the last instruction of that name."""
+    return [words for name, words in STEPS if name == instruction][-1]
 
 
-def test_the_image(tmp_path: Path) -> None:
-    """It builds; as PID 1 and as nobody in particular the relay relays, reloads, reaps and ends."""
-    with contextlib.ExitStack() as stack:
-        image = Image(stack, tmp_path)
-        assert image.run("id", "-u") == "9000\n"
-        assert image.command == ("relay", "0.0.0.0", "9000", "--http", "8080")
-        assert image.run(*image.command, "--check") == "the configuration is right\n"
-        given = ("sh", "-c", 'shift 2; exec "$0" "$@"', image.command[0])
-        relay = stack.enter_context(Relay(prefix=image.container(*given)))
-        pid = stack.enter_context(first_process(relay))
-        status = Path(f"/proc/{pid}/status").read_text()
-        assert re.search(r"^Uid:\s+9000\s+9000\s.*^NSpid:\s+\d+\s+1$", status, re.M | re.S)
+def kept() -> list[str]:
+    """Return what of the project goes into the build."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    return [line[1:] for line in lines if line.startswith("!")]
+
+
+def test_what_is_built_is_there() -> None:
+    """The build gets the whole program and what pyproject.toml names, and has no other files."""
+    assert [name for name in kept() if not (ROOT / name).exists()] == []
+    assert {"relay.py", "client.py", "relaylib", "pyproject.toml", "README.md"} <= set(kept())
+
+
+def test_the_image_starts_the_relay_without_root() -> None:
+    """Its command is a right configuration, its user is not root, its signal ends the relay."""
+    assert last("USER") == "relay"
+    assert last("STOPSIGNAL") == "SIGTERM"
+    assert json.loads(last("ENTRYPOINT")) == ["relay"]
+    words: list[str] = json.loads(last("CMD"))
+    with Program(sys.executable, "relay.py", *words, "--check") as check:
+        assert check.wait() == 0, check.stderr
+
+
+def test_the_health_check_needs_an_answer() -> None:
+    """It succeeds while a relay answers, even without a stream, and fails where none does."""
+    python, *words = json.loads(last("HEALTHCHECK").partition(" CMD ")[2])
+    with Relay() as relay:
+        words[-1] = words[-1].replace("9000", str(relay.port))
+        with Program(python, *words) as check:
+            assert check.wait() == 0, check.stderr
+    with Program(python, *words) as check:
+        assert check.wait() == 1
+
+
+@pytest.mark.long
+def test_the_first_process_of_a_container() -> None:
+    """As PID 1 the relay relays, reloads, leaves no zombie, and ends at the image's signal."""
+    need("unshare")
+    space = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child")
+    with Relay(prefix=space) as relay:
+        children = Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
+        pid = int(children.split()[0])
         with Viewer(relay.port) as viewer, Packets(relay.ingest_port):
             viewer.subscribe().receive()
             for count in (1, 2):
                 os.kill(pid, signal.SIGHUP)
                 relay.wait_event("reloaded", count, clients=1)
                 viewer.receive()
-            assert viewer.command("ESTADO").startswith("OK estado=transmitiendo ")
-            children = Path(f"/proc/{pid}/task/{pid}/children")
-            wait_for(lambda: children.read_text() == "", "no child and no zombie")
-        os.kill(pid, signal.Signals[image.stop_signal])
+            of_it = Path(f"/proc/{pid}/task/{pid}/children")
+            wait_for(lambda: of_it.read_text() == "", "no child and no zombie")
+        os.kill(pid, signal.Signals[last("STOPSIGNAL")])
         assert relay.wait() == 0
         assert relay.events("stopped")
-        sees_its_health(image)
-
-
-def sees_its_health(image: Image) -> None:
-    """Show that the health check tells a relay that answers, even without a stream, from none."""
-    command = image.container(*image.command, network=False)
-    with Program(*command) as container, first_process(container) as pid:
-        into = ("nsenter", f"--target={pid}", "--net", "--mount", "--root", "--wd")
-
-        def healthy() -> bool:
-            words = (*into, "env", f"PATH={image.environment['PATH']}", *image.health)
-            return subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode == 0
-
-        wait_for(healthy, "health without a source")
-        with Program(*into, "python3", "-c", SOURCE):
-            wait_for(lambda: '"ingest_started"' in "".join(container.stderr), "the source")
-            assert healthy()
-        os.kill(pid, signal.SIGSTOP)
-        assert not healthy()

@@ -1,6 +1,6 @@
 """The control protocol over real connections: how lines may be cut, and a way through each state.
 
-Which command is valid when is proved in `tests/unit/protocol`, and by the model beside this file.
+Which command is valid when is proved in `tests/unit/protocol`.
 """
 
 import http.client

@@ -2,6 +2,5 @@
 
 `contenders` (UDP) and `servers` (TCP) say who is measured and `plan` under which loads, with what
 `stream`; `measure` does it, with `sinks` as destinations, and `web` what goes by HTTP, with viewers
-who `drain`; `results` reads figures from the samples, `targets` judges them, and `report` and
-`chart` show them.
+who `drain`; `results` reads figures from the samples, and `report` shows them.
 """

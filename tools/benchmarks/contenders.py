@@ -7,7 +7,6 @@ own manual allows: large socket buffers, no clock synchronisation, copying witho
 import contextlib
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -80,13 +79,12 @@ def running(
     name: str,
     ports: Sequence[int],
     core: Sequence[str],
-    *interpreter: str,
+    *,
     extra: Sequence[str] = (),
 ) -> Iterator[Running]:
     """A contender that forwards to `ports`; a peer may not be listening yet.
 
-    `core` is the prefix that puts it on its core, `interpreter` words between that and relay.py's,
-    `extra` options of a relay.
+    `core` is the prefix that puts it on its core, `extra` are options of a relay.
 
     Raises:
         FAILURES: the relay does not start, or declines a session.
@@ -101,7 +99,7 @@ def running(
         options += ["--timeshift", "60"] if name == DEFERRED else []
         options += extra
         began = time.monotonic()
-        relay = Relay(*options, prefix=(*core, *interpreter), stdin=subprocess.PIPE)
+        relay = Relay(*options, prefix=tuple(core))
         start_seconds = time.monotonic() - began
         stack.enter_context(relay)
         sessions = [stack.enter_context(ask_for_stream(relay.port, port)) for port in ports]

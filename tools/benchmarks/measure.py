@@ -13,11 +13,11 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tools.benchmarks.contenders import AUTO, DEFERRED, Running, defer, missing, running
+from tools.benchmarks.contenders import AUTO, DEFERRED, defer, missing, running
 from tools.benchmarks.plan import SIZE, Audience, Load
 from tools.benchmarks.results import Results, Sample
 from tools.benchmarks.servers import WEB
@@ -34,8 +34,6 @@ SETTLE = 0.5
 
 TAIL, QUIET = 0.1, 0.3
 HELLO = bytes.fromhex("471fff10").ljust(SIZE, b"\0")
-SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-TRACED = (sys.executable, "tools/benchmarks/traced.py")
 
 Core = Sequence[str]
 """The prefix that puts a program on the contenders' core."""
@@ -114,49 +112,25 @@ def quantile(ordered: list[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def held(load: Load, seconds: float, core: Core) -> float:
-    """The egress in datagrams/s under the heaviest share of a load that the relay holds, or 0."""
-    for share in SHARES:
-        less = replace(load, rate=max(1, round(load.rate * share)))
-        if (measured := sample(AUTO, less, seconds, core)).held():
-            return measured.egress
-    return 0.0
-
-
 def relay_memory(load: Load, seconds: float, core: Core) -> dict[str, int]:
     """Measure the relay's memory after some seconds, with nobody and with the load's sessions."""
 
-    def after(sessions: int, read: Callable[[Running], int], *interpreter: str) -> int:
+    def after(sessions: int) -> int:
         with (
             Sinks(sessions) as sinks,
-            running(AUTO, sinks.ports, core, *interpreter) as relay,
+            running(AUTO, sinks.ports, core) as relay,
             source(relay.ingest_port) as sock,
         ):
             greet(sock, sinks, relay.program)
             with streaming(sock, load.rate, seconds) as sent:
                 sent()
-            return read(relay)
+            return memory(relay.program.pid) << 10
 
     return {
         "sessions": load.destinations,
-        "rss_empty": after(0, _resident),
-        "rss_full": after(load.destinations, _resident),
-        "objects_empty": after(0, _traced, *TRACED),
-        "objects_full": after(load.destinations, _traced, *TRACED),
+        "rss_empty": after(0),
+        "rss_full": after(load.destinations),
     }
-
-
-def _resident(relay: Running) -> int:
-    return memory(relay.program.pid) << 10
-
-
-def _traced(relay: Running) -> int:
-    """Ask traced.py, which runs the relay, for the bytes of its live Python objects."""
-    stdin = relay.program.process.stdin
-    assert stdin is not None
-    stdin.write(b"\n")
-    stdin.flush()
-    return int(wait_for(lambda: relay.program.stdout, "an answer from tracemalloc")[-1])
 
 
 @contextlib.contextmanager
@@ -190,10 +164,6 @@ def carry_out(results: Results, names: Sequence[str], core: Core) -> None:
             else:
                 results.samples.append(sample(name, load, plan.seconds, core))
     if AUTO in names:
-        with _noting(results, f"{AUTO}, the share it holds"):
-            for load in plan.heavy_loads:
-                if not all(each.held() for each in results.of(AUTO, load)):
-                    results.held[str(load)] = held(load, plan.seconds, core)
         with _noting(results, f"{AUTO}, start and memory"):
             for _ in range(plan.starts):
                 with running(AUTO, [], core) as relay:

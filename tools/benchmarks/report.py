@@ -1,17 +1,14 @@
-"""The results in words: Markdown tables that also read well on a terminal."""
+"""The results as Markdown that also reads well on a terminal: a table by UDP, a table over TCP."""
 
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.benchmarks.contenders import AUTO, PROMPT
-from tools.benchmarks.plan import FLOODED, FRAME, SIZE, Load
-from tools.benchmarks.results import Results, rounds_held
-from tools.benchmarks.servers import SERVERS
-from tools.benchmarks.targets import verdicts
+from tools.benchmarks.plan import FLOODED, SIZE
+from tools.benchmarks.results import Results, Sample, WebSample, figure, rounds_held
 
 NOTES = f"""\
 Datagrams of {SIZE} bytes on the loopback. Medians of interleaved rounds, with their range. Every
@@ -29,159 +26,94 @@ Slowest is the share of the stream that one viewer got who got least; held is 95
 and nothing skipped. tcpserversink sends as many octets without HTTP. ffmpeg serves a single viewer
 (`-listen 1`; with `-listen 2` its program serves nobody). nginx serves files that ffmpeg cuts, on
 another core and not counted. MP4 has fewer octets than the stream. Beside UDP: 100 viewers by UDP,
-and others by HTTP, who get their stream, or the round does not count. Live delay is the longest
+and others by HTTP, who get their stream, or the round does not count. Delay is the longest
 from a datagram's `send` to the end of its segment's arrival, at a viewer who follows the end of the
-playlist as RFC 8216 (6.3.4) has it."""
+playlist as RFC 8216 (6.3.4) has it, in target durations."""
 
-MET = {True: "met", False: "MISSED", None: "not measured"}
+UDP = ("by UDP", "egress, /s", "of a core", "CPU, ns", "p50 / p99 / max, ms", "lost", "held")
+TCP = ("over TCP", "Mb/s", "of a core", "CPU-ms per Mb", "slowest", "delay", "held")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
-    """A Markdown table, padded: the first `words` columns to the left, the others to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        [
-            cell.ljust(width) if place < words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        for cells in (header, *rows)
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        return f"| {' | '.join((cells[0].ljust(widths[0]), *padded[1:]))} |"
+
+    rule = (":".ljust(widths[0], "-"), *("-" * (width - 1) + ":" for width in widths[1:]))
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def _rounds(results: Results) -> Iterator[list[Sample]]:
+    """Yield the rounds of each contender under each load, loads in the order measured."""
+    for load in dict.fromkeys(each.load for each in results.samples):
+        of_load = [each for each in results.samples if each.load == load]
+        for name in dict.fromkeys(each.contender for each in of_load):
+            yield [each for each in of_load if each.contender == name]
+
+
+def _web_rounds(results: Results) -> Iterator[list[WebSample]]:
+    """Yield the rounds of each server with each audience."""
+    for audience in dict.fromkeys(each.audience for each in results.web):
+        of_it = [each for each in results.web if each.audience == audience]
+        for name in dict.fromkeys(each.server for each in of_it):
+            yield [each for each in of_it if each.server == name]
+
+
+def _row(rounds: list[Sample]) -> list[str]:
+    first = rounds[0]
+    times = [figure(rounds, name) * 1e3 for name in ("p50", "p99", "max")]
+    return [
+        f"{first.load}, {first.contender}",
+        figure(rounds, "egress").text("{:,.0f}"),
+        figure(rounds, "cpu").text("{:.0%}"),
+        (figure(rounds, "cpu_per_datagram") * 1e9).text("{:,.0f}"),
+        " / ".join(f"{each.median:,.2f}" for each in times if each) or "-",
+        figure(rounds, "lost").text("{:,.0f}"),
+        rounds_held(rounds) if first.lag is not None else "-",
     ]
-    dashes = ["-" * (width - 1) for width in widths]
-    lines.insert(1, [*(f":{each}" for each in dashes[:words]), *(f"{d}:" for d in dashes[words:])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _costs(results: Results, name: str, loads: Sequence[Load]) -> list[str]:
-    found = [results.figure(name, load, "cpu_per_datagram") for load in loads]
-    return [(cost * 1e9).text("{:,.0f}") for cost in found]
-
-
-def _milliseconds(results: Results, name: str, load: Load) -> str:
-    """Median, 99th percentile and maximum, without ranges: three figures fill a cell."""
-    found = [results.figure(name, load, field) * 1e3 for field in ("p50", "p99", "max")]
-    return " / ".join(f"{each.median:,.2f}" for each in found if each) or "-"
-
-
-def _side_by_side(results: Results) -> str:
-    plan = results.plan
-    header = [f"to {plan.destinations:,} destinations", "egress flooded, /s"]
-    header += [f"CPU at {load.rate:,}/s, ns" for load in plan.paced]
-    header += [f"p50 / p99 / max at {load.rate:,}/s, ms" for load in plan.paced]
-    header += [f"lost at {plan.rates[-1]:,}/s"]
-    rows = [
-        [
-            name,
-            results.figure(name, plan.flood, "egress").text("{:,.0f}"),
-            *_costs(results, name, plan.paced),
-            *(_milliseconds(results, name, load) for load in plan.paced),
-            results.figure(name, plan.paced[-1], "lost").text("{:,.0f}"),
-        ]
-        for name in results.contenders
+def _web_row(rounds: list[WebSample]) -> list[str]:
+    first = rounds[0]
+    return [
+        f"{first.audience}, {first.server}",
+        figure(rounds, "megabits").text("{:,.0f}"),
+        figure(rounds, "cpu").text("{:.1%}"),
+        (figure(rounds, "cost") * 1e3).text("{:.3f}"),
+        figure(rounds, "slowest").text("{:.0%}"),
+        figure(rounds, "delay").text("{:.1f}"),
+        rounds_held(rounds) if first.slowest is not None else "-",
     ]
-    return table(header, rows)
 
 
-def _scaling(results: Results) -> str:
-    loads = results.plan.scaled
-    header = [f"CPU per datagram at {loads[0].rate:,}/s, ns"]
-    header += [f"n = {load.destinations:,}" for load in loads]
-    names = [name for name in results.contenders if results.of(name, loads[0])]
-    return table(header, [[name, *_costs(results, name, loads)] for name in names])
-
-
-def _framed(results: Results) -> str:
-    flood, paced = results.plan.framed
-    rows = [
-        [
-            name,
-            results.figure(name, flood, "egress").text("{:,.0f}"),
-            *_costs(results, name, [flood, paced]),
-            _milliseconds(results, name, paced),
-        ]
-        for name in results.contenders
-        if results.of(name, flood)
-    ]
-    frame = f"{FRAME[0] - 1} x {SIZE} and {FRAME[1] * 188} bytes"
-    header = [f"frames of {frame}, to {flood.destinations:,}", "egress flooded, /s"]
-    header += ["CPU flooded, ns"]
-    rate = f"at {paced.rate:,}/s"
-    return table([*header, f"CPU {rate}, ns", f"p50 / p99 / max {rate}, ms"], rows)
-
-
-def _heavy(results: Results) -> str:
-    rows = [
-        [
-            f"{load}, {name}",
-            results.figure(name, load, "egress").text("{:,.0f}"),
-            results.figure(name, load, "cpu").text("{:.0%}"),
-            results.figure(name, load, "lost").text("{:,.0f}"),
-            rounds_held(samples),
-        ]
-        for load in results.plan.heavy_loads
-        for name in results.contenders
-        if (samples := results.of(name, load))
-    ]
-    return table(["heavy", "egress, /s", "of a core", "lost", "rounds held"], rows)
-
-
-def _web(results: Results) -> str:
-    """Who served whom over TCP, and at which cost."""
-    plan = results.plan
-    rows = [
-        [
-            f"{audience}, {name}",
-            results.web_figure(name, audience, "megabits").text("{:,.0f}"),
-            results.web_figure(name, audience, "cpu").text("{:.1%}"),
-            (results.web_figure(name, audience, "cost") * 1e3).text("{:.3f}"),
-            results.web_figure(name, audience, "slowest").text("{:.0%}"),
-            rounds_held(samples) if samples[0].slowest is not None else "-",
-        ]
-        for audience in dict.fromkeys([*plan.audiences, *plan.remuxes])
-        for name in SERVERS
-        if (samples := results.served(name, audience))
-    ]
-    header = ["over TCP", "delivered, Mb/s", "of a core", "CPU-ms per Mb", "slowest", "held"]
-    return table(header, rows)
-
-
-def _beside(results: Results) -> str:
-    loads = [load for load in results.plan.beside if results.of(PROMPT, load)]
-    rows = [
-        [
-            f"{load}, {PROMPT}",
-            _milliseconds(results, PROMPT, load),
-            results.figure(PROMPT, load, "cpu").text("{:.0%}"),
-            results.figure(PROMPT, load, "lost").text("{:,.0f}"),
-        ]
-        for load in loads
-    ]
-    return table(["UDP beside HTTP", "p50 / p99 / max, ms", "of a core", "lost"], rows)
-
-
-def headline(results: Results) -> str:
-    """The machine, and each measure that has a target."""
-    targets = [(each.measure, each.target, each.value, MET[each.met]) for each in verdicts(results)]
-    parts = [
-        "; ".join(f"{key} {value}" for key, value in results.machine.items() if value) + ".",
-        table(("measure", "target", "measured", ""), targets, words=4),
-    ]
-    return "\n\n".join(parts) + "\n"
+def _relay(results: Results) -> str:
+    """Say how fast the relay starts, and what memory it takes."""
+    parts = []
+    if results.starts:
+        parts.append(f"The relay listens {min(results.starts):.2f} to {max(results.starts):.2f} s "
+                     "after its start.")  # fmt: skip
+    if memory := results.memory:
+        full, empty = (memory[name] / 2**20 for name in ("rss_full", "rss_empty"))
+        parts.append(f"It takes {empty:.1f} MiB with nobody, and {full:.1f} MiB with "
+                     f"{memory['sessions']:,} sessions.")  # fmt: skip
+    return " ".join(parts)
 
 
 def markdown(results: Results) -> str:
     """Everything."""
     parts = [
-        headline(results).rstrip(),
-        _side_by_side(results),
-        _scaling(results),
-        *([_framed(results)] if results.of(AUTO, results.plan.framed[0]) else []),
-        _heavy(results),
-        *([_web(results), _beside(results)] if results.web else []),
+        "; ".join(f"{key} {value}" for key, value in results.machine.items() if value) + ".",
+        table(UDP, [_row(rounds) for rounds in _rounds(results)]),
+        table(TCP, [_web_row(rounds) for rounds in _web_rounds(results)]) if results.web else "",
+        _relay(results),
         *(f"Not measured: {name}: {reason}." for name, reason in results.failures.items()),
         NOTES,
-        *([WEB_NOTES] if results.web else []),
+        WEB_NOTES if results.web else "",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _version(*words: str) -> str:

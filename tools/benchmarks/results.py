@@ -1,16 +1,11 @@
-"""What a run gave, and the figures that are read from it.
-
-Speeds are compared with peers of the same run, round by round, because absolutes belong to a
-machine.
-"""
+"""What a run gave, and the figures that are read from it."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tools.benchmarks.contenders import AUTO, NAMES
-from tools.benchmarks.plan import Audience, Load, Plan
+from tools.benchmarks.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,8 @@ class Figure:
 class Results:
     """Every sample of a run in the order measured, and why others are missing.
 
-    `held` is, for a load that the relay did not hold, the egress in datagrams/s of the heaviest
-    share of it that it did hold (0 when none was). `starts` are in seconds. `memory` are the
-    relay's bytes with nobody and with `sessions` streaming: resident, and Python objects.
+    `starts` are in seconds. `memory` are the relay's resident bytes with nobody and with `sessions`
+    streaming.
     """
 
     plan: Plan
@@ -108,40 +102,11 @@ class Results:
     failures: dict[str, str] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
-    held: dict[str, float] = field(default_factory=dict)
     web: list[WebSample] = field(default_factory=list)
 
-    @property
-    def contenders(self) -> list[str]:
-        """The names of those that were measured, this relay first."""
-        measured = {sample.contender for sample in self.samples}
-        return [name for name in NAMES if name in measured]
 
-    def of(self, contender: str, load: Load) -> list[Sample]:
-        """The samples of one contender under one load, a round each."""
-        key = (contender, str(load))
-        return [sample for sample in self.samples if (sample.contender, sample.load) == key]
-
-    def served(self, server: str, audience: Audience) -> list[WebSample]:
-        """The samples of one server and audience, a round each."""
-        key = (server, str(audience))
-        return [sample for sample in self.web if (sample.server, sample.audience) == key]
-
-    def web_figure(self, server: str, audience: Audience, name: str) -> Figure:
-        """One field of those."""
-        return _figure(self.served(server, audience), name)
-
-    def figure(self, contender: str, load: Load, name: str) -> Figure:
-        """One field of the samples."""
-        return _figure(self.of(contender, load), name)
-
-    def ratio(self, peer: str, load: Load, name: str) -> Figure:
-        """This relay's field divided by a peer's, round by round."""
-        ours, theirs = (self.figure(each, load, name).values for each in (AUTO, peer))
-        return Figure([our / their for our, their in zip(ours, theirs, strict=False) if their])
-
-
-def _figure(samples: Sequence[Sample | WebSample], name: str) -> Figure:
+def figure(samples: Sequence[Sample | WebSample], name: str) -> Figure:
+    """One field of samples, where it has a value."""
     values = [getattr(sample, name) for sample in samples]
     return Figure([value for value in values if value is not None])
 

@@ -1,12 +1,19 @@
-"""The table: a source a row, a viewer a column, in a cell the ways by which it decoded frames.
-
-It has no words but names, so that it is the same in every language.
-"""
+"""The table: a source a row, a viewer a column, in a cell the ways by which it decoded frames."""
 
 from tools.interop.sources import SOURCES
 from tools.interop.viewers import REASONS, TRANSPORTS, VIEWERS, WHY_NOT
 
-MARK = "<!-- matrix -->\n"
+PAGE = """\
+# What plays with what
+
+`make matrix` starts each source in turn, and all viewers watch it at once. A way is in a cell when
+the viewer has decoded two seconds of pictures. HTTP is `/live.ts`, in a browser the page; HLS is
+`/live.m3u8`, in Chromium a bare `<video>`. Safari and iPhones, which play HLS by themselves, are
+not in the table: none was at hand.
+
+{table}
+{notes}"""
+"""docs/PLAYERS.md."""
 
 NUMBERS = "\u00b9\u00b2\u00b3"
 
@@ -46,6 +53,11 @@ def _ways(results: Results, source: str, viewer: str) -> list[str]:
         else:
             ways.append(f"~~{transport}~~" if results[source, viewer, transport] else transport)
     return ways
+
+
+def page(results: Results) -> str:
+    """Return docs/PLAYERS.md."""
+    return PAGE.format(table=markdown(results), notes=notes())
 
 
 def notes() -> str:

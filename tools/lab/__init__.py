@@ -17,8 +17,6 @@
     fanout_bench, framing   a fan-out with players; input cut up in every way
     browser     real browsers
     media, players   real video: a clip, players that record it, a check of the recordings
-    readmes     what tools write into the READMEs
-    image       what a Dockerfile builds, and its containers, without an engine
     netns*      hosts in network namespaces and what runs on them
 
 Nothing here knows pytest. A wait that fails raises `process.LabError`.

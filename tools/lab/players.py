@@ -111,3 +111,25 @@ def sequence_gaps(datagrams: list[bytes]) -> int:
     """Count the places where RTP's sequence number is not the next one; 0 without RTP."""
     numbers = [int.from_bytes(each[2:4], "big") for each in datagrams if each[0] != 0x47]
     return sum((after - before) & 0xFFFF != 1 for before, after in itertools.pairwise(numbers))
+
+
+# --- players that record what they get by HTTP
+
+
+def ffmpeg(url: str, to: Path, *options: str) -> Program:
+    """Record with ffmpeg."""
+    need("ffmpeg")
+    words = ("-v", "warning", "-i", url, "-map", "0", "-c", "copy", *options)
+    return Program("ffmpeg", *words, str(to))
+
+
+def vlc(url: str, to: Path, *options: str) -> Program:
+    """Record with VLC."""
+    return Vlc(to.parent, url, *options, "--sout", f"#std{{access=file,mux=ts,dst={to}}}")
+
+
+def mpv(url: str, to: Path, *options: str) -> Program:
+    """Record with mpv, which plays it meanwhile."""
+    need("mpv")
+    silent = ("--no-config", "--vo=null", "--ao=null", "--really-quiet", *options)
+    return Program("mpv", *silent, f"--stream-record={to}", url)

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
+from relaylib.net.linux import dropped
 from relaylib.protocol.commands import HELP
 from tools.lab.altered import Altered
 from tools.lab.numbered import Stats, make
@@ -122,15 +123,22 @@ class Audience(Work):
                 stats.add(player.recv(2048))
 
     def has(self, sent: int) -> bool:
-        """Tell whether everyone has got so many."""
-        return all(stats.received >= sent for stats in self.stats.values())
+        """Tell whether so many have come to everyone."""
+        return all(
+            stats.received + dropped(viewer.player) >= sent for viewer, stats in self.stats.items()
+        )
 
     def expect(self, sent: int) -> None:
-        """Assert that everyone gets every datagram from the first to the last, in order, once."""
+        """Assert that everyone gets every datagram from the first to the last, in order, once.
+
+        On a machine with full processors this thread reads too slowly, and the kernel drops what
+        has reached a viewer's own socket. The relay has delivered that.
+        """
         with contextlib.suppress(LabError):  # what is missing is said below
             wait_for(lambda: self.has(sent), "the stream")
         for viewer, stats in self.stats.items():
-            assert stats.whole(sent), (viewer.port, sent, stats)
+            unread = dropped(viewer.player)
+            assert stats.whole(sent, unread), (viewer.port, sent, unread, stats)
 
 
 # --- people who type

@@ -15,9 +15,8 @@ from tools.replay.packets import (
     CutShortError,
     Datagram,
     Flow,
-    Reassembler,
+    FragmentError,
     UnknownLinkError,
-    datagram,
     decode,
 )
 from tools.replay.program import ReplayError, amount
@@ -30,6 +29,7 @@ _LISTED = 10
 """Flows that are worth a line on the screen."""
 
 _SNAPLEN_HINT = "capture with tcpdump -s 0"
+_FRAGMENTS_HINT = "record with tools/capture.py, which gets datagrams whole"
 _LINK_HINT = "capture on one interface, not on 'any'"
 
 
@@ -64,8 +64,7 @@ class Survey:
     other: int = 0
     """Frames that are not UDP."""
     cut_short: int = 0
-    incomplete: int = 0
-    """Fragmented datagrams of which a part is missing or late."""
+    fragments: int = 0
     links: set[str] = field(default_factory=set)
     """Link types that could not be read."""
     error: str = ""
@@ -81,31 +80,29 @@ class Survey:
             yield f"{self.error}; what comes before is replayed"
         if self.cut_short:
             yield f"{self.cut_short} packets are cut short and left out ({_SNAPLEN_HINT})"
-        if self.incomplete:
-            yield f"{self.incomplete} datagrams miss fragments, or have them out of order: left out"
+        if self.fragments:
+            yield f"{self.fragments} packets are fragments and left out ({_FRAGMENTS_HINT})"
 
 
 def _datagrams(file: BinaryIO, survey: Survey) -> Iterator[tuple[int, Datagram]]:
     """Yield every UDP datagram of a capture with its time, noting in `survey` what is none."""
     rewind(file)
-    reassembler = Reassembler()
     try:
         for time, link, frame in records(file):
             try:
-                packet = decode(link, frame)
-                whole = packet and reassembler.add(packet)
-                message = whole and datagram(whole)
+                message = decode(link, frame)
             except CutShortError:
                 survey.cut_short += 1
+            except FragmentError:
+                survey.fragments += 1
             except UnknownLinkError as error:
                 survey.links.add(str(error))
             else:
-                survey.other += packet is None
+                survey.other += message is None
                 if message:
                     yield time, message
     except CaptureError as error:
         survey.error = str(error)
-    survey.incomplete = reassembler.incomplete
 
 
 def survey_capture(file: BinaryIO) -> Survey:
@@ -128,6 +125,8 @@ def _why_nothing(survey: Survey) -> str:
         return survey.error
     if survey.cut_short:
         return f"every UDP packet of the capture is cut short ({_SNAPLEN_HINT})"
+    if survey.fragments:
+        return f"every UDP packet of the capture is a fragment ({_FRAGMENTS_HINT})"
     if survey.links:
         links = ", ".join(sorted(survey.links))
         return f"no UDP in the capture: link type {links} is not supported ({_LINK_HINT})"

@@ -2,7 +2,7 @@
 
 dpkt decodes the headers. A frame that it cannot decode counts as not UDP, like ARP: the only damage
 that healthy captures have is a snapshot length, and that shows in the UDP length (`CutShortError`).
-Fragments are put together here, for dpkt leaves that to others.
+Fragments are not put together: encoders stay below the MTU, and `capture` gets datagrams whole.
 """
 
 import ipaddress
@@ -22,12 +22,13 @@ _UDP = 17
 _FRAGMENT = 44
 """Type of the IPv6 extension header of a fragment (RFC 8200, 4.5)."""
 
-_MAX_PENDING = 64
-"""Datagrams being put together at once. Fragments of one follow each other; the rest are losses."""
-
 
 class CutShortError(RelayError):
     """The capture holds less of a packet than was on the wire."""
+
+
+class FragmentError(RelayError):
+    """The packet is a part of a datagram."""
 
 
 class UnknownLinkError(RelayError):
@@ -57,17 +58,6 @@ class Flow(NamedTuple):
 class Datagram(NamedTuple):
     flow: Flow
     payload: bytes
-
-
-class Packet(NamedTuple):
-    """The payload of an IP packet that carries UDP or, if `offset` or `more`, a fragment of it."""
-
-    source: bytes
-    destination: bytes
-    payload: bytes
-    ident: int = 0
-    offset: int = 0
-    more: bool = False
 
 
 def _show(address: bytes, port: int) -> str:
@@ -105,22 +95,24 @@ def decoded(kind: Callable[[bytes], Any], data: bytes) -> Any | None:
         return None
 
 
-def decode(link: int, frame: bytes) -> Packet | None:
-    """Find the IP packet in a captured frame; None if it is not UDP over IP, or broken.
+def decode(link: int, frame: bytes) -> Datagram | None:
+    """Find the datagram in a captured frame; None if it is not UDP over IP, or broken.
 
     Raises:
+        CutShortError: the packet ends before its UDP length.
+        FragmentError: it is not a whole one.
         UnknownLinkError: no frame of this link type can be read.
     """
     dpkt, packet = library(), _network(link, frame)
     if not isinstance(packet, dpkt.ip.IP | dpkt.ip6.IP6) or getattr(packet, "p", None) != _UDP:
         return None
-    # Of a first fragment dpkt makes a UDP packet; its bytes are what was there.
-    whole = Packet(packet.src, packet.dst, bytes(packet.data))
     if isinstance(packet, dpkt.ip.IP):
-        return whole._replace(ident=packet.id, offset=packet.offset * 8, more=bool(packet.mf))
-    if part := packet.extension_hdrs.get(_FRAGMENT):
-        return whole._replace(ident=part.id, offset=part.frag_off * 8, more=bool(part.m_flag))
-    return whole
+        part = packet.offset or packet.mf
+    else:
+        part = packet.extension_hdrs.get(_FRAGMENT) is not None
+    if part:
+        raise FragmentError
+    return _datagram(packet.src, packet.dst, bytes(packet.data))
 
 
 def _network(link: int, frame: bytes) -> object:
@@ -134,56 +126,17 @@ def _network(link: int, frame: bytes) -> object:
     return getattr(decoded(kind, frame), "data", None)
 
 
-def datagram(packet: Packet) -> Datagram | None:
-    """Read the UDP header (RFC 768) of a whole packet; None if it cannot be one.
-
-    Raises:
-        CutShortError: the packet ends before its UDP length.
-    """
-    udp = decoded(library().udp.UDP, packet.payload)
+def _datagram(source: bytes, destination: bytes, payload: bytes) -> Datagram | None:
+    """Read the UDP header (RFC 768)."""
+    udp = decoded(library().udp.UDP, payload)
     if udp is None:
         return None
-    size = udp.ulen or len(packet.payload)  # 0: segmentation was left to the network card
-    if size > len(packet.payload):
-        raise CutShortError(f"{len(packet.payload)} of {size} bytes")
+    size = udp.ulen or len(payload)  # 0: segmentation was left to the network card
+    if size > len(payload):
+        raise CutShortError(f"{len(payload)} of {size} bytes")
     if size < 8:
         return None
-    flow = Flow(packet.source, udp.sport, packet.destination, udp.dport)
-    return Datagram(flow, packet.payload[8:size])
-
-
-class Reassembler:
-    """Puts fragments together (RFC 791, 3.2; RFC 8200, 4.5) that come in the order of sending.
-
-    Finding places for late ones is what makes reassembly slow and large, and captures of a LAN have
-    none: a datagram with a late fragment counts as incomplete. Work is linear, memory is bounded.
-    """
-
-    def __init__(self) -> None:
-        self._pending: dict[tuple[bytes, bytes, int], bytearray] = {}
-        self._given_up = 0
-
-    def add(self, packet: Packet) -> Packet | None:
-        """Take the next packet; return a whole one, or None while fragments are missing."""
-        if not packet.offset and not packet.more:
-            return packet
-        key = packet.source, packet.destination, packet.ident
-        payload = self._pending.setdefault(key, bytearray())
-        if fits := packet.offset == len(payload):
-            payload += packet.payload
-        if not packet.more:
-            del self._pending[key]
-            self._given_up += not fits
-            return Packet(packet.source, packet.destination, bytes(payload)) if fits else None
-        if len(self._pending) > _MAX_PENDING:
-            del self._pending[next(iter(self._pending))]
-            self._given_up += 1
-        return None
-
-    @property
-    def incomplete(self) -> int:
-        """Datagrams of which some fragment is missing."""
-        return self._given_up + len(self._pending)
+    return Datagram(Flow(source, udp.sport, destination, udp.dport), payload[8:size])
 
 
 def encode(message: Datagram) -> bytes:

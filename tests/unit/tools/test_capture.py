@@ -17,7 +17,7 @@ import pytest
 from tools.lab.process import Program, wait_for
 from tools.lab.sockets import udp_socket
 from tools.replay.captures import records
-from tools.replay.packets import Datagram, Flow, datagram, decode
+from tools.replay.packets import Datagram, Flow, decode
 
 CAPTURE = (sys.executable, "tools/capture.py")
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
@@ -43,8 +43,7 @@ def read(file: Path) -> list[tuple[int, Datagram]]:
     messages = []
     with file.open("rb") as stream:
         for time_, link, frame in records(stream):
-            packet = decode(link, frame)
-            message = packet and datagram(packet)
+            message = decode(link, frame)
             assert isinstance(message, Datagram)
             messages.append((time_, message))
     return messages

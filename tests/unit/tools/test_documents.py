@@ -1,12 +1,10 @@
 """What is made of the options: man pages, completions, tables."""
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from relaylib.client import messages
 from tools import documents
 from tools.lab.client import Terminal
 from tools.lab.process import ROOT, NeedError, need
@@ -18,33 +16,6 @@ MADE = {str(path.relative_to(ROOT)): text for path, text in documents.documents(
 def test_documents_follow_the_options(name: str) -> None:
     """Each is what the options make of it; where it is not: `make docs`."""
     assert (ROOT / name).read_text() == MADE[name], "make docs"
-
-
-def rows(text: str, program: str) -> list[tuple[str, list[str]]]:
-    """Return the options in the table of a program, and what of their defaults can be typed."""
-    table = text.split(documents.MARKERS[program])[1]
-    cells = re.findall(r"^\| (`.+?`) \| (.*?) \| ", table, re.MULTILINE)
-    return [(option, re.findall(r"`(.+?)`", default)) for option, default in cells]
-
-
-@pytest.mark.parametrize("program", documents.PROGRAMS)
-def test_a_translation_has_the_same_options(program: str) -> None:
-    """Every README has the options of the first, in its order, with the same defaults."""
-    expected = rows((ROOT / "README.md").read_text(), program)
-    assert len(expected) >= 4
-    for path in ROOT.glob("README.*.md"):
-        assert rows(path.read_text(), program) == expected, path.name
-
-
-def test_the_client_is_told_in_its_own_spanish() -> None:
-    """The Spanish README has the client's options in the words of its Spanish --help."""
-    messages.use("es")
-    try:
-        lines = documents.table("relay-client").splitlines()
-    finally:
-        messages.use("en")
-    told = set((ROOT / "README.es.md").read_text().splitlines())
-    assert {line for line in lines if line.startswith("| `")} <= told
 
 
 @pytest.mark.parametrize("program", documents.PROGRAMS)
