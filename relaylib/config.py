@@ -62,7 +62,9 @@ examples:
   relay.py --coalesce 0                 forward every datagram at once, at any cost
   relay.py --timeshift 600              viewers may go back ten minutes
   relay.py --start keyframe             a picture at once
-  relay.py --record-faults /var/tmp     record the stream around a fault there
+  relay.py --record-faults /var/lib/relay
+                                        record the stream around a fault there: in a
+                                        directory of the relay's own (mkdir -m 700)
   relay.py --http 8080                  watch by HTTP, too: http://.../live.ts
   relay.py --log-format json --log-level debug 2>relay.log
   relay.py @relay.conf                  options from a file, one or more a line;
@@ -449,9 +451,11 @@ def _mebibytes(text: str) -> int:
 
 
 def _directory(text: str) -> str:
-    if os.path.isdir(text) and os.access(text, os.W_OK | os.X_OK):
+    if os.path.isdir(text) and os.access(text, os.R_OK | os.W_OK | os.X_OK):
         return text
-    raise argparse.ArgumentTypeError(f"not a directory that the relay may write to: {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"not a directory that the relay may read and write to: {text!r}"
+    )
 
 
 def _rate(text: str) -> float:

@@ -28,6 +28,7 @@ from relaylib.net.loop import Loop
 from relaylib.stream.history import measures
 from relaylib.stream.output import SEND_BUFFER
 from relaylib.stream.receive_buffer import RECEIVE_BUFFER
+from relaylib.stream.recordings import why_not_private
 
 PACKAGES = ("structlog", "h11", "prometheus_client")
 
@@ -61,6 +62,7 @@ def machine(config: Config) -> Iterator[Finding]:
     yield memory(config, available_memory())
     if config.record_faults is not None:
         yield disk(config, *_space(config.record_faults))
+        yield recordings(config.record_faults, why_not_private(config.record_faults))
     yield cores(_cores(), _load(), _quota())
     yield clock(
         read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
@@ -231,6 +233,15 @@ def disk(config: Config, free: int, files: int) -> Finding:
     least = max(1, free * 8 // 10 >> 20)
     grade = Grade.HINT if free > needed // 8 and files else Grade.WRONG
     return make(found, grade, advice, (f"df -h {config.record_faults}", f"--record-mib {least}"))
+
+
+def recordings(folder: str, reason: str) -> Finding:
+    """Tell whether nobody else can delete recordings, or put other files in their place."""
+    make = partial(Finding, "recordings", "recordings", figures={"private": not reason})
+    if not reason:
+        return make(f"nobody else may write to {folder}")
+    advice = "Others may delete recordings, or put files in their place. Take one of the relay's:"
+    return make(reason, Grade.HINT, advice, ("mkdir -m 700 /var/lib/relay",))
 
 
 def _space(folder: str) -> tuple[int, int]:

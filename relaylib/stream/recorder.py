@@ -36,7 +36,7 @@ from relaylib.media.verdict import Word
 from relaylib.net.address import Address, unmapped
 from relaylib.net.loop import Loop, Timer
 from relaylib.stream.history import History
-from relaylib.stream.recordings import Recordings, complete, file_name
+from relaylib.stream.recordings import Recordings, complete, file_name, why_not_private
 
 HEALTHY = Word.HEALTHY.value
 """The verdict that there is nothing to record."""
@@ -69,6 +69,8 @@ because a write may also take long where others use the processor."""
 
 Ends = Callable[[], tuple[Address | None, Address]]
 """Tells who sends the stream, and to which address of ours."""
+
+REMEDY = "give --record-faults a directory of the relay's own: mkdir -m 700"
 
 log = structlog.get_logger()
 
@@ -174,7 +176,7 @@ class Recorder:
         self._next_at = now + PERIOD
         path = os.path.join(self._directory, file_name(self._loop.date(), reason))
         try:
-            file = self._files.create(path)
+            file, path = self._files.create(path)
         except OSError as error:
             _log_failed(path, _reason(error))
             return
@@ -206,11 +208,11 @@ class Recorder:
     def _finish(self, recording: _Recording) -> None:
         self._recording = None
         try:
-            octets = self._files.complete(recording.file, recording.path)
+            path, octets = self._files.complete(recording.file, recording.path)
         except OSError as error:
             _log_failed(recording.path, _reason(error))
         else:
-            _log_recorded(recording.path, octets, recording.seconds)
+            _log_recorded(path, octets, recording.seconds)
 
     def _fail(self, recording: _Recording, reason: str) -> None:
         self._recording = None
@@ -325,13 +327,20 @@ def open_recorder(
     recorder = Recorder(loop, history, ends, config.record_faults, config.record_mib << 20)
     if saved is not None:
         recorder.restore(saved)
+    _warn_if_shared(config.record_faults)
     return recorder
+
+
+def _warn_if_shared(directory: str) -> None:
+    """Say that others may delete recordings, or put others in their place."""
+    if reason := why_not_private(directory):
+        log.warning("recordings_not_private", reason=reason, remedy=REMEDY)
 
 
 def _complete(saved: RecordingState) -> None:
     try:
-        octets = complete(saved.path)
+        path, octets = complete(saved.path)
     except OSError as error:
         _log_failed(saved.path, _reason(error))
     else:
-        _log_recorded(saved.path, octets, saved.seconds)
+        _log_recorded(path, octets, saved.seconds)

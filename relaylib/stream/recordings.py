@@ -4,23 +4,42 @@ Only what is named as the recorder names its files is counted and deleted. A fil
 when it is complete; until then `.part` stands behind it. So what a killed relay left is known, and
 deleted at the next start. A directory serves one relay.
 
+Nothing in the directory is believed, since other users may write there. A name counts only if it is
+that of a regular file of the user that runs the relay. A FIFO, a folder, a link or another user's
+file is passed over, and no file is opened in a way that may wait. Where a name is taken, the file
+gets some random letters more. What others can still do there is to delete recordings, where the
+directory lets them; so there is a warning if it is not the user's own (`why_not_private`).
+
 Deleting a file of 94 MB takes 8 ms on ext4 and 15 ms on tmpfs, because the kernel lets go of its
 pages one by one. So the file loses its name first, and then its bytes, some in each turn.
 
 Rejected: a file without a name until it is complete (O_TMPFILE, open(2)). Several file systems do
-not have it, and the way with a name would be needed beside it.
+not have it, and the way with a name would be needed beside it. Declining a directory in which
+others may write: the relay would not start any more where it has long worked.
 """
 
 import contextlib
+import itertools
 import os
 import re
+import secrets
+import stat
 from collections import deque
 
-_NAME = re.compile(r"fault-\d{8}T\d{6}Z-[a-z]+\.pcapng")
+_NAME = re.compile(r"fault-\d{8}T\d{6}Z-[a-z]+(-[0-9a-f]{8})?\.pcapng")
 _PART = ".part"
 
 CUT = 4 << 20
 """Bytes that a deleted file loses in one turn: 0.3 ms on ext4, 0.7 ms on tmpfs."""
+
+MOST_ENTRIES = 100_000
+"""Entries of the directory that are looked at, which takes a tenth of a second; a minute apart,
+recordings take two months to be as many."""
+
+_WITHOUT_WAITING = (
+    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+)
+"""How a file is opened that may be something else by now: a FIFO without a reader is an error."""
 
 
 def file_name(date: str, reason: str) -> str:
@@ -28,18 +47,60 @@ def file_name(date: str, reason: str) -> str:
     return f"fault-{date}-{reason}.pcapng"
 
 
-def complete(path: str) -> int:
-    """Give a file that has been written its name; return its size.
+def why_not_private(directory: str) -> str:
+    """Tell by what way others may change what is in a directory; "": by none.
+
+    They may write to it, or it is theirs, or they may put another one in its place.
+    """
+    try:
+        path = os.path.realpath(directory)
+        if reason := _open_to_others(path, os.stat(path).st_mode & ~stat.S_ISVTX):
+            return reason
+        while (above := os.path.dirname(path)) != path:
+            path = above
+            if reason := _open_to_others(path, os.stat(path).st_mode):
+                return reason
+    except OSError:
+        return "cannot be looked at"
+    return ""
+
+
+def _open_to_others(path: str, mode: int) -> str:
+    """Tell whether others may exchange what is in a folder: not where it is sticky."""
+    if not hasattr(os, "geteuid"):
+        return ""
+    if os.stat(path).st_uid not in (os.geteuid(), 0):
+        return f"{path} is another user's"
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        return f"others may write to {path}"
+    return ""
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Tell whether it is a regular file of the user that runs the relay."""
+    return stat.S_ISREG(status.st_mode) and (
+        not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    )
+
+
+def complete(path: str) -> tuple[str, int]:
+    """Give a file that has been written its name; return that, and its size.
 
     Raises:
         OSError: that did not work, and the file is gone.
     """
+    final = _another(path) if os.path.lexists(path) else path
     try:
-        os.rename(path + _PART, path)
-        return os.stat(path).st_size
+        os.rename(path + _PART, final)
+        return final, os.lstat(final).st_size
     except OSError:
         _unlink(path + _PART)
         raise
+
+
+def _another(path: str) -> str:
+    """Return a name like that, which nobody can have guessed."""
+    return f"{path.removesuffix('.pcapng')}-{secrets.token_hex(4)}.pcapng"
 
 
 def _unlink(path: str) -> None:
@@ -57,32 +118,39 @@ class Recordings:
         self._kept = deque[tuple[str, int]]()
         self._deleted = deque[int]()
         """Descriptors of files that have lost their name, and not yet all of their bytes."""
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                self._find(entry)
+        for path in sorted(_named(directory)):
+            with contextlib.suppress(OSError):
+                self._find(path)
 
-    def _find(self, entry: "os.DirEntry[str]") -> None:
-        if not _NAME.fullmatch(entry.name.removesuffix(_PART)) or entry.is_symlink():
+    def _find(self, path: str) -> None:
+        status = os.lstat(path)
+        if not _is_own(status):
             return
-        if entry.name.endswith(_PART):
-            os.unlink(entry.path)
+        if path.endswith(_PART):
+            os.unlink(path)
         else:
-            self._keep(entry.path, entry.stat().st_size)
+            self._keep(path, status.st_size)
 
     def _keep(self, path: str, octets: int) -> None:
         self._kept.append((path, octets))
         self._total += octets
 
-    def create(self, path: str) -> int:
-        """Begin a file; return its descriptor, to be given to `complete` or `discard`.
+    def create(self, path: str) -> tuple[int, str]:
+        """Begin a file of that name, or one like it if it is taken; return its descriptor and name.
+
+        Both are to be given to `complete` or `discard`.
 
         Raises:
             OSError: it cannot be created.
         """
-        return os.open(path + _PART, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with contextlib.suppress(FileExistsError):
+            if not os.path.lexists(path):
+                return _create(path), path
+        path = _another(path)
+        return _create(path), path
 
-    def complete(self, file: int, path: str) -> int:
-        """Close a file that has been written, and give it its name; return its size.
+    def complete(self, file: int, path: str) -> tuple[str, int]:
+        """Close a file that has been written, and give it its name; return that, and its size.
 
         Raises:
             OSError: that did not work, and the file is gone.
@@ -92,9 +160,9 @@ class Recordings:
         except OSError:  # what was written is not there after all: NFS, quotas (close(2))
             _unlink(path + _PART)
             raise
-        octets = complete(path)
+        path, octets = complete(path)
         self._keep(path, octets)
-        return octets
+        return path, octets
 
     def discard(self, file: int, path: str) -> None:
         """Delete a file that is not going to be complete."""
@@ -125,17 +193,35 @@ class Recordings:
         return True
 
     def _delete(self, path: str, octets: int) -> None:
+        """Take a file its name, unless there is another thing at that name by now."""
         self._total -= octets
         with contextlib.suppress(FileNotFoundError):  # somebody else has deleted it
-            self._deleted.append(os.open(path, os.O_WRONLY | os.O_NOFOLLOW))
+            if not _is_own(os.lstat(path)):
+                return
+            self._deleted.append(os.open(path, os.O_WRONLY | _WITHOUT_WAITING))
             os.unlink(path)
 
     def _shorten(self, file: int) -> None:
         """Take the end of a file away; nothing of one to which somebody has given another name."""
         with contextlib.suppress(OSError):
             status = os.fstat(file)
-            if status.st_size > CUT and not status.st_nlink:
+            if _is_own(status) and status.st_size > CUT and not status.st_nlink:
                 os.ftruncate(file, (status.st_size - 1) // CUT * CUT)
                 return
         self._deleted.popleft()
         os.close(file)
+
+
+def _create(path: str) -> int:
+    return os.open(path + _PART, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _named(directory: str) -> list[str]:
+    """Return the paths of what has a recording's name, complete or not."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        return [
+            entry.path
+            for entry in itertools.islice(entries, MOST_ENTRIES)
+            if _NAME.fullmatch(entry.name.removesuffix(_PART))
+        ]
+    return []

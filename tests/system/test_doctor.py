@@ -39,6 +39,7 @@ def test_a_healthy_machine_has_nothing_wrong() -> None:
     """All is looked at, a stream passes a real relay whole, and its cost is known."""
     found = checks("127.0.0.1", str(unused_port()), "--http", "0", "--record-faults", "/tmp")
     assert set(found) >= HEALTHY | {"http_port", "disk"}
+    assert found["recordings"]["grade"] == "hint"
     figures = found["selftest"]["figures"]
     assert figures["identical"]
     assert figures["lost"] <= figures["sent"] * 0.01

@@ -51,6 +51,8 @@ def config(*words: str) -> Config:
         (machine.disk(config("--record-faults", "."), 100 * MIB, 9), "hint", "--record-mib 80"),
         (machine.disk(config("--record-faults", "."), MIB, 9), "wrong", "df -h ."),
         (machine.disk(config("--record-faults", "."), 300 * MIB, 0), "wrong", "df -h ."),
+        (machine.recordings(".", ""), "ok", "nobody else"),
+        (machine.recordings("/tmp", "others may write to /tmp"), "hint", "mkdir -m 700"),
         (machine.cores(4, 0.5, None), "ok", "4, load average 0.5; the relay uses one"),
         (machine.cores(2, 2.5, None), "hint", "top -o %CPU"),
         (machine.cores(4, 0.5, 0.5), "hint", "grants 0.5 of one"),

@@ -30,7 +30,7 @@ from relaylib.stream.recorder import (
     RecorderState,
     open_recorder,
 )
-from relaylib.stream.recordings import CUT
+from relaylib.stream.recordings import CUT, Recordings, why_not_private
 from tests.unit.media.test_pcapng import comments
 from tools.fake_vlc import SAMPLE
 from tools.lab.fanout_bench import runs_of
@@ -464,6 +464,138 @@ def test_a_large_file_is_deleted_in_pieces(tmp_path: Path) -> None:
         bench.stream(6, step=0.1)
     assert names(tmp_path) == [name(1), "kept"]
     assert (tmp_path / "kept").stat().st_size == 3 * CUT + 5
+
+
+# --- a directory in which others may write
+
+OLD = "fault-20200101T000000Z-red.pcapng"
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def full_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "x").touch()
+
+
+def link_to_a_fifo(path: Path) -> None:
+    os.mkfifo(path.parent / "pipe")
+    path.symlink_to(path.parent / "pipe")
+
+
+def file_of_another(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+
+
+TRAPS = [fifo, full_folder, link_to_a_fifo, file_of_another]
+
+
+def as_root_for(trap: Callable[[Path], None]) -> None:
+    if trap is file_of_another and os.geteuid():
+        pytest.skip("needs root")
+
+
+@pytest.mark.parametrize("suffix", ["", ".part"])
+@pytest.mark.parametrize("trap", TRAPS)
+def test_what_others_made_is_not_counted_nor_touched(
+    tmp_path: Path, log: list[Any], trap: Callable[[Path], None], suffix: str
+) -> None:
+    """What is no file of ours takes no room, whatever its name, and hides no other entry."""
+    as_root_for(trap)
+    odd, own = tmp_path / (OLD + suffix), tmp_path / "fault-20200102T000000Z-red.pcapng"
+    trap(odd)
+    own.write_bytes(bytes(900_000))
+    with recording(tmp_path, 1) as bench:
+        bench.stream(1, step=0.1)
+        bench.fault()
+        bench.stream(6, step=0.1)
+    assert (tmp_path / name(1)).exists()
+    assert os.path.lexists(odd)
+    assert not own.exists(), "it is counted, and gives way"
+    assert [each["event"] for each in log] == ["recording_started", "recorded"]
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_what_takes_the_place_of_a_recording_is_left_alone(
+    tmp_path: Path, log: list[Any], trap: Callable[[Path], None]
+) -> None:
+    """What was a recording at the start, and is something else when its turn has come, may stay."""
+    as_root_for(trap)
+    old = tmp_path / OLD
+    old.write_bytes(bytes(900_000))
+    with recording(tmp_path, 1) as bench:
+        old.unlink()
+        trap(old)
+        bench.stream(1, step=0.1)
+        bench.fault()
+        bench.stream(6, step=0.1)
+    assert (tmp_path / name(1)).exists()
+    assert os.path.lexists(old)
+    assert [each["event"] for each in log] == ["recording_started", "recorded"]
+
+
+@pytest.mark.parametrize("suffix", ["", ".part"])
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_name_that_is_taken_ends_no_recording(
+    bench: Bench, tmp_path: Path, log: list[Any], trap: Callable[[Path], None], suffix: str
+) -> None:
+    """Who guesses the name of the next recording has it; the recording gets another one."""
+    as_root_for(trap)
+    trap(tmp_path / (name(1) + suffix))
+    bench.stream(1)
+    bench.fault()
+    bench.stream(6)
+    started, recorded = log
+    assert (started["event"], recorded["event"]) == ("recording_started", "recorded")
+    assert started["file"] == recorded["file"] != str(tmp_path / name(1))
+    assert_held(Path(recorded["file"]), bench.sent[: len(held(Path(recorded["file"])))])
+    again = Recordings(str(tmp_path), MIB)
+    assert not again.has_room(MIB), "a later start counts it"
+
+
+def test_a_name_that_is_taken_meanwhile_ends_no_recording(
+    bench: Bench, tmp_path: Path, log: list[Any]
+) -> None:
+    """Nor does one that is taken while the recording is under way."""
+    bench.stream(1)
+    bench.fault()
+    full_folder(tmp_path / name(1))
+    bench.stream(6)
+    assert log[-1]["event"] == "recorded"
+    assert_held(Path(log[-1]["file"]), bench.sent[: len(held(Path(log[-1]["file"])))])
+
+
+def test_a_directory_that_is_not_ours_alone_is_told(
+    tmp_path: Path, log: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It, or one above it, may be written by others, even if it is sticky: a warning says so."""
+    own = tmp_path / "above" / "own"
+    own.mkdir(parents=True)
+    own.chmod(0o700)
+    assert why_not_private(str(own)) == ""
+    for folder, mode, private in (
+        (own, 0o1777, False),
+        (own, 0o770, False),
+        (own, 0o755, True),
+        (own.parent, 0o777, False),
+        (own.parent, 0o1777, True),
+    ):
+        folder.chmod(mode)
+        assert (why_not_private(str(own)) == "") == private, oct(mode)
+        folder.chmod(0o700)
+    own.chmod(0o777)
+    with recording(own, 1):
+        [told] = log
+    assert told["event"] == "recordings_not_private"
+    assert str(own) in told["reason"]
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    if os.stat(own).st_uid:
+        assert "another user's" in why_not_private(str(own))
 
 
 # --- the end of the program
