@@ -13,8 +13,19 @@ import os
 import re
 import shlex
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
+
+MOST_FILES = 64
+"""Files of options that are read for a start: files that name one another could be without end."""
+
+MOST_LETTERS = 1 << 18
+"""Letters in all of them: a thousand options with as many comments."""
+
+MOST_WORDS = 4096
+"""Words in all of them: argparse takes a quarter of a second for as many."""
 
 
 def program_name() -> str:
@@ -67,7 +78,8 @@ class FileParser(Parser):
     """A parser that puts the words of a file in the place of a word `@file`.
 
     A file is UTF-8 text. It holds words as a shell would read them, comments, and perhaps the names
-    of further files; a quoted word ends on its line. `words` are those that were parsed last.
+    of further files; a quoted word ends on its line. The limits above are for all files together.
+    `words` are those that were parsed last.
     """
 
     words: tuple[str, ...] = ()
@@ -79,7 +91,7 @@ class FileParser(Parser):
             SystemExit: after --help or --version (0), or a line on stderr about what is wrong (2).
         """
         try:
-            words = list(_expanded([_Word(text) for text in argv], ()))
+            words = _expand([_Word(text) for text in argv])
         except _WrongError as wrong:
             super().error(str(wrong))
         self.words = tuple(word.text for word in words)
@@ -100,38 +112,76 @@ class FileParser(Parser):
         return self.parse_args([word.text for word in words])
 
     def _place(self, words: Sequence[_Word], complaint: str) -> str:
-        """Find where the wrong word stands: parsing as far as it gives the same complaint."""
-        for count, word in enumerate(words, 1):
-            try:
-                self._parse(words[:count])
-            except _WrongError as wrong:
-                if str(wrong) == complaint:
-                    return word.place
+        """Find where the wrong word stands: after it, and not before, the complaint is the same.
+
+        Where an option stands last, without its argument, that alone is the complaint: so two
+        prefixes are tried.
+        """
+
+        def complains(count: int) -> bool:
+            return complaint in (
+                self._complaint(words[:count]),
+                self._complaint(words[: count + 1]),
+            )
+
+        count = bisect_left(range(len(words)), True, key=complains)
+        if complaint != self._complaint(words[:count]):
+            count += 1
+        return words[count - 1].place if 0 < count <= len(words) else ""
+
+    def _complaint(self, words: Sequence[_Word]) -> str:
+        try:
+            self._parse(words)
+        except _WrongError as wrong:
+            return str(wrong)
         return ""
 
 
-def _expanded(words: Sequence[_Word], including: tuple[str, ...]) -> Iterator[_Word]:
+@dataclass
+class _Room:
+    """What may still be read."""
+
+    files: int = MOST_FILES
+    letters: int = MOST_LETTERS
+
+
+def _expand(given: Sequence[_Word]) -> list[_Word]:
+    words, most = list[_Word](), max(MOST_WORDS, len(given))
+    for word in _expanded(given, (), _Room()):
+        if len(words) == most:
+            raise _WrongError(f"{word.place}more than {MOST_WORDS} words in files of options")
+        words.append(word)
+    return words
+
+
+def _expanded(words: Sequence[_Word], including: tuple[str, ...], room: _Room) -> Iterator[_Word]:
     for word in words:
         if word.text.startswith("@"):
-            yield from _expanded(_read(word, including), (*including, word.text))
+            yield from _expanded(_read(word, including, room), (*including, word.text), room)
         else:
             yield word
 
 
-def _read(word: _Word, including: tuple[str, ...]) -> list[_Word]:
+def _read(word: _Word, including: tuple[str, ...], room: _Room) -> list[_Word]:
     name = word.text[1:]
     if word.text in including:
         raise _WrongError(f"{word.place}{name} includes itself")
+    if not room.files:
+        raise _WrongError(f"{word.place}more than {MOST_FILES} files of options")
+    room.files -= 1
     try:
         with open(name, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
+            text = file.read(room.letters + 1)
     except OSError as error:
         raise _WrongError(f"{word.place}cannot read {name}: {error.strerror}") from None
     except ValueError:  # among them: a name with a null byte
         raise _WrongError(f"{word.place}{name} is not text") from None
+    if len(text) > room.letters:
+        raise _WrongError(f"{word.place}{name}: more than {MOST_LETTERS} letters of options")
+    room.letters -= len(text)
     return [
         _Word(text, f"{name}, line {number}: ")
-        for number, line in enumerate(lines, 1)
+        for number, line in enumerate(text.splitlines(), 1)
         for text in _split(line, f"{name}, line {number}: ")
     ]
 

@@ -1,6 +1,7 @@
 """The command line, and what becomes of it."""
 
 import dataclasses
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -241,6 +242,57 @@ def test_a_file_may_name_another(tmp_path: Path) -> None:
     file.write_text(f"--coalesce 5\n@{tmp_path}/more.conf\n--idle-timeout 9\n")
     config = parse([f"@{file}"])
     assert (config.coalesce, config.idle_timeout) == (0.007, 9.0)
+
+
+def doubling(folder: Path) -> str:
+    """Twenty files, each of which names the next one twice: a million times the last one."""
+    for number in range(20):
+        (folder / str(number)).write_text(f"@{folder}/{number + 1}\n" * 2)
+    (folder / "20").touch()
+    return "more than 64 files"
+
+
+def chained(folder: Path) -> str:
+    """More files than calls of a function may stand in one another, each naming the next one."""
+    for number in range(2000):
+        (folder / str(number)).write_text(f"@{folder}/{number + 1}\n")
+    return "/63, line 1: more than 64 files"
+
+
+def endless(folder: Path) -> str:
+    """A file that has no end."""
+    (folder / "0").symlink_to("/dev/zero")
+    return "more than 262144 letters"
+
+
+def many_words(folder: Path) -> str:
+    """A file of very many right words, and one that is wrong at their end."""
+    (folder / "0").write_text("--allow any\n" * 2049)
+    return "0, line 2049: more than 4096 words"
+
+
+def many_letters(folder: Path) -> str:
+    """Files none of which is too long alone."""
+    (folder / "0").write_text(f"@{folder}/1\n" * 9)
+    (folder / "1").write_text("# comment\n" * 4000)
+    return "more than 262144 letters"
+
+
+@pytest.mark.parametrize("make", [doubling, chained, endless, many_words, many_letters])
+def test_files_without_end_are_one_line(
+    tmp_path: Path, make: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that name one another, or that do not end, are declined after some of them."""
+    said = make(tmp_path)
+    assert said in assert_refused([f"@{tmp_path}/0"], capsys)
+
+
+def test_a_wrong_word_among_thousands_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is parsed again to find the place is a few prefixes, not one for each word."""
+    (tmp_path / "0").write_text("--allow any\n" * 900 + "--allow nobody\n")
+    assert "/0, line 901: argument --allow" in assert_refused([f"@{tmp_path}/0"], capsys)
 
 
 @given(
