@@ -63,6 +63,10 @@ MAX_BYTES = 16 << 20
 PATIENCE = 20
 """PATs, two seconds of them or more, until a program whose map does not come is not waited for."""
 
+MOST_CHANGES = 4
+"""Changes of programs and of sound in what is fed at once, which is a few milliseconds of stream.
+More are left out: for each, all programs are gone through, or an init segment is made."""
+
 VIDEO, AUDIO = 1, 2
 """Numbers of the tracks."""
 
@@ -193,7 +197,7 @@ class Remuxer:
 
     def feed(self, data: bytes | memoryview) -> list[Output]:
         """Take whole packets, one behind the other; return what is ready with them."""
-        pids = self._pids
+        pids, self._changes = self._pids, 0
         whole = len(data) - len(data) % PACKET_SIZE
         for header, content in _PACKET.iter_unpack(data[:whole]):
             pid = pids.get(header & _PID)
@@ -233,7 +237,7 @@ class Remuxer:
 
     def _reset(self) -> None:
         self._tables = Tables(Errors())
-        self._pats = 0
+        self._pats = self._changes = 0
         self._selection: Selection | None = None
         self._pids: dict[int, Assembler | _Section] = {psi.PAT_PID: _Section()}
         self._select_nothing()
@@ -255,10 +259,12 @@ class Remuxer:
         at = 1 + content[0] if header & _FIELD else 0
         if not header & _PAYLOAD:
             return
+        before = self._changes
         for section in pid.sections.add(content[at:], bool(header & _START)):
-            changed = self._tables.take(number, section, 0.0)
-            if changed or self._selection is None:
-                self._select()
+            if len(section) >= psi.SHORTEST and self._changes < MOST_CHANGES:
+                self._changes += self._tables.take(number, section, 0.0)
+        if self._changes > before or (number == psi.PAT_PID and self._pats == PATIENCE):
+            self._select()
 
     def _select(self) -> None:
         current = self._selection.number if self._selection else None
@@ -374,6 +380,10 @@ class Remuxer:
             self._out.append(Unplayable(codec.name))
 
     def _frames(self, frames: Frames) -> None:
+        if self._layout and frames.layout != self._layout:
+            if self._changes >= MOST_CHANGES:
+                return
+            self._changes += 1
         if not self._pictures:
             self._master(frames)
         elif self._running:
@@ -393,6 +403,7 @@ class Remuxer:
         if not self._running or frames.layout != self._layout:
             self._layout = frames.layout
             self._enter(frames.stamp, 0)
+            self._heard = self._clock.time
             self._announce_if_known()
         self._clock.advance(frames.stamp)
         self._heard = self._clock.time

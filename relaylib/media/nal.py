@@ -6,7 +6,9 @@ and the parameter sets are in the sample entry. Those that change where decoding
 new sample entry; any that change elsewhere stay where they are, and decoders take them from there.
 """
 
+import re
 from functools import lru_cache
+from itertools import islice
 from struct import pack
 from typing import NamedTuple
 
@@ -23,8 +25,14 @@ MAX_UNITS = 1000
 
 MAX_SETS = 31
 """Of a kind: a sample entry has room for so many SPS."""
-MAX_SIZE = 0xFFFF
-"""Of a parameter set there, in bytes."""
+MAX_SIZE = 4096
+"""Of a parameter set there, in bytes: four times what one with all its lists takes. A larger one
+stays in the stream."""
+
+MAX_SEI = 16
+"""SEI units of a picture in which the message about decoding is looked for."""
+MAX_MESSAGES = 32
+"""Messages of such a unit."""
 
 
 class Picture(NamedTuple):
@@ -122,10 +130,8 @@ class Pictures:
         # Without an IDR picture, as in open groups: an SEI message says so, or nothing does.
         if any(unit[0] & 0x1F == _AVC_SPS for unit in self._met):
             return _is_intra(units[kinds.index(1)]) if 1 in kinds else False
-        return any(
-            kind == _AVC_SEI and _is_recovery_point(unit)
-            for unit, kind in zip(units, kinds, strict=True)
-        )
+        messages = (u for u, kind in zip(units, kinds, strict=True) if kind == _AVC_SEI)
+        return any(map(_is_recovery_point, islice(messages, MAX_SEI)))
 
     def _disposable(self, units: list[bytes]) -> bool:
         """Tell by the last unit that is a slice (H.264, 7.4.1: nal_ref_idc; H.265, table 7-1)."""
@@ -146,22 +152,21 @@ def _is_intra(slice_unit: bytes) -> bool:
         return False
 
 
+_MESSAGE = re.compile(rb"(\xff*)([^\xff])(\xff*)([^\xff])", re.DOTALL)
+"""The head of a message: its kind and its size, each a sum of bytes of which the last is no 255."""
+
+
 def _is_recovery_point(sei: bytes) -> bool:
     """Look for that message among those of an SEI unit (H.264, 7.3.2.3.1)."""
     data, at = unescaped(sei[1:]), 0
-    while at + 2 < len(data):
-        numbers = []
-        for _ in range(2):
-            number = 0
-            while data[at : at + 1] == b"\xff":
-                number += 255
-                at += 1
-            numbers.append(number + (data[at] if at < len(data) else 0))
-            at += 1
-        kind, size = numbers
+    for _ in range(MAX_MESSAGES):
+        found = _MESSAGE.match(data, at)
+        if not found:
+            break
+        kind = 255 * len(found[1]) + found[2][0]
         if kind == _RECOVERY_POINT:
-            return True
-        at += size
+            return found.end() < len(data)
+        at = found.end() + 255 * len(found[3]) + found[4][0]
     return False
 
 

@@ -21,6 +21,9 @@ _DISCONTINUITY = 0x80
 MAX_PARTS = 1 << 15
 """Packets of a unit, 6 MB: more than a picture at the highest levels. The rest of such is lost."""
 
+MAX_PARTS_BY_LENGTH = 1 << 10
+"""The same of what says its length, which is 64 KiB at most: 357 full packets."""
+
 
 class Unit(NamedTuple):
     """A PES packet's payload; with that of following packets without times, which belong to it."""
@@ -43,8 +46,10 @@ class Assembler:
 
     __slots__ = (
         "_by_length",
+        "_counted",
         "_dts",
         "_last",
+        "_octets",
         "_open",
         "_pts",
         "_size",
@@ -61,6 +66,7 @@ class Assembler:
         self._by_length = by_length
         self._open = False
         self._pts = self._dts = self._size = 0
+        self._counted = self._octets = 0  # parts that have been counted, and their bytes
         self._last = b""  # payload of the last packet that was no expected one
 
     def look(self, header: int, content: bytes) -> Unit | None:
@@ -97,7 +103,7 @@ class Assembler:
 
     def drop_if_endless(self) -> None:
         """Forget a unit that no stream can have."""
-        if len(self.parts) > MAX_PARTS:
+        if len(self.parts) > (MAX_PARTS_BY_LENGTH if self._by_length else MAX_PARTS):
             self.losses += 1
             self._close(whole=False)
             self.expected &= _NO_SYNC
@@ -124,12 +130,15 @@ class Assembler:
         return done
 
     def _end(self) -> Unit | None:
-        if self._by_length and self._size and sum(map(len, self.parts)) >= self._size:
-            return self._close(whole=True)
-        return None
+        if not (self._by_length and self._size):
+            return None
+        self._octets += sum(map(len, self.parts[self._counted :]))
+        self._counted = len(self.parts)
+        return self._close(whole=True) if self._octets >= self._size else None
 
     def _close(self, *, whole: bool, following: int | None = None) -> Unit | None:
         parts, self.parts = self.parts, []
+        self._counted = self._octets = 0
         if not self._open:
             return None
         self._open = False

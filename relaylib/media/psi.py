@@ -6,7 +6,6 @@ what is not their table or not in force yet, and no content makes them fail.
 """
 
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from relaylib.media import mpegts
@@ -16,6 +15,9 @@ PAT_TABLE, PMT_TABLE = 0, 2
 
 SI_PIDS = (1, 0x10, 0x11, 0x12)
 """CAT, NIT, SDT and BAT, EIT (ETSI EN 300 468, 5.1.3): read for their CRC only."""
+
+SHORTEST = 12
+"""Bytes of a section of the PAT or a PMT, with nothing in it (2.4.4.3, 2.4.4.8)."""
 
 MOST_PACKETS = 24
 """Packets of one section: 4096 bytes."""
@@ -53,12 +55,12 @@ class Sections:
         """Take the payload of the next packet, `starts` if a section begins in it."""
         if not starts:
             self._data += payload if self._data else b""
-            return list(self._whole())
+            return self._whole()
         pointer = payload[0] + 1 if payload else 0
         self._data += payload[1:pointer] if self._data else b""
-        whole = list(self._whole())
+        whole = self._whole()
         self._data = payload[pointer:]
-        return whole + list(self._whole())
+        return whole + self._whole()
 
     def keep(self, packet: bytes, starts: bool, ends: bool) -> None:
         """Remember the packet whose payload was added, `ends` if a section became whole with it."""
@@ -74,15 +76,16 @@ class Sections:
         """Forget the section that has begun: a part of it was lost."""
         self._data = self._packets = b""
 
-    def _whole(self) -> Iterator[bytes]:
-        while len(self._data) >= 3 and self._data[0] != 0xFF:  # 0xFF: the rest is stuffing
-            size = 3 + (int.from_bytes(self._data[1:3], "big") & 0x0FFF)
-            if len(self._data) < size:
-                return
-            yield self._data[:size]
-            self._data = self._data[size:]
-        if self._data[:1] == b"\xff":
-            self._data = b""
+    def _whole(self) -> list[bytes]:
+        data, at, found = self._data, 0, list[bytes]()
+        while at + 3 <= len(data) and data[at] != 0xFF:  # 0xFF: the rest is stuffing
+            end = at + 3 + ((data[at + 1] << 8 | data[at + 2]) & 0x0FFF)
+            if end > len(data):
+                break
+            found.append(data[at:end])
+            at = end
+        self._data = b"" if data[at : at + 1] == b"\xff" else data[at:]
+        return found
 
 
 class Pat(NamedTuple):

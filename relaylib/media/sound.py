@@ -6,6 +6,7 @@ by. So the first one, and each that differs from those before, is believed when 
 follows.
 """
 
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from relaylib.media.mpegts import PTS_HZ, PTS_WRAP
 
 MAX_WRONG = 64
 """Places in a PES packet at which a frame is looked for in vain, before the rest is left out."""
+
+MAX_FRAMES = 300
+"""Frames in a PES packet: six seconds of AAC, where usual are some tenths. The rest is left out."""
 
 HEADER = 7
 """Bytes that are needed to read a header."""
@@ -55,16 +59,17 @@ class Splitter:
         self._number = number
         self._layout: Layout | None = None
         self._rest = b""
-        self._marks = list[tuple[int, int]]()  # where in the rest a PES packet began, and its PTS
+        self._place = 0  # of the rest, in bytes since the stream began
+        self._marks = deque[tuple[int, int]]()  # places where a PES packet began, and its PTS
         self._stamp: int | None = None
         self._behind = 0  # samples since
 
     def take(self, data: bytes, pts: int, whole: bool) -> list[Frames]:
         """Take the next PES packet's payload; `whole` is False if what follows was lost."""
-        self._marks.append((len(self._rest), pts))
+        self._mark(pts)
         data = self._rest + data
         found = list[Frames]()
-        at, wrong = 0, 0
+        at, wrong, count = 0, 0, 0
         while wrong < MAX_WRONG and (at := data.find(0xFF, at)) >= 0 and at + HEADER <= len(data):
             frame = self._read(data, at, self._number)
             if frame is None:
@@ -81,17 +86,27 @@ class Splitter:
             if end > len(data):
                 break
             self._add(found, at, frame.layout, data[at + frame.head : end])
-            at = end
+            at, count = end, count + 1
+            if count == MAX_FRAMES:
+                at = len(data)
+                break
         else:
             at = len(data) if at < 0 or wrong >= MAX_WRONG else at
         self._keep(data, at, whole)
         return found
 
+    def _mark(self, pts: int) -> None:
+        """A PES packet begins; of two at one place the later one holds."""
+        place = self._place + len(self._rest)
+        if self._marks and self._marks[-1][0] == place:
+            self._marks.pop()
+        self._marks.append((place, pts))
+
     def _add(self, found: list[Frames], at: int, layout: Layout, frame: bytes) -> None:
         begins = layout != self._layout or not found
         self._layout = layout
-        while self._marks and self._marks[0][0] <= at:
-            self._stamp, self._behind, begins = self._marks.pop(0)[1], 0, True
+        while self._marks and self._marks[0][0] <= self._place + at:
+            self._stamp, self._behind, begins = self._marks.popleft()[1], 0, True
         if self._stamp is None:
             return
         if begins:
@@ -101,12 +116,11 @@ class Splitter:
         self._behind += layout.samples
 
     def _keep(self, data: bytes, at: int, whole: bool) -> None:
-        if whole:
-            self._rest = data[at:]
-            left = {max(0, place - at): pts for place, pts in self._marks}
-            self._marks = list(left.items())  # of two at one place the later one holds
-        else:
-            self._rest, self._marks, self._stamp = b"", [], None
+        self._place += at
+        self._rest = data[at:]
+        if not whole:
+            self._rest, self._stamp = b"", None
+            self._marks.clear()
 
 
 # --- AAC in ADTS (ISO/IEC 14496-3, 1.A.2.2)
