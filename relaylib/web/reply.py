@@ -3,6 +3,9 @@
 Whoever makes a resource says what is in the body and how long it may be kept. What holds for all is
 added here: nothing of ours runs, is framed, or tells others where it was opened, unless a resource
 says so.
+
+What a cache may keep is the same for everyone: no header depends on who asks, but for the encoding,
+and `Vary` says so. Caches in front of the relay may leave `Vary` out of account.
 """
 
 import functools
@@ -21,6 +24,9 @@ TEXT = "text/plain; charset=utf-8"
 
 FOREVER = "public, max-age=31536000, immutable"
 """`cache` of what never changes."""
+
+BRIEFLY = "public, max-age=1"
+"""`cache` of what may be otherwise in a second: that something is not there."""
 
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 """Content-Security-Policy of what is no page."""
@@ -120,12 +126,13 @@ class StreamResource(Resource, Protocol):
         """Go on with a stream of the previous program."""
 
 
-def error(wrong: HttpError) -> Response:
+def error(wrong: HttpError, cache: str = "no-store", *, is_media: bool = False) -> Response:
     """Make a response of an error."""
     headers = {"Allow": "GET, HEAD"} if wrong.status == 405 else {}
     if wrong.status == 503:
         headers["Retry-After"] = "2"
-    return Response(f"{wrong}\n".encode(), status=wrong.status, headers=headers)
+    body = f"{wrong}\n".encode()
+    return Response(body, status=wrong.status, cache=cache, is_media=is_media, headers=headers)
 
 
 def complete(
@@ -145,7 +152,7 @@ def complete(
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Resource-Policy": "same-origin",
-        **(_shared(cors, asked.get("origin")) if response.is_media else {}),
+        **(_shared(cors) if response.is_media else {}),
         **response.headers,
     }
     if response.etag:
@@ -154,9 +161,9 @@ def complete(
             status = 304
     if isinstance(response.body, bytes):
         body = b"" if status == 304 else response.body
-        if response.compress and len(body) >= _WORTH_COMPRESSING:
-            _vary(headers, "Accept-Encoding")
-            if _takes_gzip(asked.get("accept-encoding", "")):
+        if response.compress and len(response.body) >= _WORTH_COMPRESSING:
+            headers["Vary"] = "Accept-Encoding"
+            if body and _takes_gzip(asked.get("accept-encoding", "")):
                 headers["Content-Encoding"] = "gzip"
                 body = _gzip(body)
         if status != 304:
@@ -202,21 +209,18 @@ def _matches(etag: str, known: str | None) -> bool:
     return f'"{etag}"' in tags or "*" in tags
 
 
-def _shared(cors: str | None, origin: str | None) -> dict[str, str]:
-    """Let pages of another origin read this, if they are those that may."""
+def _shared(cors: str | None) -> dict[str, str]:
+    """Let pages of another origin read this, if any may.
+
+    Which origin that is, everybody is told, and browsers compare. To tell it only who comes from
+    there would save nothing, and a cache that keeps one answer would give it to all others.
+    """
     if not cors:
         return {}
+    headers = {"Access-Control-Allow-Origin": cors}
     if cors == "*":
-        return {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
-    headers = {"Vary": "Origin"}
-    if origin == cors:
-        headers["Access-Control-Allow-Origin"] = origin
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return headers
-
-
-def _vary(headers: dict[str, str], name: str) -> None:
-    headers["Vary"] = f"{headers['Vary']}, {name}" if "Vary" in headers else name
 
 
 def reason_phrase(status: int) -> bytes:

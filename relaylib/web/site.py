@@ -16,6 +16,7 @@ from relaylib.web.parts import Door, Parts
 from relaylib.web.reply import Resource
 from relaylib.web.series import Series
 from relaylib.web.server import Server
+from relaylib.web.shared import Shared
 from relaylib.web.state import SiteState
 from relaylib.web.status import Status
 
@@ -59,8 +60,8 @@ class Site:
             **pages(),
             "/live.ts": Live(track, newest),
             "/live.mp4": Mp4(loop, track, newest),
-            "/live.m3u8": hls,
-            "/hls/*": hls,
+            "/live.m3u8": Shared(hls),
+            "/hls/*": Shared(hls),
             "/healthz": Healthz(lambda: channel.snapshot().word),
             "/status.json": status,
             "/events": Events(status, series),

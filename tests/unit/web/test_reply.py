@@ -67,23 +67,38 @@ def test_gzip_for_who_takes_it(accepted: str, compressed: bool) -> None:
     assert headers["Content-Length"] == str(len(body))
 
 
-@pytest.mark.parametrize(
-    ("cors", "origin", "allowed"),
-    [
-        (None, "https://a.example", None),
-        ("*", "https://a.example", "*"),
-        ("https://a.example", "https://a.example", "https://a.example"),
-        ("https://a.example", "https://b.example", None),
-        ("https://a.example", "", None),
-    ],
-)
-def test_other_origins_read_the_stream_alone(
-    cors: str | None, origin: str, allowed: str | None
-) -> None:
-    """--cors is for what is marked as media, and for that origin."""
+@pytest.mark.parametrize("cors", [None, "*", "https://a.example"])
+def test_other_origins_read_the_stream_alone(cors: str | None) -> None:
+    """--cors is for what is marked as media; all are told for which origin, whoever asks."""
     for is_media in (True, False):
-        _, headers, _ = reply(Response(b"", is_media=is_media), cors, origin=origin)
-        wanted = allowed if is_media else None
-        assert headers.get("Access-Control-Allow-Origin") == wanted
-        policy = headers["Cross-Origin-Resource-Policy"]
-        assert policy == ("cross-origin" if wanted else "same-origin")
+        wanted = cors if is_media else None
+        for origin in ("https://a.example", "https://b.example", ""):
+            _, headers, _ = reply(Response(b"", is_media=is_media), cors, origin=origin)
+            assert headers.get("Access-Control-Allow-Origin") == wanted
+            policy = headers["Cross-Origin-Resource-Policy"]
+            assert policy == ("cross-origin" if wanted == "*" else "same-origin")
+            assert "Vary" not in headers
+
+
+ASKERS: list[dict[str, str]] = [
+    {},
+    {"origin": "https://a.example"},
+    {"origin": "https://b.example", "cookie": "a=b", "user_agent": "x"},
+    {"x_forwarded_for": "192.0.2.1", "accept_language": "es"},
+]
+
+
+@pytest.mark.parametrize("cors", [None, "*", "https://a.example"])
+@pytest.mark.parametrize("accepted", ["", "gzip"])
+@pytest.mark.parametrize("known", ["", '"7"'])
+def test_what_may_be_kept_is_the_same_for_everyone(
+    cors: str | None, accepted: str, known: str
+) -> None:
+    """But for the encoding, of which `Vary` tells in 304, too, nobody gets another answer."""
+    page = Response(PAGE, cache="public, max-age=2", etag="7", compress=True, is_media=True)
+    answers = [
+        reply(page, cors, accept_encoding=accepted, if_none_match=known, **asker)
+        for asker in ASKERS
+    ]
+    assert answers.count(answers[0]) == len(answers)
+    assert answers[0][1]["Vary"] == "Accept-Encoding"
