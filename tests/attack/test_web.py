@@ -16,6 +16,14 @@ from tools.lab.web import PACKETS, Browser, Packets, Watching, http_port, number
 SECONDS = 1.5
 
 
+@pytest.mark.long
+def test_odd_requests_to_an_edge() -> None:
+    """Who floods an edge costs the relay a request a name and second."""
+    outcome = attack_relay("edge", SECONDS)
+    assert outcome.counts["replies"] > 100
+    assert outcome.counts["passed on"] < 20
+
+
 @pytest.mark.parametrize("name", ["requests", "malformed"])
 def test_floods_of_requests(name: str) -> None:
     """Whatever is sent as fast as it is taken is answered, and that is all."""

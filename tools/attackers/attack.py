@@ -17,7 +17,9 @@ from typing import Any
 from tools.attackers import hostile
 from tools.attackers.stream import RATE
 from tools.attackers.viewers import watching
+from tools.lab.edge import Edge
 from tools.lab.machine import compile_c, cpu_seconds, memory
+from tools.lab.media import studio
 from tools.lab.process import PATIENCE, NeedError, Program, wait_for
 from tools.lab.relay import Relay
 from tools.lab.sockets import unused_port
@@ -49,7 +51,7 @@ class Attack:
 
     `first` is done before the stream begins, which has `rate` datagrams a second; with `takeover`,
     another source follows while the attack goes on. What is lost then of its beginning counts, too.
-    Some attacks are for `root` alone, and some are for the `web`.
+    Some attacks are for `root` alone, some are for the `web`, or for an `edge` (nginx) before it.
     """
 
     what: str
@@ -64,6 +66,7 @@ class Attack:
     takeover: bool = False
     root: bool = False
     web: bool = False
+    edge: bool = False
 
     def prefix(self) -> tuple[str, ...]:
         """The words that go before the relay's own.
@@ -128,6 +131,10 @@ ATTACKS = {
     "malformed": Attack("floods of what is no HTTP request", hostile.malformed, web=True),
     "slow-heads": Attack(
         "2,000 HTTP connections, a byte a second each", hostile.slow_heads, web=True
+    ),
+    "edge": Attack(
+        "10 connections to an edge (nginx), floods of odd requests", hostile.odd_requests,
+        web=True, edge=True,
     ),
     "stranger": Attack("100,000 datagrams/s into the locked ingest", hostile.stranger),
     "garbage": Attack("10,000 datagrams/s of every size from ever new ports", hostile.garbage),
@@ -213,6 +220,10 @@ def attack(
         calm = watchers.latencies()
         by = each.by.__name__
         target = relay.wait_event("http_listening")["port"] if each.web else relay.port
+        edge = None
+        if each.edge:
+            edge = stack.enter_context(Edge(stack.enter_context(studio()), target))
+            target = edge.port
         attacker = stack.enter_context(Worker("hostile", by, target, seconds, relay.pid))
         wait_for(lambda: attacker.stdout, "the attacker to begin")
         watchers.latencies()
@@ -225,6 +236,8 @@ def attack(
             watchers.wait_started(epoch)
             late = {"ms takeover": round((time.monotonic() - ended) * 1e3)}
         counts = attacker.finish(seconds + PATIENCE) | late
+        if edge:
+            counts["passed on"] = edge.asked().total()
         cpu, took = cpu_seconds(relay.pid) - spent, time.monotonic() - began
         logged = sum(map(len, relay.stderr[lines:]))
         attacked = watchers.latencies()

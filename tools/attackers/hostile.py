@@ -231,6 +231,14 @@ def requests(port: int, seconds: float) -> Counts:
     return flood(port, busily(seconds), [GET * 64, page * 32, GET.replace(b"G", b"P", 1) * 16] * 7)
 
 
+def odd_requests(port: int, seconds: float) -> Counts:
+    """Ask an edge for what is not there, spelled otherwise each time, and with odd headers."""
+    line = b"GET /%s?%d HTTP/1.1\r\nHost: x\r\nRange: bytes=%d-1\r\nX: %s\r\n\r\n"
+    names = (b"live.m3u8", b"hls/ab/1.ts", b"hls/ab/%31.ts", b"hls/../live.m3u8")
+    some = [b"".join(line % (name, n, n, b"y" * 900) for name in names) for n in range(10)]
+    return flood(port, busily(seconds), some)
+
+
 def deaf_requests(port: int, seconds: float) -> Counts:
     """Ask for much, and never read an answer."""
     return flood(port, busily(seconds), [GET * 64] * 50, room=1)
