@@ -16,6 +16,7 @@ stand-in and the new program. So nothing is read, and nothing is watched, before
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -35,6 +36,7 @@ from relaylib.stream.ingest_sockets import (
     IngestSockets,
     SocketsState,
 )
+from relaylib.stream.loop_detection import LoopDetection
 from relaylib.stream.receive_buffer import DropCount, ReceiveBuffer
 from relaylib.stream.recognition import Recognition
 from relaylib.stream.source_lock import Decision, LockState, Presence, SourceLock
@@ -54,6 +56,15 @@ NO_SOURCE_AFTER = 10.0
 
 REJECTED_PERIOD = 60.0
 """Seconds between two log lines about rejected sources."""
+
+LOOP_PAUSE = 1.0
+"""Seconds for which nothing is let in from where a circle of relays comes back: until nothing goes
+round any more, whatever it was held up by on the way. An encoder may begin at once."""
+
+_LOOP = (
+    "relays send to each other: leave out the --to that leads back here, or let only the encoder "
+    "send (--allow-source)"
+)
 
 RETRY_PERIOD = 1.0
 """Seconds between two attempts to have the kernel lock the ingest, after one that failed."""
@@ -150,13 +161,14 @@ class Ingest:
         self._coalescer = Coalescer(config.coalesce)
         self._batch = Batch()
         self._recognition = Recognition()
+        self._loops = LoopDetection()
         self._no_source_at: float | None = loop.time() + NO_SOURCE_AFTER
         self._timer: Timer | None = None
         self._rejected: tuple[Address, Decision] | None = None
         self._report_at = float("-inf")
         self._unlocked = False
         self._unsettled = False  # there is a source, and the ingest is not locked to it yet
-        self._sample = False
+        self._sample = self._glance = False
         self._payload_type: int | None = None  # of what comes in RTP
         self._crowded = False
         self._dropped = self._others_dropped = False  # in the second that will be judged
@@ -273,6 +285,8 @@ class Ingest:
                 self._arrived(started, self._batch.count)
                 runs = self._batch.finish()
                 self._forward(runs, started)
+                if self._glance:
+                    self._look_for_loop(runs, started)
         finally:  # a bug costs the datagrams that met it, not those that follow
             self._schedule_read(started, 0 if full else self._batch.count)
 
@@ -346,7 +360,28 @@ class Ingest:
         self.lock.recognise(form)
         self._payload_type = payload_type
 
+    def _look_for_loop(self, runs: list[Run], now: float) -> None:
+        """See whether what was forwarded is what was forwarded before, ten times a second."""
+        self._glance, active = False, self.lock.state.active
+        if active is None:
+            return
+        datagrams = [each for run in runs for each in run.datagrams()]
+        if self._loops.look(active, datagrams, self.form, self.received, now):
+            self._loop.call_soon(partial(self._break_loop, active))
+
     # --- who sends
+
+    def _break_loop(self, source: Address) -> None:
+        """Turn away for a while who sends what this relay has sent; anybody else may begin."""
+        if source != self.lock.state.active:
+            return
+        log.warning("loop_detected", source=show(source), remedy=_LOOP)
+        self._loops.forget(None)
+        self.lock.bar(source)
+        self._loop.call_later(LOOP_PAUSE, partial(self.lock.unbar, source))
+        self._unsettled = False
+        if self.sockets.standby is not None:
+            self._use_standby()
 
     def _offer(
         self, source: Address, datagram: bytes | memoryview, now: float, form: Form | None = None
@@ -367,7 +402,7 @@ class Ingest:
                 self._took_over(source, previous)
             case Decision.RESUMED:
                 self._resumed()
-            case Decision.LOCKED | Decision.NOT_ALLOWED:
+            case Decision.LOCKED | Decision.NOT_ALLOWED | Decision.LOOP:
                 self._rejected = source, decision
                 if self._rivals and decision is Decision.LOCKED:
                     self._rivals.follow(source, datagram, now)
@@ -454,7 +489,7 @@ class Ingest:
         self._report_rejected()
         self.buffer.report(self._loop.now)
         self._report_no_source()
-        self._sample = True
+        self._sample = self._glance = True
 
     def _check_silence(self) -> None:
         if self.lock.overdue(self._loop.time()):

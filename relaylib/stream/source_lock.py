@@ -50,6 +50,8 @@ class Decision(Enum):
     """Rejected: another source is active."""
     NOT_ALLOWED = "not_allowed"
     """Rejected: its sender may never send the stream."""
+    LOOP = "loop"
+    """Rejected: its sender just sent what this relay had sent; see `loop_detection`."""
     EMPTY = "empty"
     """Rejected: with nothing in it, it begins no stream. Not logged."""
 
@@ -59,7 +61,7 @@ class Decision(Enum):
         return self not in _REJECTED
 
 
-_REJECTED = (Decision.LOCKED, Decision.NOT_ALLOWED, Decision.EMPTY)
+_REJECTED = (Decision.LOCKED, Decision.NOT_ALLOWED, Decision.LOOP, Decision.EMPTY)
 
 
 class Reason(Enum):
@@ -128,6 +130,7 @@ class SourceLock:
         self._other: Address | None = None  # of the active source's host; who sent last
         self._other_since = 0.0
         self._asked, self._answer = "", False
+        self._barred = set[Address]()
 
     def restore(self, saved: LockState) -> None:
         """Go on from this state, without an active source that is no longer allowed."""
@@ -168,10 +171,7 @@ class SourceLock:
             return self.heard(now)
         if not self.accepts(source, size, form):
             state.rejected += 1
-            if not self._allows(source):
-                return Decision.NOT_ALLOWED
-            self._note_other(source, now)
-            return Decision.EMPTY if self._is_free else Decision.LOCKED
+            return self._why_not(source, now)
         first, reason = state.active is None, self._claim(source, form)
         if self._successor and source == self._successor.source:
             form = self._successor.form
@@ -198,7 +198,15 @@ class SourceLock:
         if not size or source == self.state.active:
             return size > 0
         claims = self.state.active is None or self._claim(source, form) is not None
-        return claims and self._allows(source)
+        return claims and source not in self._barred and self._allows(source)
+
+    def _why_not(self, source: Address, now: float) -> Decision:
+        if source in self._barred:
+            return Decision.LOOP
+        if not self._allows(source):
+            return Decision.NOT_ALLOWED
+        self._note_other(source, now)
+        return Decision.EMPTY if self._is_free else Decision.LOCKED
 
     def _claim(self, source: Address, form: Form) -> Reason | None:
         """Say why this source may take over from the active one; None: it may not."""
@@ -209,6 +217,16 @@ class SourceLock:
         if self._successor and source == self._successor.source:
             return self._successor.reason
         return None
+
+    def bar(self, source: Address) -> None:
+        """Let nothing in from the active source until `unbar`: there is none from now on."""
+        self._barred.add(source)
+        self.state.active, self.state.silent = None, False
+        self._successor = None
+
+    def unbar(self, source: Address) -> None:
+        """Let this source send again."""
+        self._barred.discard(source)
 
     def appoint(self, successor: Successor | None) -> None:
         """Let this source take over with its next datagram; None: nobody, unless it may anyway."""

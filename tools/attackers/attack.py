@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.attackers import hostile
-from tools.attackers.stream import RATE
+from tools.attackers.stream import HOST, RATE
 from tools.attackers.viewers import watching
 from tools.lab.edge import Edge
 from tools.lab.machine import compile_c, cpu_seconds, memory
@@ -137,6 +137,10 @@ ATTACKS = {
         web=True, edge=True,
     ),
     "stranger": Attack("100,000 datagrams/s into the locked ingest", hostile.stranger),
+    "ring": Attack(
+        "a --to that comes back to the ingest, in bursts", hostile.send_back,
+        options=("--to", f"udp://{HOST}:{hostile.BACK}"), takeover=True,
+    ),
     "garbage": Attack("10,000 datagrams/s of every size from ever new ports", hostile.garbage),
     "outsider": Attack(
         "100,000 datagrams/s of a source not allowed, at a takeover", hostile.outsider,

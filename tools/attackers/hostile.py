@@ -348,6 +348,24 @@ def hangups(_port: int, seconds: float) -> Counts:
     return counts
 
 
+BACK = 47100
+"""Where the relay under attack sends the stream, too."""
+
+
+def send_back(port: int, seconds: float) -> Counts:
+    """Be a relay whose output leads back, and which is held up now and then."""
+    counts: Counts = Counter()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, BACK))
+        sock.setblocking(False)
+        for _ in ticks(seconds, 4):
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(1000):
+                    sock.sendto(sock.recv(65535), (HOST, port))
+                    counts["datagrams"] += 1
+    return counts
+
+
 def nobody(_port: int, seconds: float) -> Counts:
     """Do nothing: the harm is done."""
     time.sleep(seconds)

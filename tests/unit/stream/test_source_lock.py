@@ -36,6 +36,18 @@ def lock(active: Address | None = None, *, silent: bool = False) -> SourceLock:
     return made
 
 
+def test_who_is_barred_sends_nothing_and_anybody_else_may_begin() -> None:
+    """The active source is none any more; until it is let in again, it is told from others."""
+    made = lock(ONE)
+    made.bar(ONE)
+    assert (made.holder, made.presence) == (None, Presence.ABSENT)
+    assert made.offer(ONE, 100, 11.0, Form.TS) is Decision.LOOP
+    assert not made.accepts(ONE, 100, Form.TS)
+    assert made.offer(NEIGHBOUR, 100, 11.0, Form.TS) is Decision.STARTED
+    made.unbar(ONE)
+    assert made.offer(ONE, 100, 11.0, Form.TS) is Decision.LOCKED
+
+
 @pytest.mark.parametrize(
     ("active", "silent", "source", "size", "verdict"),
     [
