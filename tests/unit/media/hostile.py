@@ -8,7 +8,6 @@ from tests.unit.media.streams import (
     pat,
     plain_packet,
     pmt,
-    section,
     stamp,
     table_packet,
     ts_packet,
@@ -267,4 +266,4 @@ def stream(name: str, count: int = PACKETS) -> bytes:
     return b"".join(itertools.islice(STREAMS[name](), count))
 
 
-__all__ = ["STREAMS", "section", "stream"]
+__all__ = ["STREAMS", "pat", "pmt", "stream"]

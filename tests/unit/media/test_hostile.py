@@ -11,6 +11,8 @@ from relaylib.media.codecs import H264 as H264_CODEC
 from relaylib.media.fmp4 import Remuxer
 from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.media.pes import MAX_PARTS_BY_LENGTH, Assembler
+from relaylib.media.tables import MAX_PROGRAMS, Tables
+from relaylib.media.tr101290 import Errors
 from tests.unit.media import hostile
 
 PIECE = 56 * PACKET_SIZE
@@ -140,6 +142,31 @@ def test_tiny_sections_are_whole_sections() -> None:
         sections = psi.Sections()
         found = sections.add(b"\0" + data[:cut], True) + sections.add(data[cut:], False)
         assert found == [b"\0\x30\0"] * 60
+
+
+def test_a_map_with_a_wrong_crc_is_not_taken() -> None:
+    """Nor does it hide a right one that follows."""
+    errors = Errors()
+    tables = Tables(errors)
+    assert tables.take(0, hostile.pat({1: 0x1000}), 0.0)
+    right = hostile.pmt(1, 256, {256: 27})
+    assert not tables.take(0x1000, right[:-1] + bytes((right[-1] ^ 1,)), 0.0)
+    assert (tables.programs[1].streams, errors.counts["CRC_error"]) == ((), 1)
+    assert tables.take(0x1000, right, 0.0)
+    assert [stream.pid for stream in tables.programs[1].streams] == [256]
+
+
+def test_the_programs_are_those_of_all_sections_together() -> None:
+    """However many sections came since somebody looked, and as many as there is room for."""
+    tables = Tables(Errors())
+    for part in range(200):
+        tables.take(0, hostile.pat({2 * part + n: 0x100 + part for n in (1, 2)}, part=part), 0.0)
+    assert len(tables.programs) == MAX_PROGRAMS
+    assert list(tables.programs) == sorted(tables.programs)
+    tables.take(0, hostile.pat({7: 0x100}, version=1), 0.0)
+    tables.take(0, hostile.pat({8: 0x101}, version=1, part=1), 0.0)
+    assert list(tables.programs) == [7, 8]
+    assert {0x100, 0x101} <= tables.pids
 
 
 def test_numbers_of_bits_are_the_same_anywhere() -> None:
