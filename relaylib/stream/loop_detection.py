@@ -13,10 +13,10 @@ something again; where thousands of datagrams go round, some do. The data path p
 is at one batch, and a checksum takes a microsecond.
 
 Of a stream of unknown form nobody knows what may come twice: silence may be the same bytes again
-and again. So all of five looks in a row has to be known, and has to be different datagrams, or more
-of the same than any source sends.
+and again. So all of five looks in a row has to be known, and more has to come than a source of such
+sends.
 
-What is not found: one datagram of unknown form that goes round slowly, because a relay on its way
+What is not found: a few datagrams of unknown form that go round slowly, because a relay on the way
 has many viewers and lets datagrams gather; and a circle that takes more than a second.
 
 Rejected: a number of hops in the datagrams, which are not ours to change; remembering each of them;
@@ -44,7 +44,7 @@ OPAQUE_REPEATS = 5
 """Looks in a row that have found everything again, of a stream of unknown form."""
 
 OPAQUE_RATE = 2000.0
-"""Datagrams a second, all the same, that are no source's: 21 Mb/s of silence."""
+"""Datagrams a second that are no source's if they are always the same: 21 Mb/s of silence."""
 
 _RESERVED = 0x20
 """PIDs below are those of tables (ISO/IEC 13818-1, table 2-3; ETSI EN 300 468, table 1)."""
@@ -82,7 +82,8 @@ class LoopDetection:
         self._received, self._since = received, now
         self._looks.append((now, frozenset(prints)))
         if form is Form.OPAQUE:
-            return self._is_circle_of_anything(len(prints), len(known), rate)
+            self._in_row = self._in_row + 1 if len(known) == len(prints) else 0
+            return self._in_row >= OPAQUE_REPEATS and rate >= OPAQUE_RATE
         if any(bears_media(prints[each]) for each in known):
             self._repeats.append(now)
         return len(self._repeats) >= REPEATS
@@ -93,12 +94,6 @@ class LoopDetection:
         self._looks.clear()
         self._repeats.clear()
         self._in_row = 0
-
-    def _is_circle_of_anything(self, seen: int, known: int, rate: float) -> bool:
-        self._in_row = self._in_row + 1 if known == seen else 0
-        if self._in_row < OPAQUE_REPEATS:
-            return False
-        return rate >= OPAQUE_RATE or len(frozenset[int]().union(*(s for _, s in self._looks))) > 1
 
 
 def bears_media(datagram: _Datagram) -> bool:
