@@ -58,9 +58,9 @@ from relaylib.net.descriptors import (
     raise_descriptor_limit,
 )
 from relaylib.net.loop import Loop
+from relaylib.outputs.output import Output
+from relaylib.outputs.watcher import Watcher
 from relaylib.stdio import say
-from relaylib.stream.output import Output
-from relaylib.stream.watcher import Watcher
 from relaylib.viewers.egress import Egress
 from relaylib.viewers.server import Server
 from relaylib.web.state import SiteState

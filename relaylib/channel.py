@@ -30,23 +30,23 @@ from functools import partial
 from itertools import chain
 
 from relaylib.config import Config
+from relaylib.history.history import HistoryState, open_history
+from relaylib.history.recorder import RecorderState, open_recorder
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
 from relaylib.net.loop import Loop
 from relaylib.net.multicast import Membership, MembershipState
+from relaylib.outputs.behind import Deferred
+from relaylib.outputs.fanout import Fanout
+from relaylib.outputs.fixed import FixedOutputs, FixedState, check_outputs
+from relaylib.outputs.output import Output
+from relaylib.outputs.watcher import Watcher
 from relaylib.snapshot import Observer, Snapshot
-from relaylib.stream.batch import Run
-from relaylib.stream.deferred import Deferred
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.fixed import FixedOutputs, FixedState, check_outputs
-from relaylib.stream.group import Group, remedy
-from relaylib.stream.health import Health, HealthState
-from relaylib.stream.history import HistoryState, open_history
-from relaylib.stream.ingest import Ingest, IngestState
-from relaylib.stream.output import Output
-from relaylib.stream.recorder import RecorderState, open_recorder
-from relaylib.stream.watcher import Watcher
-from relaylib.track.track import TrackState, open_track
+from relaylib.source.batch import Run
+from relaylib.source.group import Group, remedy
+from relaylib.source.ingest import Ingest, IngestState
+from relaylib.track.health import Health, HealthState
+from relaylib.track.track import Entry, TrackState, open_track
 from relaylib.track.walk import WalkState, open_walk
 
 
@@ -153,7 +153,7 @@ class Channel:
             config, saved.history if saved else None, restarted=saved is not None
         )
         self.track = open_track(config, saved.track if saved else None, reloaded=saved is not None)
-        self.deferred = Deferred(loop, self.fanout, self.history, self.track, config)
+        self.deferred = Deferred(loop, self.fanout, self.history, self._entry, config)
 
     def _open_judging(self, config: Config, saved: ChannelState | None) -> None:
         """Make those who look at the stream afterwards, in the history."""
@@ -200,6 +200,9 @@ class Channel:
         if self.walk is not None:
             self.walk.new_source()
         self.health.new_source()
+
+    def _entry(self, time: float, since: float) -> Entry | None:
+        return self.track.entry_since(time, since) if self.track else None
 
     def _continuity_errors(self) -> int | None:
         return self.walk.continuity_errors() if self.walk else None

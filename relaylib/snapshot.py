@@ -17,22 +17,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from relaylib.history.history import History
 from relaylib.media.form import Form
 from relaylib.media.health import Monitor
 from relaylib.media.mpegts import PACKET_SIZE
-from relaylib.media.selection import select
 from relaylib.media.tables import Program
 from relaylib.media.verdict import Verdict
+from relaylib.mp4.selection import select
 from relaylib.net.address import Address
 from relaylib.net.loop import Loop
-from relaylib.stream.deferred import Deferred
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.health import Health, Rates
-from relaylib.stream.history import History
-from relaylib.stream.ingest import Ingest
-from relaylib.stream.output import Output
-from relaylib.stream.source_lock import Presence
-from relaylib.stream.watcher import Watcher
+from relaylib.outputs.behind import Deferred
+from relaylib.outputs.fanout import Fanout
+from relaylib.outputs.output import Output
+from relaylib.outputs.watcher import Watcher
+from relaylib.source.gate import Presence
+from relaylib.source.ingest import Ingest
+from relaylib.track.health import Health, Rates
 from relaylib.track.track import Track
 from relaylib.track.walk import Counts
 

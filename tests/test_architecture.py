@@ -24,33 +24,32 @@ KNOWS: dict[str, set[str]] = {
     "net": set(),
     "protocol": set(),
     "media": set(),
-    "track": {"net", "media", "stream"},
-    "stream": {"net", "media", "track"},
-    "snapshot": {"net", "media", "stream", "track"},
-    "channel": {"net", "stream", "track", "snapshot"},
-    "viewers": {"net", "protocol", "stream", "channel"},
-    "web": {"net", "media", "stream", "track", "snapshot", "channel"},
+    "mp4": {"media"},
+    "source": {"net", "media"},
+    "history": {"net", "media", "source"},
+    "outputs": {"net", "media", "source", "history"},
+    "track": {"net", "media", "source", "outputs", "history"},
+    "snapshot": {"net", "media", "mp4", "source", "outputs", "history", "track"},
+    "channel": {"net", "source", "outputs", "history", "track", "snapshot"},
+    "viewers": {"net", "protocol", "outputs", "channel"},
+    "web": {"net", "media", "mp4", "source", "outputs", "track", "snapshot", "channel"},
     "lifecycle": {
         "net",
         "protocol",
         "media",
-        "stream",
-        "track",
+        "source",
+        "outputs",
         "snapshot",
         "channel",
         "viewers",
         "web",
     },
     "client": {"net", "protocol"},
-    "doctor": {"net", "protocol", "media", "stream", "lifecycle"},
+    "doctor": {"net", "protocol", "media", "source", "outputs", "history", "lifecycle"},
 }
-"""The rooms, and which others each may import from. Snapshot and channel are rooms of one file.
+"""The rooms, and which others each may import from. Snapshot and channel are rooms of one file."""
 
-`track` reads the history, which is in `stream`, where in turn some read the track. No module needs
-itself for that.
-"""
-
-PURE = {"protocol", "media"}
+PURE = {"protocol", "media", "mp4"}
 """Rooms in which nothing happens but computation."""
 
 PURE_MODULES = {
@@ -60,12 +59,12 @@ PURE_MODULES = {
     "relaylib.net.networks",
     "relaylib.net.histogram",
     "relaylib.net.source_filter",
-    "relaylib.stream.batch",
-    "relaylib.stream.coalescer",
-    "relaylib.stream.failover",
-    "relaylib.stream.recognition",
-    "relaylib.stream.source_lock",
-    "relaylib.stream.watcher",
+    "relaylib.source.batch",
+    "relaylib.source.coalescer",
+    "relaylib.source.failover",
+    "relaylib.source.recognition",
+    "relaylib.source.gate",
+    "relaylib.outputs.watcher",
     "relaylib.net.access",
     "relaylib.viewers.egress",
     "relaylib.web.request",

@@ -12,7 +12,7 @@ from relaylib.errors import SetupError
 from relaylib.lifecycle.check import ingest_address
 from relaylib.net.address import Address
 from relaylib.net.mrl import Mrl
-from relaylib.stream.fixed import check_outputs
+from relaylib.outputs.fixed import check_outputs
 
 Part = tuple[str, Iterator[Finding]]
 

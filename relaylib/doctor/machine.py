@@ -22,13 +22,13 @@ from relaylib.doctor.finding import (
     size,
     time,
 )
+from relaylib.history.history import measures
+from relaylib.history.recordings import why_not_private
 from relaylib.net import linux
 from relaylib.net.descriptors import descriptor_limit
 from relaylib.net.loop import Loop
-from relaylib.stream.history import measures
-from relaylib.stream.output import SEND_BUFFER
-from relaylib.stream.receive_buffer import RECEIVE_BUFFER
-from relaylib.stream.recordings import why_not_private
+from relaylib.outputs.output import SEND_BUFFER
+from relaylib.source.receive_buffer import RECEIVE_BUFFER
 
 PACKAGES = ("structlog", "h11", "prometheus_client")
 

@@ -20,7 +20,7 @@ from relaylib.net.address import Address, with_port
 from relaylib.net.lookup import reachable_host
 from relaylib.net.loop import Loop
 from relaylib.protocol import words
-from relaylib.stream.source_lock import Presence
+from relaylib.source.gate import Presence
 
 PATIENCE = 2.0
 """Seconds that it may take to answer, on a machine that is very busy."""

@@ -28,7 +28,7 @@ from relaylib.net.listen import resolve_own
 from relaylib.net.loop import Loop
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import find_interface
-from relaylib.stream.fixed import check_outputs
+from relaylib.outputs.fixed import check_outputs
 
 TIMEOUT = 40.0
 """Seconds that the child may take. It needs a fifth of one where nothing else runs, and forty times

@@ -9,8 +9,8 @@ from relaylib.lifecycle import systemd
 from relaylib.media.catalogue import sentence
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
+from relaylib.outputs.watcher import DEFERRED, STREAMING, UDP
 from relaylib.snapshot import Kept, Observer, Snapshot
-from relaylib.stream.watcher import DEFERRED, STREAMING, UDP
 
 STATUS_PERIOD = 5.0
 """Seconds between two sentences to the service manager, which is told what changed."""

@@ -41,7 +41,7 @@ from relaylib.lifecycle import codec
 from relaylib.log import mute
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
-from relaylib.stream.output import Behind, Counters
+from relaylib.outputs.output import Behind, Counters
 
 LIMIT = 30.0
 """Seconds after which a stand-in ends by itself: a new program that hangs has no use for it."""

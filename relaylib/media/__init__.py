@@ -6,7 +6,5 @@ in: `form`, `reception` (RTP), `transport` (continuity and sync), `tables` and `
 `clock` (PCR), `elementary`, `codecs` and `video` (what a program consists of); `tr101290` has the
 names of faults and counts them, and `verdict` says whose fault they are.
 
-To keep: `pcapng` makes a capture file of datagrams, and `opening` begins a stream in the middle. To
-play in browsers: `fmp4`, whose `Remuxer` makes MP4 of it, from `selection`, `pes`, `nal`, `sound`
-and `boxes`.
+To keep: `pcapng` makes a capture file of datagrams, and `opening` begins a stream in the middle.
 """

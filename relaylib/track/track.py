@@ -17,9 +17,9 @@ import structlog
 
 from relaylib.config import Config
 from relaylib.errors import SetupError
+from relaylib.history.history import MARGIN, SMALLER, no_memory
 from relaylib.media.form import Form
 from relaylib.media.mpegts import PACKET_SIZE
-from relaylib.stream.history import MARGIN, SMALLER, no_memory
 from relaylib.track.ring import Ring, RingState
 
 MAX_ENTRIES = 1024

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, fields
 
 import structlog
 
+from relaylib.history.history import History, Place, RunRecord
 from relaylib.log import Throttle
 from relaylib.media.form import Form
 from relaylib.media.health import Access, Monitor
 from relaylib.net.loop import Loop
-from relaylib.stream.history import History, Place, RunRecord
 from relaylib.track.track import Entry, Track
 
 PERIOD = 0.05

@@ -12,8 +12,8 @@ from relaylib.net.address import Address, show
 from relaylib.net.descriptors import NO_DESCRIPTOR
 from relaylib.net.lookup import comes_back
 from relaylib.net.loop import Loop
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.output import Output, OutputState, open_socket
+from relaylib.outputs.fanout import Fanout
+from relaylib.outputs.output import Output, OutputState, open_socket
 
 
 class Destinations:

@@ -25,12 +25,12 @@ from relaylib.net.descriptors import adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
+from relaylib.outputs.output import Output
+from relaylib.outputs.watcher import Watcher
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
 from relaylib.protocol.words import stream_pairs
-from relaylib.stream.output import Output
-from relaylib.stream.watcher import Watcher
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import SAMPLE_PERIOD, Egress
 from relaylib.viewers.viewer import Services, Viewer, ViewerState

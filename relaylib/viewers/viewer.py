@@ -19,14 +19,14 @@ from relaylib.net.connection import Connection
 from relaylib.net.descriptors import Descriptor, adopt, descriptor
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
+from relaylib.outputs.behind import Deferred
+from relaylib.outputs.fanout import Fanout
+from relaylib.outputs.output import Output, OutputState
+from relaylib.outputs.watcher import UDP, Watcher
 from relaylib.protocol import commands
 from relaylib.protocol.commands import Request, Verb
 from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import Session, State
-from relaylib.stream.deferred import Deferred
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.output import Output, OutputState
-from relaylib.stream.watcher import UDP, Watcher
 from relaylib.viewers.destinations import Destinations
 from relaylib.viewers.egress import Egress
 

@@ -23,9 +23,9 @@ from relaylib.media.form import Form
 from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Word
 from relaylib.net.histogram import Histogram
+from relaylib.outputs.watcher import STATES
 from relaylib.snapshot import Snapshot
-from relaylib.stream.source_lock import Presence
-from relaylib.stream.watcher import STATES
+from relaylib.source.gate import Presence
 from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.reply import Response

@@ -26,8 +26,8 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from relaylib.errors import HttpError
-from relaylib.media.fmp4 import Init, Output, Remuxer, Unplayable
 from relaylib.media.mpegts import PACKET_SIZE
+from relaylib.mp4.remuxer import Init, Output, Remuxer, Unplayable
 from relaylib.net.loop import Loop
 from relaylib.track.track import Track
 from relaylib.web.live import Refresh, available, read_back

@@ -25,7 +25,7 @@ from relaylib.net.descriptors import adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
-from relaylib.stream.watcher import HTTP, PAUSED, STREAMING, Watcher
+from relaylib.outputs.watcher import HTTP, PAUSED, STREAMING, Watcher
 from relaylib.web import reply
 from relaylib.web.connection import Answer, Connection
 from relaylib.web.pace import Pace

@@ -18,8 +18,8 @@ from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Told
 from relaylib.net.address import Address, show
 from relaylib.net.networks import PRIVATE, contains
+from relaylib.outputs.watcher import FIXED, HTTP, KINDS, Watcher
 from relaylib.snapshot import Audience, ElementaryFacts, Kept, ProgramFacts, Snapshot, SourceFacts
-from relaylib.stream.watcher import FIXED, HTTP, KINDS, Watcher
 from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.reply import Response

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from relaylib.history.history import History
 from relaylib.media import mpegts, rtp
-from relaylib.stream.batch import Batch
-from relaylib.stream.history import History
+from relaylib.source.batch import Batch
 from relaylib.track.ring import Ring
 from relaylib.track.track import Entry, Track
 from relaylib.track.walk import Walk

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from relaylib.media.fmp4 import Fragment, Init, Remuxer, Unplayable
 from relaylib.media.mpegts import PACKET_SIZE
+from relaylib.mp4.remuxer import Fragment, Init, Remuxer, Unplayable
 from tools.lab.media import split_packets, studio, whole_units
 from tools.lab.players import Vlc
 from tools.lab.process import PATIENCE, need

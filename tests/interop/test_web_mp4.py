@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from relaylib.media.fmp4 import AUDIO, VIDEO
-from tests.unit.media import mp4
+from relaylib.mp4.remuxer import AUDIO, VIDEO
+from tests.unit.mp4 import mp4
 from tools.lab.browser import BROWSERS, Browser
 from tools.lab.media import RATE, make_clip, studio
 from tools.lab.process import PATIENCE, NeedError, Program, need, wait_for

@@ -96,7 +96,7 @@ def parse_with_a_bug(line):
 commands.parse = parse_with_a_bug
 """,
     "stream": """
-from relaylib.stream.fanout import Fanout
+from relaylib.outputs.fanout import Fanout
 forward, count = Fanout.forward, 0
 def forward_with_a_bug(*words):
     global count

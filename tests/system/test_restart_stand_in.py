@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relaylib.stream.source_lock import ESTABLISHED
+from relaylib.source.gate import ESTABLISHED
 from tools.lab.altered import Altered
 from tools.lab.process import wait_for
 from tools.lab.relay import Relay

@@ -14,10 +14,10 @@ from relaylib.config import Config
 from relaylib.media.form import Form
 from relaylib.net.descriptors import Descriptor, adopt
 from relaylib.net.loop import PRIORITY_EVERY, Loop
-from relaylib.stream.batch import Run
-from relaylib.stream.ingest import NotReadingError
-from relaylib.stream.output import Output, open_socket
-from relaylib.stream.source_lock import Presence
+from relaylib.outputs.output import Output, open_socket
+from relaylib.source.batch import Run
+from relaylib.source.gate import Presence
+from relaylib.source.ingest import NotReadingError
 from relaylib.web.parts import Door
 from relaylib.web.site import Site
 from tests.unit.media.streams import Camera

@@ -9,10 +9,10 @@ import pytest
 
 from relaylib.media.form import Form
 from relaylib.media.verdict import Evidence, Told, Verdict, Word
+from relaylib.outputs.watcher import UDP, Watcher
 from relaylib.snapshot import _AT_ONCE, FRESH, Contents, Observer
-from relaylib.stream.health import Rates
-from relaylib.stream.source_lock import Presence
-from relaylib.stream.watcher import UDP, Watcher
+from relaylib.source.gate import Presence
+from relaylib.track.health import Rates
 from relaylib.track.walk import Counts
 
 SOURCE = ("192.0.2.1", 5004)

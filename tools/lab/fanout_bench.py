@@ -5,10 +5,10 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from relaylib.stream.batch import Batch, Run
-from relaylib.stream.fanout import Fanout
-from relaylib.stream.history import Place
-from relaylib.stream.output import Behind, Output, open_socket
+from relaylib.history.history import Place
+from relaylib.outputs.fanout import Fanout
+from relaylib.outputs.output import Behind, Output, open_socket
+from relaylib.source.batch import Batch, Run
 from tools.lab.sockets import udp_socket
 
 LOCAL = ("127.0.0.1", 0)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from relaylib.channel import ChannelState
 from relaylib.errors import SetupError
+from relaylib.history.history import HistoryState, Place
+from relaylib.history.recorder import RecorderState, RecordingState
 from relaylib.lifecycle import handover
 from relaylib.lifecycle.handover import State, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
@@ -21,18 +23,16 @@ from relaylib.media.verdict import Told, Word
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import MembershipState
+from relaylib.outputs.fixed import FixedState
+from relaylib.outputs.output import Behind, Counters, OutputState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
-from relaylib.stream.failover import FailoverState
-from relaylib.stream.fixed import FixedState
-from relaylib.stream.health import HealthState
-from relaylib.stream.history import HistoryState, Place
-from relaylib.stream.ingest import IngestState
-from relaylib.stream.ingest_sockets import SocketsState
-from relaylib.stream.output import Behind, Counters, OutputState
-from relaylib.stream.receive_buffer import DropCount
-from relaylib.stream.recorder import RecorderState, RecordingState
-from relaylib.stream.source_lock import LockState
+from relaylib.source.failover import FailoverState
+from relaylib.source.gate import LockState
+from relaylib.source.ingest import IngestState
+from relaylib.source.receive_buffer import DropCount
+from relaylib.source.sockets import SocketsState
+from relaylib.track.health import HealthState
 from relaylib.track.ring import RingState
 from relaylib.track.track import Break, Entry, TrackState
 from relaylib.track.walk import Counts, WalkState

@@ -17,10 +17,10 @@ from relaylib.lifecycle.handover import State
 from relaylib.lifecycle.restart import replace_program
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
-from relaylib.stream.ingest import IngestState
-from relaylib.stream.ingest_sockets import SocketsState
-from relaylib.stream.receive_buffer import DropCount
-from relaylib.stream.source_lock import LockState
+from relaylib.source.gate import LockState
+from relaylib.source.ingest import IngestState
+from relaylib.source.receive_buffer import DropCount
+from relaylib.source.sockets import SocketsState
 from tools.lab.inprocess import running_loop, tcp_pair, turn_until
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)

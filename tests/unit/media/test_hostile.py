@@ -4,15 +4,16 @@ import time
 
 import pytest
 
-from relaylib.media import nal, psi, sound
+from relaylib.media import psi
 from relaylib.media.bits import Bits
 from relaylib.media.codecs import AAC as AAC_CODEC
 from relaylib.media.codecs import H264 as H264_CODEC
-from relaylib.media.fmp4 import Remuxer
 from relaylib.media.mpegts import PACKET_SIZE
-from relaylib.media.pes import MAX_PARTS_BY_LENGTH, Assembler
 from relaylib.media.tables import MAX_PROGRAMS, Tables
 from relaylib.media.tr101290 import Errors
+from relaylib.mp4 import nal, sound
+from relaylib.mp4.pes import MAX_PARTS_BY_LENGTH, Assembler
+from relaylib.mp4.remuxer import Remuxer
 from tests.unit.media import hostile
 
 PIECE = 56 * PACKET_SIZE

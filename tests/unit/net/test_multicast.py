@@ -11,7 +11,7 @@ import pytest
 from relaylib.errors import SetupError
 from relaylib.net import linux, multicast
 from relaylib.net.mrl import Mrl, parse
-from relaylib.stream.ingest_sockets import IngestSockets
+from relaylib.source.sockets import IngestSockets
 from tools.lab.process import need_ipv6
 from tools.lab.sockets import udp_socket, unused_port
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from relaylib.config import Config
 from relaylib.errors import PeerError
 from relaylib.net import access, connection
+from relaylib.outputs import port_probe
 from relaylib.protocol import commands, lines, words
 from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb
 from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import TABLE, State
-from relaylib.stream import port_probe
 from tools.lab.process import ROOT
 
 DOCUMENT = (ROOT / "docs" / "PROTOCOL.md").read_text()

@@ -9,8 +9,8 @@ from relaylib.media.form import Form
 from relaylib.media.verdict import Word
 from relaylib.protocol import words
 from relaylib.protocol.session import State
-from relaylib.stream.health import UNKNOWN
-from relaylib.stream.source_lock import Presence
+from relaylib.source.gate import Presence
+from relaylib.track.health import UNKNOWN
 
 
 @pytest.mark.parametrize(

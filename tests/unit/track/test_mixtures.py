@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relaylib.history.history import History
 from relaylib.media import rtp
-from relaylib.stream.batch import Batch
-from relaylib.stream.history import History
+from relaylib.source.batch import Batch
 from relaylib.track.ring import Ring
 from relaylib.track.track import Track
 from relaylib.track.walk import Walk

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from relaylib.config import Config
 from relaylib.errors import SetupError
+from relaylib.history.history import MARGIN
 from relaylib.net.descriptors import Descriptor
-from relaylib.stream.history import MARGIN
 from relaylib.track.ring import Ring
 from relaylib.track.track import (
     MAX_BREAKS,

@@ -10,12 +10,12 @@ from unittest import mock
 
 import pytest
 
+from relaylib.history.history import History
 from relaylib.media import rtp
 from relaylib.media.form import Form
 from relaylib.net.descriptors import Descriptor
 from relaylib.net.loop import Loop
-from relaylib.stream.batch import Batch
-from relaylib.stream.history import History
+from relaylib.source.batch import Batch
 from relaylib.track import walk as module
 from relaylib.track.ring import Ring
 from relaylib.track.track import Track

@@ -21,9 +21,9 @@ from relaylib.net.descriptors import Descriptor
 from relaylib.net.listen import bind_pair
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import SHARE
+from relaylib.outputs.output import Output
+from relaylib.outputs.port_probe import CLOSED_LIMIT
 from relaylib.protocol.session import Session, State
-from relaylib.stream.output import Output
-from relaylib.stream.port_probe import CLOSED_LIMIT
 from relaylib.viewers import destinations, server
 from relaylib.viewers.egress import Egress
 from relaylib.viewers.server import GIVE_WAY, LEAVING, Server

@@ -11,17 +11,17 @@ import pytest
 
 from relaylib.errors import HttpError
 from relaylib.media import mpegts, rtp
-from relaylib.media.fmp4 import Remuxer
 from relaylib.media.form import Form
 from relaylib.media.health import Access, Monitor
+from relaylib.mp4.remuxer import Remuxer
 from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
 from relaylib.web import mp4 as module
 from relaylib.web.mp4 import KEPT, LATE, LEAD, LINGER, MOST_PAST, Mp4, Mp4Stream
 from relaylib.web.reply import Response, StreamEndError
 from relaylib.web.request import Request
-from tests.unit.media import mp4 as reader
 from tests.unit.media import streams
+from tests.unit.mp4 import mp4 as reader
 from tests.unit.track.tracks import new_track
 from tools.lab.inprocess import running_loop
 from tools.lab.process import ROOT

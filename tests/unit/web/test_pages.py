@@ -9,7 +9,7 @@ import pytest
 from relaylib.media.catalogue import SENTENCES
 from relaylib.media.form import Form
 from relaylib.media.verdict import LOST, Word
-from relaylib.stream.source_lock import Presence
+from relaylib.source.gate import Presence
 from relaylib.web.pages import FILES, pages
 from relaylib.web.reply import complete
 from relaylib.web.request import Request

@@ -1,0 +1,608 @@
+"""The UDP socket in: a bounded batch of the stream each turn, and when to read the next one.
+
+Who may send is decided by `source_lock`, and which socket the stream comes in on is the business of
+`ingest_sockets`; here they meet the loop, the log and the fan-out.
+
+Reading less often makes batches out of a smooth stream, the same idea as a network card's interrupt
+coalescing; the kernel's receive buffer holds what waits. See `coalescer`. While other sockets have
+much to do, the ingest is read in between (`Loop.add_priority_reader`), since nothing else in the
+relay loses anything by waiting.
+
+Only one process may read. In a reload there are two: the program and its stand-in, then the
+stand-in and the new program. So nothing is read, and nothing is watched, before `begin`; nor after
+`stop_reading`, until `begin` is called again. To try is a bug, and raises.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from relaylib.config import Config
+from relaylib.media.form import Form
+from relaylib.net.address import Address, show
+from relaylib.net.descriptors import NO_DESCRIPTOR
+from relaylib.net.loop import Loop, Timer
+from relaylib.net.networks import Network
+from relaylib.net.source_filter import assemble
+from relaylib.source.batch import MAX_DATAGRAMS, Batch, Run
+from relaylib.source.coalescer import Coalescer
+from relaylib.source.failover import FailoverState, Rivals
+from relaylib.source.gate import Decision, LockState, Presence, SourceLock
+from relaylib.source.loop_detection import LoopDetection
+from relaylib.source.receive_buffer import DropCount, ReceiveBuffer
+from relaylib.source.recognition import Recognition
+from relaylib.source.sockets import (
+    FOLLOWED_BUFFER,
+    STANDBY_BUFFER,
+    IngestSockets,
+    SocketsState,
+)
+
+STANDBY_PERIOD = 0.1
+"""Seconds between two looks at the standby socket, at whether the source has fallen silent, and at
+what it sends, once it is established."""
+
+FOLLOW_PERIOD = 0.02
+"""Seconds between two looks at the standby socket while a standby is followed."""
+
+JUDGE_PERIOD = 1.0
+"""Seconds between two judgements of active source and standby."""
+
+NO_SOURCE_AFTER = 10.0
+"""Seconds after the start when a relay without a source says so."""
+
+REJECTED_PERIOD = 60.0
+"""Seconds between two log lines about rejected sources."""
+
+LOOP_PAUSE = 1.0
+"""Seconds for which nothing is let in from where a circle of relays comes back: until nothing goes
+round any more, whatever it was held up by on the way. An encoder may begin at once."""
+
+_LOOP = (
+    "relays send to each other: leave out the --to that leads back here, or let only the encoder "
+    "send (--allow-source)"
+)
+
+RETRY_PERIOD = 1.0
+"""Seconds between two attempts to have the kernel lock the ingest, after one that failed."""
+
+_STANDBY_READS = 256
+"""Strangers' datagrams read in one look. `STANDBY_BUFFER` holds about 60 of an MPEG-TS stream; of a
+standby that is followed, 256 in each look are 130 Mb/s."""
+
+_STANDBY_TIME = 0.002
+"""Seconds that a look may take: a stranger can send what is expensive to look into. What it finds
+no room for then is dropped, and so counted."""
+
+_SEND_HERE = (
+    "send the stream to UDP port {port} of this host; if it is being sent: is that the address in "
+    "the source, does a firewall drop UDP, is the source in --allow-source?"
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class IngestState:
+    """What a restart hands over; `received` counts the datagrams of the stream.
+
+    `no_source_at`: when the lack of a source is to be told, by the monotonic clock; None: never.
+    """
+
+    sockets: SocketsState
+    lock: LockState
+    overflow: DropCount
+    received: int
+    no_source_at: float | None = None
+    failover: FailoverState = field(default_factory=FailoverState)
+
+
+def _filter(allowed: tuple[Network, ...]) -> bytes:
+    try:
+        return assemble(allowed)
+    except ValueError:
+        log.warning("source_filter_missing", reason="too_many_networks")
+        return b""
+
+
+class NotReadingError(RuntimeError):
+    """A bug: two processes would read one ingest, or write one history."""
+
+
+class Ingest:
+    """Reads the stream and hands each turn's runs to `forward`, and when they were read.
+
+    A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
+    datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
+    another source becomes the active one, or sends its stream in another form; `remedy`, if there
+    is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
+    stream do not notice if it comes some milliseconds later; see `coalescer`. `errors` tells how
+    many continuity errors the active source's stream has had, None if nobody knows. `reads`: it is
+    this process that may read.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        config: Config,
+        forward: Callable[[list[Run], float], None],
+        *,
+        shared: bool = False,
+        on_source: Callable[[], None] = lambda: None,
+        is_patient: Callable[[], bool] = lambda: False,
+        remedy: Callable[[], str] | None = None,
+        errors: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Take the socket; `begin` reads from it."""
+        self.lock = SourceLock(config.allow_source, config.source_timeout)
+        self.buffer = ReceiveBuffer()
+        self.received = 0
+        self.full_reads = 0
+        self.reads = False
+        self._on_source, self._is_patient, self._remedy = on_source, is_patient, remedy
+        self._begun_before = False
+        program = _filter(config.allow_source)
+        follows = config.failover_errors is not None or bool(config.prefer)
+        self._rivals = Rivals(config.failover_errors, config.prefer, errors) if follows else None
+        self.sockets = IngestSockets(
+            sock,
+            program,
+            shared=shared,
+            standby_buffer=FOLLOWED_BUFFER if follows else STANDBY_BUFFER,
+        )
+        if program and not self.sockets.filtered:
+            log.warning("source_filter_missing", reason="declined_by_system")
+        self._loop = loop
+        self._forward = forward
+        self._coalescer = Coalescer(config.coalesce)
+        self._batch = Batch()
+        self._recognition = Recognition()
+        self._loops = LoopDetection()
+        self._no_source_at: float | None = loop.time() + NO_SOURCE_AFTER
+        self._timer: Timer | None = None
+        self._rejected: tuple[Address, Decision] | None = None
+        self._report_at = float("-inf")
+        self._unlocked = False
+        self._unsettled = False  # there is a source, and the ingest is not locked to it yet
+        self._sample = self._glance = False
+        self._payload_type: int | None = None  # of what comes in RTP
+        self._crowded = False
+        self._dropped = self._others_dropped = False  # in the second that will be judged
+
+    @property
+    def form(self) -> Form:
+        """What the active source sends, or sent last; opaque as long as it is not recognised."""
+        return self.lock.state.form
+
+    @property
+    def payload_type(self) -> int | None:
+        """That of RTP packets which carry no MPEG-TS; None: it is no such stream, or not known."""
+        return self._payload_type if self.form is Form.RTP_OTHER else None
+
+    # --- restarting
+
+    def export(self) -> IngestState:
+        """Return what the next program needs to go on reading where this one stopped."""
+        return IngestState(
+            self.sockets.state, self.lock.state, self.buffer.drops, self.received,
+            self._no_source_at, self._rivals.failover.state if self._rivals else FailoverState(),
+        )  # fmt: skip
+
+    def restore(self, saved: IngestState) -> None:
+        """Go on where the previous program stopped, whose stream came in on the same socket."""
+        self.sockets.restore(saved.sockets)
+        self.lock.restore(saved.lock)
+        self._unsettled = self.lock.state.active is not None and self.lock.holder is None
+        self.buffer.drops = saved.overflow
+        self.received = saved.received
+        self._no_source_at = saved.no_source_at
+        if self._rivals:
+            self._rivals.failover.state = saved.failover
+
+    # --- who may read
+
+    def begin(self) -> None:
+        """Read from now on: no other process does."""
+        if not self.reads:
+            self.reads = True
+            self._loop.add_priority_reader(self._read_between)
+        if not self._begun_before:
+            self._begun_before = True
+            self._watch_stream()
+            self._look_after_standby()
+            self._set_timers()
+
+    def stop_reading(self) -> None:
+        """Read no more: this process is to end, or another one reads.
+
+        What the loop watches stays: a fork has the parent's selector (epoll(7)), and a reload that
+        fails goes on with `begin`.
+        """
+        self.reads = False
+        self._loop.remove_priority_reader(self._read_between)
+
+    def check_reads(self) -> None:
+        """Make sure that it is this process that may read, and pass on what was read.
+
+        Raises:
+            NotReadingError: it is another one; two would tear the stream.
+        """
+        if not self.reads:
+            raise NotReadingError("the ingest is read by another process")
+
+    def _set_timers(self) -> None:
+        self._loop.call_in_step(STANDBY_PERIOD, self._look_around)
+        self._loop.call_every(RETRY_PERIOD, self._retry)
+        if self._rivals:
+            self._loop.call_every(FOLLOW_PERIOD, self._read_standby)
+            self._loop.call_every(JUDGE_PERIOD, self._judge)
+
+    def _look_after_standby(self) -> None:
+        """Go on with the standby socket that the previous program had, if it had one."""
+        if self.sockets.standby is None:
+            return
+        if self.lock.state.active is None:
+            self._use_standby()  # the configuration has changed: anybody else may begin
+        else:
+            self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
+            if self.lock.undisputed is None:
+                self._watch_standby()
+
+    # --- reading the stream
+
+    def _watch_stream(self) -> None:
+        self.buffer.use(self.sockets.stream)
+        self._loop.watch(self.sockets.stream, self._pump, broken=self._broken)
+
+    def _broken(self, _error: Exception) -> None:
+        """Do nothing: the datagrams that met the bug are gone, and the next read is scheduled."""
+
+    def _read_between(self) -> None:
+        """Read in the middle of a long turn, unless datagrams are to gather for longer."""
+        if self._timer is None or self._timer.when <= self._loop.time():
+            self._pump()
+
+    def _pump(self) -> None:
+        """Read a batch, forward it, and decide when to read the next one."""
+        self.check_reads()
+        started = self._loop.time()
+        self._batch.clear()
+        full = False
+        try:
+            if self.sockets.state.compare:
+                full = self._read_comparing(started)
+            else:
+                full = self._read_sample(started) if self._sample else self._read()
+            self._crowded |= full
+            self.full_reads += full
+            if self._unsettled:
+                self._settle()
+            if self._batch.count:
+                self._arrived(started, self._batch.count)
+                runs = self._batch.finish()
+                self._forward(runs, started)
+                if self._glance:
+                    self._look_for_loop(runs, started)
+        finally:  # a bug costs the datagrams that met it, not those that follow
+            self._schedule_read(started, 0 if full else self._batch.count)
+
+    def _read(self) -> bool:
+        """Fill the batch; return whether it is full, so that more may be waiting.
+
+        Anybody on the LAN can forge an ICMP error that a connected socket then reports (ip(7)). It
+        means nothing here: the relay sends nothing on this socket.
+        """
+        receive, room, add = self.sockets.stream.recv_into, self._batch.room, self._batch.add
+        try:
+            for _ in range(MAX_DATAGRAMS):
+                if not add(receive(room())):
+                    break
+        except OSError:
+            return False
+        return True
+
+    def _read_comparing(self, now: float) -> bool:
+        """Fill the batch, asking the lock about each sender; return as `_read` does."""
+        receive, room, add = self.sockets.stream.recvfrom_into, self._batch.room, self._batch.add
+        active = self.lock.undisputed
+        try:
+            for _ in range(MAX_DATAGRAMS):
+                size, source = receive(view := room())
+                if (source == active or self._offer(source, view[:size], now)) and not add(size):
+                    break
+        except BlockingIOError:
+            if not self._unsettled:  # or they would not be counted
+                self.sockets.drained()
+            return False
+        except OSError:  # as in `_read`
+            return False
+        return True
+
+    def _read_sample(self, now: float) -> bool:
+        """Fill the batch and see whether the kernel lets nobody but the active source in."""
+        self._sample = False
+        before = self.lock.state.rejected
+        full = self._read_comparing(now)
+        if self.lock.state.rejected != before:
+            self.sockets.distrust()
+            self._not_locked("strangers_get_in")
+        return full
+
+    def _arrived(self, now: float, count: int) -> None:
+        self.received += count
+        if self.lock.heard(now) is Decision.RESUMED:
+            self._resumed()
+
+    def _schedule_read(self, started: float, count: int) -> None:
+        """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
+        now = self._loop.time()
+        cost, patient = now - started, self._is_patient()
+        wait = self._coalescer.wait(now, cost, count, patient=patient) if count else 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(wait, self._pump) if wait else None
+        self._loop.interest(self.sockets.stream, read=not wait)
+
+    # --- what is sent
+
+    def _form_of(self, source: Address, datagram: bytes | memoryview) -> Form:
+        """Look at a datagram if it may matter what it is."""
+        if self.lock.undisputed is not None:
+            return Form.OPAQUE
+        return self._recognition.look(source, datagram, self.lock.state.active)
+
+    def recognise(self, form: Form, payload_type: int | None = None) -> None:
+        """Take note of what the active source sends, as whoever has looked at all of it knows."""
+        self.lock.recognise(form)
+        self._payload_type = payload_type
+
+    def _look_for_loop(self, runs: list[Run], now: float) -> None:
+        """See whether what was forwarded is what was forwarded before, ten times a second."""
+        self._glance, active = False, self.lock.state.active
+        if active is None:
+            return
+        datagrams = [each for run in runs for each in run.datagrams()]
+        if self._loops.look(active, datagrams, self.form, self.received, now):
+            self._loop.call_soon(partial(self._break_loop, active))
+
+    # --- who sends
+
+    def _break_loop(self, source: Address) -> None:
+        """Turn away for a while who sends what this relay has sent; anybody else may begin."""
+        if source != self.lock.state.active:
+            return
+        log.warning("loop_detected", source=show(source), remedy=_LOOP)
+        self._loops.forget(None)
+        self.lock.bar(source)
+        self._loop.call_later(LOOP_PAUSE, partial(self.lock.unbar, source))
+        self._unsettled = False
+        if self.sockets.standby is not None:
+            self._use_standby()
+
+    def _offer(
+        self, source: Address, datagram: bytes | memoryview, now: float, form: Form | None = None
+    ) -> bool:
+        """Tell whether a datagram is part of the stream, and do what follows from it.
+
+        `form` is what its sender sends, if that has been looked at.
+        """
+        previous = self.lock.state.active
+        form = self._form_of(source, datagram) if form is None else form
+        decision = self.lock.offer(source, len(datagram), now, form)
+        match decision:
+            case Decision.STARTED:
+                log.info("ingest_started", source=show(source), datagram_size=len(datagram))
+                self._begun()
+            case Decision.TAKEOVER:
+                assert previous is not None
+                self._took_over(source, previous)
+            case Decision.RESUMED:
+                self._resumed()
+            case Decision.LOCKED | Decision.NOT_ALLOWED | Decision.LOOP:
+                self._rejected = source, decision
+                if self._rivals and decision is Decision.LOCKED:
+                    self._rivals.follow(source, datagram, now)
+        return decision.accepted
+
+    def _took_over(self, source: Address, previous: Address) -> None:
+        reason = self.lock.reason.value
+        log.info("source_takeover", source=show(source), previous=show(previous), reason=reason)
+        self._begun()
+        if not self.sockets.open and self.lock.holder is None:
+            self._lock()  # it is still connected to the previous source
+            self._watch_standby()
+
+    def _begun(self) -> None:
+        self._unsettled = True
+        self._on_source()
+
+    def _settle(self) -> None:
+        """Lock the ingest when its source is established.
+
+        Not before: on one socket datagrams are in the order in which they came, so that a stream
+        which takes over from a stray datagram loses none.
+        """
+        holder = self.lock.holder
+        if holder is None or not self._unsettled:
+            return
+        self._unsettled = False
+        log.info("source_locked", source=show(holder))
+        self._recognition.forget()
+        self._unwatch_standby()
+        self._unlocked = False
+        self._lock()
+
+    def _judge(self) -> None:
+        """Find out whether the standby is to take over, with its next datagram."""
+        assert self._rivals is not None
+        active, successor = self.lock.state.active, None
+        if active is not None and not self.lock.state.silent:
+            successor = self._rivals.judge(
+                active, dropped=self._dropped, others_dropped=self._others_dropped
+            )
+        self.lock.appoint(successor)
+        self._dropped = self._others_dropped = False
+
+    def _lock(self) -> None:
+        """Have the kernel lock the ingest to the active source."""
+        active = self.lock.state.active
+        assert active is not None
+        was_open = self.sockets.open
+        try:
+            self.sockets.connect(active)
+        except OSError as error:
+            reason = "no_descriptors" if error.errno in NO_DESCRIPTOR else "no_second_socket"
+            self._not_locked(reason, detail=error.strerror)
+        self._count_drops(was_open=was_open)
+
+    def _not_locked(self, reason: str, **details: str | None) -> None:
+        """Log it, once for each source."""
+        active = self.lock.state.active
+        assert active is not None
+        if not self._unlocked:
+            log.warning("ingest_not_locked", source=show(active), reason=reason, **details)
+        self._unlocked = True
+
+    def _retry(self) -> None:
+        self.sockets.reserve()
+        if self.sockets.state.pending and self.lock.holder is not None:
+            self._lock()
+            if not self.sockets.state.pending:
+                self._unlocked = False
+                log.info("ingest_locked", source=show(self.lock.holder))
+
+    def _resumed(self) -> None:
+        self._unwatch_standby()
+        assert self.lock.state.active is not None
+        log.info("ingest_resumed", source=show(self.lock.state.active))
+
+    # --- ten times a second, and the standby socket
+
+    def _look_around(self) -> None:
+        self._check_silence()
+        self._read_standby()
+        self._count_drops(was_open=self.sockets.open)
+        self._report_rejected()
+        self.buffer.report(self._loop.now)
+        self._report_no_source()
+        self._sample = self._glance = True
+
+    def _check_silence(self) -> None:
+        if self.lock.overdue(self._loop.time()):
+            self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
+        if self.lock.overdue(self._loop.time()):
+            self._read_standby()  # to its end, where a standby source's stream is to begin
+        now = self._loop.time()
+        if self.lock.overdue(now):
+            self.lock.fall_silent()
+            self._watch_standby()
+            active, last = self.lock.state.active, self.lock.state.last
+            assert active is not None
+            remedy = {} if self._remedy is None else {"remedy": self._remedy()}
+            seconds = round(now - last, 1)
+            log.warning("ingest_silent", source=show(active), seconds=seconds, **remedy)
+
+    def _watch_standby(self) -> None:
+        """While the active source is silent, let the next one begin with its first datagram."""
+        if self.sockets.standby is not None:
+            self._loop.watch(self.sockets.standby, self._read_standby, broken=self._broken)
+
+    def _unwatch_standby(self) -> None:
+        if self.sockets.standby is not None:
+            self._loop.unwatch(self.sockets.standby)
+
+    def _read_standby(self) -> None:
+        """Count what strangers sent, unless one of them is to be the next active source."""
+        self.check_reads()
+        until = self._loop.time() + _STANDBY_TIME
+        for _ in range(_STANDBY_READS):
+            if self.sockets.standby is None:
+                return
+            if self._loop.time() >= until:
+                break
+            try:
+                data, source = self.sockets.standby.recvfrom(65535)
+            except BlockingIOError:
+                break
+            form = self._form_of(source, data)
+            if self.lock.accepts(source, len(data), form):
+                self._pump()  # the active source may be back: its datagrams come first
+            if self.lock.accepts(source, len(data), form):
+                self._begin_at_standby(source, data, form)
+            else:
+                self._offer(source, data, self._loop.time(), form)
+        self._count_standby_drops()
+
+    def _begin_at_standby(self, source: Address, data: bytes, form: Form) -> None:
+        """Read the stream from the standby socket, on which this datagram of it has come in."""
+        self._use_standby()
+        if source == self.lock.state.active:
+            self._not_locked("arrives_at_standby")
+        now = self._loop.time()
+        self._offer(source, data, now, form)
+        self._settle()
+        self._arrived(now, 1)
+        runs = [Run(memoryview(data), len(data), 1)]
+        self._forward(runs, now)
+        self._schedule_read(now, 0)
+
+    def _use_standby(self) -> None:
+        self._count_standby_drops()
+        self._unwatch_standby()
+        former = self.sockets.use_standby()
+        self._loop.unwatch(former)
+        self._watch_stream()
+        former.close()  # at once: a viewer might take its descriptor
+        self.sockets.reserve()
+
+    def _count_standby_drops(self) -> None:
+        drops = self.sockets.take_standby_drops()
+        self.lock.state.rejected += drops
+        self._others_dropped |= drops > 0
+
+    def _count_drops(self, *, was_open: bool) -> None:
+        """Count what the kernel has dropped of the stream's socket, which was open to everybody.
+
+        Or was not. The kernel has one count for what the filter drops, which is rejected, and for
+        what found the buffer full; but that buffer is then read in full batches.
+        """
+        drops = self.buffer.take()
+        self._dropped |= drops > 0
+        if was_open and self.sockets.filtered and not self._crowded:
+            self.lock.state.rejected += drops
+        else:
+            self.buffer.count(drops)
+        self._crowded = False
+
+    def _report_rejected(self) -> None:
+        """Log the latest rejected source: at once, then every minute while there are any.
+
+        Not at each datagram: what the kernel dropped of them is known only then, too.
+        """
+        now = self._loop.now
+        if self._rejected is not None and now >= self._report_at:
+            source, decision = self._rejected
+            total = self.lock.state.rejected
+            log.warning("source_rejected", source=show(source), reason=decision.value, total=total)
+            self._rejected = None
+            self._report_at = now + REJECTED_PERIOD
+
+    def _report_no_source(self) -> None:
+        """Say once, some time after the start, that there is no source; not if there was one."""
+        if self._no_source_at is None:
+            return
+        if self.lock.holder is not None:
+            self._no_source_at = None
+        elif self._loop.now >= self._no_source_at and self.lock.presence is Presence.ABSENT:
+            self._no_source_at = None
+            port = self.sockets.stream.getsockname()[1]
+            log.warning(
+                "no_source",
+                seconds=NO_SOURCE_AFTER,
+                rejected=self.lock.state.rejected,
+                remedy=self._remedy() if self._remedy else _SEND_HERE.format(port=port),
+            )

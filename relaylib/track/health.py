@@ -1,0 +1,276 @@
+"""How the stream fares, and whose fault it is: the facts of every part, judged some times a second.
+
+What is missing when it comes, `walk` finds. What the kernel drops on the way in, `ingest`
+counts, and what it drops on the way out, each output. That this process stood still shows when a
+timer is late. `media.verdict` makes a word of it; here it is logged when it changes, and asked for.
+What is told ends with its source: see `new_source`.
+
+What is lost behind the first link of a viewer's path does not show here: UDP tells nobody.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from relaylib.log import Throttle
+from relaylib.media.catalogue import sentence
+from relaylib.media.form import Form
+from relaylib.media.meter import LONG, SHORT, Meter
+from relaylib.media.verdict import WINDOW, Evidence, Judge, Seen, Told, Verdict, Word
+from relaylib.net.address import show
+from relaylib.net.loop import Loop
+from relaylib.outputs.fanout import Fanout
+from relaylib.outputs.output import Output
+from relaylib.source.gate import Presence
+from relaylib.source.ingest import Ingest
+from relaylib.track.walk import Walk
+
+PERIOD = 0.4
+"""Seconds between two judgements. A cause is told after two and a bit: within 2 s."""
+
+_OUTPUTS = 128
+"""Outputs that are looked at without a look at the ingest: about 0.1 ms."""
+
+_CLOSED, _ANSWERS_END = 3, 2.5
+"""Answers that make a closed port, and seconds without one that end their count."""
+
+_SECOND = 1.0
+
+UNKNOWN = "unknown"
+"""What is said where nobody looks."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class HealthState:
+    """What a restart hands over: when the relay began, by the monotonic clock, and the verdict,
+    which has been the same word `since` then; and what was found `before` the present source.
+    """
+
+    begun: float
+    word: Word
+    evidence: Told
+    since: float | None = None
+    remedy: Told | None = None
+
+
+class _Path(NamedTuple):
+    """What an output's counters were, and when its path has last failed to take everything.
+
+    `answers` counts the looks at which its port had said that it is closed, up to `answered_at`.
+    """
+
+    offered: int
+    dropped: int
+    unreachable: int
+    failed_at: float = float("-inf")
+    answers: int = 0
+    answered_at: float = float("-inf")
+
+
+class Rates(NamedTuple):
+    """Bits a second, and datagrams a second; over the last ten seconds."""
+
+    bits_in: float
+    datagrams_in: float
+    bits_out: float
+    datagrams_out: float
+
+
+class Health:
+    """Judges, unless there is no walk; `begun` is when the relay began.
+
+    The verdict has been the same word `since` then, None where that is not known. `sent`, `dropped`
+    and `unreachable` count the datagrams of all outputs, gone ones included, since this program
+    began, as of the latest look at them.
+    `on_change`, if there is one, is called with another word, and the sentence of evidence for it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        ingest: Ingest,
+        fanout: Fanout,
+        walk: Walk | None,
+        *,
+        outputs: Callable[[], Iterable[Output]],
+        on_change: Callable[[str, str], None] | None = None,
+        saved: HealthState | None = None,
+    ) -> None:
+        self.walk = walk
+        self.begun = loop.time() if saved is None else saved.begun
+        self.since = self.begun if saved is None else saved.since
+        self.sent = self.dropped = self.unreachable = 0
+        self._loop = loop
+        self._ingest = ingest
+        self._fanout = fanout
+        self._outputs = outputs
+        self._on_change = on_change
+        last = None if saved is None else Verdict(saved.word, saved.evidence, saved.remedy)
+        self._judge = Judge(ingest.buffer.remedy, last)
+        self._paths = dict[Output, _Path]()
+        self._due = loop.time() + PERIOD
+        self._stalled = 0.0
+        self._full, self._full_hosts, self._active = 0, 0, 0
+        self._second_at = float("-inf")
+        self._size = 0.0  # octets of a datagram
+        self._host = self._active_host()  # at the last look
+        self._octets, self._datagrams, self._datagrams_out = Meter(), Meter(), Meter()
+        self._log = Throttle(loop.call_later)
+        loop.call_later(PERIOD, self._step)
+
+    def export(self) -> HealthState:
+        """Return what the next program needs to go on."""
+        word, evidence, remedy = self._judge.verdict
+        return HealthState(self.begun, word, evidence, self.since, remedy)
+
+    def new_source(self) -> None:
+        """Forget what is known of the stream so far: another source sends from now on."""
+        before, self._host = self._host, self._active_host()
+        if self._ingest.received:  # else it is the first one
+            self._judge.new_source(elsewhere=before != self._host)
+            self._octets, self._datagrams = Meter(), Meter()
+            self._mark_ingest(self._loop.time())
+
+    def _active_host(self) -> str | None:
+        active = self._ingest.lock.state.active
+        return active[0] if active else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How it is on the whole; None: nobody looks."""
+        return self._judge.verdict if self.walk else None
+
+    def word_for(self, output: Output | None) -> str:
+        """Return the word for a viewer with this output (None: without any), or `UNKNOWN`."""
+        verdict, path = self.verdict, self._paths.get(output) if output else None
+        if verdict is None:
+            return UNKNOWN
+        by_http_only = verdict.evidence.key == Evidence.LEFT_OUT
+        if verdict.word is Word.SILENCE or (verdict.word is Word.RELAY and not by_http_only):
+            return verdict.word
+        if path and path.failed_at > self._loop.time() - WINDOW:
+            return Word.NETWORK
+        return Word.SOURCE if verdict.word is Word.SOURCE else Word.HEALTHY
+
+    @property
+    def bits_in(self) -> float:
+        """Bits a second that came in over the last second."""
+        return self._octets.rate(SHORT) * 8 if self._is_coming else 0.0
+
+    def rates(self) -> Rates:
+        """Return what comes in and goes out."""
+        octets, datagrams = self._octets.rate(LONG), self._datagrams.rate(LONG)
+        out = self._datagrams_out.rate(LONG)
+        self._size = octets / datagrams if datagrams else self._size
+        if not self._is_coming:
+            octets = datagrams = 0.0
+        return Rates(octets * 8, datagrams, out * self._size * 8, out)
+
+    @property
+    def _is_coming(self) -> bool:
+        return self._ingest.lock.presence is Presence.ACTIVE
+
+    # --- judging
+
+    def _step(self) -> None:
+        now = self._loop.time()
+        self._stalled += max(0.0, now - self._due)
+        self._due = now + PERIOD
+        self._loop.call_later(PERIOD, self._step)
+        self._host = self._active_host()
+        self._look_at_outputs(now)
+        if now >= self._second_at:
+            self._second(now)
+        if self.walk is not None and self.walk.is_warm:
+            previous = self._judge.verdict.word
+            verdict = self._judge.step(self._seen(self.walk, now))
+            if verdict.word is not previous:
+                self.since = now
+                self._tell(previous, verdict)
+                if self._on_change is not None:
+                    self._on_change(verdict.word.value, sentence(verdict.evidence))
+
+    def _tell(self, previous: Word, verdict: Verdict) -> None:
+        self._log.log(
+            log.info if verdict.word is Word.HEALTHY else log.warning,
+            "health_changed",
+            verdict=verdict.word.value,
+            previous=previous.value,
+            evidence=sentence(verdict.evidence),
+            **({"remedy": sentence(verdict.remedy)} if verdict.remedy else {}),
+        )
+
+    def _seen(self, walk: Walk, now: float) -> Seen:
+        lock, monitor = self._ingest.lock.state, walk.present
+        return Seen(
+            now=now,
+            silence=self._silence(),
+            judged=monitor is not None and monitor.form is not Form.OPAQUE,
+            payload_type=self._ingest.payload_type,
+            outputs=self._active,
+            full=self._full,
+            full_hosts=self._full_hosts,
+            lost=monitor.lost if monitor else 0,
+            errors=dict(monitor.transport.errors.counts) if monitor else {},
+            overflowed=self._ingest.buffer.drops.total,
+            stalled=self._stalled,
+            turned_away=lock.turned_away,
+            left_out=walk.left_out,
+        )
+
+    def _silence(self) -> Told | None:
+        lock = self._ingest.lock.state
+        if lock.active is None:
+            return Told(Evidence.NO_SOURCE)
+        return Told(Evidence.STOPPED, {"source": show(lock.active)}) if lock.silent else None
+
+    def _second(self, now: float) -> None:
+        self._second_at = now + _SECOND
+        self._mark_ingest(now)
+        self._datagrams_out.mark(now, self.sent)
+
+    def _mark_ingest(self, now: float) -> None:
+        self._octets.mark(now, self._fanout.octets)
+        self._datagrams.mark(now, self._fanout.forwarded)
+
+    # --- outputs
+
+    def _look_at_outputs(self, now: float) -> None:
+        """Find out which of them could not take everything since the last time."""
+        paths, hosts = dict[Output, _Path](), set[str]()
+        self._active = self._full = 0
+        for count, output in enumerate(self._outputs(), 1):
+            path = paths[output] = self._look_at(output, now)
+            if not output.paused:
+                self._active += 1
+                if path.failed_at == now and path.dropped > self._paths[output].dropped:
+                    self._full += 1
+                    hosts.add(output.host)
+            if not count % _OUTPUTS:
+                self._loop.read_priority()
+        self._paths, self._full_hosts = paths, len(hosts)
+
+    def _look_at(self, output: Output, now: float) -> _Path:
+        """See whether something found the buffer full, or the port says again that it is closed.
+
+        Most hosts say so once a second. Who says it just once may be a forger.
+        """
+        self._fanout.update_counters(output)
+        counters, before = output.counters, self._paths.get(output)
+        offered, dropped, unreachable = counters.offered, counters.dropped, counters.unreachable
+        if before is None:
+            return _Path(offered, dropped, unreachable)
+        answers, answered_at = before.answers, before.answered_at
+        if unreachable > before.unreachable:
+            answers = answers + 1 if now - answered_at < _ANSWERS_END else 1
+            answered_at = now
+        failed = dropped > before.dropped or (answered_at == now and answers >= _CLOSED)
+        self.sent += counters.sent - (before.offered - before.dropped - before.unreachable)
+        self.dropped += dropped - before.dropped
+        self.unreachable += unreachable - before.unreachable
+        failed_at = now if failed else before.failed_at
+        return _Path(offered, dropped, unreachable, failed_at, answers, answered_at)

@@ -1,0 +1,301 @@
+"""Who may send the stream: every case in a table, and any order of them."""
+
+import ipaddress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relaylib.media.form import Form
+from relaylib.net.address import Address
+from relaylib.net.networks import ANY, PRIVATE
+from relaylib.source.gate import (
+    ESTABLISHED,
+    Decision,
+    LockState,
+    Presence,
+    Reason,
+    SourceLock,
+    Successor,
+)
+
+TIMEOUT = 2.0
+ONE: Address = ("192.0.2.1", 1000)
+OTHER: Address = ("192.0.2.2", 1000)
+NEIGHBOUR: Address = ("192.0.2.1", 1001)
+MAPPED: Address = ("::ffff:192.0.2.1", 1000, 0, 0)
+FOREIGN: Address = ("198.51.100.1", 1000)
+ALLOWED = (ipaddress.ip_network("192.0.2.0/24"),)
+
+
+def lock(active: Address | None = None, *, silent: bool = False) -> SourceLock:
+    """Make a lock in this state, last heard at 10 s."""
+    made = SourceLock(ALLOWED, TIMEOUT)
+    made.restore(LockState(active, silent, 10.0))
+    return made
+
+
+def test_who_is_barred_sends_nothing_and_anybody_else_may_begin() -> None:
+    """The active source is none any more; until it is let in again, it is told from others."""
+    made = lock(ONE)
+    made.bar(ONE)
+    assert (made.holder, made.presence) == (None, Presence.ABSENT)
+    assert made.offer(ONE, 100, 11.0, Form.TS) is Decision.LOOP
+    assert not made.accepts(ONE, 100, Form.TS)
+    assert made.offer(NEIGHBOUR, 100, 11.0, Form.TS) is Decision.STARTED
+    made.unbar(ONE)
+    assert made.offer(ONE, 100, 11.0, Form.TS) is Decision.LOCKED
+
+
+@pytest.mark.parametrize(
+    ("active", "silent", "source", "size", "verdict"),
+    [
+        (None, False, ONE, 1316, Decision.STARTED),
+        (None, False, MAPPED, 1316, Decision.STARTED),
+        (None, False, ONE, 0, Decision.EMPTY),
+        (None, False, FOREIGN, 1316, Decision.NOT_ALLOWED),
+        (None, False, FOREIGN, 0, Decision.NOT_ALLOWED),
+        (ONE, False, ONE, 1316, Decision.STREAM),
+        (ONE, False, ONE, 0, Decision.STREAM),
+        (ONE, False, OTHER, 1316, Decision.LOCKED),
+        (ONE, False, OTHER, 0, Decision.LOCKED),
+        (ONE, False, NEIGHBOUR, 1316, Decision.LOCKED),
+        (ONE, False, FOREIGN, 1316, Decision.NOT_ALLOWED),
+        (ONE, True, ONE, 1316, Decision.RESUMED),
+        (ONE, True, ONE, 0, Decision.STREAM),
+        (ONE, True, OTHER, 1316, Decision.TAKEOVER),
+        (ONE, True, NEIGHBOUR, 1316, Decision.TAKEOVER),
+        (ONE, True, OTHER, 0, Decision.EMPTY),
+        (ONE, True, FOREIGN, 1316, Decision.NOT_ALLOWED),
+    ],
+)
+def test_every_case(
+    active: Address | None, silent: bool, source: Address, size: int, verdict: Decision
+) -> None:
+    """What a datagram is follows from who is active, who sends it, and whether it is empty."""
+    made = lock(active, silent=silent)
+    assert made.accepts(source, size) is (verdict.accepted and size > 0)
+    assert made.offer(source, size, 20.0) is verdict
+    state = made.state
+    assert state.rejected == (0 if verdict.accepted else 1)
+    if verdict.accepted and size:
+        sent = ESTABLISHED if source == active else 1
+        assert state == LockState(
+            source, silent=False, last=20.0, datagrams=sent, since=state.since
+        )
+        assert state.since == (None if source == active else 20.0)
+    else:
+        assert (state.active, state.silent, state.last) == (active, silent, 10.0)
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("active_form", Form)
+@pytest.mark.parametrize("sent", [1, 49, 50])
+@pytest.mark.parametrize("source", [OTHER, FOREIGN])
+def test_only_a_recognised_stream_displaces_and_only_a_stray(
+    source: Address, sent: int, active_form: Form, form: Form
+) -> None:
+    """An opaque source of fewer than 50 datagrams gives way to a known form, and nobody else."""
+    made = lock()
+    for _ in range(sent):
+        made.offer(ONE, 1316, 15.0, active_form)
+    certain = sent >= 50 or active_form is not Form.OPAQUE
+    assert (made.holder, made.undisputed) == ((ONE, ONE) if certain else (None, None))
+    displaced = not certain and form is not Form.OPAQUE and source is OTHER
+    assert made.accepts(source, 1316, form) is displaced
+    assert (made.offer(source, 1316, 20.0, form) is Decision.TAKEOVER) is displaced
+    assert made.state.active == (source if displaced else ONE)
+    if displaced:
+        assert (made.reason, made.state.form) == (Reason.FORM, form)
+        assert made.holder == source
+
+
+def test_an_appointed_successor_takes_over_with_its_next_datagram() -> None:
+    """It and nobody else, established at once; until then the active source's goes on."""
+    made = lock(ONE)
+    made.appoint(Successor(OTHER, Reason.ERRORS, Form.TS))
+    assert made.undisputed is None
+    for source, verdict in ((ONE, Decision.STREAM), (NEIGHBOUR, Decision.LOCKED)):
+        assert made.offer(source, 1316, 11.0, Form.TS) is verdict
+    assert made.offer(OTHER, 0, 11.0) is Decision.LOCKED
+    assert made.offer(OTHER, 188, 11.0) is Decision.TAKEOVER
+    assert (made.reason, made.holder) == (Reason.ERRORS, OTHER)
+    assert made.offer(ONE, 1316, 11.0, Form.TS) is Decision.LOCKED
+    made.appoint(Successor(ONE, Reason.PREFERRED, Form.TS))
+    made.appoint(None)
+    assert made.offer(ONE, 1316, 11.0) is Decision.LOCKED
+    made.appoint(Successor(FOREIGN, Reason.PREFERRED, Form.TS))
+    assert made.offer(FOREIGN, 1316, 11.0) is Decision.NOT_ALLOWED
+
+
+def test_presence_is_told_in_three_words() -> None:
+    """Silent is who was a source; a stray datagram was none."""
+    made = lock()
+    seen = [made.presence]
+    for form in (Form.OPAQUE, Form.TS):
+        made.offer(ONE, 5, 11.0, form)
+        seen.append(made.presence)
+        made.fall_silent()
+        seen.append(made.presence)
+    assert seen == [
+        Presence.ABSENT, Presence.ACTIVE, Presence.ABSENT, Presence.ACTIVE, Presence.SILENT,
+    ]  # fmt: skip
+    assert [each.value for each in Presence] == ["absent", "active", "silent"]
+
+
+def test_what_is_recognised_stays_so() -> None:
+    """A source whose datagrams are opaque for a while has not become a stray for that."""
+    made = lock()
+    for form in (Form.RTP, Form.OPAQUE, Form.TS, Form.OPAQUE):
+        made.offer(ONE, 1316, 11.0, form)
+    assert (made.state.form, made.holder) == (Form.TS, ONE)
+
+
+@pytest.mark.parametrize(
+    ("active", "silent", "now", "overdue"),
+    [
+        (ONE, False, 11.9, False),
+        (ONE, False, 12.0, True),
+        (ONE, True, 12.0, False),
+        (None, False, 12.0, False),
+    ],
+)
+def test_silence_is_overdue_after_the_timeout(
+    active: Address | None, silent: bool, now: float, overdue: bool
+) -> None:
+    """An active source that was last heard `timeout` ago is due to be called silent, once."""
+    assert lock(active, silent=silent).overdue(now) is overdue
+
+
+def test_time_alone_frees_nothing() -> None:
+    """However late a stranger comes, the lock holds until the silence has been established."""
+    made = lock(ONE)
+    assert made.offer(OTHER, 1316, 1e9) is Decision.LOCKED
+    made.fall_silent()
+    assert made.offer(OTHER, 1316, 1e9) is Decision.TAKEOVER
+
+
+def test_a_restart_keeps_the_lock_unless_its_source_may_not_send_any_more() -> None:
+    """A state that is taken over is gone on from; a new configuration may exclude the source."""
+    for allowed, kept in ((ANY, ONE), (PRIVATE, None)):
+        made = SourceLock(allowed, TIMEOUT)
+        made.restore(LockState(ONE, silent=True, last=10.0, rejected=7))
+        assert (made.state.active, made.state.rejected) == (kept, 7)
+        assert made.offer(("127.0.0.1", 5), 1, 11.0) is (
+            Decision.TAKEOVER if kept else Decision.STARTED
+        )
+
+
+SOURCES = st.sampled_from([ONE, OTHER, NEIGHBOUR, FOREIGN])
+EVENTS = st.one_of(
+    st.sampled_from([("heard",), ("checked",)]),
+    st.tuples(st.just("offer"), SOURCES, st.integers(0, 2), st.sampled_from(Form)),
+    st.tuples(st.just("offer"), SOURCES, st.just(1316), st.just(Form.OPAQUE), st.integers(40, 60)),
+    st.tuples(st.just("appoint"), st.none() | SOURCES),
+)
+
+
+class Model:
+    """A lock, and beside it what is known of the active source; offers are checked against that."""
+
+    def __init__(self) -> None:
+        self.lock = SourceLock(ALLOWED, TIMEOUT)
+        self.now = self.last = 0.0
+        self.active: Address | None = None
+        self.appointed: Address | None = None
+        self.sent = self.rejected = 0
+        self.recognised = False
+
+    def checked(self) -> None:
+        """Look at the clock."""
+        if self.lock.overdue(self.now):
+            self.lock.fall_silent()
+
+    def heard(self) -> None:
+        """Read on without a look, where that is right."""
+        if self.lock.undisputed is not None:
+            assert self.lock.heard(self.now) is Decision.STREAM
+            self.last = self.now
+
+    def appoint(self, source: Address | None) -> None:
+        """Appoint a successor, or none."""
+        self.appointed = source
+        self.lock.appoint(source and Successor(source, Reason.ERRORS, Form.TS))
+
+    def offer(self, source: Address, size: int, form: Form, count: int = 1) -> None:
+        """Offer some datagrams."""
+        for _ in range(count):
+            sure = source == self.lock.undisputed
+            verdict = self.lock.offer(source, size, self.now, form)
+            assert verdict is Decision.STREAM or not sure
+            self.rejected += not verdict.accepted
+            if verdict.accepted and size:
+                self.accepted(source, form, verdict)
+
+    def accepted(self, source: Address, form: Form, verdict: Decision) -> None:
+        """Find the reason for which it was accepted."""
+        assert source != FOREIGN
+        if source != self.active:
+            assert (verdict is Decision.STARTED) is (self.active is None)
+            assert (
+                self.active is None
+                or {
+                    Reason.SILENCE: self.now - self.last >= TIMEOUT,
+                    Reason.FORM: not self.recognised and self.sent < 50 and form is not Form.OPAQUE,
+                    Reason.ERRORS: source == self.appointed,
+                }[self.lock.reason]
+            )
+            self.sent, self.recognised = 0, source == self.appointed
+            self.active, self.appointed = source, None
+        self.recognised |= form is not Form.OPAQUE
+        self.last, self.sent = self.now, self.sent + 1
+
+
+@given(st.lists(st.tuples(EVENTS, st.floats(0, 3)), max_size=50))
+def test_streams_are_never_spliced(events: list[tuple[tuple[Any, ...], float]]) -> None:
+    """In any order of datagrams, looks and appointments sources only change for a reason.
+
+    After a silence of `timeout`; from an opaque source of less than 50 datagrams to a recognised
+    one; or to who was appointed. Nobody who is not allowed is ever accepted.
+    """
+    model = Model()
+    for (name, *words), pause in events:
+        model.now += pause
+        getattr(model, name)(*words)
+        assert model.lock.state.active == model.active
+    assert model.lock.state.rejected == model.rejected
+
+
+# --- a source that changes its port
+
+
+def hear(made: SourceLock, source: Address, *times: float) -> None:
+    """Offer a datagram of an established stream at each of these times."""
+    for now in times:
+        made.offer(source, 1316, now, Form.TS)
+
+
+def test_a_source_that_changes_its_port_is_counted() -> None:
+    """What comes from its host, from another port, when it has been quiet for half a second."""
+    made = lock(ONE)
+    hear(made, NEIGHBOUR, 10.1, 10.4, 10.6, 11.0, 11.9)
+    assert (made.state.rejected, made.state.turned_away) == (5, 3)
+
+
+def test_a_standby_on_the_same_host_is_none() -> None:
+    """It has been sending beside the active source, so it is another one."""
+    made = lock(ONE)
+    for now in (10.1, 10.2, 10.3):
+        hear(made, NEIGHBOUR, now)
+        hear(made, ONE, now + 0.05)
+    hear(made, NEIGHBOUR, 11.0, 11.5)
+    assert made.state.turned_away == 0
+
+
+@pytest.mark.parametrize("source", [OTHER, FOREIGN])
+def test_other_hosts_are_not_counted(source: Address) -> None:
+    """Whoever else sends has nothing to do with the source."""
+    made = lock(ONE)
+    hear(made, source, 11.0, 11.5)
+    assert (made.state.rejected, made.state.turned_away) == (2, 0)
