@@ -32,7 +32,13 @@ PRIORITIES = {"TS_sync_loss": "1", "Transport_error": "2"}
 MARGIN, CELL = 15, 19
 """Width of a line's name, and of each fact in it."""
 
-FORMS = {Form.RTP: "RTP", Form.TS: "MPEG-TS", Form.OPAQUE: "neither RTP nor MPEG-TS", None: ""}
+FORMS = {
+    Form.RTP: "RTP",
+    Form.TS: "MPEG-TS",
+    Form.RTP_OTHER: "RTP without MPEG-TS",
+    Form.OPAQUE: "neither RTP nor MPEG-TS",
+    None: "",
+}
 
 
 class View(NamedTuple):
@@ -91,6 +97,9 @@ def verdict(report: Report) -> tuple[str, list[str]]:
     if report.is_healthy:
         return "HEALTHY", []
     reasons = [f"{report.rtp.lost:,} datagrams lost"] if report.rtp and report.rtp.lost else []
+    if report.rtp and report.form is Form.RTP_OTHER:
+        kind = report.rtp.payload_type
+        reasons.append(f"RTP without MPEG-TS (payload type {kind}): send rtp_mpegts")
     if report.ts:
         counts = report.ts.tr_101_290.items()
         reasons += [f"{name} {count:,}" for name, count in counts if count]
