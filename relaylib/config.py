@@ -307,16 +307,17 @@ def _add_history(group: Group) -> None:
         help="seconds of the stream to keep: viewers may pause and go on where they paused, and go "
         f"back (0, which is off; {HTTP_HISTORY:g} with --http)")  # fmt: skip
     add("--timeshift-mib", metavar="N", type=_mebibytes,
-        help="most memory for that, in MiB (%(default)s)")  # fmt: skip
+        help="most memory for that, in MiB; with --http, half of it each for viewers by UDP and "
+        "by HTTP (%(default)s)")  # fmt: skip
     add("--start", choices=("live", "keyframe"),
         help="where viewers start: with what comes next, or, for a picture at once, at the latest "
-        "random access point, sent faster until it is live (%(default)s)")  # fmt: skip
+        "entry point, sent faster until it is live (%(default)s)")  # fmt: skip
 
 
 def _add_inspection(group: Group) -> None:
     add = group.add_argument
     add("--no-inspect", dest="inspect", action="store_false",
-        help="do not look into the stream: no verdict, no random access points")  # fmt: skip
+        help="judge nothing: no verdict; without --http, do not look into the stream at all")  # fmt: skip
     add("--record-faults", metavar="DIR", type=_directory,
         help="when the stream stops being healthy, record it there from 10 s before until 5 s "
         "after, as a capture (pcapng); at most once a minute (off)")  # fmt: skip
