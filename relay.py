@@ -232,7 +232,7 @@ def main() -> NoReturn:
         inherited = handover.take()
         argv = sys.argv if inherited is None else inherited.argv or sys.argv
         config = parse(argv[1:], program_name())
-        setup(config.log_format, config.log_level, Loop.time)
+        setup(config.log_format, config.log_level)
         raise_descriptor_limit()
         if config.check and (inherited is None or "--check" in sys.argv):
             # but --check in a file of options must not end a restarted relay

@@ -3,8 +3,7 @@
 Two things that a usual set-up gets wrong for a relay. A log that cannot be written (closed pipe,
 full disk, a terminal stopped with Ctrl-S) must neither end the program nor make it wait, so lines
 that would block or fail are dropped, and counted in the next line that gets through. And what a
-peer can repeat at will must not fill the disk, so such events pass a `Throttle`; should one be
-forgotten, each event has an `Allowance` of bytes a day, and what is beyond it is lost and counted.
+peer can repeat at will must not fill the disk, so such events pass a `Throttle`.
 
 A pipe takes 4096 bytes whole or not at all (PIPE_BUF, pipe(7)). A longer event loses the middle of
 its longest values, not the end of its line: a line of JSON that is cut does not parse, and of a
@@ -39,12 +38,6 @@ _PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", 
 
 _ROOM = _ATOMIC - len("<6>\n")
 
-DAILY = 8 << 20
-"""Bytes a day that the lines of one event may take: one line every other second."""
-
-BURST = 1 << 20
-"""Bytes of them at once: the coming or going of a thousand viewers five times over."""
-
 
 # --- writing
 
@@ -57,10 +50,8 @@ class BestEffortStream:
 
     muted: ClassVar = False
 
-    def __init__(self, fd: int, allowance: "Allowance | None" = None) -> None:
+    def __init__(self, fd: int) -> None:
         self._writer = Writer(fd)
-        self._allowance = allowance
-        self._event = ""
         self._told = 0
         self.lost = 0
 
@@ -73,8 +64,6 @@ class BestEffortStream:
             data = _without_middle(data, _ATOMIC, _CUT.encode())
         if not self._writer.write(data):
             self.lost += 1 + self._told
-        elif self._allowance:
-            self._allowance.spend(self._event, len(data))
         self._told = 0
         return len(text)
 
@@ -82,15 +71,7 @@ class BestEffortStream:
         """Nothing is buffered."""
 
     def count_lost(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-        """Structlog processor: say in this line how many before it were lost.
-
-        Raises:
-            DropEvent: this one is lost, too, as its event has used up its allowance.
-        """
-        if self._allowance and not self._allowance.left(event["event"]):
-            self.lost += 1
-            raise structlog.DropEvent
-        self._event = event["event"]
+        """Structlog processor: say in this line how many before it were lost."""
         self._told, self.lost = self.lost, 0
         if self._told:
             event["log_lines_lost"] = self._told
@@ -105,16 +86,15 @@ def mute() -> None:
 # --- rendering
 
 
-def setup(form: str, level: str, clock: Callable[[], float]) -> None:
+def setup(form: str, level: str) -> None:
     """Configure structlog for the process.
 
     Args:
         form: "console", "json", or "auto": console on a terminal, JSON otherwise.
         level: a key of `LEVELS`.
-        clock: the monotonic one, in seconds.
     """
     terminal = os.isatty(_STDERR)
-    stream = BestEffortStream(_STDERR, Allowance(clock))
+    stream = BestEffortStream(_STDERR)
     if hasattr(signal, "SIGTTOU"):  # `stty tostop` would stop a relay in the background that writes
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     console = form == "console" or (form == "auto" and terminal)
@@ -179,31 +159,6 @@ def _prioritise(_logger: WrappedLogger, name: str, text: str) -> str:
 
 
 # --- limiting
-
-
-class Allowance:
-    """How much of the log each event may fill: `daily` bytes a day, and `burst` of them at once.
-
-    Each has an allowance of its own, so that the one which is repeated without end hides no other.
-    """
-
-    def __init__(
-        self, clock: Callable[[], float], daily: float = DAILY, burst: float = BURST
-    ) -> None:
-        self._clock = clock
-        self._per_second = daily / 86_400
-        self._burst = burst
-        self._levels: dict[str, tuple[float, float]] = {}
-
-    def left(self, event: str) -> float:
-        """Return how many bytes it may take now; the last line may be longer than that."""
-        level, since = self._levels.get(event, (self._burst, 0.0))
-        return max(0.0, min(self._burst, level + (self._clock() - since) * self._per_second))
-
-    def spend(self, event: str, size: int) -> None:
-        """Note that it took so many."""
-        self._levels[event] = (self.left(event) - size, self._clock())
-
 
 CallLater = Callable[[float, Callable[[], None]], object]
 """`Loop.call_later`: run a callback once, so many seconds from now."""

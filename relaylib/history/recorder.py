@@ -235,7 +235,7 @@ class Recorder:
         except (OSError, _TooSlowError) as error:
             if recording is not None:
                 self._fail(recording, _reason(error))
-        if self._recording is not None or not self._files.tidy:
+        if self._recording is not None:
             self._wake()
 
     def _record(self, recording: _Recording) -> None:

@@ -27,7 +27,7 @@ from relaylib.history.recorder import (
     RecorderState,
     open_recorder,
 )
-from relaylib.history.recordings import CUT, Recordings, why_not_private
+from relaylib.history.recordings import Recordings, why_not_private
 from relaylib.media.health import Monitor
 from relaylib.net.address import Address
 from relaylib.net.loop import Loop
@@ -442,28 +442,6 @@ def test_a_recording_alone_is_never_larger_than_all_may_be(tmp_path: Path, log: 
     assert_held(file, bench.sent[first : last + 1])
     assert log[-1]["event"] == "recorded"
     assert log[-1]["octets"] == file.stat().st_size
-
-
-def test_a_large_file_is_deleted_in_pieces(tmp_path: Path) -> None:
-    """Its name goes first, then some of its bytes a turn; what has another name keeps them."""
-    large, linked = (tmp_path / f"fault-2020010{day}T000000Z-red.pcapng" for day in (1, 2))
-    for each in (large, linked):
-        with each.open("wb") as file:
-            file.truncate(3 * CUT + 5)
-    (tmp_path / "kept").hardlink_to(linked)
-    with recording(tmp_path, 1) as bench, large.open("rb") as watching:
-        bench.stream(1, step=0.1)
-        bench.fault()
-        sizes = []
-        for _ in range(8):
-            bench.loop.now += TICK
-            bench.loop.turn()
-            sizes.append(os.fstat(watching.fileno()).st_size)
-        assert not large.exists()
-        assert sizes[:4] == [3 * CUT + 5, 3 * CUT, 2 * CUT, CUT]
-        bench.stream(6, step=0.1)
-    assert names(tmp_path) == [name(1), "kept"]
-    assert (tmp_path / "kept").stat().st_size == 3 * CUT + 5
 
 
 # --- a directory in which others may write
