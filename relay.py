@@ -2,9 +2,9 @@
 
 This file reads the options and builds a channel, the doors to it, and what restarts, reports and
 ends the program; then it runs the loop.
-How a datagram travels says `relaylib/channel.py`.
-How a command travels: `connection` reads bytes, `lines` and `commands` make a request of them,
-`session` says what it does now, `viewer` does it and replies.
+`relaylib/channel.py` says how a datagram travels. A command travels so: `net/connection` reads
+bytes, `protocol/lines` and `protocol/commands` make a request of them, `protocol/session` says what
+it does now, `viewers/viewer` does it and replies.
 """
 
 import signal
@@ -187,7 +187,7 @@ class Relay:
         http = self.site.port if self.site else None
         if os.isatty(1) and not restarted:
             show_guide(self._control_address, ingest, self._allow, http)
-        # The last beat may be a whole period old. `tools/demo.py` wants the ports.
+        # WATCHDOG=1: the last beat may be older than systemd allows. `tools/demo.py` wants the ports.
         ports = f"{port} {ingest[1]} {http or 0}"
         systemd.notify(f"READY=1\nSTATUS=\nWATCHDOG=1\nX_RELAY_PORTS={ports}")
         self.loop.run()
@@ -235,7 +235,7 @@ def main() -> NoReturn:
         setup(config.log_format, config.log_level)
         raise_descriptor_limit()
         if config.check and (inherited is None or "--check" in sys.argv):
-            # but --check in a file of options must not end a restarted relay
+            # a reloaded relay ends here only for --check in its command, not in a file of options
             check.confirm(config, restarting=inherited is not None)
         if config.doctor and inherited is None:
             from relaylib.doctor.examine import examine  # noqa: PLC0415 - seldom wanted

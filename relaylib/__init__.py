@@ -1,14 +1,16 @@
-"""The relay's rooms (packages). A datagram goes `net`, `stream`; a command `net`, `protocol`,
-`viewers`. `media` knows what is inside a datagram, `web` has those who watch by HTTP, `lifecycle`
-starts and restarts the program, `doctor` looks at the machine, `client` is the console client.
+"""The relay's rooms (packages). Start with `channel`, which draws a datagram's way through them.
 
-What every room uses lies here: `config` (the relay's options), `cli` (what all programs ask of
-argparse), `errors`, `log`, `stdio` (writing without waiting). `relay.py` builds the parts and joins
-them: a new part is added there, and in `lifecycle/handover.py` if it has to survive a restart.
+The stream: `source` (where it comes in), `outputs` (where datagrams go), `history` (datagrams as
+they came), `track` (packets as a decoder wants them, and the verdict). `channel` joins these to one
+stream, `snapshot` says how it is. `media` knows what is inside a datagram, `mp4` makes MP4 of it.
 
-A new way to watch is a room of its own beside `viewers` and `web`: they use `stream`, never each
-other; what one shows of the other it is given by `relay.py`.
-`tests/test_architecture.py` holds the table of which room may know which.
+The doors: `viewers` by the control protocol (`protocol`), `web` by HTTP. They use the channel, and
+never each other. Around them: `net` (the loop, sockets, addresses), `lifecycle` (starting,
+reloading, stopping), `doctor` (`--doctor`), `client` (the console client).
+
+What every room uses lies here: `config` (the options), `cli`, `errors`, `log`, `stdio`.
+State that has to survive a reload is a field of the part's own dataclass, which `ChannelState` or
+`lifecycle/handover.py` names. `tests/test_architecture.py` says which room may know which.
 """
 
 __version__ = "1.0.0"

@@ -1,26 +1,30 @@
-"""One stream: where it comes in, where it goes, who looks at it. The datagram's way stands here.
+"""One stream: where it comes in, where it goes, how it is. The datagram's way stands here.
 
-    ingest      reads a batch of datagrams; only the active source's, see `source_lock`
+    source/ingest       reads a batch of datagrams from the active source (see `source/gate`)
       |
-    fanout      sends it to every output that is live: viewers' ports, screens, groups
+    outputs/fanout      sends it to every live output: viewers' ports, hosts, groups
       |
-    history     keeps it for a while, for all who are not live or only look:
-      |
-      +-- deferred      viewers by UDP who are behind
-      +-- recorder      writes what was around a fault to a file
-      |
-    walk        reads it once: what it is, what is wrong with it, where decoding can start;
-      |         `health` makes a verdict of that
-    track       has its packets as they belong, for all who watch by HTTP (`web`)
+    history/history     keeps it for a while
+      :
+      : pull, each at its own time:
+      :-- outputs/behind      sends it to the outputs that are behind
+      :-- history/recorder    writes what was around a fault to a file
+      :-- track/walk          reads it once: `media/health` takes the datagrams apart and judges them
+            |
+          track/track         keeps the stream's packets, whole and in order, and where to begin
 
-Nothing stands between the read and the send. What comes after that may be late, and loses nothing
-by it as long as the history is long enough.
+    track/health        looks at all of these some times a second, and makes the verdict
 
-A channel owns no way to ask for the stream: the doors (`viewers`, `web`) read it, and it does not
-know them. Another stream would be another channel.
+Nothing stands between the read and the send. What comes after the history may be late: only what
+the history has overwritten is lost, or what the walk skips when nobody reads the track. Viewers by
+HTTP (`web`) read the track, and have the walk catch up before they do.
+
+A channel has no door. The doors (`viewers`, `web`) use the channel; it does not know them. Another
+stream would be another channel, with doors of its own.
 
 In a reload the channel is made while a stand-in still relays; `lifecycle/stand_in` says how. Until
-`begin` it opens, restores and counts, and reads nothing: two readers would tear the stream.
+`begin` is called, the channel opens, restores and counts, and reads nothing: two readers would tear
+the stream.
 """
 
 import socket
@@ -67,9 +71,9 @@ class ChannelState:
 class Channel:
     """The parts of one stream, joined; new, or going on where a previous program stopped.
 
-    `address` is where the stream comes in. `taken` are the destinations that viewers have, which is
-    for the doors to keep, `claimed` those of fixed outputs. `forwarding` has the seconds from the
-    read of a batch until every output has been sent it.
+    `address` is where the stream comes in. `taken` are the viewers' destinations; the doors keep
+    this set. `claimed` are those of fixed outputs. `forwarding` has the seconds from the read of a
+    batch until every output has been sent it.
     """
 
     def __init__(
@@ -86,9 +90,9 @@ class Channel:
     ) -> None:
         """Make the parts; `begin` lets the stream flow.
 
-        The stream comes in on `sock`, which somebody else may hold, too (`shared`), or which
-        receives a group, as its `membership` says. `viewers` tells the outputs of those who asked,
-        `watchers` of everyone who watches.
+        The stream comes in on `sock`. `shared`: another program holds it, too. `membership`: the
+        group that it receives, if any. `viewers` returns the outputs of sessions, `watchers` all
+        rows of the list of viewers but those of fixed outputs.
 
         Raises:
             SetupError: the stream cannot be sent where it should be, or there is no memory.
@@ -125,7 +129,7 @@ class Channel:
         shared: bool,
         saved: ChannelState | None,
     ) -> None:
-        """Make what a datagram meets."""
+        """Make source, outputs, history and track."""
         loop = self._loop
         self.ingest = Ingest(
             loop,
@@ -168,7 +172,7 @@ class Channel:
             saved=saved.walk if saved else None,
         )
         self._recorder = recorder = open_recorder(
-            config, loop, self.history, self._ends, saved.recorder if saved else None
+            config, loop, self.history, self._endpoints, saved.recorder if saved else None
         )
         self.health = Health(
             loop,
@@ -183,7 +187,7 @@ class Channel:
     # --- the datagram's way
 
     def _forward(self, runs: list[Run], now: float) -> None:
-        """Take what `ingest` has read `now` on its way: first to who is live, then to all others.
+        """Send runs that were read at time `now` to the live outputs, then keep them.
 
         Raises:
             NotReadingError: another process sends, and writes the history.
@@ -195,7 +199,7 @@ class Channel:
             self.history.append(runs, now)
 
     def _on_source(self) -> None:
-        """Expect another stream: another source sends."""
+        """Forget what belonged to the last source: another one has become active."""
         self.fanout.forget_limits()
         if self.walk is not None:
             self.walk.new_source()
@@ -221,7 +225,7 @@ class Channel:
         """Return all outputs that are open, paused ones included."""
         return [*self.fixed.outputs, *self._viewers()]
 
-    def _ends(self) -> tuple[Address | None, Address]:
+    def _endpoints(self) -> tuple[Address | None, Address]:
         return self.ingest.lock.state.active, self.ingest.sockets.stream.getsockname()
 
     # --- its life
@@ -238,7 +242,7 @@ class Channel:
         self.deferred.begin()
 
     def stop_reading(self) -> None:
-        """Leave the stream to another process; to read it, or to write the history, is a bug now.
+        """Leave the stream to another process: from now on, to read it raises NotReadingError.
 
         What there is can still be exported.
         """

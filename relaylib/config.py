@@ -317,7 +317,8 @@ def _add_history(group: Group) -> None:
 def _add_inspection(group: Group) -> None:
     add = group.add_argument
     add("--no-inspect", dest="inspect", action="store_false",
-        help="judge nothing: no verdict; without --http, do not look into the stream at all")  # fmt: skip
+        help="judge nothing: no verdict; without --http, do not look into the stream at "
+        "all")  # fmt: skip
     add("--record-faults", metavar="DIR", type=_directory,
         help="when the stream stops being healthy, record it there from 10 s before until 5 s "
         "after, as a capture (pcapng); at most once a minute (off)")  # fmt: skip

@@ -1,7 +1,7 @@
 """The last seconds of the stream, as it came: one bounded ring, which everybody reads.
 
-It is fed after the fan-out, run by run. Readers (the inspection, viewers who are behind or watch by
-HTTP, the flight recorder) each keep a place of their own, so that memory does not grow with them,
+It is fed after the fan-out, run by run. Readers (outputs that are behind, the walk, the recorder)
+each keep a place of their own, so that memory does not grow with them,
 and a run is one piece of memory here, too: it can be sent as it was the first time.
 
        index    | time, where, length, size | time, where, length, size | ...    `slots` entries

@@ -1,7 +1,7 @@
 """The UDP socket in: a bounded batch of the stream each turn, and when to read the next one.
 
-Who may send is decided by `source_lock`, and which socket the stream comes in on is the business of
-`ingest_sockets`; here they meet the loop, the log and the fan-out.
+`gate` decides who may send, `sockets` which socket the stream comes in on; here they meet the loop,
+the log and the fan-out.
 
 Reading less often makes batches out of a smooth stream, the same idea as a network card's interrupt
 coalescing; the kernel's receive buffer holds what waits. See `coalescer`. While other sockets have
