@@ -187,7 +187,7 @@ class Relay:
         http = self.site.port if self.site else None
         if os.isatty(1) and not restarted:
             show_guide(self._control_address, ingest, self._allow, http)
-        # WATCHDOG=1: the last beat may be older than systemd allows. `tools/demo.py` wants the ports.
+        # WATCHDOG=1: the last beat may be older than systemd allows. `tools/demo.py` needs ports.
         ports = f"{port} {ingest[1]} {http or 0}"
         systemd.notify(f"READY=1\nSTATUS=\nWATCHDOG=1\nX_RELAY_PORTS={ports}")
         self.loop.run()

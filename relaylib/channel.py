@@ -9,7 +9,7 @@
       : pull, each at its own time:
       :-- outputs/behind      sends it to the outputs that are behind
       :-- history/recorder    writes what was around a fault to a file
-      :-- track/walk          reads it once: `media/health` takes the datagrams apart and judges them
+      :-- track/walk          reads it once: `media/health` takes datagrams apart and judges them
             |
           track/track         keeps the stream's packets, whole and in order, and where to begin
 

@@ -2,6 +2,6 @@
 
 `check` tries it before, `handover` is the state that is passed on, `codec` its JSON; `stand_in`
 relays meanwhile. `sockets` is where the first sockets come from, `signals` who asks for what,
-`shutdown` the end in order. `guide` prints the next steps at the start, `report` writes the periodic report, `systemd` tells the
-service manager (`notify`).
+`shutdown` the end in order. `guide` prints the next steps at the start, `report` writes the
+periodic report, `systemd` tells the service manager (`notify`).
 """

@@ -8,8 +8,8 @@ in: `form`, `reception` (RTP), `transport` (continuity and sync), `tables` and `
 names of faults and counts them. `verdict` says whose fault they are, from counts that
 `track/health` collects; `catalogue` has the sentences.
 
-A new verdict word is a `Word` in `verdict`, its sentences in `catalogue` and `web/page/page.js`, and
-its Spanish in `protocol/words`, `client/status`.
+A new verdict word is a `Word` in `verdict`, its sentences in `catalogue` and `web/page/page.js`,
+and its Spanish in `protocol/words` and `client/status`.
 
 To keep: `pcapng` makes a capture file of datagrams, and `opening` begins a stream in the middle.
 """
