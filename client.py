@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from relaylib import __version__
 from relaylib.cli import Parser, examples, host, port, program_name
 from relaylib.client import messages
-from relaylib.client.app import App, Plan
+from relaylib.client.app import App, ClientPlan
 from relaylib.client.console import open_console
 from relaylib.client.link import Backoff, connect
 from relaylib.client.messages import say
@@ -114,8 +114,8 @@ def _script(word: str, vlcport: int) -> tuple[Step, ...]:
     return tuple(read_script(data, word, vlcport))
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    return Plan(
+def _plan(options: argparse.Namespace) -> ClientPlan:
+    return ClientPlan(
         host=options.host,
         port=options.port,
         vlcport=options.vlcport,
@@ -127,7 +127,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _run(plan: Plan) -> int:
+def _run(plan: ClientPlan) -> int:
     sock = None if plan.lasting else connect(plan.host, plan.port)
     loop = Loop(reraise, selectors.SelectSelector())
     app = App(loop, plan, Backoff(random.random))

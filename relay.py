@@ -59,14 +59,14 @@ from relaylib.net.descriptors import (
 )
 from relaylib.net.loop import Loop
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import Watcher
+from relaylib.outputs.watcher import ViewerRow
 from relaylib.stdio import say
 from relaylib.viewers.egress import Egress
-from relaylib.viewers.server import Server
+from relaylib.viewers.server import ControlServer
 from relaylib.web.state import SiteState
 
 if TYPE_CHECKING:
-    from relaylib.web.parts import Door
+    from relaylib.web.parts import ControlPort
     from relaylib.web.site import Site
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ log = structlog.get_logger()
 class Relay:
     """A channel, the doors to it, and the program's life; new, or going on from another one."""
 
-    def __init__(self, config: Config, inherited: handover.State | None) -> None:
+    def __init__(self, config: Config, inherited: handover.RelayState | None) -> None:
         """Open or inherit the ports and build everything; `run` does the rest.
 
         Raises:
@@ -102,12 +102,12 @@ class Relay:
         self._begin_life(config, inherited)
 
     def _open_doors(
-        self, config: Config, listener: socket.socket, was: handover.State | None
+        self, config: Config, listener: socket.socket, was: handover.RelayState | None
     ) -> None:
         """Let in those who ask for the stream: by the control protocol, and by HTTP."""
         self.site: Site | None = None
         egress = Egress(config.max_egress, self._streams)
-        self.server = Server(self.loop, listener, self.channel, config, egress)
+        self.server = ControlServer(self.loop, listener, self.channel, config, egress)
         if was is not None:
             self.server.restore(was.viewers, was.accepted, was.declined)
         self.site = self._open_site(config, egress.admit, was.site if was else None)
@@ -131,7 +131,7 @@ class Relay:
             saved=was,
         )
 
-    def _begin_life(self, config: Config, was: handover.State | None) -> None:
+    def _begin_life(self, config: Config, was: handover.RelayState | None) -> None:
         """Make what restarts, reports and ends the program."""
         self._asked = config.asked if was is None else was.asked
         if self._asked != config.asked:
@@ -156,7 +156,7 @@ class Relay:
     def _outputs_of_viewers(self) -> list[Output]:
         return self.server.outputs()
 
-    def _watchers(self) -> Iterable[Watcher]:
+    def _watchers(self) -> Iterable[ViewerRow]:
         by_http = self.site.server.watchers() if self.site else ()
         return chain(self.server.watchers(), by_http)
 
@@ -165,10 +165,10 @@ class Relay:
         by_http = self.site.server.watching if self.site else 0
         return self.channel.fanout.active + by_http
 
-    def _door(self) -> "Door":
-        from relaylib.web.parts import Door  # noqa: PLC0415 - as in `_open_site`
+    def _door(self) -> "ControlPort":
+        from relaylib.web.parts import ControlPort  # noqa: PLC0415 - as in `_open_site`
 
-        return Door(self._control_address, self.server.accepted, self.server.declined)
+        return ControlPort(self._control_address, self.server.accepted, self.server.declined)
 
     def _log_bug(self, error: Exception) -> None:
         self._bug_log.log(log.error, "bug", exc_info=error)
@@ -207,8 +207,8 @@ class Relay:
             overflowed=ingest.buffer.drops.total,
         )
 
-    def _export(self) -> handover.State:
-        return handover.State(
+    def _export(self) -> handover.RelayState:
+        return handover.RelayState(
             listener=descriptor(self.server.listener),
             asked=self._asked,
             channel=self.channel.export(),

@@ -44,7 +44,7 @@ from relaylib.outputs.behind import Deferred
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.fixed import FixedOutputs, FixedState, check_outputs
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import Watcher
+from relaylib.outputs.watcher import ViewerRow
 from relaylib.snapshot import Observer, Snapshot
 from relaylib.source.batch import Run
 from relaylib.source.group import Group, remedy
@@ -85,7 +85,7 @@ class Channel:
         *,
         shared: bool = False,
         viewers: Callable[[], Iterable[Output]],
-        watchers: Callable[[], Iterable[Watcher]] = lambda: (),
+        watchers: Callable[[], Iterable[ViewerRow]] = lambda: (),
         saved: ChannelState | None = None,
     ) -> None:
         """Make the parts; `begin` lets the stream flow.

@@ -21,7 +21,7 @@ from typing import Any, AnyStr, ClassVar, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from relaylib.stdio import Writer
+from relaylib.stdio import DescriptorWriter
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
@@ -51,7 +51,7 @@ class BestEffortStream:
     muted: ClassVar = False
 
     def __init__(self, fd: int) -> None:
-        self._writer = Writer(fd)
+        self._writer = DescriptorWriter(fd)
         self._told = 0
         self.lost = 0
 

@@ -29,7 +29,7 @@ from relaylib.net.loop import Loop
 from relaylib.outputs.behind import Deferred
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import Watcher
+from relaylib.outputs.watcher import ViewerRow
 from relaylib.source.gate import Presence
 from relaylib.source.ingest import Ingest
 from relaylib.track.health import Health, Rates
@@ -168,7 +168,7 @@ class Audience:
     `dropped` and `unreachable` count the datagrams that their outputs did not get.
     """
 
-    watchers: tuple[Watcher, ...]
+    watchers: tuple[ViewerRow, ...]
     counts: Mapping[tuple[str, str], int]
     dropped: int
     unreachable: int
@@ -196,7 +196,7 @@ class Observer:
         track: Track | None,
         by_http: bool,
         deferred: Deferred,
-        watchers: Callable[[], Iterable[Watcher]],
+        watchers: Callable[[], Iterable[ViewerRow]],
         outputs: Callable[[], Iterable[Output]],
     ) -> None:
         self._loop = loop
@@ -241,7 +241,7 @@ class Observer:
 
     def _look_at_watchers(self) -> Audience:
         """Look at each, and let the stream pass in between."""
-        found = list[Watcher]()
+        found = list[ViewerRow]()
         for count, watcher in enumerate(self._watchers(), 1):
             found.append(watcher)
             if not count % _AT_ONCE:

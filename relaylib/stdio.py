@@ -27,7 +27,7 @@ Raises:
 """
 
 
-class Writer:
+class DescriptorWriter:
     """Writes on a descriptor, which stays as it was."""
 
     def __init__(self, fd: int) -> None:
@@ -56,7 +56,7 @@ class Writer:
 
 def say(text: str, fd: int = 1) -> None:
     """Write a text for a person, as much of it as there is room for."""
-    with contextlib.closing(Writer(fd)) as writer:
+    with contextlib.closing(DescriptorWriter(fd)) as writer:
         writer.write(text.encode("utf-8", "backslashreplace"))
 
 

@@ -17,12 +17,12 @@ from relaylib.client.messages import say, text
 from relaylib.client.player import Player
 from relaylib.client.reconnect import Reconnect
 from relaylib.client.script import Step
-from relaylib.client.status import Status
-from relaylib.client.watch import Watch
+from relaylib.client.status import ToldStatus
+from relaylib.client.watch import StatusWatch
 from relaylib.errors import LineTooLongError
 from relaylib.net.address import player_url, show
 from relaylib.net.loop import Loop
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 
 NOT_ALLOWED = "ERROR acceso no permitido"
 """How the farewell begins to those that a relay will never let in."""
@@ -35,7 +35,7 @@ _LOST = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ClientPlan:
     """What was asked for: where the relay is, where the player listens, and how to go about it.
 
     `lasting`: --reconnect. `player` is its path, "" for none; `scheme` is "" where the player's
@@ -60,7 +60,7 @@ class App:
     console, a command that was answered with ERROR or not at all, or was not sent, makes it 1.
     """
 
-    def __init__(self, loop: Loop, plan: Plan, backoff: Backoff) -> None:
+    def __init__(self, loop: Loop, plan: ClientPlan, backoff: Backoff) -> None:
         self.status = 0
         self._loop = loop
         self._plan = plan
@@ -72,8 +72,8 @@ class App:
         self._greeted = False
         self._input_over = False
         self.leaving = self._over = False
-        self._status = Status(show((plan.host, plan.port)))
-        self._watch: Watch | None = None
+        self._status = ToldStatus(show((plan.host, plan.port)))
+        self._watch: StatusWatch | None = None
         self._player: Player | None = None
         self._player_path = plan.player  # of one that is to be opened
 
@@ -93,7 +93,7 @@ class App:
                 ready=self._begin, note=self._warn,
             )  # fmt: skip
         if self._plan.watch:
-            self._watch = Watch(self._loop, console, self._exchange, self._status, self._away)
+            self._watch = StatusWatch(self._loop, console, self._exchange, self._status, self._away)
         if sock is None:
             self._loop.call_soon(self._link.seek)
         else:
@@ -166,7 +166,7 @@ class App:
         if self._input_over and self._commands.over and not self._stays:
             self.leave()
 
-    def succeeded(self, request: Request) -> None:
+    def succeeded(self, request: Command) -> None:
         """Note where the session stands now, and find out what goes with it."""
         dialogue = self._exchange.dialogue
         if self._reconnect:
@@ -335,7 +335,7 @@ class App:
         self.leaving = True
         self._console.close()  # whoever types now types for the shell
         if self._link.up:
-            self._exchange.send(Request(Verb.DISCONNECT), self._confirmed)
+            self._exchange.send(Command(Verb.DISCONNECT), self._confirmed)
         else:
             self._end()
 

@@ -14,10 +14,10 @@ from relaylib.client.exchange import PATIENCE, Exchange
 from relaylib.client.messages import HELP, say, text
 from relaylib.client.reconnect import FAREWELL
 from relaylib.client.script import Step
-from relaylib.client.status import Status
+from relaylib.client.status import ToldStatus
 from relaylib.errors import PeerError
 from relaylib.net.loop import Loop, Timer
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.session import State
 
 QUEUE = 64
@@ -32,7 +32,7 @@ _STATES = {
 }
 
 
-class Owner(Protocol):
+class CommandOwner(Protocol):
     """Whoever has the session."""
 
     @property
@@ -42,7 +42,7 @@ class Owner(Protocol):
     def disconnect(self) -> None:
         """End the session: that was the command."""
 
-    def succeeded(self, request: Request) -> None:
+    def succeeded(self, request: Command) -> None:
         """Note that the relay did what was asked."""
 
     def unsuccessful(self) -> None:
@@ -64,8 +64,8 @@ class Commands:
         loop: Loop,
         console: Console,
         exchange: Exchange,
-        status: Status,
-        owner: Owner,
+        status: ToldStatus,
+        owner: CommandOwner,
         *,
         port: int,
         script: tuple[Step, ...],
@@ -80,7 +80,7 @@ class Commands:
         self._port = port
         self._farewells = farewells
         self._queue: deque[bytes | Step] = deque(script)
-        self._current: tuple[Request, str] | None = None  # being carried out, and its place
+        self._current: tuple[Command, str] | None = None  # being carried out, and its place
         self._doubtful = False  # it is out of order, unless ESTADO tells otherwise
         self._declined = ""  # its reply, unless that is a farewell
         self._pause: Timer | None = None  # until which no command is sent
@@ -162,7 +162,7 @@ class Commands:
             self._decline()
         self.advance()
 
-    def _carry_out(self, request: Request, place: str = "") -> None:
+    def _carry_out(self, request: Command, place: str = "") -> None:
         if request.verb is Verb.HELP:
             listed = say(HELP) if self._console.interactive else HELP
             self._console.reply(listed.format(port=self._port))
@@ -213,7 +213,7 @@ class Commands:
             else:
                 self._decline()
 
-    def _silence(self, request: Request) -> str:
+    def _silence(self, request: Command) -> str:
         hangs = text("no answer to {command} in {seconds:g} s: it hangs")
         ignores = text(
             "no answer to {command} in {seconds:g} s: it hangs, or ignores what it rejects"
@@ -248,7 +248,7 @@ class Commands:
         if reply is not None and self._exchange.dialogue.declined:
             self._console.reply(reply)
 
-    def _show(self, request: Request, reply: str) -> None:
+    def _show(self, request: Command, reply: str) -> None:
         person = self._console.interactive and self._console.readable
         if request.verb is Verb.STATUS and person:
             self._status.take(self._exchange.dialogue.facts, self._loop.now)

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TextIO
 
 from relaylib.client.lineedit import Choices, Ended, Entered, LineEditor
 from relaylib.client.messages import say
-from relaylib.client.status import Row, Status, Tone
+from relaylib.client.status import Row, ToldStatus, Tone
 from relaylib.errors import LineTooLongError, SetupError
 from relaylib.net.loop import Loop, reraise
 from relaylib.protocol.lines import LineReader
@@ -39,7 +39,7 @@ _COLOURS = {Tone.LABEL: "2", Tone.GOOD: "32", Tone.WARN: "33", Tone.BAD: "1;31"}
 """How a span is painted (ECMA-48: SGR)."""
 
 
-class Owner(Protocol):
+class ConsoleOwner(Protocol):
     """Whoever acts on what the person says."""
 
     def entered(self, line: bytes) -> None:
@@ -58,7 +58,9 @@ class Console:
     `interactive`: a person types them; `readable`: a person reads what comes.
     """
 
-    def __init__(self, loop: Loop, owner: Owner, stdin: TextIO | None, stdout: TextIO) -> None:
+    def __init__(
+        self, loop: Loop, owner: ConsoleOwner, stdin: TextIO | None, stdout: TextIO
+    ) -> None:
         self.interactive = stdin is not None and stdin.isatty()
         self.readable = stdout.isatty()
         self._loop = loop
@@ -91,11 +93,11 @@ class Console:
         """Print what the client has to say itself, on standard error."""
         self._print(sys.stderr, text)
 
-    def block(self, status: Status) -> None:
+    def block(self, status: ToldStatus) -> None:
         """Print how the session stands, as rows that a person reads."""
         self.reply("\n".join(self._painted(row) for row in status.rows(self._size()[0])))
 
-    def panel(self, status: Status) -> None:
+    def panel(self, status: ToldStatus) -> None:
         """Show how the session stands now; where that cannot stay in its place, when it changes.
         A program has no use for it.
         """
@@ -166,14 +168,14 @@ class Terminal(Console):
     """A console with a line editor. The terminal must be given back with `close`."""
 
     def __init__(
-        self, loop: Loop, owner: Owner, stdin: TextIO, stdout: TextIO, words: tuple[str, ...]
+        self, loop: Loop, owner: ConsoleOwner, stdin: TextIO, stdout: TextIO, words: tuple[str, ...]
     ) -> None:
         super().__init__(loop, owner, stdin, stdout)
         self._terminal = stdin
         self._editor = LineEditor(words)
         self._column = 0  # of the cursor in the row that is drawn
         self._above: list[int] = []  # how long the rows of the status above it are
-        self._status: Status | None = None
+        self._status: ToldStatus | None = None
         self._saved: list[Any] = []
         self._take()
         loop.on_signal(signal.SIGTSTP, self._suspend)
@@ -196,7 +198,7 @@ class Terminal(Console):
         lines = textwrap.wrap(text, width - 1, break_long_words=False, break_on_hyphens=False)
         super().note("\n".join(lines))
 
-    def panel(self, status: Status) -> None:
+    def panel(self, status: ToldStatus) -> None:
         """Show how the session stands above the prompt, from now on."""
         self._status = status
         self._redraw()
@@ -273,7 +275,7 @@ class Terminal(Console):
 
 
 def open_console(
-    loop: Loop, owner: Owner, words: tuple[str, ...], *, typed: bool, watch: bool
+    loop: Loop, owner: ConsoleOwner, words: tuple[str, ...], *, typed: bool, watch: bool
 ) -> Console:
     """Choose the console that suits standard input and output; `words` are offered on TAB.
 

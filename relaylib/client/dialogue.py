@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from relaylib.client.messages import say, text
-from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb, parse, shown
+from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Command, Verb, parse, shown
 from relaylib.protocol.session import TABLE, State
 from relaylib.protocol.words import FORMS, PRESENCES, english
 
@@ -37,14 +37,14 @@ NO_MPEG_TS = text("RTP without MPEG-TS (payload type {kind}): send rtp_mpegts")
 _STATES = {state.word: state for state in State}
 
 
-def read_command(line: bytes, port: int) -> Request | None:
+def read_command(line: bytes, port: int) -> Command | None:
     """Make a command of what a viewer typed; a bare CONECTAR asks for `port`. None if blank.
 
     Raises:
         BadCommandError: the line is no command; `explain` says why in the viewer's terms.
     """
     if line.strip().upper() == Verb.CONNECT.value.encode():
-        return Request(Verb.CONNECT, port)
+        return Command(Verb.CONNECT, port)
     return parse(line)
 
 
@@ -66,7 +66,7 @@ def explain(line: bytes) -> str:
     return say("unknown command: {line} (AYUDA lists them)", line=shown(line))
 
 
-def encode(request: Request) -> bytes:
+def encode(request: Command) -> bytes:
     """Spell a command for the wire, in the spelling that every relay knows."""
     words = [request.verb.value]
     if request.port is not None:

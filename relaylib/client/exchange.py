@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relaylib.client.dialogue import Dialogue, encode, printable
 from relaylib.net.loop import Loop, Timer
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.lines import LineReader
 
 PATIENCE = 2.0
@@ -22,7 +22,7 @@ Answered = Callable[[str | None], None]
 """What is done with a reply, or with None when there was none."""
 
 
-class Owner(Protocol):
+class ExchangeOwner(Protocol):
     """Whoever gives the commands."""
 
     def remark(self, line: str) -> None:
@@ -38,7 +38,7 @@ class Owner(Protocol):
 class Exchange:
     """What is said over one connection after another; `dialogue` is what is known of this one."""
 
-    def __init__(self, loop: Loop, owner: Owner, write: Callable[[bytes], None]) -> None:
+    def __init__(self, loop: Loop, owner: ExchangeOwner, write: Callable[[bytes], None]) -> None:
         self._loop = loop
         self._owner = owner
         self._write = write
@@ -63,7 +63,7 @@ class Exchange:
         """Whether a reply is awaited."""
         return bool(self.dialogue.unanswered)
 
-    def send(self, request: Request, answered: Answered) -> None:
+    def send(self, request: Command, answered: Answered) -> None:
         """Send a command; `answered` gets its reply."""
         self._write(encode(request))
         self.dialogue.sent(request.verb)
@@ -73,7 +73,7 @@ class Exchange:
 
     def ask(self, answered: Answered) -> None:
         """Ask how the session stands."""
-        self.send(Request(Verb.STATUS), answered)
+        self.send(Command(Verb.STATUS), answered)
 
     def received(self, data: bytes) -> None:
         """Take what came.

@@ -111,7 +111,7 @@ class Backoff:
         self._next = SHORTEST
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """Whoever talks to the relay."""
 
     def connected(self) -> None:
@@ -136,7 +136,9 @@ class Owner(Protocol):
 class Link:
     """One connection at a time. `next_at` is when the next attempt will be made, if one will."""
 
-    def __init__(self, loop: Loop, host: str, port: int, owner: Owner, backoff: Backoff) -> None:
+    def __init__(
+        self, loop: Loop, host: str, port: int, owner: LinkOwner, backoff: Backoff
+    ) -> None:
         self.next_at: float | None = None
         self.ipv6 = False
         self._loop = loop

@@ -19,7 +19,7 @@ from relaylib.client.link import Link
 from relaylib.client.messages import say
 from relaylib.client.recovery import Recovery
 from relaylib.net.loop import Loop, Timer
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.session import State
 
 FAREWELL = 0.2
@@ -61,10 +61,10 @@ class Reconnect:
         self._recovery = Recovery(port)
         self._met = False  # the relay has let us in before
         self._standing = False  # the session stands as it should
-        self._steps: Iterator[Request] = iter(())
+        self._steps: Iterator[Command] = iter(())
         self._timer: Timer | None = None
 
-    def remember(self, request: Request) -> None:
+    def remember(self, request: Command) -> None:
         """Take where a command that succeeded has led; what the relay does by itself, it undoes."""
         recovery, state = self._recovery, self._exchange.dialogue.state
         if request.port is not None:
@@ -89,7 +89,7 @@ class Reconnect:
         port = self._recovery.port
         if self._exchange.dialogue.state is State.PAUSED and is_open(port):
             self._note(say("UDP port {port} is open again: CONTINUAR", port=port))
-            self._exchange.send(Request(Verb.CONTINUE), lambda _reply: None)
+            self._exchange.send(Command(Verb.CONTINUE), lambda _reply: None)
 
     def away(self) -> str:
         """Say for how long the relay has been away, and what is done about it."""
@@ -148,7 +148,7 @@ class Reconnect:
         else:
             self._back(None)
 
-    def _stepped(self, request: Request, reply: str | None) -> None:
+    def _stepped(self, request: Command, reply: str | None) -> None:
         if reply is None or not self._exchange.dialogue.declined:
             self._step()
         elif request.verb is Verb.CONNECT:

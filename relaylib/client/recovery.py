@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from relaylib.client.messages import say
-from relaylib.protocol.commands import MAX_SECONDS, Request, Verb
+from relaylib.protocol.commands import MAX_SECONDS, Command, Verb
 from relaylib.protocol.session import State
 
 _NOTICED = 1.0
@@ -39,17 +39,17 @@ class Recovery:
         """Return for how many seconds the relay has been away."""
         return 0.0 if self.since is None else now - self.since
 
-    def steps(self, now: float) -> Iterator[Request]:
+    def steps(self, now: float) -> Iterator[Command]:
         """Yield the commands that lead to where the session stood."""
         if self.state is State.IDLE:
             return
-        yield Request(Verb.CONNECT, self.port)
+        yield Command(Verb.CONNECT, self.port)
         if self.state is State.PAUSED:
-            yield Request(Verb.INTERRUPT)
+            yield Command(Verb.INTERRUPT)
         elif self.state is State.DEFERRED:
             seconds = round(min(self.behind + self.away(now), float(MAX_SECONDS)), 3)
             if seconds > 0:
-                yield Request(Verb.REWIND, seconds=seconds)
+                yield Command(Verb.REWIND, seconds=seconds)
 
     def back(self, now: float, behind: float | None) -> str:
         """Say in one line that the relay is back and how the session stands.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from relaylib.client.dialogue import explain, read_command
 from relaylib.client.messages import say
 from relaylib.errors import PeerError, SetupError
-from relaylib.protocol.commands import MAX_SECONDS, Request, Verb
+from relaylib.protocol.commands import MAX_SECONDS, Command, Verb
 from relaylib.protocol.lines import MAX_LINE
 
 WAIT = "ESPERAR"
@@ -29,7 +29,7 @@ _COMMAND = re.compile(
 class Step:
     """A command, or None and the seconds to wait. `text` is as it was written, `place` where."""
 
-    request: Request | None
+    request: Command | None
     seconds: float
     text: str
     place: str

@@ -94,7 +94,7 @@ class Counter:
         self._at = now
 
 
-class Status:
+class ToldStatus:
     """What the relay told last. `away`, where not empty, says why it tells nothing at present."""
 
     def __init__(self, relay: str) -> None:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from relaylib.client.console import Console
 from relaylib.client.exchange import Exchange
 from relaylib.client.messages import say
-from relaylib.client.status import Status
+from relaylib.client.status import ToldStatus
 from relaylib.net.loop import Loop
 
 PERIOD = 1.0
 """Seconds: half of what a relay lets a connection ask in the long run."""
 
 
-class Watch:
+class StatusWatch:
     """Keeps the status that the console shows up to date.
 
     `away` says why the relay cannot be asked at present, or nothing. For a program the relay's own
@@ -24,7 +24,7 @@ class Watch:
         loop: Loop,
         console: Console,
         exchange: Exchange,
-        status: Status,
+        status: ToldStatus,
         away: Callable[[], str],
     ) -> None:
         self._loop = loop

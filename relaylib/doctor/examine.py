@@ -80,7 +80,7 @@ class Examination:
         finally:
             door.close()
 
-    def _behind(self, door: ports.Door) -> Iterator[Finding]:
+    def _behind(self, door: ports.BoundPorts) -> Iterator[Finding]:
         config, control = self._config, door.address
         self._control, self._holder = control, door.holder
         if control is not None and door.taken and not ports.is_systemd(door.holder):

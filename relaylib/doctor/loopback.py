@@ -72,7 +72,7 @@ def paced(seconds: float, sock: socket.socket | None = None) -> Iterator[int | N
         yield None
 
 
-class Viewer:
+class TrialViewer:
     """A control connection to a relay, and a player's port that the stream comes to."""
 
     def __init__(self, port: int, *, grow: bool = False) -> None:
@@ -121,7 +121,7 @@ class Viewer:
 # --- the relay
 
 
-class Relay:
+class TrialRelay:
     """A relay of this program's kind, which ends with it. It sends as `config` says."""
 
     def __init__(self, config: Config) -> None:

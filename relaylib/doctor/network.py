@@ -34,7 +34,7 @@ _SIZE = 2048
 _LISTED = 4
 
 
-class Place(NamedTuple):
+class LocalAddress(NamedTuple):
     """An address of this machine, and the interface that has it."""
 
     host: str
@@ -46,7 +46,7 @@ class Place(NamedTuple):
         return self.interface != "lo"
 
 
-def places(bound: Address) -> list[Place]:
+def places(bound: Address) -> list[LocalAddress]:
     """Return the addresses at which a socket that is bound there is reached from elsewhere.
 
     Link-local ones are left out: nobody types them.
@@ -56,11 +56,11 @@ def places(bound: Address) -> list[Place]:
         anywhere = bound[0] == "::" or (bound[0] == "0.0.0.0" and ip.version == 4)
         here = bound[0].partition("%")[0] == str(ip)
         if here or (anywhere and not ip.is_loopback and not ip.is_link_local):
-            found.append(Place(str(ip), name_of(index)))
+            found.append(LocalAddress(str(ip), name_of(index)))
     return list(dict.fromkeys(found))
 
 
-def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
+def addresses(config: Config, bound: Address, here: Sequence[LocalAddress]) -> Finding:
     """Say where this machine is reached, and what viewers type."""
     listed = [f"{place.host} ({place.interface})" for place in here]
     figures = {"addresses": [place.host for place in here]}
@@ -79,7 +79,7 @@ def addresses(config: Config, bound: Address, here: Sequence[Place]) -> Finding:
     return make(found, advice="Viewers type:", commands=(client,))
 
 
-def links(here: Iterable[Place]) -> Iterator[Finding]:
+def links(here: Iterable[LocalAddress]) -> Iterator[Finding]:
     """Tell whether the links are up, and take whole datagrams."""
     for name in dict.fromkeys(place.interface for place in here if place.is_far):
         mtu = read_number(f"/sys/class/net/{name}/mtu")
@@ -123,7 +123,7 @@ def way_to(mrl: Mrl) -> Finding:
 
 
 def firewall(
-    here: Sequence[Place], control: Address, ingest: socket.socket | None, *, running: bool
+    here: Sequence[LocalAddress], control: Address, ingest: socket.socket | None, *, running: bool
 ) -> Finding:
     """Tell whether a connection, and a datagram, to each own address arrives.
 

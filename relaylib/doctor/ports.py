@@ -34,7 +34,7 @@ class Holder(NamedTuple):
 
 
 @dataclass
-class Door:
+class BoundPorts:
     """What the relay would listen on, as far as it could be had.
 
     `control` and `ingest` are the sockets, None if they could not be bound, and `findings` why;
@@ -57,9 +57,9 @@ class Door:
                 sock.close()
 
 
-def open_door(config: Config) -> Door:
+def open_door(config: Config) -> BoundPorts:
     """Listen as the relay would, as far as that can be."""
-    door = Door()
+    door = BoundPorts()
     try:
         _, control = resolve_own(config.host, config.port)
     except SetupError as error:

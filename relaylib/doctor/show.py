@@ -28,7 +28,7 @@ _MARGIN = 2 + _GRADE + 2 + _ABOUT + 2
 _WIDEST, _NARROWEST = 100, 60
 
 
-class Screen:
+class FindingsView:
     """Writes findings one by one, so that a person sees how far it is."""
 
     def __init__(self, *, colour: bool, width: int) -> None:
@@ -81,10 +81,10 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def screen() -> Screen:
+def screen() -> FindingsView:
     """Return the screen that stdout is: colours on a terminal, unless NO_COLOR says otherwise."""
     colour = os.isatty(1) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return Screen(colour=colour, width=shutil.get_terminal_size().columns)
+    return FindingsView(colour=colour, width=shutil.get_terminal_size().columns)
 
 
 def as_json(findings: Sequence[Finding]) -> str:

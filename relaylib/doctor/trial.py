@@ -21,9 +21,9 @@ from relaylib.doctor.loopback import (
     DRAIN_EVERY,
     HOST,
     RATE,
-    Relay,
     TrialError,
-    Viewer,
+    TrialRelay,
+    TrialViewer,
     datagram,
     number_of,
     paced,
@@ -58,7 +58,7 @@ _LOST = 0.01
 def trial(config: Config, *, alone: bool) -> Iterator[Finding]:
     """Test; unless another relay runs here (not `alone`), find out what this machine carries."""
     try:
-        with Relay(config) as relay:
+        with TrialRelay(config) as relay:
             yield one_viewer(relay)
             if alone:
                 yield many_viewers(relay)
@@ -76,9 +76,9 @@ def trial(config: Config, *, alone: bool) -> Iterator[Finding]:
 # --- one viewer
 
 
-def one_viewer(relay: Relay) -> Finding:
+def one_viewer(relay: TrialRelay) -> Finding:
     """Send the stream to one viewer."""
-    with Viewer(relay.port, grow=True) as viewer:
+    with TrialViewer(relay.port, grow=True) as viewer:
         sent = list[float]()
         arrived = dict[int, float]()
         wrong = 0
@@ -131,7 +131,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 # --- many viewers
 
 
-class Load(NamedTuple):
+class TrialLoad(NamedTuple):
     """What so many viewers cost: a share of one processor, None if nobody can tell, and what share
     of the datagrams was lost.
     """
@@ -141,16 +141,16 @@ class Load(NamedTuple):
     lost: float
 
 
-def many_viewers(relay: Relay) -> Finding:
+def many_viewers(relay: TrialRelay) -> Finding:
     """Send the stream to more and more viewers, and measure what that costs the relay."""
     limit = descriptor_limit()
     most = MANY[-1] if limit is None else max(1, (limit - 64) // 4)  # two there, two here
-    loads = list[Load]()
+    loads = list[TrialLoad]()
     with contextlib.ExitStack() as stack:
-        viewers = list[Viewer]()
+        viewers = list[TrialViewer]()
         for count in MANY:
             while len(viewers) < min(count, most):
-                viewers.append(stack.enter_context(Viewer(relay.port)))
+                viewers.append(stack.enter_context(TrialViewer(relay.port)))
             loads.append(_load(relay, viewers))
             if loads[-1].lost > _LOST or (loads[-1].busy or 1) > FULL / 2:
                 break
@@ -158,7 +158,7 @@ def many_viewers(relay: Relay) -> Finding:
     return judge_many(held[-1] if held else loads[-1], _fastest_link())
 
 
-def _load(relay: Relay, viewers: Sequence[Viewer]) -> Load:
+def _load(relay: TrialRelay, viewers: Sequence[TrialViewer]) -> TrialLoad:
     sent = received = 0
     used, drain_at = relay.cpu(), Loop.time()
     for number in paced(MANY_SECONDS):
@@ -170,10 +170,10 @@ def _load(relay: Relay, viewers: Sequence[Viewer]) -> Load:
             drain_at = Loop.time() + DRAIN_EVERY
     spent = relay.cpu()
     busy = None if used is None or spent is None else (spent - used) * RATE / sent
-    return Load(len(viewers), busy, max(0.0, 1 - received / (sent * len(viewers))))
+    return TrialLoad(len(viewers), busy, max(0.0, 1 - received / (sent * len(viewers))))
 
 
-def judge_many(load: Load, link: tuple[str, int] | None) -> Finding:
+def judge_many(load: TrialLoad, link: tuple[str, int] | None) -> Finding:
     """Say how many viewers fit; the link, if its speed is known, has a name and Mb/s."""
     figures: dict[str, Figure] = {
         "tried": load.viewers,

@@ -106,7 +106,7 @@ class _Recording:
 
     path: str
     file: int
-    flow: pcapng.Flow
+    flow: pcapng.FlowBlocks
     epoch: int
     number: int
     until: float
@@ -295,13 +295,13 @@ def _reason(error: Exception) -> str:
     return "too_slow"
 
 
-def _flow(source: Address | None, to: Address) -> pcapng.Flow:
+def _flow(source: Address | None, to: Address) -> pcapng.FlowBlocks:
     """Join two ends; what is not known of them is 0, as in an address that is any of ours."""
     here = _packed(to)
     there = bytes(len(here)) if source is None else _packed(source)
     if len(here) != len(there):
         here = bytes(len(there))
-    return pcapng.Flow(there, 0 if source is None else source[1], here, to[1])
+    return pcapng.FlowBlocks(there, 0 if source is None else source[1], here, to[1])
 
 
 def _packed(address: Address) -> bytes:

@@ -96,7 +96,7 @@ class Check:
     def __init__(
         self,
         loop: Loop,
-        export: Callable[[], handover.State],
+        export: Callable[[], handover.RelayState],
         done: Callable[[str, list[str] | None], None],
     ) -> None:
         """Start the child.
@@ -166,7 +166,7 @@ class Check:
             self._done(reason(lines) or f"exit status {status}", None)
 
 
-def _become_child(export: Callable[[], handover.State], output: int) -> NoReturn:
+def _become_child(export: Callable[[], handover.RelayState], output: int) -> NoReturn:
     """Encode the state, and become the new program, whose output is this pipe."""
     try:
         signal.set_wakeup_fd(-1)  # it leads to the parent's loop

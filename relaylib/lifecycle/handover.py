@@ -40,7 +40,7 @@ STATE_FD = "RELAY_HANDOVER_FD"
 
 
 @dataclass(slots=True)
-class State:
+class RelayState:
     """Everything that travels.
 
     `asked` is the host, port and ingest that the sockets were opened for, `declined` counts
@@ -60,12 +60,12 @@ class State:
     site: SiteState | None = None
 
 
-def encode(state: State) -> bytes:
+def encode(state: RelayState) -> bytes:
     """Make JSON of the state."""
     return codec.encode({"version": VERSION, "state": state})
 
 
-def decode(data: bytes) -> State:
+def decode(data: bytes) -> RelayState:
     """Make a state of JSON that `encode` made, in this program or in its predecessor.
 
     Raises:
@@ -76,7 +76,7 @@ def decode(data: bytes) -> State:
         if raw["version"] == _FLAT:
             raw = {"version": VERSION, "state": upgraded(raw["state"])}
         if raw["version"] == VERSION:
-            state: State = codec.read(State, raw["state"])
+            state: RelayState = codec.read(RelayState, raw["state"])
             return state
         reason = f"its state is of version {raw['version']}, not {VERSION}"
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -84,7 +84,7 @@ def decode(data: bytes) -> State:
     raise SetupError(f"cannot take over from the running relay: {reason}")
 
 
-def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:
+def descriptors(value: Any, kind: Any = RelayState) -> Iterator[Descriptor]:
     """Yield every descriptor in a state: each has to survive the exec."""
     if kind is Descriptor:
         yield value
@@ -98,7 +98,7 @@ def descriptors(value: Any, kind: Any = State) -> Iterator[Descriptor]:
         yield from descriptors(value, typing.get_args(kind)[0])
 
 
-def write(state: State) -> IO[bytes]:
+def write(state: RelayState) -> IO[bytes]:
     """Write a state to a file without a name; in memory where possible: a disk may be full.
 
     Raises:
@@ -136,7 +136,7 @@ def own_command() -> list[str]:
     return words[: len(words) - len(sys.argv[1:])]
 
 
-def take() -> State | None:
+def take() -> RelayState | None:
     """Return what the previous program handed over, or None if there was none.
 
     Raises:

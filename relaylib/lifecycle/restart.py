@@ -47,7 +47,7 @@ class Restart:
         self,
         loop: Loop,
         channel: Channel,
-        export: Callable[[], handover.State],
+        export: Callable[[], handover.RelayState],
         stand_in: StandIn,
     ) -> None:
         self._loop = loop
@@ -84,7 +84,7 @@ class Restart:
         except OSError as error:
             self._give_up(str(error.strerror))
 
-    def _export_for_check(self) -> handover.State:
+    def _export_for_check(self) -> handover.RelayState:
         """Export in a fork, which must not read. What has no value yet is to be tried, too."""
         self._channel.stop_reading()
         return replace(self._export(), stand_in=StandInState(os.getpid(), Descriptor(0)))

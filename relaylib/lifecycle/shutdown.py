@@ -4,7 +4,7 @@ import structlog
 
 from relaylib.lifecycle import systemd
 from relaylib.net.loop import Loop
-from relaylib.viewers.server import Server
+from relaylib.viewers.server import ControlServer
 
 FAREWELL = "el relay se detiene"
 
@@ -16,7 +16,7 @@ _LOOK_EVERY = 0.01
 log = structlog.get_logger()
 
 
-def shut_down(loop: Loop, server: Server) -> None:
+def shut_down(loop: Loop, server: ControlServer) -> None:
     """Send everyone a farewell; stop the loop when all have gone, or after `GRACE`."""
     log.info("shutting_down", clients=len(server.clients))
     systemd.notify("STOPPING=1")

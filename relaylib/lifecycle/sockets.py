@@ -12,7 +12,7 @@ import structlog
 from relaylib.config import HTTP_PORT, Config
 from relaylib.errors import SetupError
 from relaylib.lifecycle import systemd
-from relaylib.lifecycle.handover import State
+from relaylib.lifecycle.handover import RelayState
 from relaylib.net import mrl
 from relaylib.net.descriptors import adopt
 from relaylib.net.listen import bind, bind_pair
@@ -37,7 +37,7 @@ class Sockets(NamedTuple):
     membership: Membership | None = None
 
 
-def open_sockets(config: Config, inherited: State | None) -> Sockets:
+def open_sockets(config: Config, inherited: RelayState | None) -> Sockets:
     """Take over the sockets that there are, and bind the others.
 
     Raises:
@@ -64,7 +64,7 @@ def open_sockets(config: Config, inherited: State | None) -> Sockets:
     return Sockets(*pair, shared=socket.SOCK_DGRAM in given)
 
 
-def keep_sources(config: Config, inherited: State | None) -> Config:
+def keep_sources(config: Config, inherited: RelayState | None) -> Config:
     """Let those in for whom the ingest is: after a restart it is where it was.
 
     An MRL may name the one source, and then says so of another ingest.
@@ -79,7 +79,7 @@ def keep_sources(config: Config, inherited: State | None) -> Config:
     return config
 
 
-def _inherit(state: State) -> Sockets:
+def _inherit(state: RelayState) -> Sockets:
     ingest = adopt(state.channel.ingest.sockets.stream)
     group = state.channel.group
     membership = None if group is None else Membership(ingest, group.mrl, group.index)

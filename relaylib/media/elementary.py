@@ -27,7 +27,7 @@ class RandomAccess:
         return (self._last - self._first) / (self.count - 1) if self.count > 1 else None
 
 
-class Elementary:
+class ElementaryStream:
     """A stream that a program names."""
 
     __slots__ = ("_pts", "_stamp", "codec", "format", "named", "random_access", "steps", "ticks")

@@ -16,7 +16,7 @@ from relaylib.media.form import Form, Recogniser
 from relaylib.media.meter import Meter
 from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ, SYNC_BYTE
 from relaylib.media.reception import Arrival, InOrder, Reception
-from relaylib.media.transport import Pid, Start, Transport
+from relaylib.media.transport import DecodingStart, Pid, Transport
 
 _SYNC = bytes((SYNC_BYTE,))
 
@@ -73,7 +73,7 @@ class TsReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class MonitorReport:
     """All of it. `form` is None before the first datagram; `rtp` and `ts` where there is none."""
 
     form: Form | None
@@ -98,11 +98,12 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class FoundEntry:
     """Decoding can start with a packet, after `tables` (packets of PAT and PMT).
 
-    It arrived at `time`, `offset` bytes of whole packets before it in its piece (see `Start`), its
-    first byte at `position`; `stamp` is its DTS, or PTS, in ticks of PTS_HZ, if it has one.
+    It arrived at `time`, `offset` bytes of whole packets before it in its piece (see
+    `DecodingStart`), its first byte at `position`; `stamp` is its DTS, or PTS, in ticks of PTS_HZ,
+    if it has one.
     """
 
     offset: int
@@ -127,7 +128,7 @@ class Monitor:
 
     def __init__(
         self,
-        on_access: Callable[[Access], None] = _ignore,
+        on_access: Callable[[FoundEntry], None] = _ignore,
         on_packets: Callable[[bytes, float], None] = _ignore,
         on_break: Callable[[], None] = _ignore,
     ) -> None:
@@ -266,21 +267,21 @@ class Monitor:
         for payload, then, position in arrivals:
             self.transport.feed(payload, then, position)
 
-    def _access(self, start: Start, now: float) -> None:
+    def _access(self, start: DecodingStart, now: float) -> None:
         if start.pid is not self.main_stream:
             return
         tables = self.transport.tables_of(start.pid.number)
         if tables:
-            self._on_access(Access(start.offset, start.position, start.stamp, tables, now))
+            self._on_access(FoundEntry(start.offset, start.position, start.stamp, tables, now))
 
-    def report(self) -> Report:
+    def report(self) -> MonitorReport:
         """Return what is known by now."""
         reception, seconds = self.reception, round(self.seconds, 3)
         received = RtpReport(
             reception.lost, reception.reordered, reception.duplicated,
             round(reception.jitter * 1000, 3), reception.ssrc, self._recogniser.payload_type,
         )  # fmt: skip
-        return Report(
+        return MonitorReport(
             self.form, self.datagrams, self.bytes, seconds,
             received if self.form in (Form.RTP, Form.RTP_OTHER) else None,
             self._transport() if self.transport.packets else None,

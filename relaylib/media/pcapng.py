@@ -47,7 +47,7 @@ def _block(kind: int, body: bytes) -> bytes:
     return struct.pack("<I", kind) + length + body + length
 
 
-class Flow:
+class FlowBlocks:
     """Makes the blocks of datagrams from one address and port to another.
 
     Addresses have 4 bytes (IPv4) or 16 (IPv6), both the same.

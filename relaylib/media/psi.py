@@ -97,7 +97,7 @@ class Pat(NamedTuple):
     """Number of a program -> PID of its table."""
 
 
-class Stream(NamedTuple):
+class MapEntry(NamedTuple):
     """An elementary stream as its program names it."""
 
     pid: int
@@ -110,7 +110,7 @@ class Pmt(NamedTuple):
 
     number: int
     pcr_pid: int
-    streams: tuple[Stream, ...]
+    streams: tuple[MapEntry, ...]
 
 
 def _in_force(section: bytes, table: int, least: int) -> bool:
@@ -139,11 +139,11 @@ def pmt(section: bytes) -> Pmt | None:
     """Read a PMT."""
     if not _in_force(section, PMT_TABLE, 16):
         return None
-    streams, at, end = list[Stream](), 12 + _length(section, 10), len(section) - 4
+    streams, at, end = list[MapEntry](), 12 + _length(section, 10), len(section) - 4
     while at + 5 <= end:
         behind = at + 5 + _length(section, at + 3)
         described = section[at + 5 : min(behind, end)]
-        streams.append(Stream(_pid(section, at + 1), section[at], described))
+        streams.append(MapEntry(_pid(section, at + 1), section[at], described))
         at = behind
     return Pmt(int.from_bytes(section[3:5], "big"), _pid(section, 8), tuple(streams))
 

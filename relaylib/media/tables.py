@@ -21,7 +21,7 @@ class Program:
     number: int
     pmt_pid: int
     pcr_pid: int | None = None
-    streams: tuple[psi.Stream, ...] = ()
+    streams: tuple[psi.MapEntry, ...] = ()
 
 
 class Tables:

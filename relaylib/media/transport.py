@@ -18,7 +18,7 @@ from relaylib.media import mpegts, psi
 from relaylib.media.alignment import Alignment
 from relaylib.media.clock import Clock
 from relaylib.media.codecs import codec
-from relaylib.media.elementary import Elementary
+from relaylib.media.elementary import ElementaryStream
 from relaylib.media.meter import Meter
 from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
 from relaylib.media.tables import Tables
@@ -72,7 +72,7 @@ class Pid:
         self.doubled = 0
         """How many packets there were at the last duplicate."""
         self.sections: psi.Sections | None = None
-        self.elementary: Elementary | None = None
+        self.elementary: ElementaryStream | None = None
         self.meter = Meter()
         """Of packets."""
         self.seen, self.seen_at = 0, now
@@ -84,7 +84,7 @@ def _headers(count: int) -> Struct:
     return Struct(">" + "I184x" * count)
 
 
-class Start(NamedTuple):
+class DecodingStart(NamedTuple):
     """A packet with which decoding can start: of this PID, behind so many bytes of whole packets of
     its piece, at this position, with this DTS (or PTS, in ticks of PTS_HZ) if it has one.
     """
@@ -109,7 +109,7 @@ class Transport:
 
     def __init__(
         self,
-        on_start: Callable[[Start, float], None] = _ignore,
+        on_start: Callable[[DecodingStart, float], None] = _ignore,
         on_packets: Callable[[bytes, float], None] = _ignore,
     ) -> None:
         self._on_start, self._on_packets = on_start, on_packets
@@ -276,13 +276,13 @@ class Transport:
             self._begin(pid, pid.elementary, packet, bool(flags & _RANDOM_ACCESS), at)
 
     def _begin(
-        self, pid: Pid, elementary: Elementary, packet: bytes, flagged: bool, at: int
+        self, pid: Pid, elementary: ElementaryStream, packet: bytes, flagged: bool, at: int
     ) -> None:
         if elementary.begin(packet, flagged, self._now):
             header = mpegts.pes_header(packet)
             stamp = mpegts.stamp(packet, header.stamps[-1]) if header else None
             position = self._start + at if at else self._first
-            self._on_start(Start(pid, at - self._damaged, position, stamp), self._now)
+            self._on_start(DecodingStart(pid, at - self._damaged, position, stamp), self._now)
 
     def _pid(self, number: int) -> Pid:
         known = self._by_number[number]
@@ -367,7 +367,7 @@ class Transport:
             if what is None:
                 pid.elementary = None
             elif pid.elementary is None or pid.elementary.named != what:
-                pid.elementary = Elementary(what, self.errors, self._now)
+                pid.elementary = ElementaryStream(what, self.errors, self._now)
                 pid.seen_at = self._now
 
     # --- time

@@ -30,23 +30,23 @@ class Format(NamedTuple):
     """Bits of brightness, and of colour."""
 
 
-class Start(NamedTuple):
+class PictureStart(NamedTuple):
     """What the beginning of a picture shows."""
 
     random_access: bool
     format: Format | None
 
 
-def inspect(codec: Codec, payload: bytes) -> Start:
+def inspect(codec: Codec, payload: bytes) -> PictureStart:
     """Look at the first bytes of a picture. No content makes this fail."""
     units = list(_units(payload))
     if codec == H264:
-        return Start(*_avc(units))
+        return PictureStart(*_avc(units))
     if codec == HEVC:
-        return Start(*_hevc(units))
+        return PictureStart(*_hevc(units))
     if codec in (MPEG1, MPEG2):
-        return Start(*_mpeg2(units))
-    return Start(False, None)
+        return PictureStart(*_mpeg2(units))
+    return PictureStart(False, None)
 
 
 def _units(payload: bytes) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ DISPOSABLE = 0x0080_0000
 """No other needs it."""
 
 
-class Track(NamedTuple):
+class MediaTrack(NamedTuple):
     """What the init segment says of a track."""
 
     number: int
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
     """From the time at which it is decoded to that at which it is shown."""
 
 
-class Run(NamedTuple):
+class TrackRun(NamedTuple):
     """The samples of a track in a fragment."""
 
     track: int
@@ -105,7 +105,7 @@ _MATRIX = pack(">9I", FIXED, 0, 0, 0, FIXED, 0, 0, 0, 1 << 30)
 _LANGUAGE = 0x55C4  # "und"
 
 
-def init_segment(tracks: Iterable[Track]) -> bytes:
+def init_segment(tracks: Iterable[MediaTrack]) -> bytes:
     """Make what comes before all fragments."""
     tracks = tuple(tracks)
     following = max(track.number for track in tracks) + 1
@@ -119,7 +119,7 @@ def init_segment(tracks: Iterable[Track]) -> bytes:
     return box(b"ftyp", b"iso6", pack(">I", 0), b"iso6mp41") + moov
 
 
-def _trak(track: Track) -> bytes:
+def _trak(track: MediaTrack) -> bytes:
     sound = not track.width
     size = pack(">II", track.width * FIXED, track.height * FIXED)
     tkhd = pack(">5I8x3H2x", 0, 0, track.number, 0, 0, 0, 0, 0x0100 if sound else 0)
@@ -145,7 +145,7 @@ def _trak(track: Track) -> bytes:
     )
 
 
-def _trex(track: Track) -> bytes:
+def _trex(track: MediaTrack) -> bytes:
     return full_box(b"trex", 0, 0, pack(">5I", track.number, 1, 0, 0, 0))
 
 
@@ -159,7 +159,7 @@ _FROM_MOOF, _DURATION, _FLAGS = 0x020000, 0x08, 0x20
 _DATA_AT, _SIZES, _ALL = 0x001, 0x200, 0xF00
 
 
-def fragment(number: int, runs: Sequence[Run]) -> bytes:
+def fragment(number: int, runs: Sequence[TrackRun]) -> bytes:
     """Make a fragment; numbers rise from one to the next."""
     pieces = [sample.data for run in runs for sample in run.samples]
     size = sum(map(len, pieces))
@@ -167,7 +167,7 @@ def fragment(number: int, runs: Sequence[Run]) -> bytes:
     return b"".join((_moof(number, runs, len(moof) + 8), pack(">I4s", 8 + size, b"mdat"), *pieces))
 
 
-def _moof(number: int, runs: Sequence[Run], at: int) -> bytes:
+def _moof(number: int, runs: Sequence[TrackRun], at: int) -> bytes:
     """Make the moof of samples whose data begins `at` bytes behind its own beginning."""
     parts = [full_box(b"mfhd", 0, 0, pack(">I", number & 0xFFFFFFFF))]
     for run in runs:
@@ -176,7 +176,7 @@ def _moof(number: int, runs: Sequence[Run], at: int) -> bytes:
     return box(b"moof", *parts)
 
 
-def _traf(run: Run, at: int) -> bytes:
+def _traf(run: TrackRun, at: int) -> bytes:
     samples = run.samples
     duration, flags = samples[0].duration, samples[0].flags
     if all(s.duration == duration and s.flags == flags and not s.offset for s in samples):

@@ -65,7 +65,7 @@ class Pictures:
     """The pictures of one stream."""
 
     def __init__(self, codec: Codec, number: int) -> None:
-        self.track: boxes.Track | None = None
+        self.track: boxes.MediaTrack | None = None
         """What the latest picture at which decoding can start needs."""
         self._avc = codec == H264
         self._kinds = _AVC if self._avc else _HEVC
@@ -112,7 +112,7 @@ class Pictures:
         self._changed = self._changed or any(kind in self._kinds.sets for kind in kinds)
         return kept
 
-    def _described(self) -> boxes.Track | None:
+    def _described(self) -> boxes.MediaTrack | None:
         """Describe the track by the parameter sets that came with this picture, if all did."""
         met = dict.fromkeys(self._met)
         kinds = [(self._kind(unit), unit) for unit in met]
@@ -188,16 +188,18 @@ def _format(codec: Codec, sets: tuple[bytes, ...], least: int) -> Format | None:
     return found if found and max(found.depths) <= 16 and found.chroma <= 3 else None
 
 
-def _track(number: int, name: bytes, codec: str, found: Format, config: bytes) -> boxes.Track:
+def _track(number: int, name: bytes, codec: str, found: Format, config: bytes) -> boxes.MediaTrack:
     across, down = found.aspect
     shape = boxes.pixel_aspect(across, down) if across != down else b""
     entry = boxes.visual_entry(name, found.width, found.height, config, shape)
     wide = min(round(found.width * across / down), 0xFFFF) or 1
-    return boxes.Track(number, PTS_HZ, codec, entry, wide, found.height)
+    return boxes.MediaTrack(number, PTS_HZ, codec, entry, wide, found.height)
 
 
 @lru_cache(maxsize=4)
-def _avc_track(number: int, sps: tuple[bytes, ...], pps: tuple[bytes, ...]) -> boxes.Track | None:
+def _avc_track(
+    number: int, sps: tuple[bytes, ...], pps: tuple[bytes, ...]
+) -> boxes.MediaTrack | None:
     """Make the AVC configuration (ISO/IEC 14496-15, 5.3.3.1)."""
     found = _format(H264, sps + pps, 4)
     if found is None:
@@ -214,7 +216,7 @@ def _avc_track(number: int, sps: tuple[bytes, ...], pps: tuple[bytes, ...]) -> b
 @lru_cache(maxsize=4)
 def _hevc_track(
     number: int, vps: tuple[bytes, ...], sps: tuple[bytes, ...], pps: tuple[bytes, ...]
-) -> boxes.Track | None:
+) -> boxes.MediaTrack | None:
     """Make the HEVC configuration (ISO/IEC 14496-15, 8.3.3.1)."""
     found = _format(HEVC, sps + vps + pps, 20)
     if found is None:

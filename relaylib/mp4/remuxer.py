@@ -123,7 +123,7 @@ class _Section:
 class _Lane:
     """The samples of a track that are in no fragment yet."""
 
-    def __init__(self, track: boxes.Track, end: int) -> None:
+    def __init__(self, track: boxes.MediaTrack, end: int) -> None:
         self.track = track
         self.samples = list[boxes.Sample]()
         self.begin = self.end = end
@@ -138,9 +138,9 @@ class _Lane:
         self.size += len(data)
         self.fresh = False
 
-    def take(self) -> boxes.Run:
+    def take(self) -> boxes.TrackRun:
         """Return what there is, and begin anew."""
-        run = boxes.Run(self.track.number, self.begin, self.samples)
+        run = boxes.TrackRun(self.track.number, self.begin, self.samples)
         self.samples, self.begin, self.size = [], self.end, 0
         return run
 
@@ -161,7 +161,7 @@ def _offset(unit: Unit) -> int:
     return offset if 0 <= offset <= JUMP else 0
 
 
-class _Clock:
+class _StampClock:
     """Makes stamps of 33 bits times that go on."""
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ class Remuxer:
     def __init__(self) -> None:
         self._out = list[Output]()
         self._number = 0
-        self._clock = _Clock()
+        self._clock = _StampClock()
         self._shown = 0  # when the last picture (or sound alone) ends
         self._ends = dict[int, tuple[int, int]]()  # of each track's last sample, and its timescale
         self._broken = False
@@ -291,7 +291,7 @@ class Remuxer:
         self._pictures: Pictures | None = None
         self._splitter: Splitter | None = None
         self._unplayable = tuple[str, ...]()
-        self._tracks = tuple[boxes.Track, ...]()
+        self._tracks = tuple[boxes.MediaTrack, ...]()
         self._lanes = dict[int, _Lane]()
         self._layout: Layout | None = None
         self._heard = self._since = 0
@@ -478,7 +478,7 @@ class Remuxer:
         end, scale = self._ends.get(track, (0, timescale))
         return end if scale == timescale else end * timescale // scale
 
-    def _wanted(self) -> tuple[boxes.Track, ...]:
+    def _wanted(self) -> tuple[boxes.MediaTrack, ...]:
         """What can be played now."""
         tracks = [self._pictures.track] if self._pictures and self._pictures.track else []
         if self._splitter and self._layout and self._clock.time - self._heard <= SILENCE:
@@ -502,7 +502,7 @@ class Remuxer:
         self._broken = False
         self._open_sound(sound)
 
-    def _open_sound(self, track: boxes.Track | None) -> None:
+    def _open_sound(self, track: boxes.MediaTrack | None) -> None:
         self._lanes.pop(AUDIO, None)
         if track:
             first = self._lanes[VIDEO].begin if self._pictures else self._clock.time

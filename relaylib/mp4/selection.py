@@ -11,7 +11,7 @@ PLAYABLE = (H264, HEVC, AAC, MPEG_AUDIO)
 tell from MP2."""
 
 
-class Elementary(NamedTuple):
+class ChosenStream(NamedTuple):
     """A stream that was chosen."""
 
     pid: int
@@ -22,8 +22,8 @@ class Selection(NamedTuple):
     """What is played of a program."""
 
     number: int
-    video: Elementary | None
-    audio: Elementary | None
+    video: ChosenStream | None
+    audio: ChosenStream | None
     unplayable: tuple[Codec, ...]
     """The kinds that it has and nobody can play: picture, sound."""
 
@@ -58,8 +58,8 @@ def _has(selection: Selection, kind: Kind) -> bool:
 
 
 def _of(program: Program) -> Selection | None:
-    streams = [Elementary(s.pid, codec(s.type, s.descriptors)) for s in program.streams]
-    chosen, unplayable = list[Elementary | None](), list[Codec]()
+    streams = [ChosenStream(s.pid, codec(s.type, s.descriptors)) for s in program.streams]
+    chosen, unplayable = list[ChosenStream | None](), list[Codec]()
     for kind in (Kind.VIDEO, Kind.AUDIO):
         of_kind = [stream for stream in streams if stream.codec.kind is kind]
         playable = [stream for stream in of_kind if stream.codec in PLAYABLE]

@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     rate: int
     samples: int
     """In a frame."""
-    track: boxes.Track
+    track: boxes.MediaTrack
 
 
 class _Frame(NamedTuple):
@@ -168,7 +168,9 @@ def _aac_layout(profile: int, index: int, channels: int, number: int) -> Layout 
         bits = _SBR << 27 | index << 23 | channels << 19 | (index - 3) << 15 | kind << 10
         config, kind = bits.to_bytes(4, "big"), _SBR
     entry = boxes.audio_entry(rate, count, _MPEG4_AUDIO, config)
-    return Layout("AAC", rate, _AAC_SAMPLES, boxes.Track(number, rate, f"mp4a.40.{kind}", entry))
+    return Layout(
+        "AAC", rate, _AAC_SAMPLES, boxes.MediaTrack(number, rate, f"mp4a.40.{kind}", entry)
+    )
 
 
 # --- MP3 (ISO/IEC 11172-3, 2.4.1.3; ISO/IEC 13818-3, 2.4.2.3)
@@ -198,4 +200,4 @@ def _mp3_layout(version: int, index: int, mono: bool, number: int) -> Layout:
     kind = _MPEG2_AUDIO if halved else _MPEG1_AUDIO
     entry = boxes.audio_entry(rate, 1 if mono else 2, kind, b"")
     # RFC 6381 has "mp4a.6B" for it. Firefox takes only this; Chromium takes neither of them.
-    return Layout("MP3", rate, samples, boxes.Track(number, rate, "mp3", entry))
+    return Layout("MP3", rate, samples, boxes.MediaTrack(number, rate, "mp3", entry))

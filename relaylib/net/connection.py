@@ -44,7 +44,7 @@ USER_TIMEOUT = 12_500
 outranks TCP_KEEPCNT (tcp(7)), so it must have run out when the probes have."""
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Whoever a connection belongs to. After `gone` no other method is called."""
 
     def received(self, data: bytes) -> None:
@@ -77,11 +77,13 @@ class Connection:
 
     __slots__ = ("_closing", "_eof", "_linger", "_loop", "_owner", "reason", "sock", "unsent")
 
-    def __init__(self, loop: Loop, sock: socket.socket, owner: Owner, unsent: bytes = b"") -> None:
+    def __init__(
+        self, loop: Loop, sock: socket.socket, owner: ConnectionOwner, unsent: bytes = b""
+    ) -> None:
         self.sock = sock
         self.unsent = bytearray(unsent)
         self._loop = loop
-        self._owner: Owner | None = owner
+        self._owner: ConnectionOwner | None = owner
         self._closing = False
         self._eof = False
         self.reason = ""

@@ -19,7 +19,7 @@ STATES = {
 """Those that a kind can be in."""
 
 
-class Watcher(NamedTuple):
+class ViewerRow(NamedTuple):
     """A viewer or a fixed output.
 
     `sent` is in datagrams, or, by HTTP, in octets; `lost` in datagrams, or times that something was

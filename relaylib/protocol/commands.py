@@ -34,7 +34,7 @@ class Verb(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Command:
     """One command: `port` is the UDP port of CONECTAR, `seconds` how far RETROCEDER goes back.
 
     None for every other verb.
@@ -62,7 +62,7 @@ _SECONDS = re.compile(rb"\d{1,5}(?:[.,]\d{1,3})?")
 """Whole or decimal, with the point or the comma that people write in Spanish."""
 
 
-def parse(line: bytes) -> Request | None:
+def parse(line: bytes) -> Command | None:
     """Make a request of one line; None for a blank line, which gets no reply.
 
     Raises:
@@ -76,11 +76,11 @@ def parse(line: bytes) -> Request | None:
     if not words:
         return None
     if verb := _PLAIN.get(b" ".join(words).upper()):
-        return Request(verb)
+        return Command(verb)
     if match := _CONNECT.fullmatch(line.strip()):
-        return Request(Verb.CONNECT, _port(match[1].split()))
+        return Command(Verb.CONNECT, _port(match[1].split()))
     if (first := words[0].upper()) == _REWIND:
-        return Request(Verb.REWIND, seconds=_seconds(words[1:]))
+        return Command(Verb.REWIND, seconds=_seconds(words[1:]))
     if first in _PLAIN:
         raise _extra(words[1:], first.decode())
     text = shown(line.strip())

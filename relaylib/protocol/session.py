@@ -9,7 +9,7 @@ from enum import Enum
 
 from relaylib.errors import FatalPeerError, OutOfOrderError, PeerError
 from relaylib.protocol import words
-from relaylib.protocol.commands import Request, Verb, parse
+from relaylib.protocol.commands import Command, Verb, parse
 from relaylib.protocol.lines import LineReader
 
 
@@ -82,7 +82,7 @@ class Session:
         """Take the next bytes as they came from the connection."""
         self.lines.feed(data)
 
-    def next_item(self) -> Request | PeerError | None:
+    def next_item(self) -> Command | PeerError | None:
         """Return the next request, or what is wrong with the next line; None: feed more.
 
         Each item gets one reply. A line that is too long, or of another protocol, closes the

@@ -76,7 +76,7 @@ class Failover:
         return contains(self._prefer, source[0])
 
 
-class Sender:
+class SenderErrors:
     """Counts the continuity errors of one sender."""
 
     def __init__(self, address: Address) -> None:
@@ -120,7 +120,7 @@ class Rivals:
         self._count = count
         self._active: Address | None = None
         self._before: int | None = None
-        self._standby: Sender | None = None
+        self._standby: SenderErrors | None = None
 
     def follow(self, source: Address, datagram: bytes | memoryview, now: float) -> None:
         """Look at a datagram of somebody else who may send, if this is the standby to follow.
@@ -132,11 +132,11 @@ class Rivals:
         if standby is None or (source != standby.address and self._is_better(source, standby)):
             if Recogniser().feed(bytes(datagram)) is Form.OPAQUE:
                 return
-            standby = self._standby = Sender(source)
+            standby = self._standby = SenderErrors(source)
         if source == standby.address:
             standby.feed(datagram, now)
 
-    def _is_better(self, source: Address, standby: Sender) -> bool:
+    def _is_better(self, source: Address, standby: SenderErrors) -> bool:
         return self.failover.prefers(source) and not self.failover.prefers(standby.address)
 
     def judge(self, active: Address, *, dropped: bool, others_dropped: bool) -> Successor | None:

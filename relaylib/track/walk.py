@@ -21,7 +21,7 @@ import structlog
 from relaylib.history.history import History, Place, RunRecord
 from relaylib.log import Throttle
 from relaylib.media.form import Form
-from relaylib.media.health import Access, Monitor
+from relaylib.media.health import FoundEntry, Monitor
 from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
 
@@ -402,7 +402,7 @@ class Walk:
         if self._warm is not None:
             self.track.cut(self._latest)
 
-    def _mark(self, access: Access) -> None:
+    def _mark(self, access: FoundEntry) -> None:
         """Tell the track where decoding can start."""
         self._access_points += 1
         if self._warm is not None:

@@ -26,7 +26,7 @@ from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import Watcher
+from relaylib.outputs.watcher import ViewerRow
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
@@ -49,7 +49,12 @@ class _Leaving:
     """Owns a connection that was turned away: nothing it says matters any more."""
 
     def __init__(
-        self, server: "Server", sock: socket.socket, peer: Address, unsent: bytes, reason: str
+        self,
+        server: "ControlServer",
+        sock: socket.socket,
+        peer: Address,
+        unsent: bytes,
+        reason: str,
     ) -> None:
         """Write `unsent` and close.
 
@@ -86,7 +91,7 @@ class _Leaving:
         self._server._leaving.discard(self)
 
 
-class Server:
+class ControlServer:
     """Accepts viewers and knows them all.
 
     They watch the `channel`, as far as `egress` has room for them. Since the start, `accepted`
@@ -245,7 +250,7 @@ class Server:
         """Return their outputs, paused ones included."""
         return [each.output for each in self.clients if each.output is not None]
 
-    def watchers(self) -> Iterator[Watcher]:
+    def watchers(self) -> Iterator[ViewerRow]:
         """Tell how each viewer fares."""
         for each in self.clients:
             if each.session.state is not State.CLOSED:

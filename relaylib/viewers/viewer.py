@@ -22,9 +22,9 @@ from relaylib.net.peer_log import PeerLog
 from relaylib.outputs.behind import Deferred
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.output import Output, OutputState
-from relaylib.outputs.watcher import UDP, Watcher
+from relaylib.outputs.watcher import UDP, ViewerRow
 from relaylib.protocol import commands
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import Session, State
 from relaylib.viewers.destinations import Destinations
@@ -157,14 +157,14 @@ class Viewer:
 
     # --- telling about it
 
-    def watcher(self) -> Watcher:
+    def watcher(self) -> ViewerRow:
         """Tell how it fares."""
         output, state = self.output, self.session.state.value
         if output is None:
-            return Watcher(self, UDP, state, self.peer, since=self.since)
+            return ViewerRow(self, UDP, state, self.peer, since=self.since)
         self._services.fanout.update_counters(output)
         counters, delay = output.counters, self._services.deferred.delay(output)
-        return Watcher(
+        return ViewerRow(
             self, UDP, state, self.peer, output.destination, delay, counters.sent, counters.lost,
             self.since,
         )  # fmt: skip
@@ -191,7 +191,7 @@ class Viewer:
 
     # --- replying and ending
 
-    def _answer(self, item: Request | PeerError) -> None:
+    def _answer(self, item: Command | PeerError) -> None:
         """Write the one reply that a line gets, and end if the session is over."""
         try:
             self._services.access.command(self.peer[0], self._commands, self._services.loop.now)
@@ -229,7 +229,7 @@ class Viewer:
 
     # --- commands
 
-    def _carry_out(self, item: Request | PeerError) -> bytes:
+    def _carry_out(self, item: Command | PeerError) -> bytes:
         """Let a request have its effect, then move the session on; return the reply.
 
         Raises:
@@ -241,7 +241,7 @@ class Viewer:
         self.session.advance(item.verb)
         return reply
 
-    def _connect(self, request: Request) -> bytes:
+    def _connect(self, request: Command) -> bytes:
         self._check_egress()
         destination: Address = (self.peer[0], request.port, *self.peer[2:])
         if self.output is None or self.output.destination != destination:
@@ -255,13 +255,13 @@ class Viewer:
         self._services.deferred.start(self.output)
         return commands.ok()
 
-    def _interrupt(self, _request: Request) -> bytes:
+    def _interrupt(self, _request: Command) -> bytes:
         assert self.output is not None
         self._services.deferred.pause(self.output)
         self._log(log.info, "paused", self.output)
         return commands.ok()
 
-    def _continue(self, _request: Request) -> bytes:
+    def _continue(self, _request: Command) -> bytes:
         assert self.output is not None
         self._check_egress()
         self._services.deferred.start(self.output)
@@ -277,7 +277,7 @@ class Viewer:
         if self.output is None or self.output.paused:
             self._services.egress.admit()
 
-    def _continue_deferred(self, request: Request) -> bytes:
+    def _continue_deferred(self, request: Command) -> bytes:
         self._check_history(request)
         self._check_egress()
         assert self.output is not None
@@ -285,7 +285,7 @@ class Viewer:
         self._log_deferred(self.output)
         return commands.ok()
 
-    def _rewind(self, request: Request) -> bytes:
+    def _rewind(self, request: Command) -> bytes:
         self._check_history(request)
         self._check_egress()
         assert self.output is not None
@@ -295,7 +295,7 @@ class Viewer:
         self._log_deferred(self.output)
         return commands.ok()
 
-    def _check_history(self, request: Request) -> None:
+    def _check_history(self, request: Command) -> None:
         if not self._services.deferred.keeps:
             name = request.verb.value
             message = f"{name} no esta disponible: este relay no guarda historial (--timeshift)"
@@ -305,10 +305,10 @@ class Viewer:
         seconds = round(self._services.deferred.delay(output) or 0.0, 1)
         self._log(log.info, "deferred", output, seconds=seconds)
 
-    def _disconnect(self, _request: Request) -> bytes:
+    def _disconnect(self, _request: Command) -> bytes:
         return commands.ok()  # `_answer` ends a session that is closed
 
-    def _status(self, _request: Request) -> bytes:
+    def _status(self, _request: Command) -> bytes:
         destination, sent, lost, delay = "-", 0, 0, None
         if self.output is not None:
             self._services.fanout.update_counters(self.output)
@@ -325,10 +325,10 @@ class Viewer:
         )
         return commands.ok(" ".join(filter(None, pairs)))
 
-    def _help(self, _request: Request) -> bytes:
+    def _help(self, _request: Command) -> bytes:
         return commands.HELP
 
-    _EFFECTS: ClassVar[dict[Verb, Callable[["Viewer", Request], bytes]]] = {
+    _EFFECTS: ClassVar[dict[Verb, Callable[["Viewer", Command], bytes]]] = {
         Verb.CONNECT: _connect,
         Verb.INTERRUPT: _interrupt,
         Verb.CONTINUE: _continue,

@@ -4,8 +4,8 @@
 joins a socket and h11; `request` is what may be asked, `reply` what is answered: values, without
 effects. `pace` has the one timer by which streams are written.
 
-A resource is a file with a class of one method: `respond` makes a `Response` of a `Request`. Its
-body is bytes, or a `Stream`, which is asked for the next bytes each time there is room. To watch:
+A resource is a file with a class of one method: `respond` makes a `Response` of a request. Its
+body is bytes, or a `StreamBody`, asked for the next bytes each time there is room. To watch:
 `live`, `mp4`, `hls` (its text is in `playlist`). To look: `status`, `series`, `events`, `metrics`,
 which know the relay by `parts`; and `pages`, which serves what is in `page/`.
 """

@@ -25,8 +25,8 @@ from relaylib.net.connection import LINGER, tune, why
 from relaylib.net.descriptors import descriptor
 from relaylib.net.loop import Loop
 from relaylib.web import reply
-from relaylib.web.reply import NotYetError, Response, Stream, StreamEndError
-from relaylib.web.request import Request, announces_body
+from relaylib.web.reply import NotYetError, Response, StreamBody, StreamEndError
+from relaylib.web.request import HttpRequest, announces_body
 from relaylib.web.state import ConnectionState
 
 HEAD_CAP = 8 * 1024
@@ -62,21 +62,21 @@ STALLED = "stalled"
 AGAIN = 0.05
 """Seconds until a request is tried again whose answer was not known yet."""
 
-Answer = Callable[[Request, float], Response]
+Answer = Callable[[HttpRequest, float], Response]
 """What makes the response to a request, now."""
 
 _UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 """States of a peer whose request has not been read to its end."""
 
 
-class Server(Protocol):
+class HttpConnectionOwner(Protocol):
     """What a connection belongs to; `octets` counts those of streams with an end."""
 
     octets: int
 
     def answer(
-        self, connection: "Connection", event: h11.Request, respond: Answer | None = None
-    ) -> tuple[Request, Response]:
+        self, connection: "HttpConnection", event: h11.Request, respond: Answer | None = None
+    ) -> tuple[HttpRequest, Response]:
         """Answer a request; `respond` is what is to be asked if it is not the first attempt.
 
         Raises:
@@ -85,21 +85,21 @@ class Server(Protocol):
         """
 
     def complete(
-        self, response: Response, request: Request | None
+        self, response: Response, request: HttpRequest | None
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Return status, headers, and body, as `reply.complete` does; count the response."""
 
-    def is_waiting(self, connection: "Connection", *, waiting: bool) -> None:
+    def is_waiting(self, connection: "HttpConnection", *, waiting: bool) -> None:
         """Note whether it waits for a request, or has one under way."""
 
-    def carries_stream(self, connection: "Connection", *, begin: bool) -> None:
+    def carries_stream(self, connection: "HttpConnection", *, begin: bool) -> None:
         """Have the pace write its stream from now on; `begin` it at once."""
 
-    def gone(self, connection: "Connection", reason: str) -> None:
+    def gone(self, connection: "HttpConnection", reason: str) -> None:
         """Note that it is over."""
 
 
-class Connection:
+class HttpConnection:
     """An accepted connection.
 
     `deadline` is when it has had its time, in seconds of the loop's clock; `stream` what it carries
@@ -111,7 +111,9 @@ class Connection:
         "_unsent", "client", "deadline", "octets", "path", "peer", "since", "sock", "stream",
     )  # fmt: skip
 
-    def __init__(self, loop: Loop, server: Server, sock: socket.socket, peer: Address) -> None:
+    def __init__(
+        self, loop: Loop, server: HttpConnectionOwner, sock: socket.socket, peer: Address
+    ) -> None:
         """Take an accepted socket.
 
         Raises:
@@ -121,15 +123,15 @@ class Connection:
         self.peer = peer
         self.client = peer[0]
         self.path = ""
-        self.stream: Stream | None = None
+        self.stream: StreamBody | None = None
         self.octets = 0
         self.since = self._taken_at = loop.now
         self.deadline = loop.now + HEAD_TIME
         self._loop = loop
-        self._server: Server | None = server
+        self._server: HttpConnectionOwner | None = server
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_CAP)
         self._unsent: list[memoryview] = []
-        self._body: Stream | None = None  # one with an end, of which so many octets are left
+        self._body: StreamBody | None = None  # one with an end, of which so many octets are left
         self._left = 0
         self._closing = self._eof = False
         self._pending = False  # a request will be tried again
@@ -219,7 +221,7 @@ class Connection:
     def _respond(
         self,
         response: Response,
-        request: Request | None,
+        request: HttpRequest | None,
         *,
         is_head: bool = False,
         has_body: bool = False,
@@ -294,7 +296,7 @@ class Connection:
         if self._body is not None and room > 0:
             self._write_body(self._body, room)
 
-    def _write_body(self, body: Stream, room: int) -> None:
+    def _write_body(self, body: StreamBody, room: int) -> None:
         """Write what comes next in a stream with an end."""
         pieces = body.look(self._loop.time(), min(room, self._left))
         if not pieces and self._left:
@@ -326,7 +328,7 @@ class Connection:
 
     # --- streams
 
-    def _carry(self, stream: Stream, *, begin: bool) -> None:
+    def _carry(self, stream: StreamBody, *, begin: bool) -> None:
         assert self._server is not None
         self.stream = stream
         self.since = self._taken_at = self._loop.time()
@@ -436,7 +438,7 @@ class Connection:
             self._left if self._body else None,
         )
 
-    def restore(self, saved: ConnectionState, stream: Stream | None) -> None:
+    def restore(self, saved: ConnectionState, stream: StreamBody | None) -> None:
         """Go on where the previous program stopped."""
         self.client, self.path, self.octets = saved.client, saved.resource, saved.octets
         self._unsent = [memoryview(saved.unsent)] if saved.unsent else []

@@ -16,9 +16,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from relaylib.web.reply import Piece, Response, StreamEndError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from relaylib.web.series import Series
-from relaylib.web.status import Status, encode
+from relaylib.web.status import StatusResource, encode
 from relaylib.web.stream_state import StreamState
 
 KIND = "text/event-stream"
@@ -36,11 +36,11 @@ _RETRY = b"retry: 1000\n\n"
 class Events:
     """The resource."""
 
-    def __init__(self, status: Status, series: Series) -> None:
+    def __init__(self, status: StatusResource, series: Series) -> None:
         self._status = status
         self._feed = Feed(status, series)
 
-    def respond(self, _request: Request, now: float) -> Response:
+    def respond(self, _request: HttpRequest, now: float) -> Response:
         """Begin with everything."""
         first = _RETRY + _event(self._status.encoded(now))
         return Response(EventStream(self._feed, first), KIND)
@@ -53,7 +53,7 @@ class Events:
 class Feed:
     """The latest events; `end` is the number that the next one gets."""
 
-    def __init__(self, status: Status, series: Series) -> None:
+    def __init__(self, status: StatusResource, series: Series) -> None:
         self._status = status
         self._series = series
         self._events: deque[bytes] = deque(maxlen=KEPT)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from relaylib.errors import HttpError
 from relaylib.web.reply import Response
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 
 GOOD = {"healthy", "network", "active"}
 """What is no reason to send people elsewhere: one viewer's path (`network`) is not the relay's; and
@@ -17,7 +17,7 @@ class Healthz:
     def __init__(self, say: Callable[[], str]) -> None:
         self._say = say
 
-    def respond(self, _request: Request, _now: float) -> Response:
+    def respond(self, _request: HttpRequest, _now: float) -> Response:
         word = self._say()
         if word not in GOOD:
             raise HttpError(503, word)

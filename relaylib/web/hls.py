@@ -24,7 +24,7 @@ from relaylib.track.track import Entry, Track
 from relaylib.web.live import KIND, Refresh, available
 from relaylib.web.playlist import TARGET, Mark, Playlist, Segment
 from relaylib.web.reply import FOREVER, Piece, Response, StreamEndError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from relaylib.web.stream_state import StreamState
 
 PLAYLIST = "application/vnd.apple.mpegurl"
@@ -62,7 +62,7 @@ class Hls:
         """Return what the next program needs to go on."""
         return self._playlist
 
-    def respond(self, request: Request, now: float) -> Response:
+    def respond(self, request: HttpRequest, now: float) -> Response:
         """Answer with the playlist or a segment.
 
         Raises:

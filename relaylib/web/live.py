@@ -13,7 +13,7 @@ from relaylib.media.form import Form
 from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.track.track import Track
 from relaylib.web.reply import Piece, Response
-from relaylib.web.request import Request, quoted
+from relaylib.web.request import HttpRequest, quoted
 from relaylib.web.stream_state import StreamState
 
 KIND = "video/mp2t"
@@ -33,7 +33,7 @@ class Live:
         self._track = track
         self._refresh = refresh
 
-    def respond(self, request: Request, now: float) -> Response:
+    def respond(self, request: HttpRequest, now: float) -> Response:
         """Begin a stream.
 
         Raises:
@@ -69,7 +69,7 @@ def available(track: Track | None, now: float) -> Track:
     return track
 
 
-def read_back(request: Request) -> float:
+def read_back(request: HttpRequest) -> float:
     """Read `?back=`.
 
     Raises:

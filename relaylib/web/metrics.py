@@ -29,7 +29,7 @@ from relaylib.source.gate import Presence
 from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.reply import Response
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 
 FRESH = 0.25
 """Seconds for which what was made is good enough."""
@@ -48,7 +48,7 @@ class Metrics:
         self._made_at = -math.inf
         self._made = b""
 
-    def respond(self, _request: Request, now: float) -> Response:
+    def respond(self, _request: HttpRequest, now: float) -> Response:
         """Tell everything."""
         if now - self._made_at >= FRESH:
             self._made, self._made_at = generate_latest(self._registry), now

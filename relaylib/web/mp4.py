@@ -32,7 +32,7 @@ from relaylib.net.loop import Loop
 from relaylib.track.track import Track
 from relaylib.web.live import Refresh, available, read_back
 from relaylib.web.reply import NotYetError, Piece, Response, StreamEndError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 
 MOST_PAST = 8
 """Viewers in the past. Each has the stream remuxed for itself."""
@@ -289,7 +289,7 @@ class Mp4:
         self._asked_at = -math.inf
         self._past = WeakSet[Remux]()
 
-    def respond(self, request: Request, now: float) -> Response:
+    def respond(self, request: HttpRequest, now: float) -> Response:
         """Begin a stream, or say why no browser can play it.
 
         Raises:

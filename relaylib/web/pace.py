@@ -31,7 +31,7 @@ _CATCH_UP = 4
 _WEIGHT = 1 / 8  # of the newest period in the average rate
 
 
-class Writer(Protocol):
+class StreamWriter(Protocol):
     """What is written: a connection that carries a stream."""
 
     def write_on(self, until: float, most: int) -> None:
@@ -51,8 +51,8 @@ class Pace:
         self._loop = loop
         self._coalesce = coalesce
         self._octets = octets
-        self._writers: dict[Writer, None] = {}
-        self._waiting: deque[Writer] = deque()
+        self._writers: dict[StreamWriter, None] = {}
+        self._waiting: deque[StreamWriter] = deque()
         self._until = self._since = loop.now
         self._counted = octets()
         self._rate = 0.0
@@ -68,7 +68,7 @@ class Pace:
         """Seconds between two writes."""
         return min(self._coalesce, LARGEST / self._rate) if self._rate else self._coalesce
 
-    def add(self, writer: Writer) -> None:
+    def add(self, writer: StreamWriter) -> None:
         """Write this one, too, from now on."""
         self._writers[writer] = None
         if not self.is_running:
@@ -76,7 +76,7 @@ class Pace:
             self._since, self._counted = self._loop.time(), self._octets()
             self._loop.call_later(self._loop.until_step(self.period), self._tick)
 
-    def remove(self, writer: Writer) -> None:
+    def remove(self, writer: StreamWriter) -> None:
         """Write it no more."""
         self._writers.pop(writer, None)
 
@@ -102,7 +102,7 @@ class Pace:
         finally:  # a bug costs the one it meets
             self._go_on()
 
-    def _write(self, writer: Writer) -> None:
+    def _write(self, writer: StreamWriter) -> None:
         if writer not in self._writers:
             return
         try:

@@ -8,7 +8,7 @@ import hashlib
 from importlib.resources import files
 
 from relaylib.web.reply import Resource, Response
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 
 POLICY = "; ".join((
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'",
@@ -39,7 +39,7 @@ class Page:
             headers={"Content-Security-Policy": POLICY},
         )
 
-    def respond(self, _request: Request, _now: float) -> Response:
+    def respond(self, _request: HttpRequest, _now: float) -> Response:
         return self._response
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from relaylib.channel import Channel
 from relaylib.net.address import Address
 from relaylib.net.loop import Loop
-from relaylib.web.server import Server
+from relaylib.web.server import HttpServer
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ControlPort:
     """The control port's `address`, and its connections since the start: how many were let in, and,
     by reason, were not.
     """
@@ -29,5 +29,5 @@ class Parts:
 
     loop: Loop
     channel: Channel
-    door: Callable[[], Door]
-    web: Callable[[], Server]
+    door: Callable[[], ControlPort]
+    web: Callable[[], HttpServer]

@@ -17,7 +17,7 @@ from email.utils import formatdate
 from typing import Protocol, runtime_checkable
 
 from relaylib.errors import HttpError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from relaylib.web.stream_state import StreamState
 
 TEXT = "text/plain; charset=utf-8"
@@ -41,7 +41,7 @@ Piece = bytes | memoryview
 class NotYetError(HttpError):
     """503, unless another attempt succeeds soon: `again` is what is to be asked then."""
 
-    def __init__(self, text: str, again: "Callable[[Request, float], Response]") -> None:
+    def __init__(self, text: str, again: "Callable[[HttpRequest, float], Response]") -> None:
         super().__init__(503, text)
         self.again = again
 
@@ -50,7 +50,7 @@ class StreamEndError(Exception):
     """A stream has no more, or gives its reader up; `str()` is the reason, in the log's words."""
 
 
-class Stream(Protocol):
+class StreamBody(Protocol):
     """A body without end, or with a `Response.length`, which keeps its own place in what it sends.
 
     `skipped` counts how often it had to leave something out. A stream whose reader is gone is just
@@ -74,7 +74,7 @@ class Stream(Protocol):
         """Return what the next program needs to go on; None: the reader has to come again."""
 
 
-class MediaStream(Stream, Protocol):
+class MediaStream(StreamBody, Protocol):
     """One whose reader watches: with this method it is listed among the viewers."""
 
     def delay(self, now: float) -> float | None:
@@ -95,7 +95,7 @@ class Response:
         headers: more of them, or others than those that are added to all.
     """
 
-    body: bytes | Stream
+    body: bytes | StreamBody
     kind: str = TEXT
     status: int = 200
     cache: str = "no-store"
@@ -109,7 +109,7 @@ class Response:
 class Resource(Protocol):
     """What can be asked for at a path."""
 
-    def respond(self, request: Request, now: float) -> Response:
+    def respond(self, request: HttpRequest, now: float) -> Response:
         """Answer a request.
 
         Raises:
@@ -122,7 +122,7 @@ class Resource(Protocol):
 class StreamResource(Resource, Protocol):
     """One whose streams survive a restart."""
 
-    def restore(self, saved: StreamState) -> Stream:
+    def restore(self, saved: StreamState) -> StreamBody:
         """Go on with a stream of the previous program."""
 
 
@@ -136,7 +136,7 @@ def error(wrong: HttpError, cache: str = "no-store", *, is_media: bool = False) 
 
 
 def complete(
-    response: Response, request: Request | None, wall_time: float, cors: str | None
+    response: Response, request: HttpRequest | None, wall_time: float, cors: str | None
 ) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return status, headers and body of a response whose body is bytes or, if it is a stream, is
     left out here; `request` is None for one that could not be read.

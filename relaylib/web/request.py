@@ -25,7 +25,7 @@ _MOST_FIELDS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request to read something; `client` is the address it comes from, as far as is believed.
 
     The names of headers are in lower case; of those that come twice the values are joined.

@@ -25,19 +25,26 @@ from relaylib.net.descriptors import adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
-from relaylib.outputs.watcher import HTTP, PAUSED, STREAMING, Watcher
+from relaylib.outputs.watcher import HTTP, PAUSED, STREAMING, ViewerRow
 from relaylib.web import reply
-from relaylib.web.connection import Answer, Connection
+from relaylib.web.connection import Answer, HttpConnection
 from relaylib.web.pace import Pace
 from relaylib.web.reply import (
     MediaStream,
     NotYetError,
     Resource,
     Response,
-    Stream,
+    StreamBody,
     StreamResource,
 )
-from relaylib.web.request import Names, Request, client_of, read_headers, read_method, read_target
+from relaylib.web.request import (
+    HttpRequest,
+    Names,
+    client_of,
+    read_headers,
+    read_method,
+    read_target,
+)
 from relaylib.web.state import ConnectionState, WebState
 
 LEAVING = 64
@@ -61,7 +68,7 @@ PENDING_TIME = 2.0
 log = structlog.get_logger()
 
 
-class Server:
+class HttpServer:
     """Serves the resources; `table` has them by path, or by what it begins with: "/hls/*".
 
     Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
@@ -79,8 +86,8 @@ class Server:
         admit: Callable[[], None] = lambda: None,
     ) -> None:
         self.asked = config.http
-        self.connections: dict[Connection, None] = {}
-        self.streams: dict[Connection, None] = {}
+        self.connections: dict[HttpConnection, None] = {}
+        self.streams: dict[HttpConnection, None] = {}
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
@@ -93,9 +100,9 @@ class Server:
         self._names = Names(socket.gethostname(), config.http_host)
         self._access = Access(config.http_limits())
         self._behind_proxies: Counter[str] = Counter()
-        self._waiting: dict[Connection, None] = {}
-        self._pending: dict[Connection, float] = {}  # until when its answer may wait
-        self._leaving: set[Connection] = set()
+        self._waiting: dict[HttpConnection, None] = {}
+        self._pending: dict[HttpConnection, float] = {}  # until when its answer may wait
+        self._leaving: set[HttpConnection] = set()
         self._pace = Pace(loop, config.http_coalesce, octets)
         self._events = PeerLog(loop)
         loop.call_every(SWEEP, self._sweep)
@@ -118,7 +125,7 @@ class Server:
     def _admit(self, sock: socket.socket, peer: Address) -> None:
         address = unmapped(peer)
         try:
-            connection = Connection(self._loop, self, sock, address)
+            connection = HttpConnection(self._loop, self, sock, address)
         except OSError as error:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
             self._no_room(sock, peer, error_name(error))
             return
@@ -131,7 +138,7 @@ class Server:
         self._add(connection)
         self.accepted += 1
 
-    def _add(self, connection: Connection) -> None:
+    def _add(self, connection: HttpConnection) -> None:
         self._access.arrived(connection.peer[0])
         self.connections[connection] = self._waiting[connection] = None
 
@@ -141,7 +148,7 @@ class Server:
             return True
         return False
 
-    def _decline(self, connection: Connection, error: DeclinedError) -> None:
+    def _decline(self, connection: HttpConnection, error: DeclinedError) -> None:
         self._note_declined(connection.peer, error.kind)
         self._leaving.add(connection)
         connection.decline(HttpError(403 if error.kind == "not_allowed" else 503, str(error)))
@@ -162,9 +169,9 @@ class Server:
     # --- answering
 
     def answer(
-        self, connection: Connection, event: h11.Request, respond: Answer | None = None
-    ) -> tuple[Request, Response]:
-        """Find out what is asked for, and have it answered; see `connection.Server`."""
+        self, connection: HttpConnection, event: h11.Request, respond: Answer | None = None
+    ) -> tuple[HttpRequest, Response]:
+        """Find out what is asked for, and have it answered; see `HttpConnectionOwner`."""
         read_method(event.method)
         headers = read_headers(list(event.headers))
         path, query = read_target(event.target)
@@ -175,7 +182,7 @@ class Server:
             raise
         forwarded = headers.get("x-forwarded-for")
         client = client_of(connection.peer[0], forwarded, self._config.trusted_proxy)
-        request = Request(path, query, headers, client)
+        request = HttpRequest(path, query, headers, client)
         response = self._ask(connection, request, respond or self._resource(path).respond)
         is_live = not isinstance(response.body, bytes) and response.length is None
         if is_live and event.method == b"GET":
@@ -184,7 +191,7 @@ class Server:
                 self._check_egress(connection, client)
         return request, response
 
-    def _ask(self, connection: Connection, request: Request, respond: Answer) -> Response:
+    def _ask(self, connection: HttpConnection, request: HttpRequest, respond: Answer) -> Response:
         """Have a request answered; one whose answer has been waited for for long gets none."""
         now = self._loop.time()
         until = self._pending.pop(connection, now + PENDING_TIME)
@@ -205,7 +212,7 @@ class Server:
             raise HttpError(404, f"aqui no hay '{asked[:80]}': la pagina esta en /")
         return found
 
-    def _check_proxied(self, connection: Connection, client: str) -> None:
+    def _check_proxied(self, connection: HttpConnection, client: str) -> None:
         """Hold the limit per address for streams that a proxy passes on."""
         if client == connection.peer[0]:
             return
@@ -213,7 +220,7 @@ class Server:
             self._note_declined((client, 0), "per_ip")
             raise HttpError(503, f"demasiadas conexiones desde {client}: cierre otras")
 
-    def _check_egress(self, connection: Connection, client: str) -> None:
+    def _check_egress(self, connection: HttpConnection, client: str) -> None:
         """Make sure that the way out has room for one more stream."""
         try:
             self._admit_stream()
@@ -223,7 +230,7 @@ class Server:
             raise HttpError(503, str(error)) from None
 
     def complete(
-        self, response: Response, request: Request | None
+        self, response: Response, request: HttpRequest | None
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Add what all responses have, and count this one."""
         wall_time, cors = self._loop.wall_time(), self._config.cors
@@ -233,14 +240,14 @@ class Server:
 
     # --- connections
 
-    def is_waiting(self, connection: Connection, *, waiting: bool) -> None:
+    def is_waiting(self, connection: HttpConnection, *, waiting: bool) -> None:
         """Note who might give way."""
         if not waiting:
             self._waiting.pop(connection, None)
         elif connection in self.connections:
             self._waiting[connection] = None
 
-    def carries_stream(self, connection: Connection, *, begin: bool) -> None:
+    def carries_stream(self, connection: HttpConnection, *, begin: bool) -> None:
         """Write its stream."""
         self._waiting.pop(connection, None)
         self.streams[connection] = None
@@ -250,7 +257,7 @@ class Server:
         if begin:
             connection.write_on(self._loop.time(), self._pace.most)
 
-    def gone(self, connection: Connection, reason: str) -> None:
+    def gone(self, connection: HttpConnection, reason: str) -> None:
         """Forget it."""
         self._leaving.discard(connection)
         self._waiting.pop(connection, None)
@@ -261,7 +268,7 @@ class Server:
         if connection in self.streams:
             self._stream_gone(connection, reason)
 
-    def _stream_gone(self, connection: Connection, reason: str) -> None:
+    def _stream_gone(self, connection: HttpConnection, reason: str) -> None:
         del self.streams[connection]
         self._pace.remove(connection)
         assert connection.stream is not None
@@ -290,7 +297,7 @@ class Server:
                 connection.overdue()
                 self._loop.read_priority()
 
-    def watchers(self) -> Iterator[Watcher]:
+    def watchers(self) -> Iterator[ViewerRow]:
         """Tell how those fare who are sent the stream."""
         now = self._loop.time()
         for each in self.streams:
@@ -301,7 +308,7 @@ class Server:
             client = (each.client, 0) if proxied else each.peer
             state = PAUSED if each.is_stuck(now) else STREAMING
             delay = stream.delay(now)
-            yield Watcher(
+            yield ViewerRow(
                 each, HTTP, state, client, each.path, delay, each.octets, stream.skipped, each.since
             )
 
@@ -357,14 +364,14 @@ class Server:
         try:
             self._access.check_allowed(saved.peer[0], partial(is_own, saved.peer))
             stream = self._restore_stream(saved)
-            connection = Connection(self._loop, self, sock, saved.peer)
+            connection = HttpConnection(self._loop, self, sock, saved.peer)
         except (DeclinedError, ValueError, OSError):  # the configuration may have changed
             sock.close()
             return
         self._add(connection)
         connection.restore(saved, stream)
 
-    def _restore_stream(self, saved: ConnectionState) -> Stream | None:
+    def _restore_stream(self, saved: ConnectionState) -> StreamBody | None:
         if saved.stream is None:
             return None
         with contextlib.suppress(HttpError):

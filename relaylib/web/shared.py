@@ -6,8 +6,8 @@ exist would get through.
 """
 
 from relaylib.errors import HttpError
-from relaylib.web.reply import BRIEFLY, Response, Stream, StreamResource, error
-from relaylib.web.request import Request
+from relaylib.web.reply import BRIEFLY, Response, StreamBody, StreamResource, error
+from relaylib.web.request import HttpRequest
 from relaylib.web.stream_state import StreamState
 
 
@@ -17,13 +17,13 @@ class Shared:
     def __init__(self, resource: StreamResource) -> None:
         self._resource = resource
 
-    def respond(self, request: Request, now: float) -> Response:
+    def respond(self, request: HttpRequest, now: float) -> Response:
         """Answer; an error is a response that may be kept for a second."""
         try:
             return self._resource.respond(request, now)
         except HttpError as wrong:
             return error(wrong, BRIEFLY, is_media=True)
 
-    def restore(self, saved: StreamState) -> Stream:
+    def restore(self, saved: StreamState) -> StreamBody:
         """Go on with a stream of the previous program."""
         return self._resource.restore(saved)

@@ -12,13 +12,13 @@ from relaylib.web.hls import Hls
 from relaylib.web.live import Live
 from relaylib.web.mp4 import Mp4
 from relaylib.web.pages import pages
-from relaylib.web.parts import Door, Parts
+from relaylib.web.parts import ControlPort, Parts
 from relaylib.web.reply import Resource
 from relaylib.web.series import Series
-from relaylib.web.server import Server
+from relaylib.web.server import HttpServer
 from relaylib.web.shared import Shared
 from relaylib.web.state import SiteState
-from relaylib.web.status import Status
+from relaylib.web.status import StatusResource
 
 
 class Site:
@@ -35,7 +35,7 @@ class Site:
         listener: socket.socket,
         channel: Channel,
         *,
-        door: Callable[[], Door],
+        door: Callable[[], ControlPort],
         admit: Callable[[], None],
         saved: SiteState | None = None,
     ) -> None:
@@ -55,7 +55,7 @@ class Site:
 
         self._hls = hls = Hls(loop, track, newest, saved.hls if saved else None)
         self._series = series = Series(relay, saved.series if saved else None)
-        status = Status(relay, series)
+        status = StatusResource(relay, series)
         table: dict[str, Resource] = {
             **pages(),
             "/live.ts": Live(track, newest),
@@ -67,7 +67,7 @@ class Site:
             "/events": Events(status, series),
             "/metrics": Metrics(relay),
         }
-        self.server = Server(loop, config, newest, table, admit)
+        self.server = HttpServer(loop, config, newest, table, admit)
         self.server.listen(listener, saved.web if saved else None)
 
     def export(self) -> SiteState | None:

@@ -18,12 +18,12 @@ from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Told
 from relaylib.net.address import Address, show
 from relaylib.net.networks import PRIVATE, contains
-from relaylib.outputs.watcher import FIXED, HTTP, KINDS, Watcher
+from relaylib.outputs.watcher import FIXED, HTTP, KINDS, ViewerRow
 from relaylib.snapshot import Audience, ElementaryFacts, Kept, ProgramFacts, Snapshot, SourceFacts
 from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
 from relaylib.web.reply import Response
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from relaylib.web.series import Series
 
 VERSION = 2
@@ -52,7 +52,7 @@ class _Sample(NamedTuple):
     rate: float | None = None
 
 
-class Status:
+class StatusResource:
     """The resource."""
 
     def __init__(self, parts: Parts, series: Series) -> None:
@@ -63,7 +63,7 @@ class Status:
         self._samples: dict[Hashable, _Sample] = {}
         self._numbers = 0
 
-    def respond(self, _request: Request, now: float) -> Response:
+    def respond(self, _request: HttpRequest, now: float) -> Response:
         """Tell everything."""
         return Response(self.encoded(now), KIND, compress=True)
 
@@ -138,7 +138,7 @@ class Status:
             "list": [self._viewer(each, now.time) for each in chosen],
         }
 
-    def _sample(self, chosen: Sequence[Watcher], now: float, size: float) -> None:
+    def _sample(self, chosen: Sequence[ViewerRow], now: float, size: float) -> None:
         """Measure what they are sent; `size` is that of a datagram, in bits."""
         samples = {}
         for each in chosen:
@@ -153,7 +153,7 @@ class Status:
             samples[each.same] = last
         self._samples = samples
 
-    def _viewer(self, watcher: Watcher, now: float) -> dict[str, Any]:
+    def _viewer(self, watcher: ViewerRow, now: float) -> dict[str, Any]:
         sample, where = self._samples[watcher.same], watcher.destination
         return {
             "id": f"{watcher.kind}{sample.number}",
@@ -282,7 +282,7 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _worst(watchers: Sequence[Watcher]) -> Sequence[Watcher]:
+def _worst(watchers: Sequence[ViewerRow]) -> Sequence[ViewerRow]:
     """Choose those to list, in the order in which they are."""
     if len(watchers) <= LISTED:
         return watchers

@@ -18,7 +18,7 @@ from relaylib.outputs.output import Output, open_socket
 from relaylib.source.batch import Run
 from relaylib.source.gate import Presence
 from relaylib.source.ingest import NotReadingError
-from relaylib.web.parts import Door
+from relaylib.web.parts import ControlPort
 from relaylib.web.site import Site
 from tests.unit.media.streams import Camera
 from tools.lab.inprocess import running_loop, turn_for, turn_until
@@ -185,7 +185,7 @@ def test_a_reload_makes_everything_and_reads_nothing(place: Place) -> None:
             CONFIG,
             socket.create_server(("127.0.0.1", 0)),
             place.channel,
-            door=lambda: Door(("127.0.0.1", 9000), 0, {}),
+            door=lambda: ControlPort(("127.0.0.1", 9000), 0, {}),
             admit=lambda: None,
         )
         place.read_whenever_possible()

@@ -9,7 +9,7 @@ import pytest
 
 from relaylib.media.form import Form
 from relaylib.media.verdict import Evidence, Told, Verdict, Word
-from relaylib.outputs.watcher import UDP, Watcher
+from relaylib.outputs.watcher import UDP, ViewerRow
 from relaylib.snapshot import _AT_ONCE, FRESH, Contents, Observer
 from relaylib.source.gate import Presence
 from relaylib.track.health import Rates
@@ -70,11 +70,11 @@ class Parts:
         """Be the ingest."""
         self.reads += 1
 
-    def everyone(self) -> Iterator[Watcher]:
+    def everyone(self) -> Iterator[ViewerRow]:
         """Tell of each viewer."""
         self.walks += 1
         for number in range(self.watchers):
-            yield Watcher(number, UDP, "paused" if number % 4 else "streaming", SOURCE)
+            yield ViewerRow(number, UDP, "paused" if number % 4 else "streaming", SOURCE)
 
 
 @pytest.fixture

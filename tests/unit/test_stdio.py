@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from relaylib import stdio
-from relaylib.stdio import Writer, say
+from relaylib.stdio import DescriptorWriter, say
 from tools.lab.process import PATIENCE
 
 LINE = b"x" * 99 + b"\n"
@@ -115,7 +115,7 @@ def test_nobody_reads(ends: Ends) -> None:
 
     For whoever shares the descriptor, it blocks as before.
     """
-    with contextlib.closing(Writer(ends.writer)) as writer:
+    with contextlib.closing(DescriptorWriter(ends.writer)) as writer:
         taken = fill(writer.write)
         assert taken > 0
         assert not writer.write(LINE)
@@ -128,7 +128,7 @@ def test_nobody_reads(ends: Ends) -> None:
 
 def test_somebody_else_fills_it(ends: Ends) -> None:
     """Room that another program has taken costs a line, too, and no time."""
-    with contextlib.closing(Writer(ends.writer)) as writer:
+    with contextlib.closing(DescriptorWriter(ends.writer)) as writer:
         assert writer.write(LINE)
         os.set_blocking(ends.writer, False)
         with contextlib.suppress(BlockingIOError):
@@ -152,7 +152,7 @@ def test_a_file_goes_on_at_its_end(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         file.write(b"before\n")
         file.flush()
-        writer = Writer(file.fileno())
+        writer = DescriptorWriter(file.fileno())
         assert writer.write(b"line\n")
         file.write(b"after\n")
     assert (tmp_path / "log").read_bytes() == b"before\nline\nafter\n"

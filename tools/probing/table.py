@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from relaylib.media.codecs import Kind
-from relaylib.media.elementary import Elementary
+from relaylib.media.elementary import ElementaryStream
 from relaylib.media.form import Form
-from relaylib.media.health import Monitor, ProgramReport, Report, RtpReport, TsReport
+from relaylib.media.health import Monitor, MonitorReport, ProgramReport, RtpReport, TsReport
 from relaylib.media.meter import LONG, SHORT
 from relaylib.media.mpegts import PACKET_SIZE
 from tools.replay.program import amount, rate
@@ -88,7 +88,7 @@ def table(monitor: Monitor, view: View, style: Style) -> list[str]:
     ]
 
 
-def verdict(report: Report) -> tuple[str, list[str]]:
+def verdict(report: MonitorReport) -> tuple[str, list[str]]:
     """Say in a word and in reasons how the stream is."""
     if not report.datagrams:
         return "NOTHING", ["no datagram has arrived"]
@@ -107,7 +107,7 @@ def verdict(report: Report) -> tuple[str, list[str]]:
     return "NOT HEALTHY", reasons
 
 
-def _heading(report: Report, view: View, style: Style) -> Iterator[str]:
+def _heading(report: MonitorReport, view: View, style: Style) -> Iterator[str]:
     source = f"  from {view.source}" if view.source else ""
     yield style.head(view.title) + style.faint(source)
     word, reasons = verdict(report)
@@ -124,7 +124,7 @@ def _row(name: str, *facts: str, style: Style, bad: int = -1) -> str:
     return style.faint(f"{name:<{MARGIN}}") + "".join(cells).rstrip()
 
 
-def _arrival(monitor: Monitor, report: Report, view: View, style: Style) -> Iterator[str]:
+def _arrival(monitor: Monitor, report: MonitorReport, view: View, style: Style) -> Iterator[str]:
     inside = " with MPEG-TS" if report.rtp and report.ts else ""
     yield _row("form", FORMS[report.form] + inside, style=style)
     gap = f"longest gap {_milliseconds(monitor.longest_gap)}" if view.timed else ""
@@ -146,7 +146,7 @@ def _arrival(monitor: Monitor, report: Report, view: View, style: Style) -> Iter
         yield _row("not read", f"{view.unread:,} datagrams: this machine is too slow", style=style)
 
 
-def _rates(monitor: Monitor, report: Report, view: View) -> Iterator[str]:
+def _rates(monitor: Monitor, report: MonitorReport, view: View) -> Iterator[str]:
     yield rate(report.bytes, report.seconds)
     if view.live:
         for span in (SHORT, LONG):
@@ -209,7 +209,7 @@ def _pid_rates(monitor: Monitor, number: int, live: bool) -> str:
     return "".join(f"{each:>12}" for each in (*(recent if live else ()), average))
 
 
-def _detail(stream: Elementary) -> str:
+def _detail(stream: ElementaryStream) -> str:
     if stream.named.kind is not Kind.VIDEO:
         return ""
     size = f"{stream.format.width}x{stream.format.height}" if stream.format else ""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaylib.client import messages
-from relaylib.client.status import Status, Tone
+from relaylib.client.status import ToldStatus, Tone
 
 FACTS = {
     "estado": "transmitiendo",
@@ -29,14 +29,14 @@ def spanish() -> Iterator[None]:
     messages.use("en")
 
 
-def shown(status: Status, width: int = 80) -> list[str]:
+def shown(status: ToldStatus, width: int = 80) -> list[str]:
     """The rows below the title, as text."""
     return ["".join(text for text, _ in row).rstrip() for row in status.rows(width)][1:]
 
 
-def reported(**changes: str) -> Status:
+def reported(**changes: str) -> ToldStatus:
     """A status after two reports, two seconds and 950 datagrams apart."""
-    status = Status("192.0.2.1:9000")
+    status = ToldStatus("192.0.2.1:9000")
     status.take({**FACTS, "enviados": "7211"}, 10.0)
     status.take({**FACTS, **changes}, 12.0)
     return status
@@ -88,7 +88,7 @@ def test_each_fault_says_what_to_do(word: str) -> None:
 )
 def test_other_relays_tell_less_or_something_else(facts: dict[str, str], rows: list[str]) -> None:
     """What is missing has no row; a word that is not known is shown, in ASCII."""
-    status = Status("relay")
+    status = ToldStatus("relay")
     status.take(facts, 1.0)
     assert shown(status) == rows
 
@@ -128,7 +128,7 @@ def test_counting_on_is_no_change() -> None:
 )
 def test_it_fits_whatever_the_terminal(facts: dict[str, str], width: int, height: int) -> None:
     """No row is as wide as the terminal, however narrow, nor are there more than fit."""
-    status = Status("a.relay.with.a.long.name.example:9000")
+    status = ToldStatus("a.relay.with.a.long.name.example:9000")
     status.take(facts, 1.0)
     rows = status.rows(width, height)
     assert len(rows) <= max(0, height)

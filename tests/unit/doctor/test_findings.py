@@ -10,6 +10,7 @@ import pytest
 from relaylib.config import Config, parse
 from relaylib.doctor import machine, network, ports, running, show, trial
 from relaylib.doctor.finding import Figure, Finding, Grade, size, time
+from relaylib.doctor.trial import TrialLoad
 from relaylib.protocol.words import HEALTH, english
 from tools.lab.process import ROOT
 
@@ -61,10 +62,10 @@ def config(*words: str) -> Config:
         (machine.clock("tsc", 45e-9, False, names_files=False), "ok", "not synchronised"),
         (machine.clock("tsc", 45e-9, False, names_files=True), "hint", "timedatectl set-ntp"),
         (machine.clock("", 45e-9, None, names_files=True), "ok", "45 ns a look"),
-        (trial.judge_many(trial.Load(400, 0.35, 0.0), None), "ok", "about 800 viewers"),
-        (trial.judge_many(trial.Load(400, 0.35, 0.0), ("eth0", 1000)), "ok", "eth0, 1000 Mb/s, ca"),
-        (trial.judge_many(trial.Load(400, 0.35, 0.2), None), "hint", "20% was lost"),
-        (trial.judge_many(trial.Load(400, None, 0.0), None), "ok", "does not tell"),
+        (trial.judge_many(TrialLoad(400, 0.35, 0.0), None), "ok", "about 800 viewers"),
+        (trial.judge_many(TrialLoad(400, 0.35, 0.0), ("eth0", 1000)), "ok", "eth0, 1000 Mb/s, ca"),
+        (trial.judge_many(TrialLoad(400, 0.35, 0.2), None), "hint", "20% was lost"),
+        (trial.judge_many(TrialLoad(400, None, 0.0), None), "ok", "does not tell"),
         (trial.judge_one([0.0], {0: 0.002}, 0), "ok", "1 of 1 datagrams arrived, bytes identical"),
         (trial.judge_one([0.0], {0: 0.2}, 0), "hint", "200 ms (p99)"),
         (trial.judge_one([0.0] * 200, dict.fromkeys(range(199), 0.001), 0), "hint", "199 of 200"),
@@ -222,12 +223,12 @@ def test_an_address_of_others_is_said_so() -> None:
 
 def test_a_public_address_needs_allow() -> None:
     """Viewers cannot come from where --allow does not let them; on the loopback, from nowhere."""
-    public, private = (network.Place(host, "eth0") for host in ("203.0.113.9", "10.0.0.9"))
+    public, private = (network.LocalAddress(host, "eth0") for host in ("203.0.113.9", "10.0.0.9"))
     for words, here, said in (
         ((), [public], "--allow private"),
         (("--allow", "any"), [public], "client.py 203.0.113.9 9000"),
         ((), [private], "client.py 10.0.0.9 9000"),
-        ((), [network.Place("127.0.0.1", "lo")], "Only this machine"),
+        ((), [network.LocalAddress("127.0.0.1", "lo")], "Only this machine"),
     ):
         finding = network.addresses(config(*words), ("0.0.0.0", 9000), here)
         assert said in " ".join([finding.advice, *finding.commands])
@@ -235,7 +236,7 @@ def test_a_public_address_needs_allow() -> None:
 
 def test_nobody_answers_where_nobody_listens() -> None:
     """A refused connection is a fault, unless a relay runs that may listen elsewhere."""
-    here = [network.Place("127.0.0.1", "lo")]
+    here = [network.LocalAddress("127.0.0.1", "lo")]
     with socket.socket() as bound:  # which does not listen
         bound.bind(("127.0.0.1", 0))
         control = bound.getsockname()
@@ -254,7 +255,7 @@ SAMPLES = [
 
 def test_a_person_reads_lines_that_fit(capfd: pytest.CaptureFixture[str]) -> None:
     """No line is wider than the terminal, all text has one margin, and a command stays whole."""
-    screen = show.Screen(colour=False, width=80)
+    screen = show.FindingsView(colour=False, width=80)
     for finding in SAMPLES:
         screen.finding(finding)
     screen.conclusion(SAMPLES)
@@ -317,5 +318,5 @@ def test_status_of_another_program(monkeypatch: pytest.MonkeyPatch, told: dict[s
 def test_findings_command_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     """What a relay tells is shown without control characters."""
     finding = Finding("relay", "relay", "\x1b]0;owned\x07", Grade.OK, "\x9b2J", ("\x1b[2J",))
-    show.Screen(colour=False, width=80).finding(finding)
+    show.FindingsView(colour=False, width=80).finding(finding)
     assert not re.search(r"[^\n -~]", capfd.readouterr().out)

@@ -15,7 +15,7 @@ from relaylib.errors import SetupError
 from relaylib.history.history import HistoryState, Place
 from relaylib.history.recorder import RecorderState, RecordingState
 from relaylib.lifecycle import handover
-from relaylib.lifecycle.handover import State, decode, descriptors, encode
+from relaylib.lifecycle.handover import RelayState, decode, descriptors, encode
 from relaylib.lifecycle.stand_in import StandInState
 from relaylib.lifecycle.upgrade import upgraded
 from relaylib.media.form import Form
@@ -123,7 +123,7 @@ CHANNELS = st.builds(
     | st.builds(RecorderState, st.sampled_from(Word), st.floats(0, 1e9), st.none() | RECORDINGS),
 )
 STATES = st.builds(
-    State,
+    RelayState,
     FDS,
     ASKED,
     CHANNELS,
@@ -139,13 +139,13 @@ SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), Dro
 
 
 @given(STATES)
-def test_everything_travels(state: State) -> None:
+def test_everything_travels(state: RelayState) -> None:
     """What is decoded equals what was encoded, whatever the bytes, names and numbers."""
     assert decode(encode(state)) == state
 
 
 @given(STATES)
-def test_every_descriptor_survives(state: State) -> None:
+def test_every_descriptor_survives(state: RelayState) -> None:
     """Those named are the listener's, the ingest's, each output's, those of memory, and so on."""
     channel = state.channel
     ingest = channel.ingest.sockets
@@ -169,7 +169,7 @@ WATCHING = ViewerState(
     OutputState(Descriptor(6), ("fe80::1%eth0", 5004, 0, 2), False, False, Counters(9, 0, 0),
                 Behind(Place(7, 1), 2.5)),
 )  # fmt: skip
-FULL = State(Descriptor(3), ("::", 0, None), ChannelState(SILENCE), 7, {"full": 1}, [WATCHING])
+FULL = RelayState(Descriptor(3), ("::", 0, None), ChannelState(SILENCE), 7, {"full": 1}, [WATCHING])
 
 
 def damaged(path: str, value: object) -> bytes:
@@ -253,7 +253,7 @@ def test_what_an_older_program_does_not_know_has_a_default(field: str) -> None:
     assert decode(damaged(field, ...)) == FULL
 
 
-def flat(state: State) -> bytes:
+def flat(state: RelayState) -> bytes:
     """Write a state as version 3 did: what belongs to the stream beside all the rest."""
     raw = json.loads(encode(state))
     channel = raw["state"].pop("channel")
@@ -264,7 +264,7 @@ def flat(state: State) -> bytes:
 
 
 @given(STATES)
-def test_the_flat_state_of_an_older_program_is_understood(state: State) -> None:
+def test_the_flat_state_of_an_older_program_is_understood(state: RelayState) -> None:
     """A relay of version 1.0 is reloaded: everything is found where it lay then, but for places of
     viewers by HTTP, who are let go.
     """

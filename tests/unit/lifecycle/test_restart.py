@@ -13,7 +13,7 @@ import pytest
 from relaylib.channel import ChannelState
 from relaylib.lifecycle import signals
 from relaylib.lifecycle.check import Check, reason
-from relaylib.lifecycle.handover import State
+from relaylib.lifecycle.handover import RelayState
 from relaylib.lifecycle.restart import replace_program
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
@@ -24,7 +24,7 @@ from relaylib.source.sockets import SocketsState
 from tools.lab.inprocess import running_loop, tcp_pair, turn_until
 
 SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
-EMPTY = State(Descriptor(3), ("::", 0, None), ChannelState(SILENCE), 0, {}, [])
+EMPTY = RelayState(Descriptor(3), ("::", 0, None), ChannelState(SILENCE), 0, {}, [])
 
 # --- the check
 

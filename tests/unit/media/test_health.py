@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relaylib.media import mpegts, rtp
 from relaylib.media.form import Form
-from relaylib.media.health import Monitor, Report
+from relaylib.media.health import Monitor, MonitorReport
 from tests.unit.media.streams import pat, pes, pmt, table_packet, ts_packet
 from tools.fake_vlc import SAMPLE
 from tools.lab.media import continuity_errors, split_packets
@@ -25,7 +25,7 @@ def fixture_sample() -> list[Timed]:
     return list(datagrams(paced(packets)))
 
 
-def watched(timed: list[Timed]) -> Report:
+def watched(timed: list[Timed]) -> MonitorReport:
     """Return the report on datagrams."""
     monitor = Monitor()
     for due, payload in timed:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaylib.media.pcapng import Flow, head
+from relaylib.media.pcapng import FlowBlocks, head
 from tools.lab.process import need
 from tools.replay import packets
 from tools.replay.captures import Record, records
@@ -27,7 +27,7 @@ def flows(octets: int) -> st.SearchStrategy[packets.Flow]:
 
 def capture(flow: packets.Flow, timed: list[tuple[int, bytes]]) -> bytes:
     """Make a capture of datagrams and their times."""
-    blocks = Flow(*flow)
+    blocks = FlowBlocks(*flow)
     return head(REASON, "relay") + b"".join(blocks.block(time, each) for time, each in timed)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from relaylib.media import codecs
 from relaylib.media.codecs import H264, HEVC, MPEG2, Codec
-from relaylib.media.video import Format, Start, inspect
+from relaylib.media.video import Format, PictureStart, inspect
 
 X264 = bytes.fromhex(
     "0000000167640028acd940780227e5c04400000fa40003a9803c60c6580000000168ebe3cb22c0"
@@ -67,7 +67,9 @@ def test_a_parameter_set_cut_short_says_less_but_nothing_wrong(codec: Codec, sta
 )
 def test_pictures_at_which_decoding_starts(codec: Codec, unit: str, expected: bool) -> None:
     """Without parameter sets the kind of the picture tells."""
-    assert inspect(codec, b"\0\0\0\1" + bytes.fromhex(unit) + b"x" * 9) == Start(expected, None)
+    assert inspect(codec, b"\0\0\0\1" + bytes.fromhex(unit) + b"x" * 9) == PictureStart(
+        expected, None
+    )
 
 
 @given(st.sampled_from(REAL), st.binary(max_size=60), st.integers(0, 60))

@@ -3,14 +3,14 @@
 import pytest
 
 from relaylib.media.codecs import AAC, H264, MPEG2, MPEG_AUDIO
-from relaylib.media.psi import Stream
+from relaylib.media.psi import MapEntry
 from relaylib.media.tables import Program
-from relaylib.mp4.selection import Elementary, select
+from relaylib.mp4.selection import ChosenStream, select
 
 
 def program(number: int, **streams: int) -> Program:
     """Build a program: `p<pid>` -> stream type; without streams its map has not been read."""
-    listed = tuple(Stream(int(name[1:]), kind, b"") for name, kind in streams.items())
+    listed = tuple(MapEntry(int(name[1:]), kind, b"") for name, kind in streams.items())
     return Program(number, 0x1000 + number, 33 if listed else None, listed)
 
 
@@ -25,9 +25,9 @@ def test_a_program_with_picture_goes_before_one_without() -> None:
         select({1: RADIO}, None, patient=True),
     ):
         assert found is not None
-        assert found.audio == Elementary(40, AAC)
+        assert found.audio == ChosenStream(40, AAC)
     chosen = select({1: RADIO, 2: TELEVISION, 3: UNKNOWN}, None, patient=True)
-    assert chosen == (2, Elementary(50, H264), Elementary(51, MPEG_AUDIO), ())
+    assert chosen == (2, ChosenStream(50, H264), ChosenStream(51, MPEG_AUDIO), ())
 
 
 @pytest.mark.parametrize(("current", "number"), [(None, 2), (4, 4), (9, 2)])
@@ -42,4 +42,4 @@ def test_what_is_played_goes_on(current: int | None, number: int) -> None:
 def test_the_best_sound_and_what_nobody_plays() -> None:
     """AAC goes before MPEG audio; what cannot be played is named only where nothing else can be."""
     found = select({1: program(1, p40=0x02, p41=0x81, p42=0x03, p43=0x0F)}, None, patient=True)
-    assert found == (1, None, Elementary(43, AAC), (MPEG2,))
+    assert found == (1, None, ChosenStream(43, AAC), (MPEG2,))

@@ -9,14 +9,14 @@ import pytest
 
 from relaylib.errors import BadCommandError
 from relaylib.protocol import commands
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.lines import LineReader
 from tools.lab.framing import in_every_framing
 
 
-def requests_of(pieces: Iterable[bytes]) -> list[Request | str]:
+def requests_of(pieces: Iterable[bytes]) -> list[Command | str]:
     """Parse every line; what is no command is represented by its reason for the wire."""
-    reader, found = LineReader(), list[Request | str]()
+    reader, found = LineReader(), list[Command | str]()
     for piece in pieces:
         reader.feed(piece)
         while (line := reader.next_line()) is not None:
@@ -29,7 +29,7 @@ def requests_of(pieces: Iterable[bytes]) -> list[Request | str]:
     return found
 
 
-def requests(data: bytes) -> list[Request | str]:
+def requests(data: bytes) -> list[Command | str]:
     """Parse every line of `data`, in every framing."""
     return [*in_every_framing(requests_of, data)]
 
@@ -40,7 +40,7 @@ def test_case_and_blanks_do_not_matter(verb: Verb) -> None:
     text = verb.value.encode()
     spellings = [text, text.lower(), text.title(), b" \t" + text + b"  ", text.replace(b" ", b"  ")]
     for spelling in spellings:
-        assert requests(spelling + b"\r\n") == [Request(verb)]
+        assert requests(spelling + b"\r\n") == [Command(verb)]
 
 
 @pytest.mark.parametrize("character", [*b"\x00\x1c\x1d\x1e\x1f\x7f\x85\xa0"])
@@ -66,7 +66,7 @@ def test_only_blanks_separate_words(character: int) -> None:
 )
 def test_spellings_of_conectar(line: bytes) -> None:
     """All three spellings that clients use ask for the same."""
-    assert requests(line + b"\n") == [Request(Verb.CONNECT, 5004)]
+    assert requests(line + b"\n") == [Command(Verb.CONNECT, 5004)]
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_how_far_to_go_back(text: str, seconds: float | None) -> None:
     if seconds is None:
         assert request == f"segundos no validos: '{text}' (mas de 0, hasta 86400)"
     else:
-        assert request == Request(Verb.REWIND, seconds=seconds)
+        assert request == Command(Verb.REWIND, seconds=seconds)
 
 
 @pytest.mark.parametrize("port", [1024, 5004, 65535])
 def test_good_ports(port: int) -> None:
     """Ports are 1024 to 65535, both ends included."""
     for blank in (" ", "-", ""):
-        assert requests(f"CONECTAR{blank}{port}\n".encode()) == [Request(Verb.CONNECT, port)]
+        assert requests(f"CONECTAR{blank}{port}\n".encode()) == [Command(Verb.CONNECT, port)]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_is_echoed_is_bounded() -> None:
 
 def test_blank_lines_are_no_commands() -> None:
     """Blank lines ask for nothing."""
-    assert requests(b"\n\r\n \t \r\nAYUDA\n\n") == [Request(Verb.HELP)]
+    assert requests(b"\n\r\n \t \r\nAYUDA\n\n") == [Command(Verb.HELP)]
 
 
 def test_replies_are_one_ascii_line() -> None:

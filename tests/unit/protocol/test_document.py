@@ -14,7 +14,7 @@ from relaylib.errors import PeerError
 from relaylib.net import access, connection
 from relaylib.outputs import port_probe
 from relaylib.protocol import commands, lines, words
-from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Request, Verb
+from relaylib.protocol.commands import MAX_PORT, MAX_SECONDS, MIN_PORT, Command, Verb
 from relaylib.protocol.lines import LineReader, Telnet
 from relaylib.protocol.session import TABLE, State
 from tools.lab.process import ROOT
@@ -75,7 +75,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
-def meaning(line: bytes) -> Request | str | None:
+def meaning(line: bytes) -> Command | str | None:
     """Say what a line asks for by the document alone: a request, nothing, or an error."""
     found = tree("line", line + b"\n")
     if found is None:
@@ -88,10 +88,10 @@ def meaning(line: bytes) -> Request | str | None:
         return "error"
     if seconds and not 0 < float(seconds) <= MAX_SECONDS:
         return "error"
-    return Request(verb, int(port) if port else None, float(seconds) if seconds else None)
+    return Command(verb, int(port) if port else None, float(seconds) if seconds else None)
 
 
-def understood(line: bytes) -> Request | bytes | None:
+def understood(line: bytes) -> Command | bytes | None:
     """Let the program read a line; return the request, or the reply that it gets at once."""
     try:
         return commands.parse(line)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from relaylib.errors import OutOfOrderError
-from relaylib.protocol.commands import Request, Verb
+from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.session import TABLE, Session, State, step
 from tools.lab.framing import in_every_framing
 
@@ -71,7 +71,7 @@ def converse(pieces: Iterable[bytes], failing: frozenset[Verb] = frozenset()) ->
     for piece in pieces:
         session.feed(piece)
         while (item := session.next_item()) is not None:
-            if isinstance(item, Request):
+            if isinstance(item, Command):
                 items.append(item.verb.name)
                 if item.verb not in failing:
                     session.advance(item.verb)

@@ -26,7 +26,7 @@ from relaylib.outputs.port_probe import CLOSED_LIMIT
 from relaylib.protocol.session import Session, State
 from relaylib.viewers import destinations, server
 from relaylib.viewers.egress import Egress
-from relaylib.viewers.server import GIVE_WAY, LEAVING, Server
+from relaylib.viewers.server import GIVE_WAY, LEAVING, ControlServer
 from relaylib.viewers.viewer import Viewer, ViewerState
 from tools.lab.fanout_bench import runs_of
 from tools.lab.process import PATIENCE
@@ -44,7 +44,7 @@ class ControlSide:
         self.channel = Channel(self.loop, config, self.ingest, viewers=self._outputs)
         self.fanout, self.deferred = self.channel.fanout, self.channel.deferred
         egress = Egress(config.max_egress, lambda: self.fanout.active)
-        self.server = Server(self.loop, self.listener, self.channel, config, egress)
+        self.server = ControlServer(self.loop, self.listener, self.channel, config, egress)
         self.peers: list[socket.socket] = []
 
     def _outputs(self) -> list[Output]:

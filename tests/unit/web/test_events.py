@@ -6,9 +6,9 @@ import pytest
 
 from relaylib.web.events import KEPT, PERIOD, Events, EventStream
 from relaylib.web.reply import StreamEndError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from relaylib.web.series import Series
-from relaylib.web.status import Status
+from relaylib.web.status import StatusResource
 from relaylib.web.stream_state import StreamState
 
 
@@ -43,12 +43,12 @@ def status() -> FakeStatus:
 @pytest.fixture
 def events(status: FakeStatus) -> Events:
     """The resource."""
-    return Events(cast(Status, status), cast(Series, FakeSeries()))
+    return Events(cast(StatusResource, status), cast(Series, FakeSeries()))
 
 
 def reader(events: Events, now: float) -> EventStream:
     """Begin to read."""
-    stream = events.respond(Request("/events", {}, {}, "192.0.2.1"), now).body
+    stream = events.respond(HttpRequest("/events", {}, {}, "192.0.2.1"), now).body
     assert isinstance(stream, EventStream)
     return stream
 
@@ -106,5 +106,5 @@ def test_a_reader_travels(events: Events, status: FakeStatus) -> None:
     stream.taken(5)
     saved = stream.export()
     assert saved == StreamState(0, event(2)[5:])
-    following = Events(cast(Status, status), cast(Series, FakeSeries())).restore(saved)
+    following = Events(cast(StatusResource, status), cast(Series, FakeSeries())).restore(saved)
     assert read(following, 100.0) == event(2)[5:] + event(3)

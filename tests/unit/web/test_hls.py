@@ -14,7 +14,7 @@ from relaylib.track.track import Entry, Track
 from relaylib.web.hls import Body, Hls
 from relaylib.web.playlist import Playlist
 from relaylib.web.reply import Response, StreamEndError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from tests.unit.track.tracks import SIZE, TABLES, new_track
 from tools.lab.inprocess import running_loop
 from tools.lab.web import PACKET, PACKETS, datagram, numbers
@@ -65,7 +65,7 @@ class Stage:
         return self.sent / RATE
 
     def get(self, path: str) -> Response:
-        return self.hls.respond(Request(f"/{path}", {}, {}, "192.0.2.1"), self.now)
+        return self.hls.respond(HttpRequest(f"/{path}", {}, {}, "192.0.2.1"), self.now)
 
     def status(self, path: str) -> int:
         """Return the status of what is an error."""
@@ -219,7 +219,9 @@ def test_without_a_stream_there_is_no_playlist() -> None:
         assert stage.status("live.m3u8") == 503
     with running_loop() as loop:
         with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
-            Hls(loop, None, lambda: None).respond(Request("/live.m3u8", {}, {}, "192.0.2.1"), 0.0)
+            Hls(loop, None, lambda: None).respond(
+                HttpRequest("/live.m3u8", {}, {}, "192.0.2.1"), 0.0
+            )
         assert wrong.value.status == 503
 
 

@@ -9,7 +9,7 @@ from relaylib.errors import HttpError
 from relaylib.media.form import Form
 from relaylib.track.track import Track
 from relaylib.web.live import STALE, Live, LiveStream
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from relaylib.web.stream_state import StreamState
 from tests.unit.track.tracks import TABLES, entry, fill, new_track
 from tools.lab.web import PACKET, PACKETS, numbers
@@ -24,7 +24,9 @@ def track() -> Iterator[Track]:
 
 def open_stream(track: Track, now: float, back: str = "0") -> LiveStream:
     """Ask for `/live.ts`."""
-    response = Live(track, list).respond(Request("/live.ts", {"back": back}, {}, "192.0.2.1"), now)
+    response = Live(track, list).respond(
+        HttpRequest("/live.ts", {"back": back}, {}, "192.0.2.1"), now
+    )
     assert isinstance(response.body, LiveStream)
     return response.body
 
@@ -140,7 +142,7 @@ def test_back_is_a_number_of_seconds(track: Track, back: str) -> None:
 def refusal(track: Track | None, now: float) -> str:
     """Return the sentence in which a request is refused, for now."""
     with pytest.raises(HttpError, match=r"\w+ \w+") as wrong:
-        Live(track, list).respond(Request("/live.ts", {}, {}, "192.0.2.1"), now)
+        Live(track, list).respond(HttpRequest("/live.ts", {}, {}, "192.0.2.1"), now)
     assert wrong.value.status == 503
     return str(wrong.value)
 

@@ -12,14 +12,14 @@ import pytest
 from relaylib.errors import HttpError
 from relaylib.media import mpegts, rtp
 from relaylib.media.form import Form
-from relaylib.media.health import Access, Monitor
+from relaylib.media.health import FoundEntry, Monitor
 from relaylib.mp4.remuxer import Remuxer
 from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
 from relaylib.web import mp4 as module
 from relaylib.web.mp4 import KEPT, LATE, LEAD, LINGER, MOST_PAST, Mp4, Mp4Stream
 from relaylib.web.reply import Response, StreamEndError
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from tests.unit.media import streams
 from tests.unit.mp4 import mp4 as reader
 from tests.unit.track.tracks import new_track
@@ -108,13 +108,13 @@ class Air:
     def _cut(self) -> None:
         self.track.cut(self.track.heard)
 
-    def _mark(self, access: Access) -> None:
+    def _mark(self, access: FoundEntry) -> None:
         at = self.track.end + access.offset
         self.track.mark(Entry(at, access.time, access.stamp, access.tables, 0))
 
     def ask(self, back: str = "0") -> Response:
         """Ask for it."""
-        request = Request("/live.mp4", {"back": back}, {}, "192.0.2.1")
+        request = HttpRequest("/live.mp4", {"back": back}, {}, "192.0.2.1")
         return self.mp4.respond(request, self.now)
 
     def watch(self, back: str = "0") -> Mp4Stream:

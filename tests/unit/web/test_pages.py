@@ -12,7 +12,7 @@ from relaylib.media.verdict import LOST, Word
 from relaylib.source.gate import Presence
 from relaylib.web.pages import FILES, pages
 from relaylib.web.reply import complete
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 from tools.lab.process import ROOT
 
 FOLDER = ROOT / "relaylib/web/page"
@@ -28,7 +28,7 @@ NAMESPACE = "http://www.w3.org/2000/svg"
 def ask(path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Ask for a file, as a browser does."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = Request(path, {}, names, "192.0.2.1")
+    request = HttpRequest(path, {}, names, "192.0.2.1")
     status, found, body = complete(pages()[path].respond(request, 0.0), request, 0.0, None)
     return status, dict(found), body
 

@@ -6,7 +6,7 @@ import pytest
 
 from relaylib.errors import HttpError
 from relaylib.web.reply import Response, complete, error
-from relaylib.web.request import Request
+from relaylib.web.request import HttpRequest
 
 PAGE = b"<p>page</p>" * 100
 
@@ -16,7 +16,7 @@ def reply(
 ) -> tuple[int, dict[str, str], bytes]:
     """Complete a response to a request with these headers."""
     headers = {name.replace("_", "-"): value for name, value in asked.items()}
-    request = Request("/", {}, headers, "192.0.2.1")
+    request = HttpRequest("/", {}, headers, "192.0.2.1")
     status, pairs, body = complete(response, request, 784111777.5, cors)
     assert len(dict(pairs)) == len(pairs)
     return status, dict(pairs), body

@@ -5,7 +5,7 @@ import pytest
 from relaylib.media.verdict import Evidence, Told
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
-from relaylib.outputs.watcher import FIXED, UDP, Watcher
+from relaylib.outputs.watcher import FIXED, UDP, ViewerRow
 from relaylib.web.status import LISTED, _told, _worst, shortened
 
 
@@ -41,9 +41,9 @@ def test_the_evidence_tells_no_address() -> None:
 
 def test_who_is_listed() -> None:
     """Fixed outputs, and those that lost most, in the order in which they are."""
-    everyone = [Watcher(n, UDP, "streaming", None, lost=n % 7) for n in range(1000)]
+    everyone = [ViewerRow(n, UDP, "streaming", None, lost=n % 7) for n in range(1000)]
     assert _worst(everyone[:LISTED]) == everyone[:LISTED]
-    everyone[900:900] = [Watcher("screen", FIXED, "streaming", None)]
+    everyone[900:900] = [ViewerRow("screen", FIXED, "streaming", None)]
     listed = _worst(everyone)
     assert len(listed) == LISTED
     assert everyone[900] in listed
