@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, settings
 
 from tools.lab.client import FakeRelay
 from tools.lab.process import NeedError
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Held
 
 settings.register_profile(
@@ -67,16 +67,16 @@ def _skip_what_lacks() -> Generator[None]:
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayProcess]:
     """A relay of this test's own, with the defaults."""
-    with Relay() as program:
+    with RelayProcess() as program:
         yield program
 
 
 @pytest.fixture(scope="module")
-def shared_relay() -> Iterator[Relay]:
+def shared_relay() -> Iterator[RelayProcess]:
     """A relay that a module's tests share: each brings its own connections and takes them away."""
-    with Relay() as program:
+    with RelayProcess() as program:
         yield program
 
 

@@ -1,6 +1,7 @@
 """The house rules that a program can check: which room may know which, and what stays pure."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -178,3 +179,13 @@ def test_tools_need_no_pytest() -> None:
     """The harness serves the tools, which are there where nothing is installed for tests."""
     for path in TOOLS:
         assert "pytest" not in {name.partition(".")[0] for name in imports(path)}, path
+
+
+def test_a_class_name_is_used_once() -> None:
+    """A name stands for one thing, in the program and in the tools."""
+    places = defaultdict[str, list[str]](list)
+    for path in (*PROGRAM, *TOOLS):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(module_name(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

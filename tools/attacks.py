@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from relaylib.net.descriptors import raise_descriptor_limit
-from tools.attackers.attack import ATTACKS, Outcome, attack
+from tools.attackers.attack import ATTACKS, AttackOutcome, attack
 from tools.lab.machine import FAILURES, claim_core, require_linux
 from tools.lab.process import NeedError
 from tools.replay.program import positive, run, say, whole
@@ -69,7 +69,7 @@ def p99(values: list[float]) -> float:
     return values[math.ceil(0.99 * len(values)) - 1] if values else math.nan
 
 
-def _row(what: str, outcome: Outcome) -> str:
+def _row(what: str, outcome: AttackOutcome) -> str:
     quiet, attacked = p99(outcome.quiet), p99(outcome.attacked)
     return ROW.format(
         what,
@@ -84,7 +84,7 @@ def _row(what: str, outcome: Outcome) -> str:
     )
 
 
-def troubles(outcome: Outcome) -> str:
+def troubles(outcome: AttackOutcome) -> str:
     """What must not happen: loss, viewers without answers, bugs, a relay that did not end well."""
     found = {
         "datagrams lost": outcome.lost,

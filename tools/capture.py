@@ -87,7 +87,7 @@ def _file(text: str) -> Path:
     raise argparse.ArgumentTypeError(f"not a name ending in .pcap or .pcapng: {text!r}")
 
 
-class Recorder:
+class CaptureWriter:
     """Takes datagrams from a tap to a file until there are enough or a signal comes."""
 
     def __init__(self, tap: Tap, file: BinaryIO, write: Write, limit: int | None) -> None:
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with given.file.open("wb") as file:
                 write = FORMATS[given.file.suffix](file)
                 file.flush()
-                recorder = Recorder(tap, file, write, given.count)
+                recorder = CaptureWriter(tap, file, write, given.count)
                 say(f"recording {show(tap.address)} to {given.file}; Ctrl-C ends")
                 recorder.record(interruption, given.seconds, progress)
         except OSError as error:
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _summarise(recorder: Recorder, tap: Tap, file: Path) -> None:
+def _summarise(recorder: CaptureWriter, tap: Tap, file: Path) -> None:
     seconds = (recorder.last - recorder.first) / 1e9
     say(
         f"recorded {recorder.datagrams} datagrams, {amount(recorder.octets)} in {seconds:.1f} s "

@@ -24,7 +24,7 @@ BEHIND = 3
 READ_SIZE = 1 << 18
 
 
-class Tally:
+class HlsTally:
     """What all viewers saw. `late` is the longest that any waited for a response, in seconds."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Tally:
 class HlsViewer:
     """One viewer; it asks for the next thing when `due`, if it is not `waiting` for one."""
 
-    def __init__(self, address: tuple[str, int], due: float, tally: Tally) -> None:
+    def __init__(self, address: tuple[str, int], due: float, tally: HlsTally) -> None:
         self.sock = socket.create_connection(address)
         self.due, self.waiting = due, False
         self._tally = tally
@@ -112,9 +112,9 @@ class HlsViewer:
             self.ask(now)
 
 
-def watch(address: tuple[str, int], viewers: int, seconds: float) -> Tally:
+def watch(address: tuple[str, int], viewers: int, seconds: float) -> HlsTally:
     """Let so many viewers watch for a while."""
-    tally, selector = Tally(), selectors.DefaultSelector()
+    tally, selector = HlsTally(), selectors.DefaultSelector()
     start = time.monotonic()
     everyone = []
     for number in range(viewers):

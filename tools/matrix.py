@@ -19,15 +19,14 @@ from relaylib.cli import Parser
 from relaylib.errors import SetupError
 from tools.interop import table
 from tools.interop.sources import SOURCES, make_film, sending
-from tools.interop.viewers import UDP, Browsers, Decoding, Place, watching
+from tools.interop.viewers import UDP, Browsers, Decoding, StreamPlace, watching
 from tools.lab.machine import FAILURES
 from tools.lab.media import studio
 from tools.lab.process import PATIENCE, ROOT, NeedError, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import is_bound, unused_port
-from tools.lab.viewer import Viewer
-from tools.lab.web import Browser as Asking
-from tools.lab.web import http_port
+from tools.lab.viewer import TestViewer
+from tools.lab.web import HttpViewer, http_port
 from tools.replay.program import run, say
 
 ENOUGH = 50
@@ -45,7 +44,7 @@ class Round:
 
     def __init__(self, stack: ExitStack, home: Path, browsers: Browsers) -> None:
         self._stack, self._home, self._browsers = stack, home, browsers
-        self._relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        self._relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
         self._http = http_port(self._relay)
         stack.callback(browsers.leave)
         self.missing: table.Results = {}
@@ -57,7 +56,7 @@ class Round:
         wait_for(lambda: self._segments() >= SEGMENTS, f"{source}: segments of its stream")
 
     def _segments(self) -> int:
-        with Asking(self._http) as asking:
+        with HttpViewer(self._http) as asking:
             return asking.get("/live.m3u8").body.count(b"#EXTINF")
 
     def watch(self, cells: Sequence[table.Cell]) -> table.Results:
@@ -76,7 +75,7 @@ class Round:
 
     def _open(self, source: str, viewer: str, transport: str) -> Decoding:
         port = unused_port() & ~1  # for RTP ffmpeg takes an even one, and the next
-        place = Place(
+        place = StreamPlace(
             self._home,
             f"{SOURCES[source].scheme}://127.0.0.1:{port}",
             f"http://127.0.0.1:{self._http}",
@@ -85,7 +84,7 @@ class Round:
         self._stack.enter_context(decoding)
         if transport == UDP:
             wait_for(lambda: is_bound(port), f"{viewer} to listen")
-            control = self._stack.enter_context(Viewer(self._relay.port))
+            control = self._stack.enter_context(TestViewer(self._relay.port))
             assert control.command(f"CONECTAR {port}") == "OK"
         return decoding
 

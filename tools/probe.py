@@ -20,7 +20,7 @@ from relaylib.cli import Parser, port
 from relaylib.errors import SetupError
 from relaylib.media.health import Monitor
 from relaylib.net.mrl import Mrl
-from tools.probing.inputs import Live, mrl, watch_file
+from tools.probing.inputs import LiveInput, mrl, watch_file
 from tools.probing.table import Style, View, table
 from tools.replay.program import Interruption, ReplayError, positive, run, say
 from tools.replay.tap import Tap
@@ -107,8 +107,8 @@ def _probe_file(path: Path, flow: str | None, seconds: float | None, as_json: bo
 def _probe_port(where: Mrl, seconds: float | None, as_json: bool) -> int:
     monitor = Monitor()
     with Tap(where) as tap, Interruption() as interruption:
-        live = Live(tap, monitor)
-        screen = Screen(not as_json and sys.stdout.isatty())
+        live = LiveInput(tap, monitor)
+        screen = SecondScreen(not as_json and sys.stdout.isatty())
         title = f"port {where.port}" + (f" of {where.host}" if where.is_group else "")
 
         def view() -> View:
@@ -124,7 +124,7 @@ def _probe_port(where: Mrl, seconds: float | None, as_json: bool) -> int:
         return _conclude(monitor, view(), as_json)
 
 
-class Screen:
+class SecondScreen:
     """A terminal's second screen, on which the table is redrawn; the first one keeps its lines."""
 
     def __init__(self, on: bool) -> None:

@@ -32,7 +32,7 @@ from tools.benchmarks.sinks import Sinks
 from tools.benchmarks.stream import streaming
 from tools.lab.altered import Altered
 from tools.lab.machine import FAILURES, require_linux
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import hang_up
 from tools.lab.sockets import source
 from tools.replay.program import run, whole
@@ -54,7 +54,7 @@ TITLES = ("viewers", "Mb/s", "reloads", "quiet, ms", "reloaded, ms", "lost")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReloadOutcome:
     """The longest latencies before any reload and with them, in seconds; what was lost of what."""
 
     quiet: float
@@ -63,7 +63,7 @@ class Outcome:
     lost: int
 
 
-def measure(viewers: int, rate: int, reloads: int, prefix: tuple[str, ...]) -> Outcome:
+def measure(viewers: int, rate: int, reloads: int, prefix: tuple[str, ...]) -> ReloadOutcome:
     """Reload a relay so many times under `rate` datagrams a second.
 
     Raises:
@@ -72,7 +72,7 @@ def measure(viewers: int, rate: int, reloads: int, prefix: tuple[str, ...]) -> O
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         sinks = enter(Sinks(viewers, min(PROBES, viewers)))
-        relay = enter(Relay("--max-clients", "4000", prefix=prefix))
+        relay = enter(RelayProcess("--max-clients", "4000", prefix=prefix))
         for port in sinks.ports:
             enter(ask_for_stream(relay.port, port))
         sock = enter(source(relay.ingest_port))
@@ -90,7 +90,7 @@ def measure(viewers: int, rate: int, reloads: int, prefix: tuple[str, ...]) -> O
         expected += sent() * viewers
         lost = expected - sinks.wait(expected, 1.0)
         relay.wait_event("reloaded", reloads)
-        return Outcome(
+        return ReloadOutcome(
             sinks.latencies(began, quiet)[-1],
             sinks.latencies(quiet, time.time_ns())[-1],
             expected,
@@ -141,7 +141,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return int(lost > 0)
 
 
-def _row(viewers: int, rate: int, reloads: int, outcome: Outcome) -> str:
+def _row(viewers: int, rate: int, reloads: int, outcome: ReloadOutcome) -> str:
     return ROW.format(
         f"{viewers:,}",
         rate,

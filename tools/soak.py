@@ -24,7 +24,7 @@ from tools.attackers.attack import Worker
 from tools.attackers.viewers import watching
 from tools.lab.machine import FAILURES, memory, require_linux
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import descriptors, restart
 from tools.replay.program import Interruption, positive, run, say
 
@@ -61,7 +61,9 @@ class Soak:
         self.seconds = seconds
         self.done: Counter[str] = Counter()
         self.memory: Samples = []
-        self.relay = self._enter(Relay("--source-timeout", str(SOURCE_TIMEOUT), process_group=0))
+        self.relay = self._enter(
+            RelayProcess("--source-timeout", str(SOURCE_TIMEOUT), process_group=0)
+        )
         self.viewers = self._enter(watching(self.relay.port, VIEWERS))
         self._source = self._new_source()
         self.viewers.wait_started()

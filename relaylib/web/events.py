@@ -93,7 +93,7 @@ class EventStream:
         self._sent = 0
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what is left of an event, or of what comes first; see `reply.Stream`."""
+        """Return what is left of an event, or of what comes first; see `reply.StreamBody`."""
         self._feed.advance(until)
         if self._first:
             return (memoryview(self._first)[:most],)
@@ -105,7 +105,7 @@ class EventStream:
         return (memoryview(event)[self._sent : self._sent + most],)
 
     def taken(self, octets: int) -> None:
-        """Note how much was sent; see `reply.Stream`."""
+        """Note how much was sent; see `reply.StreamBody`."""
         if self._first:
             self._first = memoryview(self._first)[octets:]
             return
@@ -115,7 +115,7 @@ class EventStream:
             self._number, self._sent = self._number + 1, 0
 
     def export(self) -> StreamState | None:
-        """Return the rest of what has been begun; see `reply.Stream`."""
+        """Return the rest of what has been begun; see `reply.StreamBody`."""
         if self._first:
             return StreamState(0, bytes(self._first))
         if not self._sent:

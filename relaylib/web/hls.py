@@ -156,7 +156,7 @@ class Body:
         self.skipped = 0
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next; see `reply.Stream`."""
+        """Return what comes next; see `reply.StreamBody`."""
         segment, tables = self._segment, self._segment.tables
         if self._sent < len(tables):
             return (memoryview(tables)[self._sent :],)
@@ -166,7 +166,7 @@ class Body:
         return self._track.pieces(at, min(at + most, segment.end))
 
     def taken(self, octets: int) -> None:
-        """Note how much was sent; see `reply.Stream`."""
+        """Note how much was sent; see `reply.StreamBody`."""
         self._sent += octets
 
     def export(self) -> StreamState:

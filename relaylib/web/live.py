@@ -115,7 +115,7 @@ class LiveStream:
             self._first, self._at = b"", track.end if live else track.find(time)
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next; see `reply.Stream`."""
+        """Return what comes next; see `reply.StreamBody`."""
         track = self._track
         if not track.oldest <= self._at <= track.end:  # beyond: it has begun anew
             self._move(until)
@@ -137,7 +137,7 @@ class LiveStream:
         self._first = filling + self._first
 
     def taken(self, octets: int) -> None:
-        """Note how much was sent; see `reply.Stream`."""
+        """Note how much was sent; see `reply.StreamBody`."""
         if self._first:
             self._first = self._first[octets:]
         else:

@@ -236,7 +236,7 @@ class Mp4Stream:
             self._next = _NOWHERE
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next; see `reply.Stream`."""
+        """Return what comes next; see `reply.StreamBody`."""
         remux = self._remux
         remux.advance(until)
         if 0 <= self._next < remux.oldest:
@@ -258,7 +258,7 @@ class Mp4Stream:
         return pieces
 
     def taken(self, octets: int) -> None:
-        """Note how much was sent; see `reply.Stream`."""
+        """Note how much was sent; see `reply.StreamBody`."""
         while octets > 0:
             if self._begun:
                 piece = self._begun.pop(0)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tools.attackers.viewers import Ledger
-from tools.lab.process import Program, wait_for
+from tools.lab.process import ChildProcess, wait_for
 from tools.soak import NOISE, rise
 
 
@@ -60,7 +60,7 @@ def test_a_leak_is_what_rises_above_noise(step: int, leaking: bool) -> None:
 
 def test_soak_ends_by_itself() -> None:
     """A few seconds of everything: nothing is lost, and the summary says so."""
-    with Program(sys.executable, "tools/soak.py", "6") as soak:
+    with ChildProcess(sys.executable, "tools/soak.py", "6") as soak:
         assert soak.wait(60) == 0, "".join(soak.stderr)
         summary = "".join(soak.stdout)
         assert " 0 of " in summary
@@ -70,7 +70,7 @@ def test_soak_ends_by_itself() -> None:
 
 def test_soak_can_be_interrupted() -> None:
     """Ctrl-C ends it in order, with the summary of what has been."""
-    with Program(sys.executable, "tools/soak.py", "600") as soak:
+    with ChildProcess(sys.executable, "tools/soak.py", "600") as soak:
         wait_for(lambda: "received" in "".join(soak.stderr), "the first report")
         assert soak.stop(signal.SIGINT) == 130, "".join(soak.stderr)
         assert "steady viewers" in soak.stdout[0]
@@ -79,7 +79,7 @@ def test_soak_can_be_interrupted() -> None:
 def test_attacks_prints_a_table() -> None:
     """A row for each attack: what was tried, what was lost, how late, how much memory."""
     words = ("--only", "storm,clock", "--seconds", "0.5", "--quiet", "0.3", "--viewers", "3")
-    with Program(sys.executable, "tools/attacks.py", *words) as attacks:
+    with ChildProcess(sys.executable, "tools/attacks.py", *words) as attacks:
         assert attacks.wait(60) == 0, "".join(attacks.stderr)
         _, _, storm, clock = attacks.stdout
         assert "500 connections" in storm
@@ -97,7 +97,7 @@ def test_attacks_prints_a_table() -> None:
 )
 def test_what_cannot_be_is_a_line(words: tuple[str, ...], status: int) -> None:
     """A wrong word is a line and status 2; a relay that does not start is one and status 1."""
-    with Program(sys.executable, *words) as program:
+    with ChildProcess(sys.executable, *words) as program:
         assert program.wait() == status
         assert len(program.stderr) == 1
         assert words[-1] in program.stderr[0]

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tools.lab.icmp import raw_icmp, unreachable
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 HOST = "127.0.0.1"
 
@@ -19,9 +19,13 @@ def waiting(port: int) -> int:
     raise AssertionError(f"no socket on UDP port {port}")
 
 
-def test_a_forged_icmp_error_does_not_touch_the_ingest(relay: Relay) -> None:
+def test_a_forged_icmp_error_does_not_touch_the_ingest(relay: RelayProcess) -> None:
     """Someone on the LAN who claims that the source's port is closed changes nothing."""
-    with raw_icmp() as forger, Viewer(relay.port) as viewer, source(relay.ingest_port) as sender:
+    with (
+        raw_icmp() as forger,
+        TestViewer(relay.port) as viewer,
+        source(relay.ingest_port) as sender,
+    ):
         viewer.subscribe()
         forged = unreachable((HOST, relay.ingest_port), sender.getsockname())
         for number in range(100):
@@ -31,9 +35,13 @@ def test_a_forged_icmp_error_does_not_touch_the_ingest(relay: Relay) -> None:
         assert relay.events("bug") == []
 
 
-def test_a_forged_icmp_error_costs_a_viewer_nothing(relay: Relay) -> None:
+def test_a_forged_icmp_error_costs_a_viewer_nothing(relay: RelayProcess) -> None:
     """A viewer whose port is said to be closed, before every datagram, gets every datagram."""
-    with raw_icmp() as forger, Viewer(relay.port) as viewer, source(relay.ingest_port) as sender:
+    with (
+        raw_icmp() as forger,
+        TestViewer(relay.port) as viewer,
+        source(relay.ingest_port) as sender,
+    ):
         viewer.subscribe()
         sender.send(b"first")
         _, stream = viewer.player.recvfrom(100)
@@ -44,9 +52,9 @@ def test_a_forged_icmp_error_costs_a_viewer_nothing(relay: Relay) -> None:
         assert relay.events("bug") == []
 
 
-def test_what_a_player_sends_back_does_not_pile_up(relay: Relay) -> None:
+def test_what_a_player_sends_back_does_not_pile_up(relay: RelayProcess) -> None:
     """A player that floods the socket its stream comes from fills no memory and gets its stream."""
-    with Viewer(relay.port) as viewer, source(relay.ingest_port) as sender:
+    with TestViewer(relay.port) as viewer, source(relay.ingest_port) as sender:
         viewer.subscribe()
         sender.send(b"first")
         assert viewer.receive() == b"first"

@@ -3,13 +3,13 @@
 import socket
 
 from tools.lab.attacks import leave_descriptors
-from tools.lab.relay import Relay
-from tools.lab.viewer import Viewer
+from tools.lab.relay import RelayProcess
+from tools.lab.viewer import TestViewer
 
 
 def test_asking_for_the_stream_without_descriptors() -> None:
     """CONECTAR is refused with the reason, whatever the port, and works again when one is free."""
-    with Relay(host="0.0.0.0") as relay, Viewer(relay.port) as viewer:
+    with RelayProcess(host="0.0.0.0") as relay, TestViewer(relay.port) as viewer:
         assert viewer.command("ESTADO").startswith("OK")
         leave_descriptors(relay, 0)
         for port in (viewer.port, relay.ingest_port):
@@ -26,7 +26,7 @@ def test_asking_for_the_stream_without_descriptors() -> None:
 
 def test_a_browser_that_comes_when_there_is_no_descriptor() -> None:
     """It is told 503 at once, whoever watches goes on, and the next one is served."""
-    with Relay("--http", "127.0.0.1:0") as relay:
+    with RelayProcess("--http", "127.0.0.1:0") as relay:
         address = ("127.0.0.1", relay.wait_event("http_listening")["port"])
         request = b"HEAD /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with socket.create_connection(address) as early:

@@ -18,10 +18,10 @@ import pytest
 from tools.hls_viewers import watch
 from tools.lab.edge import Edge, Varnish
 from tools.lab.media import studio
-from tools.lab.process import Program, wait_for
-from tools.lab.relay import Relay
-from tools.lab.tap import Tap
-from tools.lab.web import Browser, http_port, request
+from tools.lab.process import ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
+from tools.lab.tap import HttpTap
+from tools.lab.web import HttpViewer, http_port, request
 
 pytestmark = pytest.mark.long
 
@@ -36,12 +36,12 @@ class Setting(NamedTuple):
     """An edge before a relay, and what it asks."""
 
     edge: Edge | Varnish
-    tap: Tap
+    tap: HttpTap
     relay: int
 
     def segments(self) -> list[str]:
         """The segments that there are now, as the relay itself tells."""
-        with Browser(self.relay) as browser:
+        with HttpViewer(self.relay) as browser:
             text = browser.get("/live.m3u8").body.decode()
         return [f"/{name}" for name in re.findall(r"^hls/\S+", text, re.MULTILINE)]
 
@@ -50,13 +50,13 @@ class Setting(NamedTuple):
 def setting(kind: Kind) -> Iterator[Setting]:
     """Have an edge with a stream."""
     with studio() as room, ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
-        stack.enter_context(Program(*FAKE_VLC, str(relay.ingest_port)))
-        tap = stack.enter_context(Tap(http_port(relay)))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
+        stack.enter_context(ChildProcess(*FAKE_VLC, str(relay.ingest_port)))
+        tap = stack.enter_context(HttpTap(http_port(relay)))
         edge = kind(room, tap.port)
         stack.enter_context(edge)
         found = Setting(edge, tap, http_port(relay))
-        with Browser(found.relay) as browser:
+        with HttpViewer(found.relay) as browser:
             wait_for(lambda: browser.get("/live.m3u8").status == 200, "a segment")
         wait_for(lambda: len(found.segments()) >= 4, "some segments")
         yield found
@@ -148,7 +148,7 @@ def test_odd_requests_ask_the_relay_once_for_a_name(kind: Kind) -> None:
         name = at.segments()[-1]
         for data in odd_requests(name):
             ask(at.edge.port, data)
-        with Browser(at.edge.port) as browser, Browser(at.relay) as direct:
+        with HttpViewer(at.edge.port) as browser, HttpViewer(at.relay) as direct:
             answer, wanted = browser.get(name), direct.get(name)
         assert (answer.status, answer.body) == (200, wanted.body)
         for header in ("content-type", "cache-control", "etag"):
@@ -163,7 +163,7 @@ def test_odd_requests_for_the_playlist_are_one_a_second(kind: Kind) -> None:
         begun = time.monotonic()
         for data in odd_requests("/live.m3u8"):
             ask(at.edge.port, data)
-        with Browser(at.edge.port) as browser:
+        with HttpViewer(at.edge.port) as browser:
             assert browser.get("/live.m3u8").status == 200
         took = time.monotonic() - begun
         asked = at.tap.asked()
@@ -178,7 +178,7 @@ def test_what_does_not_exist_is_asked_for_once_a_second(kind: Kind) -> None:
         name = at.segments()[-1].rpartition("/")[0] + "/999999.ts"
         begun = time.monotonic()
         with ExitStack() as stack:
-            browsers = [stack.enter_context(Browser(at.edge.port)) for _ in range(100)]
+            browsers = [stack.enter_context(HttpViewer(at.edge.port)) for _ in range(100)]
             for number, browser in enumerate(browsers):
                 browser.send(request(f"{name}?{number}"))
             assert {browser.answer().status for browser in browsers} == {404}
@@ -195,10 +195,13 @@ def test_who_reads_nothing_holds_up_nobody(kind: Kind) -> None:
     """Who asks first for a segment, and leaves or does not read, is no reason to wait."""
     with setting(kind) as at:
         first, second = at.segments()[-2:]
-        with Browser(at.edge.port, receive_buffer=1) as stuck, Browser(at.edge.port) as browser:
+        with (
+            HttpViewer(at.edge.port, receive_buffer=1) as stuck,
+            HttpViewer(at.edge.port) as browser,
+        ):
             stuck.send(request(first))
             assert browser.get(first).status == 200
-            with Browser(at.edge.port) as leaving:
+            with HttpViewer(at.edge.port) as leaving:
                 leaving.send(request(second))
             assert browser.get(second).status == 200
         asked = at.tap.asked()
@@ -211,7 +214,7 @@ def test_healthy_viewers_notice_nothing(kind: Kind) -> None:
     with setting(kind) as at, ExitStack() as stack:
         port = at.edge.port
         flood = [data for name in (*at.segments(), "/live.m3u8") for data in odd_requests(name)]
-        sock = [stack.enter_context(Browser(port)) for _ in range(50)]
+        sock = [stack.enter_context(HttpViewer(port)) for _ in range(50)]
         for browser, data in zip(sock, flood, strict=False):
             browser.send(data)
         tally = watch(("127.0.0.1", port), 20, 4.0)

@@ -13,9 +13,9 @@ import pytest
 
 from relaylib.net import linux
 from tools.lab.attacks import leave_descriptors
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source, udp_socket
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 pytestmark = pytest.mark.skipif(not linux.LINUX, reason="other systems part senders otherwise")
 
@@ -29,7 +29,7 @@ ONLY = ("--allow-source", "127.0.0.1")
 
 
 @contextlib.contextmanager
-def flooded(relay: Relay, stranger: socket.socket) -> Iterator[None]:
+def flooded(relay: RelayProcess, stranger: socket.socket) -> Iterator[None]:
     """Stop the relay, let a stranger flood it; go on when the block ends."""
     relay.process.send_signal(signal.SIGSTOP)
     try:
@@ -43,8 +43,8 @@ def flooded(relay: Relay, stranger: socket.socket) -> Iterator[None]:
 def test_a_source_that_begins_without_descriptors_is_locked() -> None:
     """The socket that keeps strangers out of the stream's buffer was there before the viewers."""
     with (
-        Relay() as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess() as relay,
+        TestViewer(relay.port) as viewer,
         source(relay.ingest_port) as active,
         udp_socket() as stranger,
     ):
@@ -62,8 +62,8 @@ def test_a_source_that_begins_without_descriptors_is_locked() -> None:
 def test_a_source_that_begins_amid_a_flood_from_outside_the_allow_list() -> None:
     """While there is no active source the allow-list keeps the buffer free for the next one."""
     with (
-        Relay(*ONLY, host="0.0.0.0") as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess(*ONLY, host="0.0.0.0") as relay,
+        TestViewer(relay.port) as viewer,
         source(relay.ingest_port) as active,
         udp_socket("127.0.0.2") as stranger,
     ):
@@ -80,8 +80,8 @@ def test_a_source_that_begins_amid_a_flood_from_outside_the_allow_list() -> None
 def test_a_takeover_amid_a_flood_from_outside_the_allow_list() -> None:
     """The small buffer in which a standby source is heard is kept free for it, too."""
     with (
-        Relay(*ONLY, "--source-timeout", "0.2", host="0.0.0.0") as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess(*ONLY, "--source-timeout", "0.2", host="0.0.0.0") as relay,
+        TestViewer(relay.port) as viewer,
         source(relay.ingest_port) as first,
         source(relay.ingest_port) as second,
         udp_socket("127.0.0.2") as stranger,

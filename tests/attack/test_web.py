@@ -8,10 +8,10 @@ import pytest
 
 from tools.lab.attacks import attack_relay
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Work
-from tools.lab.viewer import Viewer
-from tools.lab.web import PACKETS, Browser, Packets, Watching, http_port, numbers, request
+from tools.lab.viewer import TestViewer
+from tools.lab.web import PACKETS, HttpViewer, Packets, Watching, http_port, numbers, request
 
 SECONDS = 1.5
 
@@ -44,7 +44,7 @@ def test_two_thousand_idle_connections() -> None:
 class Player(Work):
     """Receives by UDP, and keeps the numbers of all packets."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: TestViewer) -> None:
         super().__init__()
         self._player = viewer.player
         self.numbers: list[int] = []
@@ -60,13 +60,13 @@ class Player(Work):
 def test_viewers_that_do_not_read() -> None:
     """A hundred who ask for the past and read nothing are closed after 10 s; others watch on."""
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0", "--timeshift", "5"))
-        viewer = stack.enter_context(Viewer(relay.port)).subscribe()
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0", "--timeshift", "5"))
+        viewer = stack.enter_context(TestViewer(relay.port)).subscribe()
         player = stack.enter_context(Player(viewer))
         packets = stack.enter_context(Packets(relay.ingest_port))
         wait_for(lambda: packets.sent > 900, "two seconds of the stream")
         port = http_port(relay)
-        deaf = [stack.enter_context(Browser(port, receive_buffer=2048)) for _ in range(100)]
+        deaf = [stack.enter_context(HttpViewer(port, receive_buffer=2048)) for _ in range(100)]
         watching = stack.enter_context(Watching(port))
         asked = time.monotonic()
         for browser in deaf:

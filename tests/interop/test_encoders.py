@@ -9,37 +9,37 @@ from pathlib import Path
 import pytest
 
 from tools.lab.media import RATE, assert_faultless, judge, make_clip, studio
-from tools.lab.players import VLC_KEEPS, Tap, Vlc, sequence_gaps
-from tools.lab.process import Program
-from tools.lab.relay import Relay
+from tools.lab.players import VLC_KEEPS, PlayerTap, Vlc, sequence_gaps
+from tools.lab.process import ChildProcess
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 SECONDS = 4
 """Of video. Each encoder sends it at its own pace and without transcoding."""
 
 
-def vlc(clip: Path, port: int) -> Program:
+def vlc(clip: Path, port: int) -> ChildProcess:
     """Stream the clip with VLC in RTP: evenly, in datagrams of 1328 bytes."""
     return Vlc.streaming("rtp", clip, port)
 
 
-def ffmpeg(clip: Path, port: int) -> Program:
+def ffmpeg(clip: Path, port: int) -> ChildProcess:
     """Stream the clip with ffmpeg: each frame is a burst, whose last datagram is shorter."""
     target = ("-f", "mpegts", f"udp://127.0.0.1:{port}?pkt_size=1316")
-    return Program("ffmpeg", "-v", "error", "-re", "-i", str(clip), "-c", "copy", *target)
+    return ChildProcess("ffmpeg", "-v", "error", "-re", "-i", str(clip), "-c", "copy", *target)
 
 
 @pytest.mark.parametrize(("scheme", "encoder"), [("rtp", vlc), ("udp", ffmpeg)])
-def test_every_frame_arrives(scheme: str, encoder: Callable[[Path, int], Program]) -> None:
+def test_every_frame_arrives(scheme: str, encoder: Callable[[Path, int], ChildProcess]) -> None:
     """A VLC that records the stream, and a plain viewer, get the clip without a fault."""
-    with studio() as room, Relay("--source-timeout", "1") as relay:
+    with studio() as room, RelayProcess("--source-timeout", "1") as relay:
         clip = make_clip(room, SECONDS)
         port = unused_port()
         with (
-            Viewer(relay.port) as plain,
-            Viewer(relay.port) as control,
-            Tap(plain.subscribe()) as tap,
+            TestViewer(relay.port) as plain,
+            TestViewer(relay.port) as control,
+            PlayerTap(plain.subscribe()) as tap,
             Vlc.recording(scheme, port, room / "vlc.ts") as player,
         ):
             assert control.command(f"CONECTAR {port}") == "OK"

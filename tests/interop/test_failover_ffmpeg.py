@@ -13,10 +13,10 @@ from tests.interop.test_takeover_ffmpeg import (
 )
 from tools.lab.media import continuity_errors, split_packets
 from tools.lab.process import need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Work, restart
 from tools.lab.sockets import udp_socket
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
 class Lossy(Work):
@@ -52,8 +52,8 @@ def test_a_clean_standby_takes_over_from_a_source_with_errors(tmp_path: Path) ->
     need("ffmpeg")
     recording = tmp_path / "recording.ts"
     with (
-        Relay("--failover-errors", "2") as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess("--failover-errors", "2") as relay,
+        TestViewer(relay.port) as viewer,
         Recorder(viewer.subscribe(), recording) as recorder,
         Lossy(relay.ingest_port) as path,
         encoder("A", path.port),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program, need, wait_for
+from tools.lab.process import ChildProcess, need, wait_for
 from tools.lab.sockets import is_bound, unused_port
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
@@ -49,10 +49,10 @@ def test_ffmpeg_sees_one_endless_stream(tmp_path: Path, protocol: str) -> None:
     film, port = tmp_path / "film.ts", unused_port() & ~1  # RTP asks for an even one
     copy = ("-copyts", "-map", "0", "-c", "copy", "-t", str(SECONDS), film)
     words = ("ffmpeg", "-nostdin", "-v", "warning", *source(protocol, port, tmp_path), *copy)
-    with Program(*words) as ffmpeg:
+    with ChildProcess(*words) as ffmpeg:
         wait_for(lambda: is_bound(port), "ffmpeg to listen")
         options = ("--loop", "--speed", "4", *(["--rtp"] if protocol == "rtp" else []))
-        with Program(*FAKE_VLC, "127.0.0.1", str(port), *options):
+        with ChildProcess(*FAKE_VLC, "127.0.0.1", str(port), *options):
             assert ffmpeg.wait(60) == 0
     assert "".join(ffmpeg.stderr) == ""
     assert output("ffmpeg", "-nostdin", "-v", "warning", "-i", film, "-f", "null", "-") == ""

@@ -4,7 +4,7 @@ import pytest
 
 from tools.lab.media import RATE, assert_faultless, judge, make_clip, studio
 from tools.lab.players import Vlc
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
 
 SECONDS = 8
@@ -18,7 +18,9 @@ def test_vlc_shows_a_group(scheme: str) -> None:
     port = unused_port()
     with (
         studio() as room,
-        Relay("--to", f"{scheme}://{GROUP}:{port}?iface=lo", "--source-timeout", "1") as relay,
+        RelayProcess(
+            "--to", f"{scheme}://{GROUP}:{port}?iface=lo", "--source-timeout", "1"
+        ) as relay,
         Vlc.recording(scheme, port, room / "group.ts", GROUP) as player,
     ):
         clip = make_clip(room, SECONDS)

@@ -12,10 +12,10 @@ import pytest
 
 from tools.lab.media import RATE, judge, make_clip, studio
 from tools.lab.players import ffmpeg, mpv, vlc
-from tools.lab.process import LabError, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, LabError, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
-from tools.lab.web import Browser, http_port
+from tools.lab.web import HttpViewer, http_port
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
 
@@ -30,14 +30,14 @@ TABLES = ("PID 0x0:", "PID 0x1000:")
 which are no error (ISO/IEC 13818-1, 2.4.3.3)."""
 
 
-def gstreamer(url: str, to: Path) -> Program:
+def gstreamer(url: str, to: Path) -> ChildProcess:
     """Fetch and join segments with GStreamer."""
     need("gst-launch-1.0")
     words = f"souphttpsrc location={url} ! hlsdemux ! filesink buffer-mode=2 location={to}"
-    return Program("gst-launch-1.0", "-q", *words.split())
+    return ChildProcess("gst-launch-1.0", "-q", *words.split())
 
 
-PLAYERS: dict[str, Callable[[str, Path], Program]] = {
+PLAYERS: dict[str, Callable[[str, Path], ChildProcess]] = {
     "ffmpeg": lambda url, to: ffmpeg(url, to, "-t", "6"),
     "vlc": vlc,
     "mpv": mpv,
@@ -47,7 +47,7 @@ PLAYERS: dict[str, Callable[[str, Path], Program]] = {
 
 def listed(port: int) -> list[str]:
     """Return the segments that the playlist lists."""
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         answer = browser.get("/live.m3u8")
     return [line for line in answer.body.decode().split("\n") if line.startswith("hls/")]
 
@@ -57,9 +57,9 @@ def test_players_get_every_frame(name: str) -> None:
     """Each records the clip without a fault, with a reload of the relay in the middle."""
     need("ffmpeg")
     with studio() as room, ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
         clip, to, port = make_clip(room, SECONDS), room / f"{name}.ts", http_port(relay)
-        stack.enter_context(Program(*FAKE_VLC, "127.0.0.1", str(relay.ingest_port), str(clip)))
+        stack.enter_context(ChildProcess(*FAKE_VLC, "127.0.0.1", str(relay.ingest_port), str(clip)))
         wait_for(lambda: len(listed(port)) >= 3, "some segments")
         url = f"http://127.0.0.1:{port}/live.m3u8"
         player = stack.enter_context(PLAYERS[name](url, to))

@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tools.hls_viewers import Tally, watch
+from tools.hls_viewers import HlsTally, watch
 from tools.lab.edge import Edge, Varnish
 from tools.lab.media import studio
-from tools.lab.process import Program, wait_for
-from tools.lab.relay import Relay
-from tools.lab.web import Browser, http_port
+from tools.lab.process import ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
+from tools.lab.web import HttpViewer, http_port
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
 
@@ -21,22 +21,22 @@ SECONDS = 6.0
 
 
 @contextmanager
-def edges(count: int) -> Iterator[tuple[list[Edge], Relay]]:
+def edges(count: int) -> Iterator[tuple[list[Edge], RelayProcess]]:
     """Have a relay with a stream, and so many edges, each behind the one before."""
     with studio() as room, ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
-        stack.enter_context(Program(*FAKE_VLC, str(relay.ingest_port)))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
+        stack.enter_context(ChildProcess(*FAKE_VLC, str(relay.ingest_port)))
         made, origin = list[Edge](), http_port(relay)
         for _ in range(count):
             made.append(stack.enter_context(Edge(room, origin)))
             origin = made[-1].port
-        with Browser(http_port(relay)) as browser:
+        with HttpViewer(http_port(relay)) as browser:
             wait_for(lambda: browser.get("/live.m3u8").status == 200, "a segment")
         yield made, relay
         assert not relay.events("bug")
 
 
-def check(tally: Tally, asked: Counter[str]) -> None:
+def check(tally: HlsTally, asked: Counter[str]) -> None:
     """Insist that each segment was asked for once, and the playlist about once a second."""
     assert not tally.failures
     playlists = asked.pop("/live.m3u8")
@@ -73,7 +73,7 @@ def test_varnish_collapses_requests_too() -> None:
     with edges(0) as (_, relay), studio() as room, Varnish(room, http_port(relay)) as edge:
         tally = watch(("127.0.0.1", edge.port), 100, SECONDS)
         assert tally.fetched.total() >= 100
-        with Browser(edge.port) as browser:
+        with HttpViewer(edge.port) as browser:
             uri = next(iter(tally.fetched))
             answers = [browser.get(f"/{uri}?{n}", Host=f"tv{n}.example", Cookie="n") for n in "12"]
         assert [answer.status for answer in answers] == [200, 200]

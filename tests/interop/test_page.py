@@ -15,11 +15,11 @@ import pytest
 
 from tools.lab.browser import BROWSERS, Browser, Chromium
 from tools.lab.media import NOBODY, studio
-from tools.lab.process import NeedError, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, NeedError, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 from tools.lab.web import http_port
 
 LIVE = 1.5
@@ -88,22 +88,22 @@ http {{
 """
 
 
-def source(relay: Relay, *clip: Path) -> Program:
+def source(relay: RelayProcess, *clip: Path) -> ChildProcess:
     """Send the sample, or a clip, again and again."""
     words = ("127.0.0.1", str(relay.ingest_port), *map(str, clip), "--rtp", "--loop")
-    return Program(sys.executable, "tools/fake_vlc.py", *words)
+    return ChildProcess(sys.executable, "tools/fake_vlc.py", *words)
 
 
 @pytest.fixture(scope="module")
-def playing() -> Iterator[Relay]:
+def playing() -> Iterator[RelayProcess]:
     """A relay with a source, whose history grows from one test to the next."""
-    with Relay("--http", "127.0.0.1:0") as relay, source(relay):
+    with RelayProcess("--http", "127.0.0.1:0") as relay, source(relay):
         relay.wait_event("ingest_started")
         yield relay
         assert not relay.events("bug")
 
 
-def page(relay: Relay) -> str:
+def page(relay: RelayProcess) -> str:
     """Return the address of a relay's page."""
     return f"http://127.0.0.1:{http_port(relay)}/"
 
@@ -136,7 +136,7 @@ def is_later(error: str) -> bool:
 
 
 @pytest.mark.parametrize("name", BROWSERS)
-def test_watching(playing: Relay, name: str) -> None:
+def test_watching(playing: RelayProcess, name: str) -> None:
     """The picture plays near the edge, goes back and live again; the numbers are the relay's."""
     with BROWSERS[name](language="en") as browser:
         browser.open(page(playing))
@@ -155,9 +155,9 @@ def test_watching(playing: Relay, name: str) -> None:
         assert [error for error in browser.errors() if not is_later(error)] == []
 
 
-def test_a_viewer_that_pauses_is_shown_within_a_second(playing: Relay) -> None:
+def test_a_viewer_that_pauses_is_shown_within_a_second(playing: RelayProcess) -> None:
     """By UDP, and on the page."""
-    with Chromium() as browser, Viewer(playing.port).subscribe() as viewer:
+    with Chromium() as browser, TestViewer(playing.port).subscribe() as viewer:
         browser.open(page(playing))
         waits = []
         for state, command in (("streaming", "CONTINUAR"), ("paused", "INTERRUMPIR")) * 3:
@@ -174,14 +174,14 @@ def test_a_relay_that_comes_again(name: str) -> None:
     """The page goes on after a reload, and when another relay is in the place of the first."""
     with ExitStack() as stack:
         browser = stack.enter_context(BROWSERS[name](language="es"))
-        with Relay("--http", "127.0.0.1:0") as relay, source(relay):
+        with RelayProcess("--http", "127.0.0.1:0") as relay, source(relay):
             port = http_port(relay)
             browser.open(page(relay))
             wait_position(browser, is_live, "live")
             restart(relay)
             wait_position(browser, is_live, "after a reload")
         wait_for(lambda: browser.evaluate(POSITION)["state"] == "again", "the end")
-        relay = stack.enter_context(Relay("--http", f"127.0.0.1:{port}"))
+        relay = stack.enter_context(RelayProcess("--http", f"127.0.0.1:{port}"))
         stack.enter_context(source(relay))
         wait_position(browser, is_live, "live again")
 
@@ -190,7 +190,11 @@ def test_a_relay_that_comes_again(name: str) -> None:
 def test_what_browsers_do_not_play(name: str) -> None:
     """It is said by name, with addresses for VLC, and not asked for; another source plays again."""
     need("ffmpeg")
-    with studio() as room, Relay("--http", "127.0.0.1:0") as relay, BROWSERS[name]() as browser:
+    with (
+        studio() as room,
+        RelayProcess("--http", "127.0.0.1:0") as relay,
+        BROWSERS[name]() as browser,
+    ):
         clips = {codec: make(room / f"{at}.ts", codec) for at, codec in enumerate(CLIPS)}
         browser.open(page(relay))
         with source(relay, clips["MPEG-2 video"]):
@@ -217,7 +221,7 @@ def make(clip: Path, codec: str) -> Path:
     return clip
 
 
-def test_a_browser_that_plays_hls_itself(playing: Relay) -> None:
+def test_a_browser_that_plays_hls_itself(playing: RelayProcess) -> None:
     """Without Media Source Extensions the picture is that of /live.m3u8; it pauses and goes on."""
     with Chromium() as browser:
         without = {"source": "delete globalThis.MediaSource; delete globalThis.ManagedMediaSource"}
@@ -232,7 +236,7 @@ def test_a_browser_that_plays_hls_itself(playing: Relay) -> None:
         assert browser.errors() == []
 
 
-def test_in_a_folder_behind_a_proxy(playing: Relay) -> None:
+def test_in_a_folder_behind_a_proxy(playing: RelayProcess) -> None:
     """All that the page asks for is asked for in its folder."""
     need("nginx", "setpriv")
     drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
@@ -240,7 +244,7 @@ def test_in_a_folder_behind_a_proxy(playing: Relay) -> None:
         port, conf = unused_port(), room / "nginx.conf"
         conf.write_text(FOLDER.format(port=port, origin=http_port(playing)))
         words = ("nginx", "-p", room, "-c", conf, "-e", "stderr")
-        with Program(*(drop if os.geteuid() == 0 else ()), *words) as nginx:
+        with ChildProcess(*(drop if os.geteuid() == 0 else ()), *words) as nginx:
             wait_for(lambda: is_open(port), "nginx")
             browser.open(f"http://127.0.0.1:{port}/tv/")
             wait_position(browser, is_live, "live")
@@ -259,7 +263,7 @@ def is_open(port: int) -> bool:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_no_violation(playing: Relay, dark: bool) -> None:
+def test_axe_finds_no_violation(playing: RelayProcess, dark: bool) -> None:
     """The accessibility checker axe has nothing to say, on a phone, a desk or a wall."""
     found = importlib.util.find_spec("axe_selenium_python")
     if found is None or found.origin is None:
@@ -267,8 +271,8 @@ def test_axe_finds_no_violation(playing: Relay, dark: bool) -> None:
     axe = Path(found.origin).parent / "node_modules/axe-core/axe.min.js"
     with ExitStack() as stack:
         browser = stack.enter_context(Chromium(language="es", dark=dark))
-        silent = stack.enter_context(Relay("--http", "127.0.0.1:0"))
-        stack.enter_context(Viewer(playing.port)).subscribe()
+        silent = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
+        stack.enter_context(TestViewer(playing.port)).subscribe()
         for relay in (silent, playing):
             browser.open(page(relay))
             if relay is playing:

@@ -12,7 +12,7 @@ import pytest
 from tools.interop.sources import SOURCES, sending
 from tools.lab.media import make_clip, studio
 from tools.lab.players import payload
-from tools.lab.process import ROOT, Program, need, wait_for
+from tools.lab.process import ROOT, ChildProcess, need, wait_for
 from tools.lab.sockets import is_bound, unused_port
 from tools.replay.flows import choose, replay_capture, survey_capture
 
@@ -124,7 +124,7 @@ def test_streams_of_encoders(encoder: str) -> None:
             "--count",
             str(DATAGRAMS),
         )
-        with Program(*recorder) as recording:
+        with ChildProcess(*recorder) as recording:
             wait_for(lambda: is_bound(port), "the recorder to listen")
             with sending(encoder, clip, port):
                 assert recording.wait() == 0

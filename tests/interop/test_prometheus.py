@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tools.lab.process import ROOT, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ROOT, ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
 from tools.lab.web import http_port
 
@@ -111,7 +111,7 @@ def ask(port: int, path: str) -> Any:
 def test_a_real_scrape(tmp_path: Path) -> None:
     """With our configuration but for the address, Prometheus finds the relay up, and its values."""
     need("prometheus")
-    with Relay("--http", "127.0.0.1:0") as relay:
+    with RelayProcess("--http", "127.0.0.1:0") as relay:
         port = unused_port()
         config = (CONTRIB / "prometheus.yml").read_text()
         (tmp_path / RULES.name).write_text(RULES.read_text())
@@ -124,7 +124,7 @@ def test_a_real_scrape(tmp_path: Path) -> None:
             f"--storage.tsdb.path={tmp_path}/data",
             f"--web.listen-address=127.0.0.1:{port}",
         )
-        with Program("prometheus", *words):
+        with ChildProcess("prometheus", *words):
             query = "query?query=relay_source_active"
             wait_for(lambda: (d := ask(port, query)) and d["result"], "a scrape")
             (target,) = ask(port, "targets")["activeTargets"]

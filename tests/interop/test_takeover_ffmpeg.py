@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tools.lab.media import NULL_PID, continuity_errors, pid_of, split_packets
-from tools.lab.process import Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Work, restart
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 TIMEOUT = 1.0
 """Seconds of silence after which the standby takes over."""
@@ -30,13 +30,13 @@ ENOUGH = 500
 """Packets: a second of the stream."""
 
 
-def encoder(name: str, port: int) -> Program:
+def encoder(name: str, port: int) -> ChildProcess:
     """An ffmpeg that encodes a test picture in real time, until it is ended."""
     words = ["-re", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-c:v", "mpeg2video"]
     words += ["-b:v", "1M", "-f", "mpegts", "-mpegts_transport_stream_id", str(IDS[name])]
     words += ["-mpegts_start_pid", str(PIDS[name]), "-mpegts_pmt_start_pid", str(PIDS[name] + 128)]
     words += ["-metadata", f"service_name={name}", f"udp://127.0.0.1:{port}?pkt_size=1316"]
-    return Program("ffmpeg", "-nostdin", "-v", "error", *words)
+    return ChildProcess("ffmpeg", "-nostdin", "-v", "error", *words)
 
 
 def encoder_of(packet: bytes) -> str | None:
@@ -60,7 +60,7 @@ def letters(packets: list[bytes]) -> str:
 class Recorder(Work):
     """Records what a viewer gets; `times` are when each encoder's first and last datagram came."""
 
-    def __init__(self, viewer: Viewer, file: Path) -> None:
+    def __init__(self, viewer: TestViewer, file: Path) -> None:
         super().__init__()
         self.times: dict[str, list[float]] = {}
         self.packets: Counter[str] = Counter()
@@ -92,8 +92,8 @@ def test_a_standby_takes_over_and_never_interferes(tmp_path: Path) -> None:
     need("ffmpeg")
     recording = tmp_path / "recording.ts"
     with (
-        Relay("--source-timeout", str(TIMEOUT)) as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess("--source-timeout", str(TIMEOUT)) as relay,
+        TestViewer(relay.port) as viewer,
         Recorder(viewer.subscribe(), recording) as recorder,
         encoder("A", relay.ingest_port) as first,
     ):
@@ -121,8 +121,8 @@ def test_who_comes_back_is_the_standby(tmp_path: Path) -> None:
     """The encoder that was replaced does not get the ingest back just by sending again."""
     need("ffmpeg")
     with (
-        Relay("--source-timeout", "0.5") as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess("--source-timeout", "0.5") as relay,
+        TestViewer(relay.port) as viewer,
         Recorder(viewer.subscribe(), tmp_path / "recording.ts") as recorder,
     ):
         with encoder("A", relay.ingest_port):

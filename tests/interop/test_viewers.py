@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 from tools.lab.media import GOP, RATE, assert_faultless, judge, make_clip, studio
 from tools.lab.players import Vlc
-from tools.lab.process import Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 SECONDS = 40
 """Of video: the source is ended when all has been seen, on a busy machine some time later."""
@@ -20,10 +20,10 @@ ENOUGH = 500
 """Datagrams: five seconds of it."""
 
 
-class Netcat(Program):
+class Netcat(ChildProcess):
     """`nc` with a person typing commands into it."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: RelayProcess) -> None:
         need("nc")
         super().__init__("nc", relay.host, str(relay.port), stdin=subprocess.PIPE)
 
@@ -47,7 +47,7 @@ class Netcat(Program):
 def test_what_one_viewer_does_it_alone_feels() -> None:
     """One pauses, one's client is killed, one's player is; who watches at ease misses nothing."""
     with studio() as room, ExitStack() as stack:
-        relay = stack.enter_context(Relay("--source-timeout", "1"))
+        relay = stack.enter_context(RelayProcess("--source-timeout", "1"))
         clip = make_clip(room, SECONDS)
 
         def watch(player: Vlc, port: int) -> Netcat:
@@ -63,8 +63,8 @@ def test_what_one_viewer_does_it_alone_feels() -> None:
             killed: Vlc.dumping(killed, room / "killed.ts"),
         }
         controls = {port: watch(player, port) for port, player in players.items()}
-        plain = stack.enter_context(Viewer(relay.port)).subscribe()
-        orphan = stack.enter_context(Viewer(relay.port))
+        plain = stack.enter_context(TestViewer(relay.port)).subscribe()
+        orphan = stack.enter_context(TestViewer(relay.port))
         client = stack.enter_context(Netcat(relay))
         client.subscribe(orphan.port)
         encoder = stack.enter_context(Vlc.streaming("udp", clip, relay.ingest_port))

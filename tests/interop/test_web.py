@@ -10,8 +10,8 @@ import pytest
 
 from tools.lab.media import RATE, judge, make_clip, studio
 from tools.lab.players import VLC_KEEPS, ffmpeg, mpv, vlc
-from tools.lab.process import Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 from tools.lab.web import Watching, http_port
 
@@ -26,7 +26,7 @@ SOURCES = {
 }
 
 
-PLAYERS: dict[str, Callable[[str, Path], Program]] = {
+PLAYERS: dict[str, Callable[[str, Path], ChildProcess]] = {
     "ffmpeg": ffmpeg,
     "vlc": lambda url, to: vlc(url, to, "--play-and-exit"),
     "mpv": lambda url, to: mpv(url, to, "--untimed"),
@@ -38,11 +38,11 @@ def test_players_get_every_frame(scheme: str) -> None:
     """ffmpeg, VLC, mpv and who just saves the bytes have the clip without a fault."""
     need("ffmpeg")
     with studio() as room, ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
         clip = make_clip(room, SECONDS)
         *form, target = SOURCES[scheme]
         words = ("-v", "error", "-re", "-i", str(clip), "-c", "copy", *form)
-        source = Program("ffmpeg", *words, target.format(port=relay.ingest_port))
+        source = ChildProcess("ffmpeg", *words, target.format(port=relay.ingest_port))
         stack.enter_context(source)
         relay.wait_event("ingest_started")
         port = http_port(relay)

@@ -16,11 +16,10 @@ from relaylib.mp4.remuxer import AUDIO, VIDEO
 from tests.unit.mp4 import mp4
 from tools.lab.browser import BROWSERS, Browser
 from tools.lab.media import RATE, make_clip, studio
-from tools.lab.process import PATIENCE, NeedError, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ChildProcess, NeedError, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
-from tools.lab.web import Browser as Asking
-from tools.lab.web import Watching, http_port
+from tools.lab.web import HttpViewer, Watching, http_port
 
 SECONDS = 6
 
@@ -87,10 +86,10 @@ def frames(path: Path) -> list[str]:
 def test_ffmpeg_finds_every_frame() -> None:
     """Who watches from the beginning of a stream has all of it, in whole boxes, without a fault."""
     need("ffmpeg", "ffprobe")
-    with studio() as room, Relay("--http", "127.0.0.1:0") as relay:
+    with studio() as room, RelayProcess("--http", "127.0.0.1:0") as relay:
         clip, saved = make_clip(room, SECONDS), room / "saved.mp4"
         words = ("-v", "error", "-re", "-i", str(clip), "-c", "copy", "-f", "rtp_mpegts")
-        with Program("ffmpeg", *words, f"rtp://127.0.0.1:{relay.ingest_port}") as source:
+        with ChildProcess("ffmpeg", *words, f"rtp://127.0.0.1:{relay.ingest_port}") as source:
             wait_until_known(relay)
             with Watching(http_port(relay), "/live.mp4?back=60") as viewer:
                 source.wait()
@@ -111,11 +110,11 @@ def test_ffmpeg_finds_every_frame() -> None:
         assert len(got) >= len(sent) - RATE // 2  # what makes no whole fragment any more
 
 
-def wait_until_known(relay: Relay) -> None:
+def wait_until_known(relay: RelayProcess) -> None:
     """Wait until the relay knows what its source sends."""
 
     def status() -> int:
-        with Asking(http_port(relay)) as asking:
+        with HttpViewer(http_port(relay)) as asking:
             return asking.get("/live.mp4", "HEAD").status
 
     wait_for(lambda: status() == 200, "codecs")
@@ -161,9 +160,9 @@ def assert_pymp4_agrees(data: bytes) -> None:
 @pytest.mark.parametrize("name", BROWSERS)
 def test_browsers_play_it(page: str, name: str) -> None:
     """By Media Source Extensions, without an error; a page that asks again survives a reload."""
-    with Relay("--http", "127.0.0.1:0", "--cors", "*") as relay, BROWSERS[name]() as browser:
+    with RelayProcess("--http", "127.0.0.1:0", "--cors", "*") as relay, BROWSERS[name]() as browser:
         words = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1", relay.ingest_port)
-        with Program(*map(str, words)):
+        with ChildProcess(*map(str, words)):
             wait_until_known(relay)
             browser.open(f"{page}?url=http://127.0.0.1:{http_port(relay)}/live.mp4")
             assert_plays(browser, 1)

@@ -8,8 +8,8 @@ import pytest
 from tools.lab.netns import (
     LAN,
     LAN6,
+    NetnsViewers,
     Stage,
-    Watcher,
     assert_got_everything,
     finish,
     set_up,
@@ -22,7 +22,7 @@ STATUS = (
 )
 
 
-def loopback(stage: Stage) -> Watcher:
+def loopback(stage: Stage) -> NetnsViewers:
     """A viewer on the relay's own host."""
     return stage.peer(stage.relay_host, "127.0.0.1")
 

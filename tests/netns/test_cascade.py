@@ -7,9 +7,9 @@ from typing import Self
 
 import pytest
 
-from tools.lab.netns import LAN, Host, Stage, Watcher, assert_got_everything, finish
-from tools.lab.process import Program, wait_for
-from tools.lab.relay import Relay
+from tools.lab.netns import LAN, Host, NetnsViewers, Stage, assert_got_everything, finish
+from tools.lab.process import ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 
 ENOUGH = 800
@@ -35,17 +35,17 @@ class Cascade(Stage):
         viewer.ip("link", "delete", "eth0")
         self.viewer = self.watch_edge(viewer)
 
-    def start_edge(self) -> Relay:
+    def start_edge(self) -> RelayProcess:
         """Run the edge; it takes the stream from the origin and from nobody else."""
         options = ("--ingest-port", str(PORT), "--allow-source", self.relay_host.address)
         return self.stack.enter_context(
-            Relay(*options, host="0.0.0.0", prefix=self.edge_host.prefix)
+            RelayProcess(*options, host="0.0.0.0", prefix=self.edge_host.prefix)
         )
 
-    def watch_edge(self, host: Host) -> Watcher:
+    def watch_edge(self, host: Host) -> NetnsViewers:
         """Watch what comes from the edge."""
         words = (self._way, str(self.edge.port))
-        watcher = Watcher(host, self.start(host, "tools.lab.netns_viewer", *words))
+        watcher = NetnsViewers(host, self.start(host, "tools.lab.netns_viewer", *words))
         watcher.do("connect", 1)
         watcher.open()
         watcher.subscribe()
@@ -55,7 +55,7 @@ class Cascade(Stage):
         """Let a client on the edge's host ask the origin for the stream, to the edge's port."""
         address = (self.relay_host.address, str(self.relay.port), str(PORT))
         words = (*self.edge_host.prefix, sys.executable, "client.py", *address)
-        client = self.stack.enter_context(Program(*words, stdin=subprocess.PIPE))
+        client = self.stack.enter_context(ChildProcess(*words, stdin=subprocess.PIPE))
         assert client.process.stdin is not None
         client.process.stdin.write(b"CONECTAR\n")
         client.process.stdin.flush()
@@ -99,7 +99,7 @@ def test_either_may_be_started_anew() -> None:
 
         cascade.relay.stop()
         cascade.relay = stack.enter_context(
-            Relay(*options, host="::", prefix=cascade.relay_host.prefix)
+            RelayProcess(*options, host="::", prefix=cascade.relay_host.prefix)
         )
         cascade.stream()
         takeover = cascade.edge.wait_event("source_takeover")

@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from tools.lab.netns import Host, Stage, Watcher, ask, finish, set_up
-from tools.lab.process import Program
+from tools.lab.netns import Host, NetnsViewers, Stage, ask, finish, set_up
+from tools.lab.process import ChildProcess
 
 LOST_AT_MOST = 0.10
 """Share of the stream that a viewer may lose."""
 
 
-def output_port(stage: Stage, viewer: Watcher) -> tuple[int, int]:
+def output_port(stage: Stage, viewer: NetnsViewers) -> tuple[int, int]:
     """Return the relay's port that a viewer's stream comes from, and the viewer's own."""
     port = int(viewer.command("ESTADO").split("destino=")[1].split()[0].rpartition(":")[2])
     for line in stage.relay_host.exec("cat", "/proc/net/udp").splitlines()[1:]:
@@ -21,7 +21,7 @@ def output_port(stage: Stage, viewer: Watcher) -> tuple[int, int]:
     raise AssertionError("the viewer has no output")
 
 
-def forge(stage: Stage, attacker: Host, viewer: Watcher, rate: int) -> Program:
+def forge(stage: Stage, attacker: Host, viewer: NetnsViewers, rate: int) -> ChildProcess:
     """Deny the viewer's port, so many times a second."""
     ours, port = output_port(stage, viewer)
     words = (stage.relay_host.address, str(ours), viewer.host.address, str(port), str(rate))

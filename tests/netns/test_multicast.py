@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from relaylib.net.mrl import parse
-from tools.lab.netns import Host, Stage, Watcher, finish, set_up
-from tools.lab.process import Program, need, wait_for
+from tools.lab.netns import Host, NetnsViewers, Stage, finish, set_up
+from tools.lab.process import ChildProcess, need, wait_for
 
 PORT = "5004"
 
@@ -40,7 +40,7 @@ def lead_out(host: Host) -> None:
     host.ip("-6", "route", "add", "default", "dev", "eth0")
 
 
-def send_to(stage: Stage, host: Host, group: str, port: str = PORT) -> Program:
+def send_to(stage: Stage, host: Host, group: str, port: str = PORT) -> ChildProcess:
     """Start a source."""
     return stage.start(host, "tools.lab.netns_source", group, port)
 
@@ -52,7 +52,7 @@ def wait_until_received(host: Host, group: str, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def member(*options: str) -> Iterator[tuple[Stage, Watcher]]:
+def member(*options: str) -> Iterator[tuple[Stage, NetnsViewers]]:
     """A relay, and a viewer on its own host, which needs no network."""
     with set_up(*options) as stage:
         lead_out(stage.source_host)
@@ -107,7 +107,9 @@ def test_an_ordinary_ingest_hears_no_group(group: str, tmp_path: Path) -> None:
     with member() as (stage, viewer):
         host, port = stage.relay_host, str(stage.relay.ingest_port)
         words = ("tools/capture.py", "7777", str(tmp_path / "unused.pcap"), "--group", group)
-        stage.stack.enter_context(Program(*host.prefix, sys.executable, *words, "--host", "eth0"))
+        stage.stack.enter_context(
+            ChildProcess(*host.prefix, sys.executable, *words, "--host", "eth0")
+        )
         wait_for(lambda: listed(host, group), "the other program to join")
         before = host.packets_received()
         flood = send_to(stage, stage.source_host, group, port)
@@ -170,12 +172,12 @@ def test_the_system_chooses_the_interface_that_leads_there() -> None:
     words = (sys.executable, "relay.py", "--ingest", f"udp://@239.1.1.1:{PORT}")
     with set_up() as stage:
         host = stage.relay_host
-        failing = stage.stack.enter_context(Program(*host.prefix, *words))
+        failing = stage.stack.enter_context(ChildProcess(*host.prefix, *words))
         assert failing.wait() == 1
         assert len(failing.stderr) == 1
         assert "no interface leads there, ?iface=NAME chooses one" in failing.stderr[0]
         lead_out(host)
-        relay = stage.stack.enter_context(Program(*host.prefix, *words))
+        relay = stage.stack.enter_context(ChildProcess(*host.prefix, *words))
         wait_for(lambda: listed(host, "239.1.1.1"), "the membership")
         assert relay.stop() == 0
 
@@ -216,9 +218,9 @@ def test_ffmpeg_to_a_group(mrl: str, destination: str) -> None:
     """
     need("ffmpeg")
 
-    def probe(where: str) -> Program:
+    def probe(where: str) -> ChildProcess:
         words = ("tools/probe.py", where, "--json")
-        return stack.enter_context(Program(*host.prefix, sys.executable, *words))
+        return stack.enter_context(ChildProcess(*host.prefix, sys.executable, *words))
 
     with contextlib.ExitStack() as stack:
         stage = Stage(stack, "--ingest", mrl)
@@ -232,7 +234,7 @@ def test_ffmpeg_to_a_group(mrl: str, destination: str) -> None:
         encode = ("-re", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-c:v", "mpeg2video")
         url = f"udp://{destination}?pkt_size=1316&ttl=2"
         words = ("ffmpeg", "-nostdin", "-v", "error", *encode, "-f", "mpegts", url)
-        stack.enter_context(Program(*stage.source_host.prefix, *words))
+        stack.enter_context(ChildProcess(*stage.source_host.prefix, *words))
         wait_for(lambda: viewer.count("enviados") >= ENOUGH, "the encoder's stream")
         reports: list[dict[str, Any]] = []
         for each in probes:

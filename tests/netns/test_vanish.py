@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from tools.lab.netns import Stage, Watcher, assert_got_everything, finish, set_up
+from tools.lab.netns import NetnsViewers, Stage, assert_got_everything, finish, set_up
 
 GONE_WITHIN = 15.0
 """Seconds of silence after which a vanished viewer has been found out."""
@@ -12,22 +12,22 @@ ENOUGH = 800
 """Datagrams: a second of the stream."""
 
 
-def lose_address(stage: Stage, watcher: Watcher) -> None:
+def lose_address(stage: Stage, watcher: NetnsViewers) -> None:
     """The host is there, its address is not: nobody answers ARP."""
     watcher.host.ip("address", "flush", "dev", "eth0")
 
 
-def switch_off(stage: Stage, watcher: Watcher) -> None:
+def switch_off(stage: Stage, watcher: NetnsViewers) -> None:
     """The host's network device goes down."""
     watcher.host.ip("link", "set", "eth0", "down")
 
 
-def pull_plug(stage: Stage, watcher: Watcher) -> None:
+def pull_plug(stage: Stage, watcher: NetnsViewers) -> None:
     """The switch no longer knows the cable."""
     stage.switch.ip("link", "set", watcher.host.name, "nomaster")
 
 
-WAYS: tuple[Callable[[Stage, Watcher], None], ...] = (lose_address, switch_off, pull_plug)
+WAYS: tuple[Callable[[Stage, NetnsViewers], None], ...] = (lose_address, switch_off, pull_plug)
 
 
 def test_vanished_viewers_are_found_out_and_hurt_nobody() -> None:

@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 
-from tools.lab.netns import Host, Stage, Watcher, set_up
-from tools.lab.process import Program, wait_for
+from tools.lab.netns import Host, NetnsViewers, Stage, set_up
+from tools.lab.process import ChildProcess, wait_for
 
 LOSS = 0.3
 """Of a stream that has 75 datagrams a second: that none is lost in a second never happens."""
@@ -14,19 +14,19 @@ NARROW = ("rate", "100kbit", "burst", "4kb", "limit", "20kb")
 """A link for an eighth of the stream."""
 
 
-def send(stage: Stage, host: Host, *options: str) -> Program:
+def send(stage: Stage, host: Host, *options: str) -> ChildProcess:
     """Send the sample in RTP, again and again without a seam, until the end."""
     words = (stage.relay_host.address, str(stage.relay.ingest_port), "--loop", "--rtp", *options)
     program = (*host.prefix, sys.executable, "tools/fake_vlc.py", *words)
-    return stage.stack.enter_context(Program(*program))
+    return stage.stack.enter_context(ChildProcess(*program))
 
 
-def health(watcher: Watcher) -> str:
+def health(watcher: NetnsViewers) -> str:
     """Ask for it; "" if that was too often."""
     return watcher.command("ESTADO").partition("salud=")[2].partition(" ")[0]
 
 
-def wait_health(watcher: Watcher, word: str) -> None:
+def wait_health(watcher: NetnsViewers, word: str) -> None:
     wait_for(lambda: health(watcher) == word, f"salud={word} at {watcher.host.name}")
 
 

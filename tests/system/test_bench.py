@@ -24,7 +24,7 @@ from tools.benchmarks.servers import SERVERS
 from tools.benchmarks.sinks import Sinks
 from tools.benchmarks.stream import streaming
 from tools.lab.machine import on_core
-from tools.lab.process import PATIENCE, Program, need, wait_for
+from tools.lab.process import PATIENCE, ChildProcess, need, wait_for
 from tools.lab.sockets import source, udp_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SO_MEMINFO is Linux's")
@@ -115,9 +115,9 @@ def test_every_contender_forwards_to_everyone(core: tuple[str, ...], name: str) 
         assert sinks.wait(expected, 2.0) == expected
 
 
-def bench(*words: str | Path, patience: float = 100) -> tuple[int, Program]:
+def bench(*words: str | Path, patience: float = 100) -> tuple[int, ChildProcess]:
     """Run the program to its end."""
-    with Program(sys.executable, "tools/bench.py", *words) as program:
+    with ChildProcess(sys.executable, "tools/bench.py", *words) as program:
         return program.wait(patience), program
 
 
@@ -161,7 +161,7 @@ def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     """SIGTERM in the middle of a measurement ends the contender and the source as well."""
     need("cc")
     words = ("--plan", "full", "--only", REFERENCE, "--output", tmp_path)
-    with Program(sys.executable, "tools/bench.py", *words, process_group=0) as program:
+    with ChildProcess(sys.executable, "tools/bench.py", *words, process_group=0) as program:
         wait_for(lambda: {"reference", "source"} <= members(program.pid), "a measurement")
         assert program.stop() == 130
         assert members(program.pid) == set()

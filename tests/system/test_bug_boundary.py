@@ -16,9 +16,9 @@ from relaylib.net.connection import Connection
 from relaylib.net.loop import Loop
 from tools.lab.altered import Altered
 from tools.lab.inprocess import tcp_pair, turn_until
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
 class Faulty:
@@ -108,12 +108,12 @@ Fanout.forward = forward_with_a_bug
 }
 
 
-def faulty_relay(directory: Path, fault: str, *options: str) -> Relay:
+def faulty_relay(directory: Path, fault: str, *options: str) -> RelayProcess:
     """Start a relay with a bug."""
-    return Relay(*options, prefix=Altered(directory, FAULTS[fault]).prefix)
+    return RelayProcess(*options, prefix=Altered(directory, FAULTS[fault]).prefix)
 
 
-def assert_one_traceback(relay: Relay) -> None:
+def assert_one_traceback(relay: RelayProcess) -> None:
     """Check that the bug was logged once, with its traceback."""
     [event] = relay.events("bug")
     assert event["level"] == "error"
@@ -125,8 +125,8 @@ def test_a_command_that_meets_a_bug(tmp_path: Path) -> None:
     """Its connection ends and its stream stops; the others go on, and so does the stream."""
     with (
         faulty_relay(tmp_path, "ESTADO") as relay,
-        Viewer(relay.port) as victim,
-        Viewer(relay.port) as other,
+        TestViewer(relay.port) as victim,
+        TestViewer(relay.port) as other,
         source(relay.ingest_port) as sender,
     ):
         for viewer in (victim, other):
@@ -136,7 +136,7 @@ def test_a_command_that_meets_a_bug(tmp_path: Path) -> None:
         assert other.receive() == b"after"
         assert victim.nothing_arrives()
         relay.wait_event("client_gone", reason="bug", clients=1)
-        with Viewer(relay.port) as newcomer:
+        with TestViewer(relay.port) as newcomer:
             assert newcomer.command(f"CONECTAR {victim.port}") == "OK"
         assert_one_traceback(relay)
         assert relay.stop() == 0
@@ -146,7 +146,7 @@ def test_a_command_that_meets_a_bug(tmp_path: Path) -> None:
 def test_a_bug_in_the_way_of_the_stream(tmp_path: Path, milliseconds: str) -> None:
     """The datagrams that meet it are lost; those that follow are not, however they are read."""
     options = ("--coalesce", milliseconds, "--source-timeout", "60")
-    with faulty_relay(tmp_path, "stream", *options) as relay, Viewer(relay.port) as viewer:
+    with faulty_relay(tmp_path, "stream", *options) as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
         with source(relay.ingest_port) as sender:
             for number in range(6):

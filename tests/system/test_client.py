@@ -14,13 +14,13 @@ from relaylib.client.link import connect
 from relaylib.protocol.commands import Verb
 from tools.lab.client import VLCPORT, Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT, need_ipv6
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 
 
 @pytest.fixture(scope="module")
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayProcess]:
     """One relay for all tests of this file that need a real one."""
-    with Relay() as relay:
+    with RelayProcess() as relay:
         yield relay
 
 
@@ -34,7 +34,7 @@ def report(state: str, port: int = VLCPORT) -> str:
     )
 
 
-def test_piped_commands_are_all_answered(relay: Relay) -> None:
+def test_piped_commands_are_all_answered(relay: RelayProcess) -> None:
     """Commands piped in at once are sent in order, all replies are printed, the exit is clean."""
     text = "CONECTAR\nESTADO\ninterrumpir\r\n\nESTADO\ncontinuar\nconectar-6000\nESTADO\n"
     with Client(relay.port, text=text + "DESCONECTAR\nESTADO\n", last=True) as client:
@@ -44,7 +44,7 @@ def test_piped_commands_are_all_answered(relay: Relay) -> None:
     assert client.stderr == []
 
 
-def test_commands_may_come_from_a_file(relay: Relay) -> None:
+def test_commands_may_come_from_a_file(relay: RelayProcess) -> None:
     """Redirected input works, also where the last line has no ending, and its end disconnects."""
     with tempfile.TemporaryFile() as script:
         script.write(b"ESTADO\nCONECTAR 7000\nESTADO")
@@ -55,12 +55,14 @@ def test_commands_may_come_from_a_file(relay: Relay) -> None:
     relay.wait_event("client_gone", reason="disconnected")
 
 
-def test_empty_input_connects_and_leaves(relay: Relay) -> None:
+def test_empty_input_connects_and_leaves(relay: RelayProcess) -> None:
     """With nothing to say the client says goodbye."""
     assert run("127.0.0.1", str(relay.port), "5004") == (0, "OK\n", "")
 
 
-def test_every_address_of_a_name_is_tried(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_address_of_a_name_is_tried(
+    relay: RelayProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name whose first address refuses reaches the relay at the second, on a tuned socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = listener.getsockname()
@@ -75,11 +77,14 @@ def test_every_address_of_a_name_is_tried(relay: Relay, monkeypatch: pytest.Monk
 def test_ipv6() -> None:
     """The relay may be given by IPv6 address."""
     need_ipv6("::1")
-    with Relay(host="::1") as relay, Client(relay.port, host="::1", text="CONECTAR\nESTADO\n") as c:
+    with (
+        RelayProcess(host="::1") as relay,
+        Client(relay.port, host="::1", text="CONECTAR\nESTADO\n") as c,
+    ):
         c.prints(f"destino=[::1]:{VLCPORT}")
 
 
-def test_wrong_commands_are_explained_and_not_sent(relay: Relay) -> None:
+def test_wrong_commands_are_explained_and_not_sent(relay: RelayProcess) -> None:
     """What is not valid is said on standard error; the relay, which answers all, hears none."""
     text = "INTERRUMPIR\nHOLA\nCONECTAR 80\nESTADO 1\nCONECTAR\nCONTINUAR\nDESCONECTAR\n"
     with Client(relay.port, text=text) as client:
@@ -95,7 +100,7 @@ def test_wrong_commands_are_explained_and_not_sent(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("text", ["CONECTAR\nESTADO\n", "HOLA\n", "CONECTAR 80\n", "CONTINUAR\n"])
-def test_a_script_that_failed_is_no_success(relay: Relay, text: str) -> None:
+def test_a_script_that_failed_is_no_success(relay: RelayProcess, text: str) -> None:
     """Unattended, one command that is answered with ERROR or not sent makes the status 1."""
     with Client(relay.port, text="CONECTAR\n") as other:
         other.prints("OK")  # it has the port
@@ -230,7 +235,7 @@ def test_half_a_line_that_answers_nothing_is_shown(fake: FakeRelay) -> None:
         client.prints("relay> \n")
 
 
-def test_a_large_script_waits_its_turn(relay: Relay) -> None:
+def test_a_large_script_waits_its_turn(relay: RelayProcess) -> None:
     """A thousand commands piped in at once are all answered, in order."""
     text = "CONECTAR\n" + "INTERRUMPIR\nCONTINUAR\n" * 500
     with Client(relay.port, text=text, last=True) as client:
@@ -285,7 +290,7 @@ def test_help_and_version() -> None:
     assert run("--version")[1].startswith("client ")
 
 
-def test_without_an_input_it_says_so(relay: Relay) -> None:
+def test_without_an_input_it_says_so(relay: RelayProcess) -> None:
     """A closed standard input is an error of its own, not a socket taken for it."""
     command = f'exec "$0" client.py 127.0.0.1 {relay.port} 5004 <&-'
     done = subprocess.run(

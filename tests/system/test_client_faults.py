@@ -14,8 +14,8 @@ import pytest
 
 from tools.lab.client import Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT, wait_for
-from tools.lab.relay import Relay
-from tools.lab.viewer import Viewer
+from tools.lab.relay import RelayProcess
+from tools.lab.viewer import TestViewer
 
 ENDED = "client.py: the relay ended the session\n"
 CLOSED = "client.py: the relay closed the connection and did not say why\n"
@@ -23,7 +23,7 @@ CLOSED = "client.py: the relay closed the connection and did not say why\n"
 
 def test_the_relay_closing_is_said_with_its_last_words() -> None:
     """A relay that shuts down is noticed at once: its farewell is printed, the status is 1."""
-    with Relay() as relay, Client(relay.port, text="CONECTAR\n") as client:
+    with RelayProcess() as relay, Client(relay.port, text="CONECTAR\n") as client:
         client.prints("OK\n")
         relay.stop()
         assert client.wait() == 1
@@ -57,7 +57,7 @@ def test_a_reset_is_said_at_once(fake: FakeRelay) -> None:
 @pytest.mark.parametrize("text", ["", "CONECTAR\n", "CONECTAR\nESTADO\n"])
 def test_being_turned_away_is_no_success(text: str) -> None:
     """Where the relay does not let the viewer in the status is 1, however little was asked."""
-    with Relay("--max-clients", "1") as relay, Viewer(relay.port) as watching:
+    with RelayProcess("--max-clients", "1") as relay, TestViewer(relay.port) as watching:
         watching.subscribe()
         with Client(relay.port, text=text, last=True) as client:
             assert client.wait() == 1
@@ -171,7 +171,7 @@ def test_control_sequences_are_defused(fake: FakeRelay) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_disconnect_politely(signum: int) -> None:
     """Ctrl-C, Ctrl-\\, a kill, a closed terminal say DESCONECTAR and wait for the OK: status 0."""
-    with Relay() as relay, Client(relay.port, text="CONECTAR\n") as client:
+    with RelayProcess() as relay, Client(relay.port, text="CONECTAR\n") as client:
         client.prints("OK\n")
         assert client.stop(signum) == 0
         assert client.stdout == ["OK\n", "OK\n"]

@@ -9,8 +9,8 @@ import pytest
 
 from tools.lab.client import FakeRelay, run
 from tools.lab.media import NOBODY, studio
-from tools.lab.process import PATIENCE, Program, need, need_ipv6, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ChildProcess, need, need_ipv6, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import is_bound, unused_port
 
 VLC = """#!/bin/sh
@@ -55,13 +55,13 @@ class FakeVlc:
         return True
 
 
-def client(port: int, path: str, *words: str, host: str = "127.0.0.1") -> Program:
+def client(port: int, path: str, *words: str, host: str = "127.0.0.1") -> ChildProcess:
     """A client that finds its player on `path`; its input stays open."""
     argv = (sys.executable, "client.py", *words, host, str(port), "5004")
-    return Program(*argv, stdin=-1, env={**os.environ, "PATH": path})
+    return ChildProcess(*argv, stdin=-1, env={**os.environ, "PATH": path})
 
 
-def type_connect(fake: FakeRelay, program: Program) -> None:
+def type_connect(fake: FakeRelay, program: ChildProcess) -> None:
     """Ask for the stream, and let the relay say yes."""
     program.process.stdin.write(b"CONECTAR\n")  # type: ignore[union-attr]
     program.process.stdin.flush()  # type: ignore[union-attr]
@@ -97,7 +97,10 @@ def test_over_ipv6_the_player_listens_on_ipv6(tmp_path: Path) -> None:
     """The stream comes to the address of the control connection, so VLC must have it open."""
     need_ipv6("::1")
     vlc = FakeVlc(tmp_path)
-    with Relay(host="::1") as relay, client(relay.port, vlc.path, "--vlc", host="::1") as program:
+    with (
+        RelayProcess(host="::1") as relay,
+        client(relay.port, vlc.path, "--vlc", host="::1") as program,
+    ):
         program.process.stdin.write(b"CONECTAR\n")  # type: ignore[union-attr]
         program.process.stdin.flush()  # type: ignore[union-attr]
         assert vlc.arguments == "udp://@[::]:5004"
@@ -186,7 +189,7 @@ def test_the_player_ending_does_not_end_the_session(
 @pytest.mark.parametrize("form", [(), ("--rtp",)])
 def test_real_vlc_shows_either_form(tmp_path: Path, form: tuple[str, ...]) -> None:
     """What `--vlc` opens understands raw MPEG-TS and RTP, and is closed with the client."""
-    with studio() as room, Relay() as relay:
+    with studio() as room, RelayProcess() as relay:
         nobody = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups"
         script = tmp_path / "vlc"
         script.write_text(
@@ -200,8 +203,8 @@ def test_real_vlc_shows_either_form(tmp_path: Path, form: tuple[str, ...]) -> No
         argv = (sys.executable, "client.py", "127.0.0.1", str(relay.port), str(port), "--vlc")
         path = f"{tmp_path}:{os.environ['PATH']}"
         with (
-            Program(*source, "--loop", *form),
-            Program(*argv, stdin=-1, env={**os.environ, "PATH": path}) as program,
+            ChildProcess(*source, "--loop", *form),
+            ChildProcess(*argv, stdin=-1, env={**os.environ, "PATH": path}) as program,
         ):
             program.process.stdin.write(b"CONECTAR\n")  # type: ignore[union-attr]
             program.process.stdin.flush()  # type: ignore[union-attr]

@@ -8,9 +8,9 @@ import pytest
 
 from tools.lab.client import VLCPORT, Client, FakeRelay, run
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import udp_socket, unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 IDLE = b"OK estado=inactivo destino=- enviados=0 perdidos=0\n"
 AGAIN = "; trying again\n"
@@ -49,7 +49,7 @@ def test_a_service_outlives_its_relay() -> None:
     with Client(port, "--reconnect", "--script", "CONECTAR 6000") as client:
         client.prints(AGAIN)
         for lines, ends in ((2, signal.SIGKILL), (4, signal.SIGTERM), (6, None)):
-            with Relay(port=port) as up:
+            with RelayProcess(port=port) as up:
                 up.wait_event("output_added", destination="127.0.0.1:6000")
                 settled(client, lines)
                 if ends:
@@ -130,7 +130,7 @@ def test_a_command_without_an_answer_is_sent_again(fake: FakeRelay) -> None:
 
 def test_a_full_relay_is_waited_for() -> None:
     """Being declined is said once, with the relay's reason, however often it happens."""
-    with Relay("--max-clients", "1") as relay, Viewer(relay.port) as watching:
+    with RelayProcess("--max-clients", "1") as relay, TestViewer(relay.port) as watching:
         watching.subscribe()
         with Client(relay.port, "--reconnect", text="CONECTAR\n", last=True) as client:
             client.prints("relay lleno")

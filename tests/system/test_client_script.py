@@ -10,8 +10,8 @@ import pytest
 
 from tools.lab.client import Client, FakeRelay, run
 from tools.lab.process import PATIENCE, ROOT
-from tools.lab.relay import Relay
-from tools.lab.viewer import Viewer
+from tools.lab.relay import RelayProcess
+from tools.lab.viewer import TestViewer
 
 SPANISH = {"LC_ALL": "es_ES.UTF-8"}
 
@@ -23,7 +23,7 @@ def test_a_script_is_carried_out(tmp_path: Path, env: dict[str, str]) -> None:
     """
     script = tmp_path / "x.txt"
     script.write_text("CONECTAR 6000 # there\nESPERAR 0.1\n\nINTERRUMPIR\nAYUDA\nESTADO\n")
-    with Relay() as relay:
+    with RelayProcess() as relay:
         status, out, err = run("127.0.0.1", str(relay.port), "5004", "--script", str(script), **env)
     lines = out.splitlines()
     assert (status, err) == (0, "")
@@ -50,7 +50,7 @@ def test_the_first_failure_ends_it(tmp_path: Path) -> None:
     """
     script = tmp_path / "x.txt"
     script.write_text("ESTADO\nCONECTAR\nESTADO\n")
-    with Relay() as relay, Viewer(relay.port) as other:
+    with RelayProcess() as relay, TestViewer(relay.port) as other:
         assert other.command("CONECTAR 5004") == "OK"
         for options in ((), ("--reconnect",)):
             with Client(relay.port, "--script", str(script), *options) as client:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.lab.client import FakeRelay, Terminal
+from tools.lab.client import FakeRelay, PseudoTerminal
 from tools.lab.process import PATIENCE, wait_for
 
 RELAY = "127.0.0.1"
@@ -14,7 +14,7 @@ CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = "\x03", "\x04", "\x1a", "\x1c"
 
 
 @pytest.fixture
-def terminal(fake: FakeRelay) -> Iterator[Terminal]:
+def terminal(fake: FakeRelay) -> Iterator[PseudoTerminal]:
     """A client on a terminal, connected to the fake relay, waiting for the first command."""
     with start(fake.port) as terminal:
         fake.accept()
@@ -22,13 +22,13 @@ def terminal(fake: FakeRelay) -> Iterator[Terminal]:
         yield terminal
 
 
-def start(port: int, columns: int = 80) -> Terminal:
+def start(port: int, columns: int = 80) -> PseudoTerminal:
     """Start a client on a terminal of its own."""
     argv = (sys.executable, "client.py", "127.0.0.1", str(port), "5004")
-    return Terminal(*argv, columns=columns)
+    return PseudoTerminal(*argv, columns=columns)
 
 
-def test_a_session_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
+def test_a_session_at_the_prompt(fake: FakeRelay, terminal: PseudoTerminal) -> None:
     """The greeting says what to open; commands and replies stay on the screen in order."""
     assert terminal.rows == [
         f"connected to 127.0.0.1:{fake.port}",
@@ -48,7 +48,9 @@ def test_a_session_at_the_prompt(fake: FakeRelay, terminal: Terminal) -> None:
     assert terminal.process.wait(PATIENCE) == 0  # a person has seen the ERROR
 
 
-def test_each_pasted_command_stands_above_its_reply(fake: FakeRelay, terminal: Terminal) -> None:
+def test_each_pasted_command_stands_above_its_reply(
+    fake: FakeRelay, terminal: PseudoTerminal
+) -> None:
     """Of lines pasted together each is shown when its turn comes; the unfinished one stays."""
     terminal.type("CONECTAR\rHOLA\rESTADO\rINTERR")
     assert fake.line() == "CONECTAR 5004"
@@ -68,7 +70,9 @@ def test_each_pasted_command_stands_above_its_reply(fake: FakeRelay, terminal: T
     )
 
 
-def test_a_reply_does_not_disturb_a_half_typed_line(fake: FakeRelay, terminal: Terminal) -> None:
+def test_a_reply_does_not_disturb_a_half_typed_line(
+    fake: FakeRelay, terminal: PseudoTerminal
+) -> None:
     """What arrives while a line is being typed appears above it; line and cursor stay."""
     terminal.type("ESTAD_" + LEFT)
     terminal.shows("relay> ESTAD_")
@@ -79,7 +83,7 @@ def test_a_reply_does_not_disturb_a_half_typed_line(fake: FakeRelay, terminal: T
     assert fake.line() == "ESTADO"
 
 
-def test_tab_and_history(fake: FakeRelay, terminal: Terminal) -> None:
+def test_tab_and_history(fake: FakeRelay, terminal: PseudoTerminal) -> None:
     """TAB completes a command or lists those that fit; the up arrow brings lines back."""
     terminal.type("con\t")
     terminal.shows("CONECTAR  CONTINUAR  CONTINUAR DIFERIDO", "relay> con")
@@ -94,7 +98,9 @@ def test_tab_and_history(fake: FakeRelay, terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("keys", [CTRL_D, CTRL_C, CTRL_BACKSLASH, "desconectar\r"])
-def test_leaving_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal, keys: str) -> None:
+def test_leaving_gives_the_terminal_back(
+    fake: FakeRelay, terminal: PseudoTerminal, keys: str
+) -> None:
     """However one leaves, the client says goodbye, exits with 0, and the terminal is as found."""
     assert not terminal.restored()
     terminal.type(keys)
@@ -105,7 +111,7 @@ def test_leaving_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal, ke
     terminal.shows("OK", "")
 
 
-def test_a_second_ctrl_c_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal) -> None:
+def test_a_second_ctrl_c_gives_the_terminal_back(fake: FakeRelay, terminal: PseudoTerminal) -> None:
     """Ctrl-C twice ends at once with status 130, the terminal as it was found."""
     terminal.type(CTRL_C)
     assert fake.line() == "DESCONECTAR"
@@ -114,7 +120,9 @@ def test_a_second_ctrl_c_gives_the_terminal_back(fake: FakeRelay, terminal: Term
     assert terminal.restored()
 
 
-def test_losing_the_relay_gives_the_terminal_back(fake: FakeRelay, terminal: Terminal) -> None:
+def test_losing_the_relay_gives_the_terminal_back(
+    fake: FakeRelay, terminal: PseudoTerminal
+) -> None:
     """The relay closing is said above the line being typed, and the terminal is restored."""
     terminal.type("INTERR")
     terminal.shows("relay> INTERR")
@@ -125,7 +133,7 @@ def test_losing_the_relay_gives_the_terminal_back(fake: FakeRelay, terminal: Ter
     assert terminal.restored()
 
 
-def test_a_closed_terminal_ends_the_session(fake: FakeRelay, terminal: Terminal) -> None:
+def test_a_closed_terminal_ends_the_session(fake: FakeRelay, terminal: PseudoTerminal) -> None:
     """When the terminal's window is closed the client disconnects and does not linger."""
     terminal.hang_up()
     assert fake.line() == "DESCONECTAR"
@@ -133,7 +141,7 @@ def test_a_closed_terminal_ends_the_session(fake: FakeRelay, terminal: Terminal)
     assert terminal.process.wait(PATIENCE) in (0, 1)  # 1: it had something to print, in vain
 
 
-def test_the_screen_is_safe_from_the_relay(fake: FakeRelay, terminal: Terminal) -> None:
+def test_the_screen_is_safe_from_the_relay(fake: FakeRelay, terminal: PseudoTerminal) -> None:
     """Control characters in a reply are spelled out instead of obeyed."""
     fake.send(b"\x1b[2J\x1b[Hgotcha\r\x07\n")
     terminal.shows(r"\x1b[2J\x1b[Hgotcha\r\x07", "relay> ")
@@ -165,7 +173,7 @@ def test_words_are_not_cut_in_two(fake: FakeRelay) -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 49, 25, 20, 11, 5])
-def test_a_narrower_window_shows_the_line_once(terminal: Terminal, columns: int) -> None:
+def test_a_narrower_window_shows_the_line_once(terminal: PseudoTerminal, columns: int) -> None:
     """The window wraps the row when it is made narrower; then one row shows it again."""
     above = terminal.rows[:-1]
     terminal.type("CONECTAR" + " " * 30 + "6543")
@@ -181,7 +189,7 @@ def test_a_narrower_window_shows_the_line_once(terminal: Terminal, columns: int)
 def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
     """Where the terminal can do nothing (TERM=dumb), lines are read as the terminal gives them."""
     argv = (sys.executable, "client.py", "127.0.0.1", str(fake.port), "5004")
-    with Terminal("env", "TERM=dumb", *argv) as terminal:
+    with PseudoTerminal("env", "TERM=dumb", *argv) as terminal:
         fake.accept()
         terminal.shows("AYUDA lists the commands, Ctrl-D leaves", "")
         terminal.type("ESTADO\n")
@@ -195,7 +203,7 @@ def test_a_plain_terminal_is_left_alone(fake: FakeRelay) -> None:
 
 def test_ctrl_z_suspends_and_comes_back(fake: FakeRelay) -> None:
     """The shell gets a sane terminal on Ctrl-Z; after `fg` the half-typed line is there again."""
-    with Terminal("sh", "-i") as shell:
+    with PseudoTerminal("sh", "-i") as shell:
         mode = shell.mode
         shell.type(f"{sys.executable} client.py 127.0.0.1 {fake.port} 5004\n")
         fake.accept()

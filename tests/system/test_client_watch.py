@@ -5,18 +5,18 @@ import sys
 
 import pytest
 
-from tools.lab.client import Client, FakeRelay, Terminal
+from tools.lab.client import Client, FakeRelay, PseudoTerminal
 from tools.lab.process import PATIENCE
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 
 STREAMING = b"OK estado=transmitiendo destino=127.0.0.1:5004 enviados=%d perdidos=0 fuente=activa\n"
 CTRL_C = "\x03"
 
 
-def watch(port: int, *options: str, columns: int = 80, **env: str) -> Terminal:
+def watch(port: int, *options: str, columns: int = 80, **env: str) -> PseudoTerminal:
     """Start a client that watches, on a terminal of its own."""
     argv = (sys.executable, "client.py", "127.0.0.1", str(port), "5004", "--watch", *options)
-    return Terminal(*argv, columns=columns, **env)
+    return PseudoTerminal(*argv, columns=columns, **env)
 
 
 def report(fake: FakeRelay, reply: bytes) -> None:
@@ -136,7 +136,10 @@ def test_a_closed_terminal_ends_it(fake: FakeRelay) -> None:
 
 def test_a_program_gets_the_relays_line_every_second() -> None:
     """In a pipe it is a line a second as the relay said it, until a signal; the input may end."""
-    with Relay() as relay, Client(relay.port, "--watch", text="CONECTAR\n", last=True) as client:
+    with (
+        RelayProcess() as relay,
+        Client(relay.port, "--watch", text="CONECTAR\n", last=True) as client,
+    ):
         for count in (2, 3):
             client.prints("estado=transmitiendo")
             while len(client.stdout) < count:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import ROOT, Program, need, wait_for
-from tools.lab.relay import Relay
-from tools.lab.viewer import Viewer
+from tools.lab.process import ROOT, ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
+from tools.lab.viewer import TestViewer
 from tools.lab.web import Packets
 
 TEXT = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
@@ -42,18 +42,18 @@ def test_the_image_starts_the_relay_without_root() -> None:
     assert last("STOPSIGNAL") == "SIGTERM"
     assert json.loads(last("ENTRYPOINT")) == ["relay"]
     words: list[str] = json.loads(last("CMD"))
-    with Program(sys.executable, "relay.py", *words, "--check") as check:
+    with ChildProcess(sys.executable, "relay.py", *words, "--check") as check:
         assert check.wait() == 0, check.stderr
 
 
 def test_the_health_check_needs_an_answer() -> None:
     """It succeeds while a relay answers, even without a stream, and fails where none does."""
     python, *words = json.loads(last("HEALTHCHECK").partition(" CMD ")[2])
-    with Relay() as relay:
+    with RelayProcess() as relay:
         words[-1] = words[-1].replace("9000", str(relay.port))
-        with Program(python, *words) as check:
+        with ChildProcess(python, *words) as check:
             assert check.wait() == 0, check.stderr
-    with Program(python, *words) as check:
+    with ChildProcess(python, *words) as check:
         assert check.wait() == 1
 
 
@@ -62,10 +62,10 @@ def test_the_first_process_of_a_container() -> None:
     """As PID 1 the relay relays, reloads, leaves no zombie, and ends at the image's signal."""
     need("unshare")
     space = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child")
-    with Relay(prefix=space) as relay:
+    with RelayProcess(prefix=space) as relay:
         children = Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
         pid = int(children.split()[0])
-        with Viewer(relay.port) as viewer, Packets(relay.ingest_port):
+        with TestViewer(relay.port) as viewer, Packets(relay.ingest_port):
             viewer.subscribe().receive()
             for count in (1, 2):
                 os.kill(pid, signal.SIGHUP)

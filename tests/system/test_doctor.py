@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tools.lab.process import PATIENCE, ROOT
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
 
 HEALTHY = {"python", "segmentation", "receive_buffer", "send_buffer", "descriptors", "memory"}
@@ -61,7 +61,7 @@ def test_who_has_the_port_is_named() -> None:
 
 def test_a_relay_that_runs_tells_its_verdict() -> None:
     """Its port is no fault, what it says by HTTP is found, and only a light stream is tested."""
-    with Relay("--http", "0") as relay:
+    with RelayProcess("--http", "0") as relay:
         found = checks(relay.host, str(relay.port))
         assert found["control_port"]["grade"] == "ok"
         assert found["relay"]["figures"]["verdict"] == "silence"

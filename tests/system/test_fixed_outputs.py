@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, descriptors, hang_up, restart
+from tools.lab.process import ChildProcess
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import CountingViewers, NumberedStream, descriptors, hang_up, restart
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
-def to(*viewers: Viewer) -> str:
+def to(*viewers: TestViewer) -> str:
     """The options that make the ports of these viewers fixed outputs."""
     return "".join(f"--to udp://127.0.0.1:{viewer.port}\n" for viewer in viewers)
 
@@ -23,13 +23,13 @@ def test_reloads_keep_add_and_remove_outputs(tmp_path: Path) -> None:
     conf = tmp_path / "relay.conf"
     with ExitStack() as stack:
         # A relay for the viewers' control connections, which nobody uses: only the ports matter.
-        other = stack.enter_context(Relay())
-        stays, goes, comes = (stack.enter_context(Viewer(other.port)) for _ in range(3))
+        other = stack.enter_context(RelayProcess())
+        stays, goes, comes = (stack.enter_context(TestViewer(other.port)) for _ in range(3))
         conf.write_text(to(stays, goes))
-        relay = stack.enter_context(Relay(f"@{conf}"))
+        relay = stack.enter_context(RelayProcess(f"@{conf}"))
         relay.wait_event("output_added", 2, fixed=True)
-        audience = stack.enter_context(Audience([stays]))
-        stream = stack.enter_context(Stream(relay.ingest_port))
+        audience = stack.enter_context(CountingViewers([stays]))
+        stream = stack.enter_context(NumberedStream(relay.ingest_port))
         goes.receive()
         relay.wait_event("source_locked")  # which takes a descriptor
         before = descriptors(relay)
@@ -51,7 +51,7 @@ def test_reloads_keep_add_and_remove_outputs(tmp_path: Path) -> None:
 def test_a_viewer_cannot_have_the_place_of_a_screen() -> None:
     """The stream goes there already: a viewer who asks for it is told so, and chooses another."""
     port = unused_port()
-    with Relay("--to", f"udp://127.0.0.1:{port}") as relay, Viewer(relay.port) as viewer:
+    with RelayProcess("--to", f"udp://127.0.0.1:{port}") as relay, TestViewer(relay.port) as viewer:
         relay.wait_event("output_added")
         reply = viewer.command(f"CONECTAR {port}")
         assert reply == f"ERROR destino ocupado por una salida fija: 127.0.0.1:{port}"
@@ -63,7 +63,7 @@ def test_a_reload_into_a_loop_is_declined(tmp_path: Path) -> None:
     conf = tmp_path / "relay.conf"
     ingest = unused_port()
     conf.write_text(f"--ingest-port {ingest}\n")
-    with Relay(f"@{conf}") as relay:
+    with RelayProcess(f"@{conf}") as relay:
         conf.write_text(f"--ingest-port {ingest}\n--to udp://127.0.0.1:{ingest}\n")
         hang_up(relay)
         reason = relay.wait_event("reload_failed")["reason"]
@@ -92,7 +92,7 @@ def test_a_wrong_output_is_one_line(words: tuple[str, ...], status: int, said: s
     """It ends the relay before it begins, with a reason."""
     port = unused_port()
     words = tuple(word.format(port=port) for word in words)
-    with Program(sys.executable, "relay.py", "127.0.0.1", str(port), *words) as program:
+    with ChildProcess(sys.executable, "relay.py", "127.0.0.1", str(port), *words) as program:
         assert program.wait() == status
         (line,) = program.stderr
         assert said.format(port=port) in line

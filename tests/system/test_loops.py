@@ -10,7 +10,7 @@ import pytest
 
 from relaylib.net.address import show
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source, unused_port
 from tools.lab.web import datagram
 
@@ -37,7 +37,9 @@ class Ring:
         ports = [unused_port() for _ in range(count)]
         self.relays = [
             stack.enter_context(
-                Relay("--ingest-port", str(port), "--to", f"udp://127.0.0.1:{after}", *options)
+                RelayProcess(
+                    "--ingest-port", str(port), "--to", f"udp://127.0.0.1:{after}", *options
+                )
             )
             for port, after in zip(ports, ports[1:] + ports[:1], strict=True)
         ]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tools.lab.client import Terminal
-from tools.lab.process import PATIENCE, ROOT, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.client import PseudoTerminal
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 HOST = "127.0.0.1"
 INHERITED = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL")
@@ -31,7 +31,7 @@ def words(target: str, port: int, *more: str) -> tuple[str, ...]:
     return ("env", *clean, "make", "-s", "-o", ".venv/.ready", target, *given, *more)
 
 
-class Make(Program):
+class Make(ChildProcess):
     """A target of `make` on a port, in a process group of its own; nobody of it outlives it."""
 
     def __init__(self, target: str, port: int, *more: str, **options: Any) -> None:
@@ -64,7 +64,7 @@ class Make(Program):
 def listens(port: int) -> bool:
     """Tell whether a relay accepts connections on the port."""
     try:
-        Viewer(port).close()
+        TestViewer(port).close()
     except ConnectionError:  # refused, or reset where the listener was closed meanwhile
         return False
     return True
@@ -73,7 +73,7 @@ def listens(port: int) -> bool:
 def streams(port: int) -> None:
     """Wait for the relay on the port to listen, and for its stream."""
     wait_for(lambda: listens(port), "the relay to listen")
-    with Viewer(port) as viewer:
+    with TestViewer(port) as viewer:
         assert viewer.subscribe().receive()[0] == 0x80  # RTP, version 2
 
 
@@ -111,7 +111,7 @@ def test_the_demo_ends_with_ctrl_c() -> None:
     It does not say to send a stream: the sample has the ingest.
     """
     port = unused_port()
-    with Terminal(*words("demo", port)) as terminal:
+    with PseudoTerminal(*words("demo", port)) as terminal:
         terminal.contains("Ctrl-C ends the relay.")
         assert f"client.py {HOST} {port} 5004 --vlc=rtp" in terminal.text
         assert "Send a stream" not in terminal.text
@@ -125,7 +125,7 @@ def test_the_demo_ends_with_ctrl_c() -> None:
 def test_the_demo_ends_with_its_terminal() -> None:
     """When the terminal is closed, and so its shell ends, nobody is left on the port."""
     port = unused_port()
-    with Terminal("sh", "-c", '"$@"; true', "sh", *words("demo", port)) as terminal:
+    with PseudoTerminal("sh", "-c", '"$@"; true', "sh", *words("demo", port)) as terminal:
         streams(port)
         terminal.hang_up()
         terminal.process.wait(PATIENCE)
@@ -136,7 +136,7 @@ def test_the_demo_survives_a_restart_in_place() -> None:
     """SIGHUP restarts the demo's relay, and the stream goes on."""
     port = unused_port()
     command = (sys.executable, "tools/demo.py", HOST, str(port))
-    with Program(*command) as demo:
+    with ChildProcess(*command) as demo:
         streams(port)
         demo.process.send_signal(signal.SIGHUP)
         wait_for(lambda: '"reloaded"' in "".join(demo.stderr), "the restart")
@@ -146,7 +146,7 @@ def test_the_demo_survives_a_restart_in_place() -> None:
 
 def test_a_demo_that_cannot_start_sends_nothing() -> None:
     """Where another relay has the port the demo fails, and that relay gets no stream from it."""
-    with Relay() as relay, Make("demo", relay.port) as make:
+    with RelayProcess() as relay, Make("demo", relay.port) as make:
         assert make.wait() != 0
         assert make.has_left_nobody()
         assert "already in use" in "".join(make.stderr)
@@ -166,7 +166,7 @@ def test_a_demo_with_nothing_to_send_says_so(tmp_path: Path) -> None:
     for part in ("relaylib", "tools"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("*.ts"))
     shutil.copy(ROOT / "relay.py", tmp_path)
-    with Program(sys.executable, tmp_path / "tools" / "demo.py", HOST, "0") as demo:
+    with ChildProcess(sys.executable, tmp_path / "tools" / "demo.py", HOST, "0") as demo:
         assert demo.wait() == 1
         assert "cannot read" in demo.stderr[-1]
         assert any('"stopped"' in line for line in demo.stderr)
@@ -174,11 +174,11 @@ def test_a_demo_with_nothing_to_send_says_so(tmp_path: Path) -> None:
 
 def test_the_words_of_the_demo_are_those_of_the_relay() -> None:
     """Its help says so and what the demo is; what the relay refuses is a line, as the relay's."""
-    with Program(sys.executable, "tools/demo.py", HOST, "--help") as demo:
+    with ChildProcess(sys.executable, "tools/demo.py", HOST, "--help") as demo:
         assert demo.wait() == 0
         assert demo.stdout[0].startswith("usage: demo.py ")
         assert "sample" in "".join(demo.stdout)
-    with Program(sys.executable, "tools/demo.py", HOST, "puerto") as demo:
+    with ChildProcess(sys.executable, "tools/demo.py", HOST, "puerto") as demo:
         assert demo.wait() == 2
         assert len(demo.stderr) == 1
         assert demo.stderr[0].startswith("relay.py: argument PORT: ")
@@ -186,7 +186,7 @@ def test_the_words_of_the_demo_are_those_of_the_relay() -> None:
 
 def test_the_demo_without_its_library_says_what_to_do() -> None:
     """Under an interpreter without structlog there is a line instead of a traceback."""
-    with Program(sys.executable, "-S", "tools/demo.py") as demo:
+    with ChildProcess(sys.executable, "-S", "tools/demo.py") as demo:
         assert demo.wait() == 1
         assert demo.stderr == ["demo.py: needs the Python package structlog: make demo\n"]
 
@@ -232,7 +232,7 @@ def test_a_run_that_fails_does_not_hide_the_one_that_lives(pid_file: Path) -> No
         first.restarts(port, f"PIDFILE={pid_file}")
 
 
-def test_a_number_that_is_another_relays_by_now(relay: Relay, pid_file: Path) -> None:
+def test_a_number_that_is_another_relays_by_now(relay: RelayProcess, pid_file: Path) -> None:
     """A noted process that is a relay on another port is left alone; `make run` notes its own."""
     port = unused_port()
     pid_file.write_text(f"{relay.pid}\n")
@@ -265,10 +265,10 @@ def test_the_environment_is_not_the_command_line(name: str, target: str) -> None
     need("make")
     command = ("make", "-n", "-o", ".venv/.ready", target)
     clean = {key: value for key, value in os.environ.items() if key not in INHERITED}
-    with Program(*command, env={**clean, name: "nonsense"}) as make:
+    with ChildProcess(*command, env={**clean, name: "nonsense"}) as make:
         assert make.wait() == 0
         assert "nonsense" not in "".join(make.stdout)
-    with Program(*command, f"{name}=nonsense", env=clean) as make:
+    with ChildProcess(*command, f"{name}=nonsense", env=clean) as make:
         assert make.wait() == 0
         used = {"run": "HOST PORT ARGS", "demo": "HOST PORT ARGS", "reload": "PORT PID"}
         assert ("nonsense" in "".join(make.stdout)) == (name in used[target].split())

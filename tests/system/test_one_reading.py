@@ -13,11 +13,11 @@ import pytest
 from relaylib.media import rtp
 from relaylib.media.health import Monitor
 from tools.lab.process import ROOT, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Work
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, Watching, http_port
+from tools.lab.viewer import TestViewer
+from tools.lab.web import HttpViewer, Watching, http_port
 
 SAMPLE = (ROOT / "tools" / "sample" / "sample.ts").read_bytes()
 RATE = 120
@@ -114,21 +114,21 @@ def errors(data: bytes) -> dict[str, int]:
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayProcess]:
     """A relay that serves HTTP."""
-    with Relay("--http", "127.0.0.1:0") as relay:
+    with RelayProcess("--http", "127.0.0.1:0") as relay:
         yield relay
         assert not relay.events("bug")
 
 
 def status(port: int, path: str) -> int:
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         return browser.get(path, "HEAD").status
 
 
 def segments(port: int) -> bytes:
     """Return all segments that are listed, one behind the other."""
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         text = browser.get("/live.m3u8").body.decode()
         assert "#EXT-X-DISCONTINUITY\n" not in text
         uris = [f"/{line}" for line in text.split("\n") if line.startswith("hls/")]
@@ -138,12 +138,12 @@ def segments(port: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", SPOILED)
-def test_nothing_is_torn_and_nobody_is_blamed(relay: Relay, name: str) -> None:
+def test_nothing_is_torn_and_nobody_is_blamed(relay: RelayProcess, name: str) -> None:
     """Whatever can be put right is right in `/live.ts` and in each segment; the form stays."""
     form, make = SPOILED[name]
     port, forms = http_port(relay), set[str]()
     datagrams = make()
-    with Viewer(relay.port) as viewer, Sending(relay.ingest_port, datagrams) as sending:
+    with TestViewer(relay.port) as viewer, Sending(relay.ingest_port, datagrams) as sending:
         wait_for(lambda: status(port, "/live.ts") == 200, "a stream")
         with Watching(port) as watching:
 
@@ -165,20 +165,20 @@ def test_nothing_is_torn_and_nobody_is_blamed(relay: Relay, name: str) -> None:
     assert not relay.events("health_changed", verdict="fuente")
 
 
-def test_rtp_without_a_transport_stream_is_named(relay: Relay) -> None:
+def test_rtp_without_a_transport_stream_is_named(relay: RelayProcess) -> None:
     """RTP that carries something else is recognised by its content, and HTTP says what to do."""
     datagrams = [rtp.header(n, n * 3000, 9, 96) + b"\x41" + bytes(900) for n in range(COUNT)]
     port = http_port(relay)
-    with Viewer(relay.port) as viewer, Sending(relay.ingest_port, datagrams):
+    with TestViewer(relay.port) as viewer, Sending(relay.ingest_port, datagrams):
         wait_for(lambda: "forma=rtp-sin-ts" in viewer.command("ESTADO"), "the form to be known")
         for path in ("/live.ts", "/live.m3u8", "/live.mp4"):
-            with Browser(port) as browser:
+            with HttpViewer(port) as browser:
                 answer = browser.get(path)
             assert answer.status == 503
             assert b"RTP sin MPEG-TS (tipo 96): use rtp_mpegts" in answer.body
 
 
-def test_an_encoder_that_starts_again_goes_on(relay: Relay) -> None:
+def test_an_encoder_that_starts_again_goes_on(relay: RelayProcess) -> None:
     """With the same SSRC and a lower sequence number, its packets are new ones, and come out."""
     port = http_port(relay)
     before = in_rtp(first=5000, count=240)

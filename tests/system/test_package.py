@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from relaylib import __version__
-from tools.lab.client import Terminal
-from tools.lab.process import PATIENCE, ROOT, NeedError, Program
-from tools.lab.relay import Relay
+from tools.lab.client import PseudoTerminal
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, NeedError
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 from tools.lab.sockets import udp_socket
 from tools.lab.web import Packets
@@ -119,16 +119,16 @@ def test_the_installed_commands(source: Path, tmp_path: Path) -> None:
         assert f"\n  {name} " in said(str(bin_ / name), "--help")[1]
     assert said(str(bin_ / "relay"), "--version") == (0, f"relay {__version__}\n")
 
-    with Terminal(str(bin_ / "relay"), "127.0.0.1", "0") as terminal:
+    with PseudoTerminal(str(bin_ / "relay"), "127.0.0.1", "0") as terminal:
         terminal.contains("Ctrl-C ends the relay.")
         assert "  relay-client 127.0.0.1 " in terminal.text
         assert ".py" not in terminal.text
 
     start = ("sh", "-c", f'shift 2; cd / && exec {bin_ / "relay"} "$@"', "sh")
-    with Relay("--http", "0", prefix=start) as relay, udp_socket() as player:
+    with RelayProcess("--http", "0", prefix=start) as relay, udp_socket() as player:
         words = ("127.0.0.1", str(relay.port), str(player.getsockname()[1]))
         with (
-            Program(bin_ / "relay-client", *words, stdin=subprocess.PIPE) as client,
+            ChildProcess(bin_ / "relay-client", *words, stdin=subprocess.PIPE) as client,
             Packets(relay.ingest_port),
         ):
             os.write(client.process.stdin.fileno(), b"CONECTAR\n")  # type: ignore[union-attr]

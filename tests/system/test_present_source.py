@@ -11,10 +11,10 @@ import pytest
 
 from relaylib.media import rtp
 from tools.lab.process import ROOT, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Work
-from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, http_port
+from tools.lab.viewer import TestViewer
+from tools.lab.web import HttpViewer, http_port
 
 SAMPLE = (ROOT / "tools" / "sample" / "sample.ts").read_bytes()
 SIZE = 7 * 188
@@ -34,7 +34,7 @@ class Encoder(Work):
 
     def __init__(
         self,
-        relay: Relay,
+        relay: RelayProcess,
         host: str = "127.0.0.1",
         *,
         change: float = float("inf"),
@@ -64,23 +64,23 @@ class Encoder(Work):
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayProcess]:
     """A relay that tells everything."""
-    with Relay("--http", "127.0.0.1:0", "--source-timeout", "1.2") as relay:
+    with RelayProcess("--http", "127.0.0.1:0", "--source-timeout", "1.2") as relay:
         yield relay
 
 
-def status(browser: Browser) -> dict[str, Any]:
+def status(browser: HttpViewer) -> dict[str, Any]:
     """Ask for the object."""
     found: dict[str, Any] = json.loads(browser.get("/status.json").body)
     return found
 
 
-def test_a_source_that_changes_its_port_is_never_called_healthy(relay: Relay) -> None:
+def test_a_source_that_changes_its_port_is_never_called_healthy(relay: RelayProcess) -> None:
     """Viewers miss most of it: no look says that all is well, and what helps is named."""
     with contextlib.ExitStack() as stack:
-        browser = stack.enter_context(Browser(http_port(relay)))
-        viewer = stack.enter_context(Viewer(relay.port))
+        browser = stack.enter_context(HttpViewer(http_port(relay)))
+        viewer = stack.enter_context(TestViewer(relay.port))
         stack.enter_context(Encoder(relay, change=0.9))
         told = relay.wait_event("health_changed", verdict="source")
         looks = []
@@ -96,9 +96,9 @@ def test_a_source_that_changes_its_port_is_never_called_healthy(relay: Relay) ->
     assert found["source"]["turned_away"] > 0
 
 
-def test_nothing_is_told_of_a_source_that_is_silent(relay: Relay) -> None:
+def test_nothing_is_told_of_a_source_that_is_silent(relay: RelayProcess) -> None:
     """Rates are 0, and the stream has no programs, no jitter and no access points any more."""
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
         with Encoder(relay):
             wait_for(lambda: status(browser)["stream"]["random_access_s"], "a random access point")
             wait_for(lambda: status(browser)["stream"]["bitrate"], "a rate")
@@ -112,9 +112,9 @@ def test_nothing_is_told_of_a_source_that_is_silent(relay: Relay) -> None:
     assert not any(found["errors"]["tr_101_290"].values())
 
 
-def test_another_source_is_not_blamed_for_the_former_one(relay: Relay) -> None:
+def test_another_source_is_not_blamed_for_the_former_one(relay: RelayProcess) -> None:
     """Its errors, verdict and intervals are its own; the totals have both."""
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
         with Encoder(relay, cycle=40):
             relay.wait_event("health_changed", verdict="source")
             wait_for(lambda: status(browser)["errors"]["lost"] > 5, "losses")

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tools.lab.process import PATIENCE
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 MAX_LINE = 512
 TELNET = re.compile(
@@ -64,7 +64,7 @@ def expect(data: bytes) -> Expected:
     return Expected(replies, closes=False)
 
 
-def exchange(relay: Relay, data: bytes, cuts: list[int]) -> list[bytes]:
+def exchange(relay: RelayProcess, data: bytes, cuts: list[int]) -> list[bytes]:
     """Send the data in pieces, then the end; return the lines that came back."""
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     with socket.create_connection((relay.host, relay.port), PATIENCE) as control:
@@ -83,7 +83,9 @@ def exchange(relay: Relay, data: bytes, cuts: list[int]) -> list[bytes]:
 @example(b"A" * 513, [])
 @example(b"ESTADO\n" * 200, [])
 @example(b"\x1c\n\x85\nESTADO\xff\n\n", [])
-def test_every_line_gets_its_reply(shared_relay: Relay, data: bytes, cuts: list[int]) -> None:
+def test_every_line_gets_its_reply(
+    shared_relay: RelayProcess, data: bytes, cuts: list[int]
+) -> None:
     """Any bytes, however cut up, get one reply a line, as many as the protocol demands."""
     lines = exchange(shared_relay, data, cuts)
     assert len(lines) == expect(data).replies
@@ -91,10 +93,10 @@ def test_every_line_gets_its_reply(shared_relay: Relay, data: bytes, cuts: list[
 
 
 @pytest.fixture(scope="module", autouse=True)
-def unharmed(shared_relay: Relay) -> Iterator[None]:
+def unharmed(shared_relay: RelayProcess) -> Iterator[None]:
     """After all that the relay has met no bug, and still serves."""
     yield
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         assert viewer.command("ESTADO").startswith("OK estado=inactivo")
     assert shared_relay.events("bug") == []
 
@@ -103,16 +105,16 @@ class Line(NamedTuple):
     """A source that has the ingest, and a viewer."""
 
     sender: socket.socket
-    viewer: Viewer
+    viewer: TestViewer
 
 
 @pytest.fixture(scope="module", params=[(), ("--no-segmentation",)], ids=["segmented", "plain"])
 def line(request: pytest.FixtureRequest) -> Iterator[Line]:
     """A relay, a source and a viewer, on both paths."""
     options = ("--source-timeout", "60", *request.param)  # a busy machine is silent for a while
-    with Relay(*options) as relay, source(relay.ingest_port) as sender:
+    with RelayProcess(*options) as relay, source(relay.ingest_port) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        with Viewer(relay.port) as viewer:
+        with TestViewer(relay.port) as viewer:
             viewer.subscribe()
             yield Line(sender, viewer)
         assert relay.events("bug") == []

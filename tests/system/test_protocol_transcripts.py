@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.lab.process import PATIENCE, ROOT, Program
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ROOT, ChildProcess
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import udp_socket
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 DOCUMENT = (ROOT / "docs" / "PROTOCOL.md").read_text()
 TRANSCRIPTS = re.findall(r"^```transcript\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
@@ -20,11 +20,13 @@ VARIES = {"{n}": r"\d+", "{s}": r"\d+\.\d", "{word}": "(?:sano|fuente|rele|red|s
 
 
 @pytest.fixture(scope="module")
-def streaming() -> Iterator[Relay]:
+def streaming() -> Iterator[RelayProcess]:
     """A relay that keeps a history, and has some of a stream in it."""
     with (
-        Relay("--timeshift", "60") as relay,
-        Program(sys.executable, "tools/fake_vlc.py", "127.0.0.1", str(relay.ingest_port), "--loop"),
+        RelayProcess("--timeshift", "60") as relay,
+        ChildProcess(
+            sys.executable, "tools/fake_vlc.py", "127.0.0.1", str(relay.ingest_port), "--loop"
+        ),
     ):
         relay.wait_event("source_locked")
         yield relay
@@ -39,9 +41,9 @@ def pattern(line: str) -> str:
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda text: text.splitlines()[0])
-def test_the_transcript_is_what_happens(streaming: Relay, transcript: str) -> None:
+def test_the_transcript_is_what_happens(streaming: RelayProcess, transcript: str) -> None:
     """What the client sends gets the replies that the document shows, and the same end."""
-    with Viewer(streaming.port) as viewer, udp_socket() as other:
+    with TestViewer(streaming.port) as viewer, udp_socket() as other:
         names = {"{port}": viewer.port, "{other}": other.getsockname()[1]}
         for name, port in names.items():
             transcript = transcript.replace(name, str(port))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 from tools.replay.flows import survey_capture
 
@@ -16,7 +16,7 @@ ONE_LOSS = ("--loop", "--drop", "0.2%", "--seed", "28")
 """The sample without its datagram of the third second; none of the next six seconds is missing."""
 
 
-def found(relay: Relay) -> str:
+def found(relay: RelayProcess) -> str:
     """Wait for the verdict after `healthy`.
 
     The sentence beside it has what was counted until that moment: it may come between two counts.
@@ -30,8 +30,8 @@ def found(relay: Relay) -> str:
 )
 def test_a_recording_replayed_gives_the_same_verdict(form: tuple[str], tmp_path: Path) -> None:
     """A relay that is sent the recording comes to the verdict for which it was made."""
-    with Relay("--record-faults", str(tmp_path)) as first:
-        with Program(*FAKE_VLC, str(first.ingest_port), *ONE_LOSS, *form):
+    with RelayProcess("--record-faults", str(tmp_path)) as first:
+        with ChildProcess(*FAKE_VLC, str(first.ingest_port), *ONE_LOSS, *form):
             verdict = found(first)
             recorded = first.wait_event("recorded")
         assert verdict == first.events("recording_started")[0]["reason"] == "source"
@@ -41,14 +41,14 @@ def test_a_recording_replayed_gives_the_same_verdict(form: tuple[str], tmp_path:
         with file.open("rb") as capture:
             [flow] = survey_capture(capture).flows
         assert flow.ends == (source, f"127.0.0.1:{first.ingest_port}")
-    with Relay() as second, Program(*FAKE_VLC, str(second.ingest_port), str(file)):
+    with RelayProcess() as second, ChildProcess(*FAKE_VLC, str(second.ingest_port), str(file)):
         assert found(second) == verdict
 
 
 def test_a_reload_and_the_end_leave_whole_files(tmp_path: Path) -> None:
     """What is being recorded when the relay reloads is complete at once; no other file is there."""
-    with Relay("--record-faults", str(tmp_path)) as relay:
-        with Program(*FAKE_VLC, str(relay.ingest_port), *ONE_LOSS):
+    with RelayProcess("--record-faults", str(tmp_path)) as relay:
+        with ChildProcess(*FAKE_VLC, str(relay.ingest_port), *ONE_LOSS):
             part = Path(relay.wait_event("recording_started")["file"] + ".part")
             wait_for(lambda: part.stat().st_size > 100_000, "the recording")
             restart(relay)

@@ -17,11 +17,11 @@ from relaylib import __version__
 from relaylib.lifecycle.guide import guide
 from relaylib.net.lookup import reachable_host
 from relaylib.net.networks import ANY, PRIVATE, Network
-from tools.lab.client import Terminal
-from tools.lab.process import PATIENCE, ROOT, Program, need, need_ipv6, wait_for
-from tools.lab.relay import Relay
+from tools.lab.client import PseudoTerminal
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, need, need_ipv6, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import udp_socket, unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 FAREWELL = "ERROR el relay se detiene"
 
@@ -92,7 +92,7 @@ def test_ctrl_c_while_it_starts_is_no_traceback(tmp_path: Path) -> None:
     """SIGINT before the relay has anything to undo ends it at once, without a word."""
     (tmp_path / "structlog.py").write_text("import os\nos.kill(os.getpid(), 2)\n")
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    with Program(sys.executable, "relay.py", env=env) as program:
+    with ChildProcess(sys.executable, "relay.py", env=env) as program:
         assert (program.wait(), program.stderr) == (-signal.SIGINT, [])
 
 
@@ -156,7 +156,7 @@ def test_too_few_descriptors_are_one_line(limit: int) -> None:
 def test_the_ingest_may_have_a_port_of_its_own() -> None:
     """--ingest-port separates the stream's port from the control port."""
     port = unused_port()
-    with Relay("--ingest-port", str(port)) as relay, Viewer(relay.port) as viewer:
+    with RelayProcess("--ingest-port", str(port)) as relay, TestViewer(relay.port) as viewer:
         assert relay.ingest_port == port != relay.port
         viewer.subscribe()
         with udp_socket() as sender:
@@ -170,7 +170,7 @@ def test_the_ingest_may_have_a_port_of_its_own() -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_in_order(signum: signal.Signals) -> None:
     """Each session reads one farewell line and its end; totals are logged; exit status 0."""
-    with Relay() as relay, Viewer(relay.port) as one, Viewer(relay.port) as other:
+    with RelayProcess() as relay, TestViewer(relay.port) as one, TestViewer(relay.port) as other:
         one.subscribe()
         other.send(b"CONEC")
         relay.wait_event("client_connected", count=2)
@@ -182,12 +182,12 @@ def test_a_signal_ends_in_order(signum: signal.Signals) -> None:
         assert relay.events("shutting_down", clients=2)
         assert relay.events("stopped", accepted=2, received=0)
         with pytest.raises(ConnectionRefusedError):
-            Viewer(relay.port)
+            TestViewer(relay.port)
 
 
-def test_a_stubborn_client_does_not_hold_the_end_up(relay: Relay) -> None:
+def test_a_stubborn_client_does_not_hold_the_end_up(relay: RelayProcess) -> None:
     """A client that neither reads nor closes delays the end by half a second, not by more."""
-    with Viewer(relay.port):
+    with TestViewer(relay.port):
         relay.wait_event("client_connected")
         assert relay.stop() == 0
         [began], [ended] = relay.events("shutting_down"), relay.events("stopped")
@@ -200,7 +200,7 @@ def test_a_stubborn_client_does_not_hold_the_end_up(relay: Relay) -> None:
 def test_a_second_signal_ends_at_once() -> None:
     """While the farewells are on their way a second signal kills."""
     for _ in range(5):  # a test that is too slow with the second signal has seen nothing
-        with Relay() as relay, Viewer(relay.port):
+        with RelayProcess() as relay, TestViewer(relay.port):
             relay.wait_event("client_connected")
             relay.process.send_signal(signal.SIGTERM)
             relay.wait_event("shutting_down")
@@ -211,9 +211,9 @@ def test_a_second_signal_ends_at_once() -> None:
     pytest.fail("five relays went on after a second signal")
 
 
-def test_the_end_comes_in_time_under_load(relay: Relay) -> None:
+def test_the_end_comes_in_time_under_load(relay: RelayProcess) -> None:
     """With many sessions open each still gets its farewell."""
-    viewers = [Viewer(relay.port) for _ in range(100)]
+    viewers = [TestViewer(relay.port) for _ in range(100)]
     for viewer in viewers:
         viewer.subscribe()
     relay.process.send_signal(signal.SIGTERM)
@@ -228,7 +228,7 @@ def test_the_end_comes_in_time_under_load(relay: Relay) -> None:
 
 def test_a_person_sees_what_to_type_next() -> None:
     """On a terminal the relay shows the commands for source and viewer, address filled in."""
-    with Terminal(sys.executable, "relay.py", "127.0.0.1", "0") as terminal:
+    with PseudoTerminal(sys.executable, "relay.py", "127.0.0.1", "0") as terminal:
         terminal.contains("Ctrl-C ends the relay.")
         terminal.contains("listening")
         text = terminal.text
@@ -244,7 +244,7 @@ def test_a_person_sees_what_to_type_next() -> None:
 
 def test_the_guide_names_an_address_that_others_can_reach() -> None:
     """A relay on every address shows a real one in its guide."""
-    with Terminal(sys.executable, "relay.py", "0.0.0.0", "0") as terminal:
+    with PseudoTerminal(sys.executable, "relay.py", "0.0.0.0", "0") as terminal:
         terminal.contains("Ctrl-C ends the relay.")
         assert f"dst={reachable_host('0.0.0.0')},port=" in terminal.text
         assert "dst=0.0.0.0" not in terminal.text
@@ -253,7 +253,7 @@ def test_the_guide_names_an_address_that_others_can_reach() -> None:
 def test_the_guide_of_a_relay_on_ipv6() -> None:
     """Where viewers come by IPv6 the player is told to listen there."""
     need_ipv6("::1")
-    with Terminal(sys.executable, "relay.py", "[::1]", "0") as terminal:
+    with PseudoTerminal(sys.executable, "relay.py", "[::1]", "0") as terminal:
         terminal.contains("Ctrl-C ends the relay.")
         port = re.findall(r"Relay listening on \[::1\]:(\d+)", terminal.text)[0]
         assert f"client.py ::1 {port} 5004" in terminal.text
@@ -279,7 +279,7 @@ def test_the_guide_of_a_public_host_says_who_is_declined(
     assert (f"{host} is a public address that --allow does not cover" in text) is told
 
 
-def test_only_a_terminal_gets_the_guide(relay: Relay) -> None:
+def test_only_a_terminal_gets_the_guide(relay: RelayProcess) -> None:
     """Piped or under a service manager stdout stays empty."""
     assert relay.stop() == 0
     assert relay.stdout == []
@@ -288,7 +288,9 @@ def test_only_a_terminal_gets_the_guide(relay: Relay) -> None:
 @pytest.mark.parametrize(("form", "is_json"), [("json", True), ("console", False), ("auto", True)])
 def test_log_formats(form: str, is_json: bool) -> None:
     """Not on a terminal, auto is JSON lines; console is text without colours."""
-    with Program(sys.executable, "relay.py", "127.0.0.1", "0", "--log-format", form) as program:
+    with ChildProcess(
+        sys.executable, "relay.py", "127.0.0.1", "0", "--log-format", form
+    ) as program:
         wait_for(lambda: program.stderr, "the first line")
         assert program.stop() == 0
         for line in program.stderr:
@@ -305,7 +307,7 @@ def test_log_formats(form: str, is_json: bool) -> None:
 def test_log_level_hides_what_is_below_it() -> None:
     """With --log-level warning an ordinary run logs nothing."""
     words = ("relay.py", "127.0.0.1", "0", "--log-level", "warning")
-    with Terminal(sys.executable, *words) as terminal:
+    with PseudoTerminal(sys.executable, *words) as terminal:
         terminal.contains("Ctrl-C ends the relay.")
         terminal.type("\x03")
         assert terminal.process.wait(PATIENCE) == 0

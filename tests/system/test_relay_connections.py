@@ -7,18 +7,18 @@ import subprocess
 
 import pytest
 
-from tools.lab.client import Terminal
-from tools.lab.process import PATIENCE, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.client import PseudoTerminal
+from tools.lab.process import PATIENCE, ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
 from tools.lab.traffic import exchange, numbered
-from tools.lab.viewer import Viewer, about_viewer
+from tools.lab.viewer import TestViewer, about_viewer
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing resets the connection."""
 
 
-def client_name(viewer: Viewer) -> str:
+def client_name(viewer: TestViewer) -> str:
     """Return a viewer's address as the log shows it."""
     host, port = viewer.control.getsockname()
     return f"{host}:{port}"
@@ -27,9 +27,9 @@ def client_name(viewer: Viewer) -> str:
 # --- ends
 
 
-def test_a_half_closed_connection_gets_its_replies(shared_relay: Relay) -> None:
+def test_a_half_closed_connection_gets_its_replies(shared_relay: RelayProcess) -> None:
     """Complete lines before the peer's FIN are answered, then the relay closes too."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         viewer.send(f"CONECTAR {viewer.port}\nESTADO\nx\nINTERRUMPIR".encode())
         viewer.control.shutdown(socket.SHUT_WR)
         assert viewer.reply() == "OK"
@@ -41,9 +41,9 @@ def test_a_half_closed_connection_gets_its_replies(shared_relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"CONECTAR 50", b"AYUDA\nCONECTAR 5", b"x" * 512])
-def test_a_reset_ends_the_session_at_once(shared_relay: Relay, text: bytes) -> None:
+def test_a_reset_ends_the_session_at_once(shared_relay: RelayProcess, text: bytes) -> None:
     """A reset, wherever in a line it comes, is one log line and nothing else."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         viewer.subscribe()
         name = client_name(viewer)
         viewer.send(text)
@@ -51,14 +51,14 @@ def test_a_reset_ends_the_session_at_once(shared_relay: Relay, text: bytes) -> N
         viewer.replies.close()
         viewer.control.close()
         shared_relay.wait_event("client_gone", client=name, reason="reset")
-        with Viewer(shared_relay.port) as next_one:
+        with TestViewer(shared_relay.port) as next_one:
             assert next_one.command(f"CONECTAR {viewer.port}") == "OK"
 
 
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
-def test_a_line_too_long_is_answered_and_closed(shared_relay: Relay, ending: bytes) -> None:
+def test_a_line_too_long_is_answered_and_closed(shared_relay: RelayProcess, ending: bytes) -> None:
     """513 bytes are an error and the end, after all before them was answered; 512 are not."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         name = client_name(viewer)
         viewer.send(b"x" * 512 + b"\r\n" + b"y" * 513 + ending)
         assert viewer.reply().startswith("ERROR comando desconocido: 'xxx")
@@ -67,18 +67,22 @@ def test_a_line_too_long_is_answered_and_closed(shared_relay: Relay, ending: byt
     shared_relay.wait_event("client_gone", client=name, reason="line_too_long")
 
 
-def test_the_last_reply_reaches_a_client_that_is_still_sending(shared_relay: Relay) -> None:
+def test_the_last_reply_reaches_a_client_that_is_still_sending(shared_relay: RelayProcess) -> None:
     """Who sends an endless line reads why it was closed: no reset takes the reply away."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         viewer.send(b"z" * 200_000)
         assert viewer.reply() == "ERROR linea demasiado larga (mas de 512 bytes)"
         viewer.send(b"z" * 200_000)
         assert viewer.reply() == ""
 
 
-def test_a_client_that_never_reads_is_closed_at_the_cap(relay: Relay) -> None:
+def test_a_client_that_never_reads_is_closed_at_the_cap(relay: RelayProcess) -> None:
     """Replies that nobody reads do not pile up: the client is closed, logged, and no one waits."""
-    with Viewer(relay.port) as deaf, Viewer(relay.port) as other, source(relay.port) as sender:
+    with (
+        TestViewer(relay.port) as deaf,
+        TestViewer(relay.port) as other,
+        source(relay.port) as sender,
+    ):
         deaf.subscribe()
         other.subscribe()
         exchange(sender, [other], numbered([1316] * 10))
@@ -93,11 +97,11 @@ def test_a_client_that_never_reads_is_closed_at_the_cap(relay: Relay) -> None:
         exchange(sender, [other], numbered([1316] * 10))
 
 
-def test_leaving_is_always_logged_with_a_reason(relay: Relay) -> None:
+def test_leaving_is_always_logged_with_a_reason(relay: RelayProcess) -> None:
     """Coming and going is one event each, and DESCONECTAR, FIN and reset are told apart."""
     names = []
     for last_words, reason in ((b"DESCONECTAR\n", "disconnected"), (b"ESTADO\n", "disconnected")):
-        with Viewer(relay.port) as viewer:
+        with TestViewer(relay.port) as viewer:
             viewer.send(last_words)
             assert viewer.reply().startswith("OK")
             names.append(client_name(viewer))
@@ -105,9 +109,9 @@ def test_leaving_is_always_logged_with_a_reason(relay: Relay) -> None:
     assert [event["client"] for event in relay.events("client_connected")] == names
 
 
-def test_protocol_errors_are_logged_a_few_at_a_time(relay: Relay) -> None:
+def test_protocol_errors_are_logged_a_few_at_a_time(relay: RelayProcess) -> None:
     """A peer that is wrong again and again has each line answered, but few of them logged."""
-    with Viewer(relay.port) as viewer:
+    with TestViewer(relay.port) as viewer:
         for _ in range(100):
             assert viewer.command("hola").startswith("ERROR")
     relay.wait_event("client_gone")
@@ -116,9 +120,9 @@ def test_protocol_errors_are_logged_a_few_at_a_time(relay: Relay) -> None:
     assert (errors[0]["reason"], errors[0]["detail"]) == ("unknown_command", "'hola'")
 
 
-def test_what_is_declined_is_logged_in_english(relay: Relay) -> None:
+def test_what_is_declined_is_logged_in_english(relay: RelayProcess) -> None:
     """A valid command that the relay declines is another event than a broken protocol."""
-    with Viewer(relay.port) as viewer, Viewer(relay.port) as other:
+    with TestViewer(relay.port) as viewer, TestViewer(relay.port) as other:
         viewer.subscribe()
         assert other.command(f"CONECTAR {viewer.port}").startswith("ERROR destino ocupado")
         declined = relay.wait_event("command_declined", client=client_name(other))
@@ -131,10 +135,10 @@ def test_out_of_descriptors_is_a_declined_client() -> None:
     """Without descriptors a newcomer reads why, the present ones go on, and room comes back."""
     need("prlimit")
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay(prefix=("prlimit", "--nofile=40:40")))
+        relay = stack.enter_context(RelayProcess(prefix=("prlimit", "--nofile=40:40")))
         sender = stack.enter_context(source(relay.port))
-        first = stack.enter_context(Viewer(relay.port)).subscribe()
-        crowd = [stack.enter_context(Viewer(relay.port)) for _ in range(50)]
+        first = stack.enter_context(TestViewer(relay.port)).subscribe()
+        crowd = [stack.enter_context(TestViewer(relay.port)) for _ in range(50)]
         farewell = crowd[-1].reply()
         assert farewell == "ERROR el relay no admite mas conexiones: pruebe mas tarde"
         relay.wait_event("client_declined", reason="descriptors")
@@ -146,9 +150,9 @@ def test_out_of_descriptors_is_a_declined_client() -> None:
         wait_for(lambda: admits(relay), "room for a newcomer")
 
 
-def admits(relay: Relay) -> bool:
+def admits(relay: RelayProcess) -> bool:
     """Tell whether a newcomer can have the stream."""
-    with Viewer(relay.port) as viewer, contextlib.suppress(OSError):
+    with TestViewer(relay.port) as viewer, contextlib.suppress(OSError):
         return viewer.command(f"CONECTAR {viewer.port}") == "OK"
     return False
 
@@ -156,7 +160,7 @@ def admits(relay: Relay) -> bool:
 # --- tools
 
 
-def test_netcat_with_piped_commands(shared_relay: Relay) -> None:
+def test_netcat_with_piped_commands(shared_relay: RelayProcess) -> None:
     """`nc -N` sends a script and its FIN at once; each line is answered before the end."""
     need("nc")
     script = "CONECTAR 5004\nINTERRUMPIR\nCONTINUAR\nCONTINUAR\nESTADO\nDESCONECTAR\n"
@@ -189,10 +193,10 @@ DIALOGUE = [
 
 
 @pytest.mark.parametrize("tool", ["nc", "telnet"])
-def test_a_dialogue_over_a_pipe(shared_relay: Relay, tool: str) -> None:
+def test_a_dialogue_over_a_pipe(shared_relay: RelayProcess, tool: str) -> None:
     """A script that talks through `nc` or `telnet`, waiting for each reply, reads them all."""
     need(tool)
-    with Program(tool, "127.0.0.1", str(shared_relay.port), stdin=subprocess.PIPE) as program:
+    with ChildProcess(tool, "127.0.0.1", str(shared_relay.port), stdin=subprocess.PIPE) as program:
         assert program.process.stdin is not None
         if tool == "telnet":
             wait_for(lambda: any("Escape" in line for line in program.stdout), "telnet")
@@ -206,10 +210,10 @@ def test_a_dialogue_over_a_pipe(shared_relay: Relay, tool: str) -> None:
             assert reply.rstrip("\r\n").startswith(expected)
 
 
-def test_a_person_at_a_telnet(shared_relay: Relay) -> None:
+def test_a_person_at_a_telnet(shared_relay: RelayProcess) -> None:
     """Typed at `telnet` on a terminal, negotiation and all, every command is answered in order."""
     need("telnet")
-    with Terminal("telnet", "127.0.0.1", str(shared_relay.port)) as terminal:
+    with PseudoTerminal("telnet", "127.0.0.1", str(shared_relay.port)) as terminal:
         terminal.contains("Escape character")
         for command, _ in DIALOGUE:
             terminal.type(f"{command}\n")
@@ -220,9 +224,9 @@ def test_a_person_at_a_telnet(shared_relay: Relay) -> None:
         assert reply.startswith(expected)
 
 
-def test_asking_again_for_the_same_port(shared_relay: Relay) -> None:
+def test_asking_again_for_the_same_port(shared_relay: RelayProcess) -> None:
     """It resumes a paused session and changes nothing in a streaming one; the log says which."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         client = client_name(viewer)
         for command in ("CONECTAR", "CONECTAR", "INTERRUMPIR", "CONECTAR"):
             words = f"{command} {viewer.port}" if command == "CONECTAR" else command

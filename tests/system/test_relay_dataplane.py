@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from tools.lab.process import PATIENCE, need_ipv6
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
 from tools.lab.traffic import exchange, numbered
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 PATHS = [
     (),
@@ -51,17 +51,19 @@ STREAMS = {
 
 
 @pytest.fixture(scope="module", params=PATHS, ids=lambda words: " ".join(words) or "default")
-def path(request: pytest.FixtureRequest) -> Iterator[tuple[Relay, socket.socket]]:
+def path(request: pytest.FixtureRequest) -> Iterator[tuple[RelayProcess, socket.socket]]:
     """A relay on each path, and the source that it is locked to."""
-    with Relay(*request.param) as relay, source(relay.ingest_port) as sender:
+    with RelayProcess(*request.param) as relay, source(relay.ingest_port) as sender:
         yield relay, sender
 
 
 @pytest.mark.parametrize("sizes", STREAMS.values(), ids=STREAMS)
-def test_every_byte_arrives_in_order(path: tuple[Relay, socket.socket], sizes: list[int]) -> None:
+def test_every_byte_arrives_in_order(
+    path: tuple[RelayProcess, socket.socket], sizes: list[int]
+) -> None:
     """10,000 datagrams reach two viewers exactly as they were sent."""
     relay, sender = path
-    with Viewer(relay.port) as one, Viewer(relay.port) as other:
+    with TestViewer(relay.port) as one, TestViewer(relay.port) as other:
         exchange(sender, [one.subscribe(), other.subscribe()], numbered(sizes))
         for viewer in (one, other):
             assert f"enviados={len(sizes)} perdidos=0" in viewer.command("ESTADO")
@@ -70,7 +72,11 @@ def test_every_byte_arrives_in_order(path: tuple[Relay, socket.socket], sizes: l
 @pytest.mark.parametrize("words", [(), ("--no-segmentation",)], ids=["segments", "plain"])
 def test_a_flood_stays_in_order(words: tuple[str, ...]) -> None:
     """Of a stream that is too fast some datagrams are lost; what arrives is intact, in order."""
-    with Relay(*words) as relay, source(relay.ingest_port) as sender, Viewer(relay.port) as viewer:
+    with (
+        RelayProcess(*words) as relay,
+        source(relay.ingest_port) as sender,
+        TestViewer(relay.port) as viewer,
+    ):
         viewer.subscribe()
         viewer.player.setblocking(False)
         sent = numbered([1316, 1316, 1328, 700] * 5000)
@@ -94,12 +100,12 @@ def drain(player: socket.socket) -> list[bytes]:
     return datagrams
 
 
-def test_empty_datagrams_do_no_harm(relay: Relay) -> None:
+def test_empty_datagrams_do_no_harm(relay: RelayProcess) -> None:
     """A datagram without content is not relayed, claims no ingest, and stops nothing."""
     with (
         source(relay.ingest_port) as stranger,
         source(relay.ingest_port) as sender,
-        Viewer(relay.port) as viewer,
+        TestViewer(relay.port) as viewer,
     ):
         viewer.subscribe()
         stranger.send(b"")
@@ -134,9 +140,9 @@ def test_addresses_of_both_families(host: str, feed: str, peer: str, shown: str)
     """IPv4, IPv6 and both at once: the stream goes to the control peer's own plain address."""
     need_ipv6(host, feed, peer)
     with (
-        Relay(host=host) as relay,
+        RelayProcess(host=host) as relay,
         source(relay.ingest_port, feed) as sender,
-        Viewer(relay.port, peer) as viewer,
+        TestViewer(relay.port, peer) as viewer,
     ):
         viewer.subscribe()
         exchange(sender, [viewer], numbered([1316] * 300))
@@ -149,9 +155,9 @@ def test_addresses_of_both_families(host: str, feed: str, peer: str, shown: str)
 def test_the_stream_comes_from_the_address_that_was_connected_to() -> None:
     """A host with many addresses sends from the one that the viewer knows, as firewalls expect."""
     with (
-        Relay(host="0.0.0.0") as relay,
+        RelayProcess(host="0.0.0.0") as relay,
         source(relay.ingest_port) as sender,
-        Viewer(relay.port, "127.0.0.9") as viewer,
+        TestViewer(relay.port, "127.0.0.9") as viewer,
     ):
         viewer.subscribe()
         sender.send(b"x")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source, udp_socket
 from tools.lab.traffic import exchange, flood_ingest, numbered
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 STREAM = numbered([1316] * 100)
 
@@ -27,12 +27,14 @@ def fields(status: str) -> dict[str, str]:
 # --- players
 
 
-def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(relay: Relay) -> None:
+def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(
+    relay: RelayProcess,
+) -> None:
     """While its port is closed a viewer costs a probe now and then; it is served once it opens."""
     with (
         source(relay.ingest_port) as sender,
-        Viewer(relay.port) as early,
-        Viewer(relay.port) as other,
+        TestViewer(relay.port) as early,
+        TestViewer(relay.port) as other,
     ):
         early.player.close()
         other.subscribe()
@@ -57,12 +59,12 @@ def test_a_closed_player_hurts_nobody_and_gets_the_stream_when_it_opens(relay: R
         exchange(sender, [other, early], STREAM)
 
 
-def test_a_player_that_dies_hurts_nobody(relay: Relay) -> None:
+def test_a_player_that_dies_hurts_nobody(relay: RelayProcess) -> None:
     """A player that closes mid-stream while its session stays takes nothing from the others."""
     with (
         source(relay.ingest_port) as sender,
-        Viewer(relay.port) as dead,
-        Viewer(relay.port) as alive,
+        TestViewer(relay.port) as dead,
+        TestViewer(relay.port) as alive,
     ):
         exchange(sender, [dead.subscribe(), alive.subscribe()], STREAM)
         dead.player.close()
@@ -73,12 +75,12 @@ def test_a_player_that_dies_hurts_nobody(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("last_words", [b"", b"DESCONECTAR\n", b"CONECTAR "])
-def test_a_viewer_that_leaves_frees_its_destination(relay: Relay, last_words: bytes) -> None:
+def test_a_viewer_that_leaves_frees_its_destination(relay: RelayProcess, last_words: bytes) -> None:
     """However a viewer leaves, its stream stops at once, and another may have its port."""
     with (
         source(relay.ingest_port) as sender,
-        Viewer(relay.port) as next_one,
-        Viewer(relay.port) as viewer,
+        TestViewer(relay.port) as next_one,
+        TestViewer(relay.port) as viewer,
     ):
         next_one.player.close()
         next_one.player, next_one.port = viewer.player, viewer.port
@@ -93,12 +95,12 @@ def test_a_viewer_that_leaves_frees_its_destination(relay: Relay, last_words: by
         exchange(sender, [next_one.subscribe()], STREAM)
 
 
-def test_a_pause_is_a_pause(relay: Relay) -> None:
+def test_a_pause_is_a_pause(relay: RelayProcess) -> None:
     """INTERRUMPIR stops the stream, CONTINUAR resumes it live; the others notice nothing."""
     with (
         source(relay.ingest_port) as sender,
-        Viewer(relay.port) as viewer,
-        Viewer(relay.port) as other,
+        TestViewer(relay.port) as viewer,
+        TestViewer(relay.port) as other,
     ):
         exchange(sender, [viewer.subscribe(), other.subscribe()], STREAM)
         assert viewer.command("INTERRUMPIR") == "OK"
@@ -112,7 +114,7 @@ def test_a_pause_is_a_pause(relay: Relay) -> None:
 # --- other sources, and too much of the stream
 
 
-def test_an_overflow_of_the_receive_buffer_is_counted_and_logged(relay: Relay) -> None:
+def test_an_overflow_of_the_receive_buffer_is_counted_and_logged(relay: RelayProcess) -> None:
     """What the kernel dropped while the relay did not read is counted, and the log says so."""
     with source(relay.ingest_port) as sender:
         sender.send(b"x" * 60_000)
@@ -129,7 +131,7 @@ def test_an_overflow_of_the_receive_buffer_is_counted_and_logged(relay: Relay) -
     assert totals["received"] + totals["overflowed"] == 1001
 
 
-def told(relay: Relay) -> dict[str, Any]:
+def told(relay: RelayProcess) -> dict[str, Any]:
     """Have the relay tell of everything."""
     before = len(relay.events("report"))
     relay.process.send_signal(signal.SIGUSR1)
@@ -139,16 +141,16 @@ def told(relay: Relay) -> dict[str, Any]:
 # --- floods
 
 
-def test_commands_are_answered_while_a_flood_hits_the_ingest(relay: Relay) -> None:
+def test_commands_are_answered_while_a_flood_hits_the_ingest(relay: RelayProcess) -> None:
     """A stream far too fast does not keep anyone from being heard, or from coming in."""
-    with Viewer(relay.port) as viewer:
+    with TestViewer(relay.port) as viewer:
         viewer.subscribe()
         with flood_ingest(relay.ingest_port, 1.5) as flood:
             relay.wait_event("ingest_started")
             answered = 0
             while flood.running:
                 assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
-                with Viewer(relay.port) as newcomer:
+                with TestViewer(relay.port) as newcomer:
                     assert newcomer.subscribe().command("DESCONECTAR") == "OK"
                 answered += 1
             assert flood.total() > 1000
@@ -158,11 +160,11 @@ def test_commands_are_answered_while_a_flood_hits_the_ingest(relay: Relay) -> No
 # --- crowds
 
 
-def test_200_viewers_at_5_megabits_cost_little_memory(relay: Relay) -> None:
+def test_200_viewers_at_5_megabits_cost_little_memory(relay: RelayProcess) -> None:
     """200 viewers get every datagram of a 5 Mb/s stream, in under 60 MiB that do not grow."""
     with contextlib.ExitStack() as stack:
         sender = stack.enter_context(source(relay.ingest_port))
-        crowd = [stack.enter_context(Viewer(relay.port)).subscribe() for _ in range(200)]
+        crowd = [stack.enter_context(TestViewer(relay.port)).subscribe() for _ in range(200)]
         for viewer in crowd[5:]:  # sinks: what they do not read must not fill this machine's memory
             viewer.player.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         pace(sender, crowd[:5], seconds=1)
@@ -174,7 +176,7 @@ def test_200_viewers_at_5_megabits_cost_little_memory(relay: Relay) -> None:
         assert all(" enviados=2375 perdidos=0 " in viewer.command("ESTADO") for viewer in crowd)
 
 
-def pace(sender: socket.socket, sample: list[Viewer], seconds: int) -> None:
+def pace(sender: socket.socket, sample: list[TestViewer], seconds: int) -> None:
     """Send 475 datagrams a second, which is 5 Mb/s, and read them at a sample of the viewers."""
     due = time.monotonic()
     for _ in range(25 * seconds):

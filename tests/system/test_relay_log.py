@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.lab.client import Terminal
+from tools.lab.client import PseudoTerminal
 from tools.lab.inprocess import pipe
 from tools.lab.process import PATIENCE, ROOT, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 from tools.lab.sockets import source, unused_port
 from tools.lab.traffic import exchange, numbered
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
 @contextlib.contextmanager
@@ -41,19 +41,19 @@ def relay_logging_to(stderr: int | None, stdout: int = subprocess.DEVNULL) -> It
 def listens(port: int) -> bool:
     """Tell whether somebody listens."""
     with contextlib.suppress(ConnectionRefusedError):
-        Viewer(port).close()
+        TestViewer(port).close()
         return True
     return False
 
 
 def assert_relays(port: int) -> None:
     """Check that a relay relays, with a dialogue and many events on the way."""
-    with source(port) as sender, Viewer(port) as viewer:
+    with source(port) as sender, TestViewer(port) as viewer:
         make_events(viewer)
         exchange(sender, [viewer], numbered([1316] * 100))
 
 
-def make_events(viewer: Viewer) -> None:
+def make_events(viewer: TestViewer) -> None:
     """Make the relay log a few hundred lines."""
     for _ in range(100):
         viewer.subscribe()
@@ -89,7 +89,7 @@ def test_a_blocked_log_pipe_does_not_stop_the_relay() -> None:
             assert_relays(port)
             os.set_blocking(reader, False)
             os.read(reader, 1 << 20)
-            with Viewer(port) as viewer:
+            with TestViewer(port) as viewer:
                 make_events(viewer)
             assert b'"log_lines_lost": ' in os.read(reader, 1 << 20)
 
@@ -117,11 +117,11 @@ def test_a_terminal_that_nobody_reads_does_not_stop_the_relay(full: bool) -> Non
         with (
             relay_logging_to(slave, slave) as port,
             source(port) as sender,
-            Viewer(port) as viewer,
+            TestViewer(port) as viewer,
         ):
             viewer.subscribe()
             for _ in range(300):
-                with Viewer(port) as guest:
+                with TestViewer(port) as guest:
                     assert guest.command("ESTADO").startswith("OK")
             exchange(sender, [viewer], numbered([1316] * 100))
             assert os.get_blocking(slave)
@@ -132,7 +132,7 @@ def test_a_relay_in_the_background_is_not_stopped_by_its_log() -> None:
     port = unused_port()
     script = 'set -m; stty tostop; "$@" & read -r _; kill %1; wait %1; echo "status $?"'
     words = ("bash", "-c", script, "bash", sys.executable, "relay.py", "127.0.0.1", str(port))
-    with Terminal(*words) as terminal:
+    with PseudoTerminal(*words) as terminal:
         wait_for(lambda: listens(port), "the relay to listen")
         assert_relays(port)
         terminal.type("\n")
@@ -144,7 +144,7 @@ def test_a_relay_in_the_background_is_not_stopped_by_its_log() -> None:
 
 def test_every_declined_connection_is_counted() -> None:
     """Of 40 connections that are declined 5 are logged at once, the others before the end."""
-    with Relay("--max-clients", "1") as relay, Viewer(relay.port) as first:
+    with RelayProcess("--max-clients", "1") as relay, TestViewer(relay.port) as first:
         decline(relay, first, 40)
         assert len(relay.events("client_declined")) <= 5
         assert relay.stop() == 0
@@ -153,21 +153,21 @@ def test_every_declined_connection_is_counted() -> None:
 
 def test_a_restart_forgets_no_declined_connection() -> None:
     """What was suppressed when the relay is replaced is logged before that."""
-    with Relay("--max-clients", "1") as relay, Viewer(relay.port) as first:
+    with RelayProcess("--max-clients", "1") as relay, TestViewer(relay.port) as first:
         decline(relay, first, 20)
         restart(relay)
         assert counted(relay) == 20
 
 
-def decline(relay: Relay, first: Viewer, times: int) -> None:
+def decline(relay: RelayProcess, first: TestViewer, times: int) -> None:
     """Come to a relay that one viewer fills, and be turned away."""
     first.subscribe()
     for _ in range(times):
-        with Viewer(relay.port) as viewer:
+        with TestViewer(relay.port) as viewer:
             assert viewer.reply().startswith("ERROR relay lleno")
 
 
-def counted(relay: Relay) -> int:
+def counted(relay: RelayProcess) -> int:
     """How many declined connections the log tells of."""
     declined = relay.events("client_declined")
     return sum(event.get("suppressed", 1) for event in declined)

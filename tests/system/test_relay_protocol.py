@@ -9,9 +9,9 @@ import pytest
 
 from relaylib.protocol import commands
 from tools.lab.process import need_ipv6
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source, udp_socket, unused_port
-from tools.lab.viewer import Viewer, about_viewer
+from tools.lab.viewer import TestViewer, about_viewer
 
 FRAMINGS = ("whole", "byte by byte", "one segment")
 
@@ -35,7 +35,7 @@ DESCONECTAR        | OK
 """
 
 
-def send(viewer: Viewer, lines: list[str], framing: str) -> None:
+def send(viewer: TestViewer, lines: list[str], framing: str) -> None:
     """Send lines whole, byte by byte (a segment each: TCP_NODELAY), or all in one segment."""
     text = "".join(f"{line}\r\n" for line in lines)
     match framing:
@@ -50,9 +50,11 @@ def send(viewer: Viewer, lines: list[str], framing: str) -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing: str) -> None:
+def test_each_line_gets_its_reply_however_it_is_cut(
+    shared_relay: RelayProcess, framing: str
+) -> None:
     """Commands, good and bad, have their exact replies in order; blank lines have none."""
-    with Viewer(shared_relay.port) as viewer, udp_socket() as other:
+    with TestViewer(shared_relay.port) as viewer, udp_socket() as other:
         names = {
             "none": "enviados=0 perdidos=0",
             "port": viewer.port,
@@ -67,9 +69,9 @@ def test_each_line_gets_its_reply_however_it_is_cut(shared_relay: Relay, framing
 
 
 @pytest.mark.parametrize("framing", ["whole", "byte by byte"])
-def test_telnet_negotiation_goes_unanswered(shared_relay: Relay, framing: str) -> None:
+def test_telnet_negotiation_goes_unanswered(shared_relay: RelayProcess, framing: str) -> None:
     """A client that negotiates like a Telnet has its commands answered and nothing else."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         hello = b"\xff\xfd\x03\xff\xfb\x18\xff\xfa\x18\x00XTERM\n\xff\xf0"
         text = hello + b"ES\xff\xf1TADO\r\n" + hello + b"DESCONECTAR\r\n"
         step = 1 if framing == "byte by byte" else len(text)
@@ -80,18 +82,18 @@ def test_telnet_negotiation_goes_unanswered(shared_relay: Relay, framing: str) -
         assert viewer.reply() == ""
 
 
-def test_commands_after_desconectar_are_not_answered(shared_relay: Relay) -> None:
+def test_commands_after_desconectar_are_not_answered(shared_relay: RelayProcess) -> None:
     """DESCONECTAR is the last word, whatever follows it in the same segment."""
-    with Viewer(shared_relay.port) as viewer:
+    with TestViewer(shared_relay.port) as viewer:
         viewer.send(b"AYUDA\nDESCONECTAR\nESTADO\nAYUDA\n")
         assert viewer.reply().startswith("OK comandos: ")
         assert viewer.reply() == "OK"
         assert viewer.reply() == ""
 
 
-def test_a_destination_belongs_to_one_session(shared_relay: Relay) -> None:
+def test_a_destination_belongs_to_one_session(shared_relay: RelayProcess) -> None:
     """A second session that asks for the same destination is refused, and keeps its own."""
-    with Viewer(shared_relay.port) as first, Viewer(shared_relay.port) as other:
+    with TestViewer(shared_relay.port) as first, TestViewer(shared_relay.port) as other:
         first.subscribe()
         taken = f"ERROR destino ocupado por otra sesion: 127.0.0.1:{first.port}"
         assert other.command(f"CONECTAR {first.port}") == taken
@@ -105,7 +107,7 @@ def test_a_destination_belongs_to_one_session(shared_relay: Relay) -> None:
 def test_the_relays_own_ingest_is_no_destination(host: str) -> None:
     """The stream cannot be sent back into the relay, whichever of its addresses that is."""
     need_ipv6(host)
-    with Relay("--ingest-port", "0", host=host) as relay, Viewer(relay.port) as viewer:
+    with RelayProcess("--ingest-port", "0", host=host) as relay, TestViewer(relay.port) as viewer:
         assert viewer.command(f"CONECTAR {relay.ingest_port}") == (
             f"ERROR destino no valido: 127.0.0.1:{relay.ingest_port} es la entrada del relay"
         )
@@ -116,7 +118,10 @@ def test_the_relays_own_ingest_is_no_destination(host: str) -> None:
 def test_the_ingest_may_be_anywhere(where: str) -> None:
     """An ingest named as VLC names it is told in the log, fed there, and no destination."""
     port = unused_port()
-    with Relay("--ingest", f"udp://@{where}:{port}") as relay, Viewer(relay.port) as viewer:
+    with (
+        RelayProcess("--ingest", f"udp://@{where}:{port}") as relay,
+        TestViewer(relay.port) as viewer,
+    ):
         told = f"{where or '0.0.0.0'}:{port}"
         assert relay.events("listening", ingest_port=port, ingest=told)
         assert "es la entrada del relay" in viewer.command(f"CONECTAR {port}")
@@ -126,9 +131,9 @@ def test_the_ingest_may_be_anywhere(where: str) -> None:
         assert viewer.receive() == b"x" * 188
 
 
-def test_moving_to_another_port_frees_the_old_one(shared_relay: Relay) -> None:
+def test_moving_to_another_port_frees_the_old_one(shared_relay: RelayProcess) -> None:
     """CONECTAR to another port moves the stream, and the old port is anybody's again."""
-    with Viewer(shared_relay.port) as mover, Viewer(shared_relay.port) as next_one:
+    with TestViewer(shared_relay.port) as mover, TestViewer(shared_relay.port) as next_one:
         mover.subscribe()
         with udp_socket() as new:
             assert mover.command(f"CONECTAR {new.getsockname()[1]}") == "OK"
@@ -137,10 +142,10 @@ def test_moving_to_another_port_frees_the_old_one(shared_relay: Relay) -> None:
 
 def test_every_refusal_is_counted() -> None:
     """Whatever was declined is in the totals, by kind; a mere mistake is not."""
-    with Relay("--idle-timeout", "1") as relay:
-        with Viewer(relay.port) as idler:
+    with RelayProcess("--idle-timeout", "1") as relay:
+        with TestViewer(relay.port) as idler:
             assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR (1 s)"
-        with Viewer(relay.port) as viewer, Viewer(relay.port) as other:
+        with TestViewer(relay.port) as viewer, TestViewer(relay.port) as other:
             viewer.subscribe()
             other.subscribe()
             assert other.command(f"CONECTAR {viewer.port}").startswith("ERROR destino ocupado")
@@ -155,11 +160,13 @@ def test_every_refusal_is_counted() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_browser_is_told_once_and_gives_no_commands(shared_relay: Relay, method: str) -> None:
+def test_a_browser_is_told_once_and_gives_no_commands(
+    shared_relay: RelayProcess, method: str
+) -> None:
     """HTTP gets one answer that a browser can show; what a page has it send is not obeyed."""
     body = "\r\nCONECTAR 5004\r\nESTADO\r\n"
     head = f"{method} / HTTP/1.1\r\nHost: relay\r\nContent-Length: {len(body)}\r\n\r\n"
-    with Viewer(shared_relay.port) as browser:
+    with TestViewer(shared_relay.port) as browser:
         browser.send(f"{head}{body}".encode())
         answer = http.client.HTTPResponse(browser.control, method=method)
         answer.begin()

@@ -4,11 +4,11 @@ import subprocess
 
 import pytest
 
-from tools.lab.process import Program, need
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, need
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import restart
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 STREAM = [7 * (b"\x47\x1f\xff\x10" + index.to_bytes(4, "big") + bytes(180)) for index in range(500)]
 """Transport stream packets, no two datagrams alike."""
@@ -21,12 +21,14 @@ def test_a_stray_line_costs_the_stream_nothing() -> None:
     """`echo hello | nc -u`, and a stream right behind it: it is relayed from its first datagram."""
     need("nc")
     with (
-        Relay(*PATIENT) as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess(*PATIENT) as relay,
+        TestViewer(relay.port) as viewer,
         source(relay.ingest_port) as encoder,
     ):
         viewer.subscribe()
-        with Program("nc", "-u", "127.0.0.1", str(relay.ingest_port), stdin=subprocess.PIPE) as nc:
+        with ChildProcess(
+            "nc", "-u", "127.0.0.1", str(relay.ingest_port), stdin=subprocess.PIPE
+        ) as nc:
             nc.process.stdin.write(b"hello\n")  # type: ignore[union-attr]
             nc.process.stdin.flush()  # type: ignore[union-attr]
             assert viewer.receive() == b"hello\n"
@@ -44,8 +46,8 @@ def test_fifty_datagrams_protect_a_source_of_unknown_form(
 ) -> None:
     """One fewer do not, and a reload in between changes nothing; the other way round never."""
     with (
-        Relay(*PATIENT) as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess(*PATIENT) as relay,
+        TestViewer(relay.port) as viewer,
         source(relay.ingest_port) as opaque,
         source(relay.ingest_port) as encoder,
     ):

@@ -4,11 +4,11 @@ import signal
 
 from relaylib.media import rtp
 from tools.lab.process import ROOT
-from tools.lab.relay import Relay
-from tools.lab.restarts import Held, Stream, restart
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import Held, NumberedStream, restart
 from tools.lab.sockets import source, unused_port
 from tools.lab.traffic import exchange
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 SAMPLE = (ROOT / "tools" / "sample" / "sample.ts").read_bytes()
 SIZE = 7 * 188
@@ -18,7 +18,7 @@ DATAGRAMS = [
 ]
 
 
-def ask(relay: Relay, count: int) -> None:
+def ask(relay: RelayProcess, count: int) -> None:
     """Ask for a report, when there were so many; wait for it."""
     relay.process.send_signal(signal.SIGUSR1)
     relay.wait_event("report", count + 1)
@@ -26,21 +26,21 @@ def ask(relay: Relay, count: int) -> None:
 
 def test_it_comes_regularly_and_when_asked_for() -> None:
     """With --report, and at SIGUSR1; without anything to tell, too."""
-    with Relay("--report", "0.2") as relay:
+    with RelayProcess("--report", "0.2") as relay:
         report = relay.wait_event("report", 3)
     assert report["verdict"] == "silence"
     assert report["source"] is None
-    with Relay("--no-inspect") as relay:
+    with RelayProcess("--no-inspect") as relay:
         ask(relay, 0)
         assert "verdict" not in relay.events("report")[0]
-        with Viewer(relay.port) as viewer:
+        with TestViewer(relay.port) as viewer:
             assert " salud=- " in viewer.command("ESTADO")
 
 
 def test_a_restart_inspects_everything_once(held: Held) -> None:
     """What came before it, by the stand-in and after it is counted; what was lost, exactly."""
     relay = held.relay
-    with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+    with TestViewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
         exchange(encoder, [viewer], DATAGRAMS[:100] + DATAGRAMS[103:200])
         held.hang_up()
@@ -64,7 +64,10 @@ def test_a_restart_inspects_everything_once(held: Held) -> None:
 def test_fixed_outputs_count() -> None:
     """What a screen did not get is counted like what a viewer did not get."""
     port = unused_port()
-    with Relay("--to", f"udp://127.0.0.1:{port}") as relay, Stream(relay.ingest_port):
+    with (
+        RelayProcess("--to", f"udp://127.0.0.1:{port}") as relay,
+        NumberedStream(relay.ingest_port),
+    ):
         relay.wait_event("output_unreachable", destination=f"127.0.0.1:{port}")
         ask(relay, 0)
         assert relay.events("report")[0]["unreachable"] > 0

@@ -8,11 +8,11 @@ import pytest
 
 from tools.lab.altered import Altered
 from tools.lab.process import PATIENCE, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import (
     AYUDA,
-    Audience,
-    Stream,
+    CountingViewers,
+    NumberedStream,
     Typing,
     Typist,
     children,
@@ -25,7 +25,7 @@ from tools.lab.restarts import (
     zapping,
 )
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 RESTARTS = 5
 
@@ -36,8 +36,10 @@ class Crowd:
     """Fifty viewers of every kind, over IPv4 and IPv6."""
 
     def __init__(self, stack: contextlib.ExitStack, port: int) -> None:
-        def come(count: int) -> list[Viewer]:
-            return [stack.enter_context(Viewer(port, HOSTS[index % 2])) for index in range(count)]
+        def come(count: int) -> list[TestViewer]:
+            return [
+                stack.enter_context(TestViewer(port, HOSTS[index % 2])) for index in range(count)
+            ]
 
         self.watching = [viewer.subscribe() for viewer in come(25)]
         self.paused = [viewer.subscribe() for viewer in come(5)]
@@ -54,19 +56,19 @@ class Crowd:
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayProcess]:
     """A relay on both IPs."""
-    with Relay(host="::") as program:
+    with RelayProcess(host="::") as program:
         yield program
 
 
 @pytest.mark.long
-def test_restarts_cost_nobody_anything(relay: Relay) -> None:
+def test_restarts_cost_nobody_anything(relay: RelayProcess) -> None:
     """Five restarts under 5 Mb/s with 50 viewers lose no datagram, connection, reply or count."""
     with contextlib.ExitStack() as stack:
         crowd = Crowd(stack, relay.port)
-        audience = stack.enter_context(Audience(crowd.watching))
-        stream = stack.enter_context(Stream(relay.ingest_port))
+        audience = stack.enter_context(CountingViewers(crowd.watching))
+        stream = stack.enter_context(NumberedStream(relay.ingest_port))
         with Typing(crowd.typists):
             relay.wait_event("source_locked")
             relay.wait_event("output_added", 40)
@@ -91,11 +93,11 @@ def test_restarts_cost_nobody_anything(relay: Relay) -> None:
         assert len(relay.events("reloaded")) == RESTARTS
 
 
-def test_a_line_may_be_half_typed_anywhere(relay: Relay) -> None:
+def test_a_line_may_be_half_typed_anywhere(relay: RelayProcess) -> None:
     """A restart between any two bytes of commands, Telnet negotiation included, changes nothing."""
     script = b"\xff\xfa\x18\x00\nv\xff\xffx\xff\xf0AYU\xff\xfd\x03DA\r\nX1\n"
     with contextlib.ExitStack() as stack:
-        viewers = [stack.enter_context(Viewer(relay.port)) for _ in range(len(script) + 1)]
+        viewers = [stack.enter_context(TestViewer(relay.port)) for _ in range(len(script) + 1)]
         for cut, viewer in enumerate(viewers):
             viewer.send(script[:cut])
         assert viewers[-1].reply() == AYUDA  # so it has read what the others have sent
@@ -107,13 +109,13 @@ def test_a_line_may_be_half_typed_anywhere(relay: Relay) -> None:
 
 
 @pytest.mark.long
-def test_who_comes_during_a_restart_is_served(relay: Relay) -> None:
+def test_who_comes_during_a_restart_is_served(relay: RelayProcess) -> None:
     """Connections wait for the new program; none is turned away."""
     came = 0
     for restarts in range(1, 4):
         hang_up(relay)
         while len(relay.events("reloaded")) < restarts:
-            with Viewer(relay.port) as newcomer:
+            with TestViewer(relay.port) as newcomer:
                 assert newcomer.command("AYUDA") == AYUDA
             came += 1
     assert relay.stop() == 0
@@ -121,20 +123,20 @@ def test_who_comes_during_a_restart_is_served(relay: Relay) -> None:
 
 
 @pytest.fixture
-def patient_relay(tmp_path: Path) -> Iterator[Relay]:
+def patient_relay(tmp_path: Path) -> Iterator[RelayProcess]:
     """A relay that lets its peers take their time, lest a loaded machine be too slow."""
     patience = (
         "from relaylib.net import connection\n"
         "connection.LINGER, connection.USER_TIMEOUT = 60.0, 60_000"
     )
-    with Relay(prefix=Altered(tmp_path, patience).prefix) as program:
+    with RelayProcess(prefix=Altered(tmp_path, patience).prefix) as program:
         yield program
 
 
 @pytest.mark.long
-def test_replies_that_nobody_reads_travel(patient_relay: Relay) -> None:
+def test_replies_that_nobody_reads_travel(patient_relay: RelayProcess) -> None:
     """Replies that wait for their reader are there after two restarts, once and in order."""
-    with Viewer(patient_relay.port) as viewer:
+    with TestViewer(patient_relay.port) as viewer:
         unread = stuff(patient_relay, viewer)
         restart(patient_relay)
         restart(patient_relay)
@@ -142,9 +144,9 @@ def test_replies_that_nobody_reads_travel(patient_relay: Relay) -> None:
         assert viewer.command("ESTADO").startswith("OK estado=inactivo ")
 
 
-def test_the_last_replies_of_one_who_leaves_travel(patient_relay: Relay) -> None:
+def test_the_last_replies_of_one_who_leaves_travel(patient_relay: RelayProcess) -> None:
     """Who said DESCONECTAR and has not read it all yet still gets everything, then the end."""
-    with Viewer(patient_relay.port) as viewer, Viewer(patient_relay.port) as other:
+    with TestViewer(patient_relay.port) as viewer, TestViewer(patient_relay.port) as other:
         unread = stuff(patient_relay, viewer)
         viewer.send(b"DESCONECTAR\nESTADO\n")
         assert other.command("AYUDA") == AYUDA
@@ -154,10 +156,10 @@ def test_the_last_replies_of_one_who_leaves_travel(patient_relay: Relay) -> None
     patient_relay.wait_event("client_gone", reason="disconnected", clients=1)
 
 
-def test_who_has_left_half_is_not_reset(patient_relay: Relay) -> None:
+def test_who_has_left_half_is_not_reset(patient_relay: RelayProcess) -> None:
     """A connection that only waits for its peer to close can still be closed in peace."""
     before = descriptors(patient_relay)
-    with Viewer(patient_relay.port) as viewer:
+    with TestViewer(patient_relay.port) as viewer:
         viewer.send(b"DESCONECTAR\n")
         patient_relay.wait_event("client_connected")
         restart(patient_relay)
@@ -167,9 +169,9 @@ def test_who_has_left_half_is_not_reset(patient_relay: Relay) -> None:
     wait_for(lambda: descriptors(patient_relay) == before, "the descriptor to be closed")
 
 
-def test_a_player_that_was_closed_is_found_again(relay: Relay) -> None:
+def test_a_player_that_was_closed_is_found_again(relay: RelayProcess) -> None:
     """A viewer whose port was closed before the restart gets the stream when it opens the port."""
-    with Viewer(relay.port) as viewer, Stream(relay.ingest_port):
+    with TestViewer(relay.port) as viewer, NumberedStream(relay.ingest_port):
         viewer.subscribe()
         port = viewer.player.getsockname()
         viewer.player.close()
@@ -186,9 +188,9 @@ def test_a_player_that_was_closed_is_found_again(relay: Relay) -> None:
 # --- the stream's side
 
 
-def test_a_restart_before_any_source(relay: Relay) -> None:
+def test_a_restart_before_any_source(relay: RelayProcess) -> None:
     """The first source may come after the restart."""
-    with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+    with TestViewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
         restart(relay)
         encoder.send(b"first")
@@ -198,7 +200,7 @@ def test_a_restart_before_any_source(relay: Relay) -> None:
 @pytest.mark.long
 def test_a_restart_while_the_source_is_silent() -> None:
     """The silent source may go on, and until then another one may take over, as before."""
-    with Relay("--source-timeout", "0.3") as relay, Viewer(relay.port) as viewer:
+    with RelayProcess("--source-timeout", "0.3") as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
         with source(relay.ingest_port) as encoder, source(relay.ingest_port) as standby:
             encoder.send(b"first")
@@ -214,10 +216,10 @@ def test_a_restart_while_the_source_is_silent() -> None:
 
 def test_the_source_stays_locked() -> None:
     """A stranger is still rejected after the restart, and still takes over after silence."""
-    with Relay("--source-timeout", "1") as relay, Viewer(relay.port) as viewer:
+    with RelayProcess("--source-timeout", "1") as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
         with source(relay.ingest_port) as standby:
-            with Stream(relay.ingest_port) as stream, Audience([viewer]) as audience:
+            with NumberedStream(relay.ingest_port) as stream, CountingViewers([viewer]) as audience:
                 relay.wait_event("ingest_started")
                 restart(relay)
                 standby.send(b"stranger")
@@ -233,7 +235,7 @@ def test_the_source_stays_locked() -> None:
 
 def test_a_restart_does_not_lengthen_the_silence() -> None:
     """The source timeout counts from the last datagram, though the program is a new one."""
-    with Relay("--source-timeout", "1") as relay, source(relay.ingest_port) as encoder:
+    with RelayProcess("--source-timeout", "1") as relay, source(relay.ingest_port) as encoder:
         encoder.send(b"only")
         relay.wait_event("ingest_started")
         while not relay.events("ingest_silent"):
@@ -243,9 +245,12 @@ def test_a_restart_does_not_lengthen_the_silence() -> None:
 @pytest.mark.long
 def test_an_ingest_that_cannot_be_split() -> None:
     """A stream sent to another local address than the relay answers from survives restarts, too."""
-    with Relay(host="0.0.0.0") as relay, Viewer(relay.port) as viewer:
+    with RelayProcess(host="0.0.0.0") as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
-        with Audience([viewer]) as audience, Stream(relay.ingest_port, "127.0.0.2") as stream:
+        with (
+            CountingViewers([viewer]) as audience,
+            NumberedStream(relay.ingest_port, "127.0.0.2") as stream,
+        ):
             relay.wait_event("ingest_started")
             for _ in range(3):
                 restart(relay)
@@ -257,11 +262,11 @@ def test_an_ingest_that_cannot_be_split() -> None:
 
 
 @pytest.mark.long
-def test_a_smooth_stream_is_not_cut_while_the_program_is_tried(relay: Relay) -> None:
+def test_a_smooth_stream_is_not_cut_while_the_program_is_tried(relay: RelayProcess) -> None:
     """Asking for the next restart while one is under way loses nothing either."""
-    with Viewer(relay.port) as viewer:
+    with TestViewer(relay.port) as viewer:
         viewer.subscribe()
-        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+        with CountingViewers([viewer]) as audience, NumberedStream(relay.ingest_port) as stream:
             for wanted in range(1, 4):
                 relay.wait_event("listening", wanted)
                 hang_up(relay)

@@ -10,24 +10,24 @@ from pathlib import Path
 import pytest
 
 from tools.lab.altered import Altered
-from tools.lab.process import Program, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import AYUDA, descriptors, hang_up, restart
 from tools.lab.sockets import source, udp_socket
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
-def command_line(relay: Relay) -> list[str]:
+def command_line(relay: RelayProcess) -> list[str]:
     """The words that the relay was started with, without the interpreter's own name."""
     return Path(f"/proc/{relay.pid}/cmdline").read_text().split("\0")[1:]
 
 
 @contextlib.contextmanager
-def configured(directory: Path, text: str) -> Iterator[tuple[Relay, Path]]:
+def configured(directory: Path, text: str) -> Iterator[tuple[RelayProcess, Path]]:
     """A relay whose options are in a file."""
     conf = directory / "relay.conf"
     conf.write_text(text)
-    with Relay(f"@{conf}") as relay:
+    with RelayProcess(f"@{conf}") as relay:
         yield relay, conf
 
 
@@ -39,7 +39,7 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
     with (
         configured(tmp_path, "--source-timeout 600\n") as (relay, conf),
         source(relay.ingest_port) as encoder,
-        Viewer(relay.port) as viewer,
+        TestViewer(relay.port) as viewer,
     ):
         viewer.subscribe()
         encoder.send(b"first")
@@ -47,7 +47,7 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
         conf.write_text("--source-timeout 0.2\n--idle-timeout 0.2  # shorter\n--coalesce 5\n")
         restart(relay)
         relay.wait_event("ingest_silent")
-        with Viewer(relay.port) as idler:
+        with TestViewer(relay.port) as idler:
             assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR (0.2 s)"
         encoder.send(b"second")
         assert viewer.receive_all(2) == [b"first", b"second"]
@@ -57,12 +57,12 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
 def test_fewer_clients_than_are_there(tmp_path: Path) -> None:
     """A lower limit refuses newcomers and leaves those who are there alone."""
     with configured(tmp_path, "--max-clients 3\n") as (relay, conf):
-        with Viewer(relay.port) as first, Viewer(relay.port) as second:
+        with TestViewer(relay.port) as first, TestViewer(relay.port) as second:
             first.subscribe()
             second.subscribe()
             conf.write_text("--max-clients 1\n")
             restart(relay)
-            with Viewer(relay.port) as third:
+            with TestViewer(relay.port) as third:
                 assert third.reply() == "ERROR relay lleno (1 conexiones)"
             assert first.command("AYUDA").startswith("OK")
             assert second.command("AYUDA").startswith("OK")
@@ -76,7 +76,7 @@ def test_a_narrower_allow_source_is_for_the_present_source_too(tmp_path: Path) -
     with (
         configured(tmp_path, "") as (relay, conf),
         source(relay.ingest_port) as encoder,
-        Viewer(relay.port) as viewer,
+        TestViewer(relay.port) as viewer,
     ):
         viewer.subscribe()
         encoder.send(b"first")
@@ -97,7 +97,7 @@ def test_segmentation_switched_off_for_those_who_had_it(tmp_path: Path) -> None:
     with (
         configured(tmp_path, "--coalesce 20\n") as (relay, conf),
         source(relay.ingest_port) as encoder,
-        Viewer(relay.port) as viewer,
+        TestViewer(relay.port) as viewer,
     ):
         viewer.subscribe()
         for _ in range(20):
@@ -125,12 +125,12 @@ def test_the_options_that_were_checked_are_those_to_run_with(tmp_path: Path) -> 
     conf = tmp_path / "relay.conf"
     conf.write_text("--max-clients 3\n")
     program = Altered(tmp_path, BREAK.format(conf=str(conf)))
-    with Relay(f"@{conf}", prefix=program.prefix) as relay, Viewer(relay.port) as viewer:
+    with RelayProcess(f"@{conf}", prefix=program.prefix) as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
         conf.write_text("--max-clients 1\n")
         restart(relay)
         assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
-        with Viewer(relay.port) as second:
+        with TestViewer(relay.port) as second:
             assert second.reply() == "ERROR relay lleno (1 conexiones)"
         hang_up(relay)
         assert "--nonsense" in relay.wait_event("reload_failed")["reason"]
@@ -155,7 +155,7 @@ def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
         conf.write_text("\n")
         restart(relay)
         assert len(relay.events("address_unchanged")) == 3
-        with Viewer(relay.port) as viewer:
+        with TestViewer(relay.port) as viewer:
             assert viewer.command("AYUDA").startswith("OK")
 
 
@@ -167,7 +167,7 @@ def test_the_interpreter_gets_its_options_again() -> None:
     """A relative path and the interpreter's own options are the same after each restart."""
     options = "-X dev -X importtime -W error -u"
     run = f'cd tools; python=$1; shift 2; exec "$python" {options} ../relay.py "$@"'
-    with Relay(prefix=("sh", "-c", run, "sh")) as relay:
+    with RelayProcess(prefix=("sh", "-c", run, "sh")) as relay:
         before = command_line(relay)
         assert before[:8] == [*options.split(), "../relay.py"]
         restart(relay)
@@ -176,7 +176,7 @@ def test_the_interpreter_gets_its_options_again() -> None:
 
 
 def without(*names: str) -> tuple[str, ...]:
-    """The prefix for a `Relay` on a system that lacks these parts of the standard library."""
+    """The prefix for a `RelayProcess` where these parts of the standard library are lacking."""
     lack = f"import os, runpy, signal, sys; del {', '.join(names)}; "
     run = "sys.argv = sys.argv[2:]; sys.path.insert(0, '.'); "
     return (sys.executable, "-c", lack + run + "runpy.run_path('relay.py', run_name='__main__')")
@@ -184,7 +184,7 @@ def without(*names: str) -> tuple[str, ...]:
 
 def test_a_system_without_anonymous_memory() -> None:
     """Where there is no memfd_create(2) the state travels in a temporary file."""
-    with Relay(prefix=without("os.memfd_create")) as relay, Viewer(relay.port) as viewer:
+    with RelayProcess(prefix=without("os.memfd_create")) as relay, TestViewer(relay.port) as viewer:
         viewer.send(b"AYU")
         restart(relay)
         viewer.send(b"DA\n")
@@ -193,7 +193,7 @@ def test_a_system_without_anonymous_memory() -> None:
 
 def test_a_descriptor_of_a_state_that_is_none() -> None:
     """A relay that is told to take over from nothing says so in one line, and ends."""
-    program = Program(
+    program = ChildProcess(
         sys.executable, "relay.py", env={**os.environ, "RELAY_HANDOVER_FD": "nonsense"}
     )
     with program:
@@ -207,7 +207,7 @@ def test_a_descriptor_of_a_state_that_is_none() -> None:
 def test_a_system_without_hang_ups() -> None:
     """Where there is no SIGHUP the relay works, and cannot be restarted in place."""
     missing = ("signal.SIGHUP", "signal.pthread_sigmask")
-    with Relay(prefix=without(*missing)) as relay, Viewer(relay.port) as viewer:
+    with RelayProcess(prefix=without(*missing)) as relay, TestViewer(relay.port) as viewer:
         assert viewer.command("AYUDA") == AYUDA
         assert relay.stop() == 0
 
@@ -215,8 +215,8 @@ def test_a_system_without_hang_ups() -> None:
 def test_closed_standard_descriptors() -> None:
     """A relay started without stdin and stdout restarts, and gives their numbers to no socket."""
     with (
-        Relay(prefix=("sh", "-c", 'exec "$@" <&- >&-', "sh")) as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess(prefix=("sh", "-c", 'exec "$@" <&- >&-', "sh")) as relay,
+        TestViewer(relay.port) as viewer,
     ):
         viewer.subscribe()
         restart(relay)
@@ -234,7 +234,7 @@ def test_check_in_the_file_of_options_ends_nobody(tmp_path: Path) -> None:
     """A stray --check in the options is a question for a person, not an end for the viewers."""
     options = tmp_path / "relay.conf"
     options.write_text("--max-clients 10\n")
-    with Relay(f"@{options}") as relay, Viewer(relay.port) as viewer:
+    with RelayProcess(f"@{options}") as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
         options.write_text("--check\n")
         relay.process.send_signal(signal.SIGHUP)

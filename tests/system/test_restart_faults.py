@@ -11,30 +11,30 @@ import pytest
 from relaylib import __version__
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import (
-    Audience,
-    Stream,
+    CountingViewers,
+    NumberedStream,
     children,
     descriptors,
     hang_up,
     restart,
 )
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
-def fails(relay: Relay) -> str:
+def fails(relay: RelayProcess) -> str:
     """Ask for a restart that fails; return the reason that is logged."""
     hang_up(relay)
     return str(relay.wait_event("reload_failed", len(relay.events("reload_failed")) + 1)["reason"])
 
 
 @contextlib.contextmanager
-def undisturbed(relay: Relay) -> Iterator[Viewer]:
+def undisturbed(relay: RelayProcess) -> Iterator[TestViewer]:
     """Assert that a viewer and the stream notice nothing of what happens in the block."""
-    with Viewer(relay.port) as viewer:
+    with TestViewer(relay.port) as viewer:
         viewer.subscribe()
-        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+        with CountingViewers([viewer]) as audience, NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("source_locked")
             assert viewer.command("ESTADO").startswith("OK")  # so the standby socket is open, too
             before = descriptors(relay)
@@ -64,7 +64,7 @@ def test_a_broken_configuration_changes_nothing(tmp_path: Path) -> None:
     """The old program goes on, says what is wrong where, and takes the file once it is mended."""
     conf = tmp_path / "relay.conf"
     conf.write_text("--max-clients 3\n")
-    with Relay(f"@{conf}") as relay:
+    with RelayProcess(f"@{conf}") as relay:
         with undisturbed(relay):
             for broken, reason in BROKEN.items():
                 conf.write_text(broken)
@@ -73,9 +73,9 @@ def test_a_broken_configuration_changes_nothing(tmp_path: Path) -> None:
             assert "relay.conf: No such file or directory" in fails(relay)
         conf.write_text("--max-clients 1\n")
         restart(relay)
-        with Viewer(relay.port) as first:
+        with TestViewer(relay.port) as first:
             first.subscribe()
-            with Viewer(relay.port) as second:
+            with TestViewer(relay.port) as second:
                 assert second.reply() == "ERROR relay lleno (1 conexiones)"
 
 
@@ -111,7 +111,7 @@ DAMAGE = {
 def test_a_broken_program_changes_nothing(tmp_path: Path) -> None:
     """A program that cannot start or take over is refused with a reason; the stream goes on."""
     program = Altered(tmp_path)
-    with Relay(prefix=program.prefix) as relay:
+    with RelayProcess(prefix=program.prefix) as relay:
         with undisturbed(relay):
             for alteration, reason in DAMAGE.values():
                 program.become(alteration)
@@ -124,7 +124,7 @@ def test_a_broken_program_changes_nothing(tmp_path: Path) -> None:
 def test_a_program_that_hangs(tmp_path: Path) -> None:
     """A new program that does not come to an end is killed, and the old one goes on."""
     program = Altered(tmp_path, "from relaylib.lifecycle import check; check.TIMEOUT = 0.5")
-    with Relay(prefix=program.prefix) as relay, undisturbed(relay):
+    with RelayProcess(prefix=program.prefix) as relay, undisturbed(relay):
         program.become("import time; print('on my way', flush=True); time.sleep(60)")
         assert fails(relay) == "no answer within 0.5 s"
 
@@ -136,7 +136,7 @@ def test_an_interpreter_that_is_gone(tmp_path: Path) -> None:
     python.symlink_to(sys.executable)
     (tmp_path / "lib").symlink_to(Path(sys.prefix) / "lib")
     shutil.copy(Path(sys.prefix) / "pyvenv.cfg", tmp_path)
-    with Relay(prefix=("sh", "-c", f'shift; exec {python} "$@"', "sh")) as relay:
+    with RelayProcess(prefix=("sh", "-c", f'shift; exec {python} "$@"', "sh")) as relay:
         with undisturbed(relay):
             python.rename(tmp_path / "elsewhere")
             assert fails(relay) == "No such file or directory"
@@ -147,11 +147,14 @@ def test_an_interpreter_that_is_gone(tmp_path: Path) -> None:
 def test_no_descriptor_left() -> None:
     """A relay that is out of descriptors cannot try a new program, and goes on."""
     need("prlimit")
-    with Relay(prefix=("prlimit", "--nofile=30:30")) as relay, contextlib.ExitStack() as stack:
+    with (
+        RelayProcess(prefix=("prlimit", "--nofile=30:30")) as relay,
+        contextlib.ExitStack() as stack,
+    ):
         with undisturbed(relay):
-            crowd = [stack.enter_context(Viewer(relay.port)) for _ in range(20)]
+            crowd = [stack.enter_context(TestViewer(relay.port)) for _ in range(20)]
             while not relay.events("client_declined"):
-                crowd.append(stack.enter_context(Viewer(relay.port)))
+                crowd.append(stack.enter_context(TestViewer(relay.port)))
             assert fails(relay) == "Too many open files"
             stack.close()
             relay.wait_event("client_gone", len(relay.events("client_connected")) - 1)

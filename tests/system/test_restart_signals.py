@@ -9,14 +9,14 @@ import pytest
 
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, Work, children, hang_up, restart
-from tools.lab.viewer import Viewer
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import CountingViewers, NumberedStream, Work, children, hang_up, restart
+from tools.lab.viewer import TestViewer
 
 FAREWELL = "ERROR el relay se detiene"
 
 
-def test_two_hang_ups_at_once(relay: Relay) -> None:
+def test_two_hang_ups_at_once(relay: RelayProcess) -> None:
     """A second SIGHUP while the new program is tried has it tried again, and then one restart."""
     hang_up(relay)
     relay.wait_event("reload_started")
@@ -45,7 +45,7 @@ def test_what_is_tried_may_have_been_changed_since(tmp_path: Path) -> None:
     conf, parsed, changed = (tmp_path / name for name in ("relay.conf", "parsed", "changed"))
     conf.touch()
     program = Altered(tmp_path, WAIT.format(parsed=str(parsed), changed=str(changed)))
-    with Relay(f"@{conf}", prefix=program.prefix) as relay:
+    with RelayProcess(f"@{conf}", prefix=program.prefix) as relay:
         hang_up(relay)
         wait_for(parsed.exists, "the options to be read")
         conf.write_text("--nonsense")
@@ -56,11 +56,11 @@ def test_what_is_tried_may_have_been_changed_since(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_storm_of_hang_ups(relay: Relay) -> None:
+def test_a_storm_of_hang_ups(relay: RelayProcess) -> None:
     """Twenty SIGHUPs in a second end in a new program, and cost a viewer nothing."""
-    with Viewer(relay.port) as viewer:
+    with TestViewer(relay.port) as viewer:
         viewer.subscribe()
-        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+        with CountingViewers([viewer]) as audience, NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("ingest_started")
             for _ in range(20):
                 hang_up(relay)
@@ -77,7 +77,7 @@ def test_a_storm_of_hang_ups(relay: Relay) -> None:
 class Storm(Work):
     """Sends SIGHUP as fast as it can."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: RelayProcess) -> None:
         super().__init__()
         self._relay = relay
 
@@ -88,7 +88,7 @@ class Storm(Work):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])
-def test_the_end_comes_through_a_storm_of_hang_ups(relay: Relay, delay: float) -> None:
+def test_the_end_comes_through_a_storm_of_hang_ups(relay: RelayProcess, delay: float) -> None:
     """SIGTERM among thousands of SIGHUPs a second ends the relay in order, with status 0."""
     with Storm(relay):
         relay.wait_event("reload_started")
@@ -112,16 +112,18 @@ check.confirm = hang_up
 @pytest.mark.long
 def test_nobody_can_put_a_restart_off_for_ever(tmp_path: Path) -> None:
     """If a SIGHUP comes whenever a program is tried, there is a restart, and then one more."""
-    with Relay(prefix=Altered(tmp_path, HANG_UP).prefix) as relay:
+    with RelayProcess(prefix=Altered(tmp_path, HANG_UP).prefix) as relay:
         hang_up(relay)
         relay.wait_event("reloaded", 2)
         assert relay.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("delay", [step * 0.06 for step in range(6)])
-def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(relay: Relay, delay: float) -> None:
+def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(
+    relay: RelayProcess, delay: float
+) -> None:
     """SIGTERM before, during or after the exec ends the relay in order, with a farewell."""
-    with Viewer(relay.port) as viewer:
+    with TestViewer(relay.port) as viewer:
         viewer.subscribe()
         hang_up(relay)
         time.sleep(delay)
@@ -132,7 +134,7 @@ def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(relay: Relay, delay
     assert not relay.events("reload_failed")
 
 
-def test_the_end_wins_over_a_restart_that_is_being_tried(relay: Relay) -> None:
+def test_the_end_wins_over_a_restart_that_is_being_tried(relay: RelayProcess) -> None:
     """Once SIGTERM has been taken no restart happens any more, though one was asked for."""
     hang_up(relay)
     relay.wait_event("reload_started")
@@ -141,7 +143,7 @@ def test_the_end_wins_over_a_restart_that_is_being_tried(relay: Relay) -> None:
     assert relay.events("stopped")
 
 
-def test_two_ways_to_ask_for_the_end_at_once(relay: Relay) -> None:
+def test_two_ways_to_ask_for_the_end_at_once(relay: RelayProcess) -> None:
     """SIGTERM and SIGINT that are noticed together end the relay once, in order."""
     for signum in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
         relay.process.send_signal(signum)
@@ -149,9 +151,9 @@ def test_two_ways_to_ask_for_the_end_at_once(relay: Relay) -> None:
     assert len(relay.events("shutting_down")) == 1
 
 
-def test_hang_ups_while_the_relay_ends(relay: Relay) -> None:
+def test_hang_ups_while_the_relay_ends(relay: RelayProcess) -> None:
     """SIGHUP during the farewells neither kills the relay nor restarts it."""
-    with Viewer(relay.port) as viewer:  # does not close: the relay waits for it for a while
+    with TestViewer(relay.port) as viewer:  # does not close: the relay waits for it for a while
         viewer.subscribe()
         relay.process.send_signal(signal.SIGTERM)
         relay.wait_event("shutting_down")
@@ -168,8 +170,8 @@ def test_a_closed_terminal_ends_the_relay() -> None:
     with (
         open(ours, "rb") as terminal,
         open(its, "rb") as end,
-        Relay(prefix=("setsid", "--ctty"), stdin=end) as relay,
-        Viewer(relay.port) as viewer,
+        RelayProcess(prefix=("setsid", "--ctty"), stdin=end) as relay,
+        TestViewer(relay.port) as viewer,
     ):
         end.close()
         restart(relay)

@@ -9,11 +9,19 @@ import pytest
 from relaylib.source.gate import ESTABLISHED
 from tools.lab.altered import Altered
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Held, Stream, children, descriptors, hang_up, restart
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import (
+    CountingViewers,
+    Held,
+    NumberedStream,
+    children,
+    descriptors,
+    hang_up,
+    restart,
+)
 from tools.lab.sockets import is_bound, source
 from tools.lab.traffic import exchange, numbered
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
 def state(pid: int) -> str:
@@ -28,9 +36,9 @@ def test_the_stream_goes_on_while_the_new_program_begins(held: Held) -> None:
     """Viewers get all of it, whatever the sizes, however long it takes; and all is counted."""
     relay = held.relay
     with (
-        Viewer(relay.port) as first,
-        Viewer(relay.port) as second,
-        Viewer(relay.port) as paused,
+        TestViewer(relay.port) as first,
+        TestViewer(relay.port) as second,
+        TestViewer(relay.port) as paused,
         source(relay.ingest_port) as encoder,
     ):
         for viewer in (first, second, paused):
@@ -58,7 +66,7 @@ def test_the_stream_goes_on_while_the_new_program_begins(held: Held) -> None:
 def test_a_stand_in_ends_with_the_new_program(held: Held) -> None:
     """If the new program dies, the stand-in ends too, and the ports are free."""
     relay = held.relay
-    with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+    with TestViewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
         exchange(encoder, [viewer], numbered([1316] * ESTABLISHED))
         stand_in = held.hang_up()
@@ -73,7 +81,7 @@ def test_a_stand_in_ends_with_the_new_program(held: Held) -> None:
 def test_a_stand_in_that_does_not_answer(held: Held, signum: signal.Signals) -> None:
     """Its counters are lost, which is logged; the new program relays on."""
     relay = held.relay
-    with Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+    with TestViewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
         exchange(encoder, [viewer], numbered([1316] * ESTABLISHED))
         stand_in = held.hang_up()
@@ -90,7 +98,7 @@ def test_a_stand_in_that_has_waited_too_long(tmp_path: Path) -> None:
     """It ends by itself; what it has counted is there, and the kernel keeps what comes after it."""
     held = Held(tmp_path, "from relaylib.lifecycle import stand_in; stand_in.LIMIT = 0.2")
     relay = held.relay
-    with relay, Viewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
+    with relay, TestViewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
         viewer.subscribe()
         exchange(encoder, [viewer], numbered([1316] * ESTABLISHED))
         stand_in = held.hang_up()
@@ -116,7 +124,7 @@ stand_in.StandIn._report = tell
 def test_a_stand_in_says_nothing(tmp_path: Path) -> None:
     """What happens in it, such as a port that is found closed, is not for the log to tell."""
     with (
-        Relay(prefix=Altered(tmp_path, TALK).prefix) as relay,
+        RelayProcess(prefix=Altered(tmp_path, TALK).prefix) as relay,
         source(relay.ingest_port) as encoder,
     ):
         for _ in range(ESTABLISHED):
@@ -153,9 +161,12 @@ os.execve = no_execve
 
 def test_no_process_for_a_stand_in(tmp_path: Path) -> None:
     """Where the system gives none, the kernel holds the stream as long as it can."""
-    with Relay(prefix=Altered(tmp_path, NO_FORK).prefix) as relay, Viewer(relay.port) as viewer:
+    with (
+        RelayProcess(prefix=Altered(tmp_path, NO_FORK).prefix) as relay,
+        TestViewer(relay.port) as viewer,
+    ):
         viewer.subscribe()
-        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+        with CountingViewers([viewer]) as audience, NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("ingest_started")
             restart(relay)
             stream.__exit__()
@@ -165,9 +176,12 @@ def test_no_process_for_a_stand_in(tmp_path: Path) -> None:
 
 def test_an_exec_that_fails_in_the_end(tmp_path: Path) -> None:
     """The old program takes over from its stand-in, and has counted everything."""
-    with Relay(prefix=Altered(tmp_path, NO_EXEC).prefix) as relay, Viewer(relay.port) as viewer:
+    with (
+        RelayProcess(prefix=Altered(tmp_path, NO_EXEC).prefix) as relay,
+        TestViewer(relay.port) as viewer,
+    ):
         viewer.subscribe()
-        with Audience([viewer]) as audience, Stream(relay.ingest_port) as stream:
+        with CountingViewers([viewer]) as audience, NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("source_locked")
             before = descriptors(relay)
             hang_up(relay)

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from tools.lab.process import ROOT, NeedError, need
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, Typing, Typist, nonsense, restart, zapping
-from tools.lab.viewer import Viewer
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import (
+    CountingViewers,
+    NumberedStream,
+    Typing,
+    Typist,
+    nonsense,
+    restart,
+    zapping,
+)
+from tools.lab.viewer import TestViewer
 
 EARLIER = "2be42f1b7b05cc4e0de6768c9bd65ed4ca77818f"
 """A commit with a handed-over state of version 3. A later one is put here with each release."""
@@ -45,8 +53,8 @@ def upgrade(directory: Path) -> None:
 def test_an_upgrade_costs_nobody_anything(installed: Path) -> None:
     """Fifty viewers lose no datagram, connection or half-typed command, then or at the next one."""
     prefix = ("sh", "-c", f'cd {installed} && exec "$@"', "sh")
-    with Relay(prefix=prefix) as relay, contextlib.ExitStack() as stack:
-        viewers = [stack.enter_context(Viewer(relay.port)) for _ in range(50)]
+    with RelayProcess(prefix=prefix) as relay, contextlib.ExitStack() as stack:
+        viewers = [stack.enter_context(TestViewer(relay.port)) for _ in range(50)]
         watching, paused, typing = viewers[:35], viewers[35:40], viewers[40:]
         for viewer in (*watching, *paused):
             viewer.subscribe()
@@ -54,8 +62,8 @@ def test_an_upgrade_costs_nobody_anything(installed: Path) -> None:
             assert viewer.command("INTERRUMPIR") == "OK"
         typists = [Typist(viewer, nonsense()) for viewer in typing[:5]]
         typists += [Typist(viewer, zapping(viewer.port)) for viewer in typing[5:]]
-        audience = stack.enter_context(Audience(watching))
-        stream = stack.enter_context(Stream(relay.ingest_port))
+        audience = stack.enter_context(CountingViewers(watching))
+        stream = stack.enter_context(NumberedStream(relay.ingest_port))
         with Typing(typists):
             relay.wait_event("ingest_started")
             upgrade(installed)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from tools.lab.attacks import leave_descriptors
-from tools.lab.process import PATIENCE, Program
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, hang_up, restart
+from tools.lab.process import PATIENCE, ChildProcess
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import CountingViewers, NumberedStream, hang_up, restart
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
 class Manager:
@@ -59,9 +59,9 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
         yield it
 
 
-def managed(manager: Manager, *options: str, **env: str) -> Relay:
+def managed(manager: Manager, *options: str, **env: str) -> RelayProcess:
     """A relay that has a manager."""
-    return Relay(*options, env={**os.environ, "NOTIFY_SOCKET": manager.path, **env})
+    return RelayProcess(*options, env={**os.environ, "NOTIFY_SOCKET": manager.path, **env})
 
 
 # --- sd_notify
@@ -107,9 +107,9 @@ def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
 
 def test_who_is_behind_watches(manager: Manager) -> None:
     """The sentence counts viewers who went back among those who are sent the stream."""
-    with managed(manager, "--timeshift", "60") as relay, Viewer(relay.port) as viewer:
+    with managed(manager, "--timeshift", "60") as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
-        with Stream(relay.ingest_port):
+        with NumberedStream(relay.ingest_port):
             viewer.receive()
             assert viewer.command("RETROCEDER 1") == "OK"
             assert any("1 of 1 viewers" in manager.told_status() for _ in range(3))
@@ -141,7 +141,7 @@ def test_the_watchdog_beats_without_descriptors(tmp_path: Path) -> None:
     ):
         assert manager.told_state()["READY"] == "1"
         leave_descriptors(relay, 0)
-        with Viewer(relay.port) as viewer:
+        with TestViewer(relay.port) as viewer:
             assert viewer.reply() == "ERROR el relay no admite mas conexiones: pruebe mas tarde"
         for _ in range(3):
             while manager.told() != {"WATCHDOG": "1"}:
@@ -165,7 +165,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def launched(*sockets: Any, pid: str = "") -> dict[str, Any]:
-    """Arguments for a `Relay` that is started with these sockets."""
+    """Arguments for a `RelayProcess` that is started with these sockets."""
     fds = [each.fileno() for each in sockets]
     words = (sys.executable, "-c", LAUNCHER, ",".join(map(str, fds)), pid)
     return {"prefix": words, "pass_fds": fds}
@@ -186,12 +186,12 @@ def ingest() -> Iterator[socket.socket]:
         yield sock
 
 
-def streams(relay: Relay, ports: tuple[int, int]) -> None:
+def streams(relay: RelayProcess, ports: tuple[int, int]) -> None:
     """Assert that the relay serves on these ports, and still does after a restart."""
     assert (relay.port, relay.ingest_port) == ports
-    with Viewer(relay.port) as viewer, Audience([viewer]) as audience:
+    with TestViewer(relay.port) as viewer, CountingViewers([viewer]) as audience:
         viewer.subscribe()
-        with Stream(relay.ingest_port) as stream:
+        with NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("ingest_started")
             restart(relay)
         audience.expect(stream.sent)
@@ -204,30 +204,30 @@ def test_both_sockets_are_given(
     """The relay takes its TCP and its UDP socket in any order, and restarts with them."""
     sockets = (ingest, listener) if reverse else (listener, ingest)
     ports = (listener.getsockname()[1], ingest.getsockname()[1])
-    with Relay(**launched(*sockets)) as relay:
+    with RelayProcess(**launched(*sockets)) as relay:
         streams(relay, ports)
         assert relay.stop() == 0
-    with Relay(**launched(*sockets)) as relay:  # stopped and started, with another source
+    with RelayProcess(**launched(*sockets)) as relay:  # stopped and started, with another source
         streams(relay, ports)
 
 
 def test_the_listener_alone_is_given(listener: socket.socket) -> None:
     """The ingest is opened on the port of the listener."""
     port = listener.getsockname()[1]
-    with Relay(**launched(listener)) as relay:
+    with RelayProcess(**launched(listener)) as relay:
         streams(relay, (port, port))
 
 
 def test_the_ingest_alone_is_given(ingest: socket.socket) -> None:
     """The listener is opened on the port of the ingest."""
     port = ingest.getsockname()[1]
-    with Relay(**launched(ingest)) as relay:
+    with RelayProcess(**launched(ingest)) as relay:
         streams(relay, (port, port))
 
 
 def test_sockets_for_another_process(listener: socket.socket) -> None:
     """What is meant for another process (LISTEN_PID) is left alone."""
-    with Relay(**launched(listener, pid="1")) as relay:
+    with RelayProcess(**launched(listener, pid="1")) as relay:
         assert relay.port != listener.getsockname()[1]
 
 
@@ -235,7 +235,7 @@ def test_sockets_for_another_process(listener: socket.socket) -> None:
 def test_a_number_of_sockets_that_is_none(count: str) -> None:
     """A LISTEN_FDS that is no number of sockets stands for none."""
     words = ("sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS="$0" exec "$@"', count)
-    with Relay(prefix=words) as relay:
+    with RelayProcess(prefix=words) as relay:
         assert relay.stop() == 0
 
 
@@ -253,7 +253,7 @@ def test_wrong_sockets(listener: socket.socket, tmp_path: Path) -> None:
         for sockets in ((listener, second), (local,), (deaf,), (unbound,), (file,)):
             options = launched(*sockets)
             words = (*options["prefix"], sys.executable, "relay.py", "127.0.0.1", "0")
-            with Program(*words, pass_fds=options["pass_fds"]) as program:
+            with ChildProcess(*words, pass_fds=options["pass_fds"]) as program:
                 assert program.wait() == 1
                 assert len(program.stderr) == 1
                 assert "from the service manager" in program.stderr[0]

@@ -13,12 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from relaylib.net.address import show
-from tools.lab.process import ROOT, Program, need, wait_for
-from tools.lab.relay import Relay
-from tools.lab.restarts import RATE, Audience, Stream, restart
+from tools.lab.process import ROOT, ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import RATE, CountingViewers, NumberedStream, restart
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, Packets, Watching, http_port, request
+from tools.lab.viewer import TestViewer
+from tools.lab.web import HttpViewer, Packets, Watching, http_port, request
 
 ROWS = re.compile(r"^\| `(\S+)` \| (\S*) \|", re.MULTILINE)
 
@@ -75,7 +75,7 @@ def check_shape(status: dict[str, Any]) -> set[str]:
     return seen
 
 
-def status_of(browser: Browser) -> dict[str, Any]:
+def status_of(browser: HttpViewer) -> dict[str, Any]:
     """Ask for the object."""
     answer = browser.get("/status.json")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
@@ -87,7 +87,7 @@ class Events:
     """A reader of `/events`."""
 
     def __init__(self, port: int) -> None:
-        self.browser = Browser(port)
+        self.browser = HttpViewer(port)
         self.browser.send(request("/events"))
         status, headers = self.browser.head()
         assert (status, headers["content-type"]) == (200, "text/event-stream")
@@ -118,7 +118,10 @@ class Events:
 @pytest.mark.parametrize("options", [(), ("--no-inspect",), ("--no-inspect", "--timeshift", "0")])
 def test_the_object_without_a_source(options: tuple[str, ...]) -> None:
     """All names are there, of the documented types, and nothing is claimed."""
-    with Relay("--http", "127.0.0.1:0", *options) as relay, Browser(http_port(relay)) as browser:
+    with (
+        RelayProcess("--http", "127.0.0.1:0", *options) as relay,
+        HttpViewer(http_port(relay)) as browser,
+    ):
         status = status_of(browser)
         check_shape(status)
         assert status["source"]["presence"] == "absent"
@@ -134,13 +137,13 @@ def test_the_object_with_everything() -> None:
     """A source, viewers of each kind and state: each documented name is seen, and is right."""
     with contextlib.ExitStack() as stack:
         fixed = f"udp://127.0.0.1:{unused_port()}"
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0", "--to", fixed))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0", "--to", fixed))
         port = http_port(relay)
         words = ("tools/fake_vlc.py", "127.0.0.1", str(relay.ingest_port), "--rtp", "--loop")
-        stack.enter_context(Program(sys.executable, *words))
+        stack.enter_context(ChildProcess(sys.executable, *words))
         relay.wait_event("ingest_started")
-        browser = stack.enter_context(Browser(port))
-        viewers = [stack.enter_context(Viewer(relay.port)) for _ in range(3)]
+        browser = stack.enter_context(HttpViewer(port))
+        viewers = [stack.enter_context(TestViewer(relay.port)) for _ in range(3)]
         for viewer in viewers[:2]:
             viewer.subscribe()
         viewers[1].command("INTERRUMPIR")
@@ -176,11 +179,11 @@ def test_the_object_with_everything() -> None:
 def test_a_reader_by_http_that_pauses() -> None:
     """Whoever takes nothing of `/live.ts` is paused, until it reads on."""
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
         packets = stack.enter_context(Packets(relay.ingest_port))
         wait_for(lambda: packets.sent > RATE, "a second of the stream")
-        browser = stack.enter_context(Browser(http_port(relay)))
-        player = stack.enter_context(Browser(http_port(relay), receive_buffer=4096))
+        browser = stack.enter_context(HttpViewer(http_port(relay)))
+        player = stack.enter_context(HttpViewer(http_port(relay), receive_buffer=4096))
         player.send(request("/live.ts?back=1"))
         assert player.head()[0] == 200
 
@@ -195,13 +198,13 @@ def test_a_reader_by_http_that_pauses() -> None:
 def test_a_pause_is_seen_and_costs_nobody_anything() -> None:
     """The page's events show what a viewer types; a viewer by UDP beside it loses nothing."""
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
         events = [stack.enter_context(Events(http_port(relay))) for _ in range(3)]
         first = events[0].next()
         check_shape(first)
-        viewer = stack.enter_context(Viewer(relay.port)).subscribe()
-        audience = stack.enter_context(Audience([viewer]))
-        with Stream(relay.ingest_port) as stream:
+        viewer = stack.enter_context(TestViewer(relay.port)).subscribe()
+        audience = stack.enter_context(CountingViewers([viewer]))
+        with NumberedStream(relay.ingest_port) as stream:
             for reader in events:
                 reader.until_state("streaming")
         audience.expect(stream.sent)
@@ -218,12 +221,12 @@ def test_a_pause_is_seen_and_costs_nobody_anything() -> None:
 
 def test_a_reload_keeps_readers_and_series() -> None:
     """Events go on on the same connection, and the points before the reload are still there."""
-    with Relay("--http", "127.0.0.1:0") as relay, Events(http_port(relay)) as events:
+    with RelayProcess("--http", "127.0.0.1:0") as relay, Events(http_port(relay)) as events:
         before = wait_for(lambda: (e := events.next())["series"]["bitrate"] and e, "a point")
         end = before["series"]["end"]
         restart(relay)
         wait_for(lambda: events.next()["series"]["end"] > end + 1, "newer points")
-        with Browser(http_port(relay)) as browser:
+        with HttpViewer(http_port(relay)) as browser:
             series = status_of(browser)["series"]
         assert len(series["bitrate"]) == len(series["errors"]) >= 3
         assert status_keeps(before, events.next())
@@ -241,14 +244,14 @@ def test_metrics() -> None:
     """They are those in the table, promtool finds no fault, and viewers make no more of them."""
     need("promtool")
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0"))
-        browser = stack.enter_context(Browser(http_port(relay)))
-        stack.enter_context(Stream(relay.ingest_port))
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0"))
+        browser = stack.enter_context(HttpViewer(http_port(relay)))
+        stack.enter_context(NumberedStream(relay.ingest_port))
         relay.wait_event("source_locked")
         assert browser.get("/nothing").status == 404
         few = browser.get("/metrics").body.decode()
         for _ in range(20):
-            stack.enter_context(Viewer(relay.port)).subscribe()
+            stack.enter_context(TestViewer(relay.port)).subscribe()
         wait_for(lambda: value(browser, "relay_egress_datagrams_total") > 0, "datagrams sent")
         many = browser.get("/metrics").body.decode()
     assert many.count("\n") - few.count("\n") in (0, 1)  # 1: the first response that was 200
@@ -266,7 +269,7 @@ def test_metrics() -> None:
     assert (lint.returncode, lint.stdout, lint.stderr) == (0, "", "")
 
 
-def value(browser: Browser, name: str) -> float:
+def value(browser: HttpViewer, name: str) -> float:
     """Return a metric's value."""
     text = browser.get("/metrics").body.decode()
     return next(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import ROOT, Program, need, wait_for
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, restart
+from tools.lab.process import ROOT, ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import CountingViewers, NumberedStream, restart
 from tools.lab.sockets import source, unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_channels_side_by_side(units: Path, tmp_path: Path) -> None:
             conf = tmp_path / f"{name}.conf"
             conf.write_text(f"127.0.0.1 {port} --log-format json\n")
             command = words[1].replace("/etc/relay/%i.conf", str(conf)).split()
-            program = stack.enter_context(Program(*command))
+            program = stack.enter_context(ChildProcess(*command))
             wait_for(lambda it=program: "listening" in "".join(it.stderr), name)  # type: ignore[misc]
-        viewers = {name: stack.enter_context(Viewer(port)) for name, port in ports.items()}
+        viewers = {name: stack.enter_context(TestViewer(port)) for name, port in ports.items()}
         for name, viewer in viewers.items():
             viewer.subscribe()
             with source(ports[name]) as sock:
@@ -103,9 +103,9 @@ def test_the_sandbox_lets_the_relay_work(tmp_path: Path) -> None:
     """The relay serves, restarts and ends with the system calls and families that it may use."""
     need("strace", "systemd-analyze")
     trace = tmp_path / "trace"
-    with Relay(host="::", prefix=("strace", "-D", "-f", "-qq", "-o", str(trace))) as relay:
-        with Viewer(relay.port) as viewer, Audience([viewer.subscribe()]) as audience:
-            with Stream(relay.ingest_port) as stream:
+    with RelayProcess(host="::", prefix=("strace", "-D", "-f", "-qq", "-o", str(trace))) as relay:
+        with TestViewer(relay.port) as viewer, CountingViewers([viewer.subscribe()]) as audience:
+            with NumberedStream(relay.ingest_port) as stream:
                 relay.wait_event("ingest_started")
                 restart(relay)
             audience.expect(stream.sent)

@@ -8,9 +8,9 @@ import pytest
 
 from relaylib.net.linux import grow_receive_buffer
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
-from tools.lab.restarts import Audience, Stream, restart
-from tools.lab.viewer import Viewer
+from tools.lab.relay import RelayProcess
+from tools.lab.restarts import CountingViewers, NumberedStream, restart
+from tools.lab.viewer import TestViewer
 
 CROWD = 12
 """Viewers, each with a delay of its own."""
@@ -19,7 +19,7 @@ STEP = 0.05
 """Seconds by which their delays differ."""
 
 
-def delay(viewer: Viewer) -> str:
+def delay(viewer: TestViewer) -> str:
     """Ask how many seconds a viewer is behind."""
     return viewer.command("ESTADO").split("retraso=")[1].split()[0]
 
@@ -30,13 +30,15 @@ def test_everyone_gets_everything_at_their_own_delay_through_reloads() -> None:
     One of them stays paused over a reload.
     """
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay("--timeshift", "60"))
-        viewers = [stack.enter_context(Viewer(relay.port)).subscribe() for _ in range(CROWD + 1)]
+        relay = stack.enter_context(RelayProcess("--timeshift", "60"))
+        viewers = [
+            stack.enter_context(TestViewer(relay.port)).subscribe() for _ in range(CROWD + 1)
+        ]
         for viewer in viewers:
             grow_receive_buffer(viewer.player, 4 << 20)
         *crowd, live = viewers
-        audience = stack.enter_context(Audience(viewers))
-        with Stream(relay.ingest_port) as stream:
+        audience = stack.enter_context(CountingViewers(viewers))
+        with NumberedStream(relay.ingest_port) as stream:
             for viewer in crowd:
                 time.sleep(STEP)
                 assert viewer.command("INTERRUMPIR") == "OK"
@@ -59,9 +61,9 @@ def test_everyone_gets_everything_at_their_own_delay_through_reloads() -> None:
 
 def test_back_and_live_again() -> None:
     """RETROCEDER goes back from where the viewer is, CONTINUAR is live, INTERRUMPIR keeps."""
-    with Relay("--timeshift", "60") as relay, Viewer(relay.port).subscribe() as viewer:
+    with RelayProcess("--timeshift", "60") as relay, TestViewer(relay.port).subscribe() as viewer:
         assert viewer.command("RETROCEDER 1").startswith("ERROR todavia no hay nada ")
-        with Stream(relay.ingest_port) as stream:
+        with NumberedStream(relay.ingest_port) as stream:
             wait_for(lambda: stream.sent > 500, "a second of the stream")
             assert viewer.command("RETROCEDER 0.4") == "OK"
             assert delay(viewer) in ("0.4", "0.5")
@@ -83,9 +85,11 @@ def test_a_reload_without_a_history_makes_everyone_live(tmp_path: Path) -> None:
     options = tmp_path / "relay.conf"
     options.write_text("--timeshift 60\n")
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay(f"@{options}"))
-        deferred, paused = (stack.enter_context(Viewer(relay.port)).subscribe() for _ in range(2))
-        stack.enter_context(Stream(relay.ingest_port))
+        relay = stack.enter_context(RelayProcess(f"@{options}"))
+        deferred, paused = (
+            stack.enter_context(TestViewer(relay.port)).subscribe() for _ in range(2)
+        )
+        stack.enter_context(NumberedStream(relay.ingest_port))
         deferred.receive_all(100)
         assert deferred.command("RETROCEDER 5") == paused.command("INTERRUMPIR") == "OK"
         options.write_text("--timeshift 60 --timeshift-mib 64\n")
@@ -104,11 +108,11 @@ def test_a_reload_without_a_history_makes_everyone_live(tmp_path: Path) -> None:
 def test_who_is_behind_goes_on_through_a_reload_when_the_source_is_silent() -> None:
     """A stand-in sends what is left in the history, though there is nothing to read any more."""
     with (
-        Relay("--timeshift", "60", "--source-timeout", "0.2") as relay,
-        Viewer(relay.port).subscribe() as viewer,
-        Audience([viewer]) as audience,
+        RelayProcess("--timeshift", "60", "--source-timeout", "0.2") as relay,
+        TestViewer(relay.port).subscribe() as viewer,
+        CountingViewers([viewer]) as audience,
     ):
-        with Stream(relay.ingest_port) as stream:
+        with NumberedStream(relay.ingest_port) as stream:
             assert viewer.command("INTERRUMPIR") == "OK"
             wait_for(lambda: stream.sent > 4000, "more of the stream than a restart takes")
         assert viewer.command("CONTINUAR DIFERIDO") == "OK"

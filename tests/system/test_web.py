@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools.lab.altered import Altered
-from tools.lab.process import Program, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import descriptors
 from tools.lab.sockets import source
-from tools.lab.web import Answer, Browser, Packets, Watching, http_port, numbers, request
+from tools.lab.web import Answer, HttpViewer, Packets, Watching, http_port, numbers, request
 
 WEB = ("--http", "127.0.0.1:0")
 
@@ -25,22 +25,22 @@ WEB = ("--http", "127.0.0.1:0")
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """The HTTP port of a relay that the tests share, which has no source."""
-    with Relay(*WEB, "--http-host", "tv.example") as relay:
+    with RelayProcess(*WEB, "--http-host", "tv.example") as relay:
         yield http_port(relay)
         assert not relay.events("bug")
 
 
 @pytest.fixture
-def browser(port: int) -> Iterator[Browser]:
+def browser(port: int) -> Iterator[HttpViewer]:
     """A connection."""
-    with Browser(port) as it:
+    with HttpViewer(port) as it:
         yield it
 
 
 # --- requests and responses
 
 
-def test_a_connection_is_used_again(browser: Browser) -> None:
+def test_a_connection_is_used_again(browser: HttpViewer) -> None:
     """One connection carries many requests, HEAD among them, which gets no body."""
     for method in ("GET", "HEAD", "GET"):
         status, headers, body = browser.get(method=method)
@@ -50,7 +50,7 @@ def test_a_connection_is_used_again(browser: Browser) -> None:
         assert "connection" not in headers
 
 
-def test_pipelined_requests_are_answered_in_order(browser: Browser) -> None:
+def test_pipelined_requests_are_answered_in_order(browser: HttpViewer) -> None:
     """A hundred requests at once get a hundred responses in their order."""
     browser.send(b"".join(request("/healthz" if n % 3 else f"/n{n}") for n in range(100)))
     assert [browser.answer().status for _ in range(100)] == [
@@ -58,7 +58,7 @@ def test_pipelined_requests_are_answered_in_order(browser: Browser) -> None:
     ]
 
 
-def test_who_has_said_all_is_answered(browser: Browser) -> None:
+def test_who_has_said_all_is_answered(browser: HttpViewer) -> None:
     """A client that shuts its side down gets all responses, then the end."""
     browser.send(request() * 3)
     browser.sock.shutdown(socket.SHUT_WR)
@@ -103,7 +103,7 @@ def test_who_has_said_all_is_answered(browser: Browser) -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n", 400),
     ],
 )  # fmt: skip
-def test_each_fault_has_its_status(browser: Browser, sent: bytes, status: int) -> None:
+def test_each_fault_has_its_status(browser: HttpViewer, sent: bytes, status: int) -> None:
     """What is wrong is told by the right status and a sentence, and every header is strict."""
     browser.send(sent)
     got = browser.answer()
@@ -125,7 +125,7 @@ def test_each_fault_has_its_status(browser: Browser, sent: bytes, status: int) -
         request(Content_Length="5", Transfer_Encoding="chunked") + b"0\r\n\r\n" + request(),
     ],
 )
-def test_a_body_is_not_taken_for_a_request(browser: Browser, smuggled: bytes) -> None:
+def test_a_body_is_not_taken_for_a_request(browser: HttpViewer, smuggled: bytes) -> None:
     """After a request with a body there is one response, and the end of the connection."""
     browser.send(smuggled)
     assert browser.answer().headers["connection"] == "close"
@@ -142,7 +142,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.integers(1, 50))
 def test_whatever_is_sent_is_answered_or_ended(port: int, data: bytes, size: int) -> None:
     """Any bytes, in any pieces, get responses of HTTP and the end; the next one is served."""
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         with contextlib.suppress(ConnectionError):
             for at in range(0, len(data), size):
                 browser.send(data[at : at + size])
@@ -152,7 +152,7 @@ def test_whatever_is_sent_is_answered_or_ended(port: int, data: bytes, size: int
             while more := browser.sock.recv(65536):
                 got += more
         assert got == b"" or got.startswith(b"HTTP/1.1 ")
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         assert browser.get().status == 503
 
 
@@ -160,20 +160,22 @@ def test_whatever_is_sent_is_answered_or_ended(port: int, data: bytes, size: int
 
 
 @pytest.fixture
-def hasty_relay(tmp_path: Path) -> Iterator[Relay]:
+def hasty_relay(tmp_path: Path) -> Iterator[RelayProcess]:
     """A relay whose patience is short."""
     hasty = (
         "from relaylib.web import connection, server\n"
         "connection.HEAD_TIME = connection.IDLE_TIME = 0.3; server.SWEEP = 0.05"
     )
-    with Relay(*WEB, "--max-http-clients", "5", prefix=Altered(tmp_path, hasty).prefix) as program:
+    with RelayProcess(
+        *WEB, "--max-http-clients", "5", prefix=Altered(tmp_path, hasty).prefix
+    ) as program:
         yield program
 
 
-def test_slow_requests_have_their_time(hasty_relay: Relay) -> None:
+def test_slow_requests_have_their_time(hasty_relay: RelayProcess) -> None:
     """A head that does not end gets 408; who asks nothing, or nothing more, is closed."""
     port, before = http_port(hasty_relay), descriptors(hasty_relay)
-    with Browser(port) as slow, Browser(port) as silent, Browser(port) as idle:
+    with HttpViewer(port) as slow, HttpViewer(port) as silent, HttpViewer(port) as idle:
         slow.send(request()[:-3])
         assert idle.get().status == 503
         assert slow.answer().status == 408
@@ -186,11 +188,11 @@ def test_slow_requests_have_their_time(hasty_relay: Relay) -> None:
 def test_who_waits_gives_way() -> None:
     """With all places taken the one that waits for longest goes; if all are watching, 503."""
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay(*WEB, "--max-http-clients", "2"))
+        relay = stack.enter_context(RelayProcess(*WEB, "--max-http-clients", "2"))
         port = http_port(relay)
-        first, second = (stack.enter_context(Browser(port)) for _ in range(2))
+        first, second = (stack.enter_context(HttpViewer(port)) for _ in range(2))
         assert [first.get().status, second.get().status] == [503, 503]
-        with Browser(port) as third:
+        with HttpViewer(port) as third:
             assert third.get().status == 503
             assert first.at_end()
             assert second.get().status == 503
@@ -198,7 +200,7 @@ def test_who_waits_gives_way() -> None:
         packets = stack.enter_context(Packets(relay.ingest_port))
         wait_for(lambda: packets.sent > 50, "the stream")
         watching = [stack.enter_context(Watching(port)) for _ in range(2)]
-        with Browser(port) as late:
+        with HttpViewer(port) as late:
             status, headers, body = late.answer()
             assert (status, body) == (503, b"relay lleno (2 conexiones)\n")
             assert headers["retry-after"]
@@ -210,12 +212,12 @@ def test_each_address_has_its_limit() -> None:
     """A trusted proxy is no limit for those behind it; each of them has its own."""
     words = ("--max-http-clients-per-ip", "2", "--trusted-proxy", "127.0.0.1")
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay(*WEB, *words))
+        relay = stack.enter_context(RelayProcess(*WEB, *words))
         packets = stack.enter_context(Packets(relay.ingest_port))
         wait_for(lambda: packets.sent > 50, "the stream")
 
         def watch(client: str) -> Answer | None:
-            browser = stack.enter_context(Browser(http_port(relay)))
+            browser = stack.enter_context(HttpViewer(http_port(relay)))
             browser.send(request("/live.ts", X_Forwarded_For=f"6.6.6.6, {client}"))
             status, headers = browser.head()
             return Answer(status, headers, b"") if status != 200 else None
@@ -230,20 +232,20 @@ def test_each_address_has_its_limit() -> None:
 def test_streams_by_http_count_for_the_way_out() -> None:
     """With --max-egress who comes too late is told to come again, and who watches stays."""
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay(*WEB, "--max-egress", "64k"))
+        relay = stack.enter_context(RelayProcess(*WEB, "--max-egress", "64k"))
         packets = stack.enter_context(Packets(relay.ingest_port))
         wait_for(lambda: packets.sent > 50, "the stream")
         first = stack.enter_context(Watching(http_port(relay)))
 
         def ask(target: str = "/live.ts", method: str = "GET") -> tuple[int, dict[str, str]]:
-            with Browser(http_port(relay)) as browser:
+            with HttpViewer(http_port(relay)) as browser:
                 browser.send(request(target, method))
                 return browser.head()
 
         wait_for(lambda: ask()[0] == 503, "the rate to be known")
         assert "retry-after" in ask()[1]
         assert ask(method="HEAD")[0] == ask("/events")[0] == 200
-        with Browser(http_port(relay)) as late:
+        with HttpViewer(http_port(relay)) as late:
             sentence = late.get("/live.ts").body.decode()
         assert re.match(r"salida llena: se envian [1-9].* de 0.1 Mb/s", sentence)
         assert not first.ended
@@ -254,7 +256,7 @@ def test_a_busy_port_is_one_line() -> None:
     """A port that is taken ends the program with status 1 and a sentence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
-        with Program(sys.executable, "relay.py", "127.0.0.1", "0", "--http", where) as program:
+        with ChildProcess(sys.executable, "relay.py", "127.0.0.1", "0", "--http", where) as program:
             assert program.wait() == 1
             [line] = program.stderr
             assert "already in use" in line
@@ -267,7 +269,7 @@ def test_a_busy_port_is_one_line() -> None:
 def test_the_stream_by_http() -> None:
     """It has no length and ends with its connection; HTTP/1.0 and HEAD are served, too."""
     with (
-        Relay(*WEB, "--cors", "https://example.org") as relay,
+        RelayProcess(*WEB, "--cors", "https://example.org") as relay,
         Packets(relay.ingest_port) as packets,
     ):
         wait_for(lambda: packets.sent > 500, "the stream")
@@ -282,25 +284,25 @@ def test_the_stream_by_http() -> None:
         assert all(after - before == 1 for before, after in pairwise(got))
         assert next(numbers(bytes(past.data))) < got[0]
         relay.wait_event("http_client_gone", count=2, skipped=0)
-        with Browser(http) as browser:
+        with HttpViewer(http) as browser:
             status, headers, _ = browser.get("/live.ts", "HEAD", Origin="https://example.org")
             assert (status, headers["access-control-allow-origin"]) == (200, "https://example.org")
             assert browser.at_end()
-        with Browser(http) as browser:
+        with HttpViewer(http) as browser:
             browser.send(b"GET /live.ts HTTP/1.0\r\n\r\n")
             assert browser.head()[0] == 200
             assert len(browser.read(50_000)) == 50_000
-        with Browser(http) as browser:
+        with HttpViewer(http) as browser:
             assert browser.get("/healthz")[::2] == (200, b"healthy\n")
 
 
 def test_an_opaque_stream_is_not_to_be_had() -> None:
     """What is no transport stream is refused in a sentence."""
-    with Relay(*WEB) as relay, source(relay.ingest_port) as encoder:
+    with RelayProcess(*WEB) as relay, source(relay.ingest_port) as encoder:
         for _ in range(20):
             encoder.send(b"opaque")
         relay.wait_event("ingest_started")
-        with Browser(http_port(relay)) as browser:
+        with HttpViewer(http_port(relay)) as browser:
             status, _, body = browser.get("/live.ts")
             assert status == 503
             assert b"MPEG-TS" in body

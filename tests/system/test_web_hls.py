@@ -13,11 +13,11 @@ import pytest
 
 from tools.lab.altered import Altered
 from tools.lab.media import make_clip
-from tools.lab.process import Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, need, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import Work, restart
-from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, http_port, request
+from tools.lab.viewer import TestViewer
+from tools.lab.web import HttpViewer, http_port, request
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
 
@@ -56,26 +56,26 @@ def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def relay(padded: Path) -> Iterator[Relay]:
+def relay(padded: Path) -> Iterator[RelayProcess]:
     """A relay whose source sends large segments."""
-    with Relay("--http", "127.0.0.1:0") as program:
-        with Program(*FAKE_VLC, str(program.ingest_port), padded):
+    with RelayProcess("--http", "127.0.0.1:0") as program:
+        with ChildProcess(*FAKE_VLC, str(program.ingest_port), padded):
             wait_for(lambda: len(listed(program)) >= 6, "some segments")
             yield program
         assert not program.events("bug")
 
 
-def listed(relay: Relay) -> list[str]:
+def listed(relay: RelayProcess) -> list[str]:
     """Return the segments that the playlist lists."""
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
         text = browser.get("/live.m3u8").body.decode()
     return [f"/{line}" for line in text.split("\n") if line.startswith("hls/")]
 
 
-def test_one_connection_carries_playlists_and_segments(relay: Relay) -> None:
+def test_one_connection_carries_playlists_and_segments(relay: RelayProcess) -> None:
     """Whole or conditional, one by one or at once: each answer has its length and its end."""
     first, second = listed(relay)[-2:]
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
         whole = browser.get(first)
         assert whole.headers["content-type"] == "video/mp2t"
         assert "connection" not in whole.headers
@@ -96,11 +96,11 @@ def test_one_connection_carries_playlists_and_segments(relay: Relay) -> None:
         assert browser.get("/live.m3u8").status == 200
 
 
-def test_octets_of_segments_are_counted(relay: Relay) -> None:
+def test_octets_of_segments_are_counted(relay: RelayProcess) -> None:
     """As those of live streams are, whole segments and nothing else of what HLS takes."""
     uri = listed(relay)[-1]
 
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
 
         def counted() -> int:
             text = browser.get("/metrics").body.decode()
@@ -115,12 +115,12 @@ def test_octets_of_segments_are_counted(relay: Relay) -> None:
         assert counted() - before == len(segment.body)
 
 
-def test_a_reload_changes_nothing(relay: Relay) -> None:
+def test_a_reload_changes_nothing(relay: RelayProcess) -> None:
     """Same addresses, same octets, also for one that was half read, and who then asks for more."""
     uris = listed(relay)
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
         before = {uri: browser.get(uri).body for uri in uris[-3:]}
-    with Browser(http_port(relay), receive_buffer=4096) as slow:
+    with HttpViewer(http_port(relay), receive_buffer=4096) as slow:
         slow.send(request(uris[-1]) + request(uris[-2]))
         _, headers = slow.head()
         got = slow.read(100_000)
@@ -130,14 +130,14 @@ def test_a_reload_changes_nothing(relay: Relay) -> None:
         got += slow.read(int(headers["content-length"]) - len(got))
         assert got == before[uris[-1]]
         assert slow.answer().body == before[uris[-2]]
-    with Browser(http_port(relay)) as browser:
+    with HttpViewer(http_port(relay)) as browser:
         assert {uri: browser.get(uri).body for uri in uris[-3:]} == before
 
 
 class Sequence(Work):
     """Receives RTP for a viewer; `numbers` are the sequence numbers, as they came."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: TestViewer) -> None:
         super().__init__()
         self.numbers: list[int] = []
         self._player = viewer.player
@@ -158,13 +158,13 @@ def test_a_reload_with_a_segment_under_way_costs_no_datagram(padded: Path, tmp_p
     """However long the new program takes to find the segment, only the stand-in reads meanwhile."""
     program = Altered(tmp_path)
     with contextlib.ExitStack() as stack:
-        relay = stack.enter_context(Relay("--http", "127.0.0.1:0", prefix=program.prefix))
-        viewer = stack.enter_context(Viewer(relay.port).subscribe())
+        relay = stack.enter_context(RelayProcess("--http", "127.0.0.1:0", prefix=program.prefix))
+        viewer = stack.enter_context(TestViewer(relay.port).subscribe())
         got = stack.enter_context(Sequence(viewer))
         source = (*FAKE_VLC, "--rtp", str(relay.ingest_port), padded)
-        stack.enter_context(Program(*source))
+        stack.enter_context(ChildProcess(*source))
         wait_for(lambda: len(listed(relay)) >= 3, "some segments")
-        slow = stack.enter_context(Browser(http_port(relay), receive_buffer=4096))
+        slow = stack.enter_context(HttpViewer(http_port(relay), receive_buffer=4096))
         slow.send(request(listed(relay)[-1]))
         _, headers = slow.head()
         program.become(SLOW)
@@ -178,10 +178,10 @@ def test_a_reload_with_a_segment_under_way_costs_no_datagram(padded: Path, tmp_p
 
 
 @pytest.mark.long
-def test_a_reader_that_stalls_is_closed(relay: Relay) -> None:
+def test_a_reader_that_stalls_is_closed(relay: RelayProcess) -> None:
     """Who takes nothing of a segment for ten seconds is let go; nobody else notices."""
     uri = listed(relay)[-1]
-    with Browser(http_port(relay), receive_buffer=4096) as slow:
+    with HttpViewer(http_port(relay), receive_buffer=4096) as slow:
         slow.send(request(uri))
         length = int(slow.head()[1]["content-length"])
         wait_for(lambda: len(established(slow)) == 0, "the relay to close the connection", 30)
@@ -189,7 +189,7 @@ def test_a_reader_that_stalls_is_closed(relay: Relay) -> None:
             slow.read(length)
 
 
-def established(browser: Browser) -> list[str]:
+def established(browser: HttpViewer) -> list[str]:
     """Return the relay's end of a connection, if it still has it."""
     port = f":{browser.sock.getsockname()[1]:04X} 01 "
     rows = Path("/proc/net/tcp").read_text().splitlines()

@@ -9,24 +9,24 @@ from pathlib import Path
 import pytest
 
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import descriptors, restart
 from tools.lab.sockets import unused_port
-from tools.lab.web import PACKETS, Browser, Packets, Watching, http_port, numbers, request
+from tools.lab.web import PACKETS, HttpViewer, Packets, Watching, http_port, numbers, request
 
 RELOADS = 3
 
 
 @pytest.fixture
-def relay() -> Iterator[Relay]:
+def relay() -> Iterator[RelayProcess]:
     """A relay that serves HTTP."""
-    with Relay("--http", "127.0.0.1:0") as program:
+    with RelayProcess("--http", "127.0.0.1:0") as program:
         yield program
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("in_rtp", [False, True], ids=["ts", "rtp"])
-def test_streams_go_on(relay: Relay, in_rtp: bool) -> None:
+def test_streams_go_on(relay: RelayProcess, in_rtp: bool) -> None:
     """Viewers at the newest, behind, and stalled with a write half done get each packet once."""
     port = http_port(relay)
     with contextlib.ExitStack() as stack:
@@ -36,7 +36,7 @@ def test_streams_go_on(relay: Relay, in_rtp: bool) -> None:
             stack.enter_context(Watching(port, target))
             for target in ("/live.ts", "/live.ts", "/live.ts?back=0.7")
         ]
-        slow = stack.enter_context(Browser(port, receive_buffer=4096))
+        slow = stack.enter_context(HttpViewer(port, receive_buffer=4096))
         slow.send(request("/live.ts?back=1"))
         assert slow.head()[0] == 200
         before, slow_data = descriptors(relay), b""
@@ -60,11 +60,11 @@ def test_streams_go_on(relay: Relay, in_rtp: bool) -> None:
     assert not relay.events("bug")
 
 
-def test_requests_travel_half_written(relay: Relay) -> None:
+def test_requests_travel_half_written(relay: RelayProcess) -> None:
     """A request that was begun before a reload is answered when its rest comes."""
     whole = request("/healthz")
     with contextlib.ExitStack() as stack:
-        browsers = [stack.enter_context(Browser(http_port(relay))) for _ in range(5)]
+        browsers = [stack.enter_context(HttpViewer(http_port(relay))) for _ in range(5)]
         cuts = [0, 1, 20, len(whole) - 1, len(whole) + 7]
         for browser, cut in zip(browsers, cuts, strict=True):
             browser.send((whole * 2)[:cut])
@@ -82,7 +82,7 @@ def test_http_comes_moves_and_goes(tmp_path: Path) -> None:
     conf = tmp_path / "relay.conf"
     conf.write_text("")
     first, second = unused_port(), unused_port()
-    with Relay(f"@{conf}") as relay, Packets(relay.ingest_port):
+    with RelayProcess(f"@{conf}") as relay, Packets(relay.ingest_port):
         conf.write_text(f"--http 127.0.0.1:{first}\n")
         restart(relay)
         wait_for(lambda: relay.events("ingest_started"), "the stream")
@@ -90,16 +90,16 @@ def test_http_comes_moves_and_goes(tmp_path: Path) -> None:
             conf.write_text(f"--http 127.0.0.1:{second}\n")
             restart(relay)
             with pytest.raises(ConnectionRefusedError):
-                Browser(first)
+                HttpViewer(first)
             size = len(viewer.data)
             wait_for(lambda: len(viewer.data) > size + 50_000, "the stream to go on")
-            with Browser(second) as browser:
+            with HttpViewer(second) as browser:
                 assert browser.get("/nothing").status == 404
             conf.write_text("")
             restart(relay)
             wait_for(lambda: viewer.ended, "the end of the stream")
         with pytest.raises(ConnectionRefusedError):
-            Browser(second)
+            HttpViewer(second)
 
 
 def test_a_port_that_is_taken_leaves_http_where_it_was(tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_a_port_that_is_taken_leaves_http_where_it_was(tmp_path: Path) -> None:
     conf = tmp_path / "relay.conf"
     first = unused_port()
     conf.write_text(f"--http 127.0.0.1:{first}\n")
-    with Relay(f"@{conf}") as relay, socket.create_server(("127.0.0.1", 0)) as other:
-        with Browser(first) as browser:
+    with RelayProcess(f"@{conf}") as relay, socket.create_server(("127.0.0.1", 0)) as other:
+        with HttpViewer(first) as browser:
             conf.write_text(f"--http 127.0.0.1:{other.getsockname()[1]}\n")
             restart(relay)
             assert "already in use" in relay.wait_event("http_unavailable")["reason"]
             assert browser.get().status == 503
-        with Browser(first) as browser:
+        with HttpViewer(first) as browser:
             assert browser.get().status == 503

@@ -20,13 +20,13 @@ from tools.attackers.viewers import watching
 from tools.lab.edge import Edge
 from tools.lab.machine import compile_c, cpu_seconds, memory
 from tools.lab.media import studio
-from tools.lab.process import PATIENCE, NeedError, Program, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ChildProcess, NeedError, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 
-class Worker(Program):
+class Worker(ChildProcess):
     """A module of this room as a process; a Ctrl-C at the terminal is not meant for it."""
 
     def __init__(self, module: str, *words: object) -> None:
@@ -83,7 +83,7 @@ class Attack:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttackOutcome:
     """What came of it.
 
     `lost` are datagrams that a healthy viewer missed, `silent` the viewers whose control connection
@@ -169,13 +169,13 @@ ATTACKS = {
 }  # fmt: skip
 
 
-class RelayWithoutLog(Relay):
+class RelayWithoutLog(RelayProcess):
     """A relay that cannot say where it listens: its port is chosen here."""
 
     def __init__(self, *options: str, prefix: tuple[str, ...]) -> None:
         self.port = self.ingest_port = unused_port()
         words = (sys.executable, "relay.py", "127.0.0.1", str(self.port))
-        Program.__init__(self, *prefix, *words, *options)
+        ChildProcess.__init__(self, *prefix, *words, *options)
         try:
             wait_for(self._listens, "the relay to listen")
         except BaseException:
@@ -184,7 +184,7 @@ class RelayWithoutLog(Relay):
 
     def _listens(self) -> bool:
         with contextlib.suppress(ConnectionError):
-            Viewer(self.port).close()
+            TestViewer(self.port).close()
             return True
         return False
 
@@ -196,7 +196,7 @@ def attack(
     viewers: int = 20,
     quiet: float = 0.0,
     core: tuple[str, ...] = (),
-) -> Outcome:
+) -> AttackOutcome:
     """Attack a relay with these options, after `quiet` seconds to compare with.
 
     `core` is the prefix that puts the relay on a core of its own.
@@ -207,7 +207,7 @@ def attack(
     if each.root and os.geteuid():
         raise NeedError("needs root")
     with contextlib.ExitStack() as stack:
-        start = RelayWithoutLog if each.log or each.terminal else Relay
+        start = RelayWithoutLog if each.log or each.terminal else RelayProcess
         web = ("--http", "127.0.0.1:0") if each.web else ()
         words = (*each.options, *web, *options)
         relay = stack.enter_context(start(*words, prefix=(*core, *each.prefix())))
@@ -251,7 +251,7 @@ def attack(
         status = _end(relay)
         if "SIGHUPs" in counts:
             counts["reloads"] = len(relay.events("reloaded"))
-        return Outcome(
+        return AttackOutcome(
             counts=counts,
             sent=sent,
             received=watchers.received,
@@ -268,7 +268,7 @@ def attack(
         )
 
 
-def _end(relay: Relay) -> int:
+def _end(relay: RelayProcess) -> int:
     """End the relay; return its exit status, that of SIGKILL if it does not mind SIGTERM."""
     try:
         return relay.stop()

@@ -16,7 +16,7 @@ from tools.attackers.stream import EPOCH
 from tools.lab.numbered import HEADER
 from tools.lab.process import PATIENCE, wait_for
 from tools.lab.stamps import receive, stamp
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 _BUFFER = 16 << 20
 """Bytes asked for: several seconds of a 5 Mb/s stream."""
@@ -55,7 +55,7 @@ class Ledger:
         self.next += missing
 
 
-class LedgerViewer(Viewer):
+class LedgerViewer(TestViewer):
     """A viewer who watches, and keeps a ledger."""
 
     def __init__(self, port: int) -> None:
@@ -84,7 +84,7 @@ class LedgerViewer(Viewer):
         return False
 
 
-class Viewers:
+class HealthyViewers:
     """All the viewers of one relay together, read by one thread; see `watching`."""
 
     def __init__(self, viewers: list[LedgerViewer]) -> None:
@@ -147,10 +147,10 @@ class Viewers:
 
 
 @contextlib.contextmanager
-def watching(port: int, count: int) -> Iterator[Viewers]:
+def watching(port: int, count: int) -> Iterator[HealthyViewers]:
     """So many viewers of the relay on this port, read from now on."""
     with contextlib.ExitStack() as stack:
-        viewers = Viewers([stack.enter_context(LedgerViewer(port)) for _ in range(count)])
+        viewers = HealthyViewers([stack.enter_context(LedgerViewer(port)) for _ in range(count)])
         ended = threading.Event()
         thread = threading.Thread(target=viewers.read, args=[ended], daemon=True)
         thread.start()

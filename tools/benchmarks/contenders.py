@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tools.lab.machine import compile_c
-from tools.lab.process import PATIENCE, Program
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ChildProcess
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
 
 RECEIVE_BUFFER = 4 << 20
@@ -41,7 +41,7 @@ class Running:
     `sessions` are control connections, those of a relay.
     """
 
-    program: Program
+    program: ChildProcess
     ingest_port: int
     start_seconds: float = 0.0
     sessions: list[socket.socket] = field(default_factory=list)
@@ -92,14 +92,14 @@ def running(
     with contextlib.ExitStack() as stack:
         if name not in (AUTO, PROMPT, DEFERRED):
             ingest = unused_port()
-            peer = stack.enter_context(Program(*core, *_command(name, ingest, ports)))
+            peer = stack.enter_context(ChildProcess(*core, *_command(name, ingest, ports)))
             yield Running(peer, ingest)
             return
         options = ["--coalesce", "0" if name == PROMPT else "auto", "--max-clients", "4000"]
         options += ["--timeshift", "60"] if name == DEFERRED else []
         options += extra
         began = time.monotonic()
-        relay = Relay(*options, prefix=tuple(core))
+        relay = RelayProcess(*options, prefix=tuple(core))
         start_seconds = time.monotonic() - began
         stack.enter_context(relay)
         sessions = [stack.enter_context(ask_for_stream(relay.port, port)) for port in ports]

@@ -18,14 +18,14 @@ from dataclasses import replace
 from functools import partial
 
 from tools.benchmarks.contenders import AUTO, DEFERRED, defer, missing, running
-from tools.benchmarks.plan import SIZE, Audience, Load
-from tools.benchmarks.results import Results, Sample
+from tools.benchmarks.plan import SIZE, HttpLoad, Load
+from tools.benchmarks.results import Measurement, Results
 from tools.benchmarks.servers import WEB
 from tools.benchmarks.sinks import Sinks
 from tools.benchmarks.stream import make_film, streaming
 from tools.benchmarks.web import arrival, company, web_sample
 from tools.lab.machine import FAILURES, cpu_seconds, memory
-from tools.lab.process import Program, wait_for
+from tools.lab.process import ChildProcess, wait_for
 from tools.lab.sockets import source
 from tools.replay.program import Progress
 
@@ -39,7 +39,7 @@ Core = Sequence[str]
 """The prefix that puts a program on the contenders' core."""
 
 
-def greet(sock: socket.socket, sinks: Sinks, contender: Program) -> int:
+def greet(sock: socket.socket, sinks: Sinks, contender: ChildProcess) -> int:
     """Send a datagram now and then until one reaches every sink; return how many came in all."""
 
     def forwarded() -> bool:
@@ -53,7 +53,7 @@ def greet(sock: socket.socket, sinks: Sinks, contender: Program) -> int:
     return sinks.wait(sys.maxsize, 0.1)
 
 
-def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
+def sample(name: str, load: Load, seconds: float, core: Core) -> Measurement:
     """Measure over a window of `seconds`.
 
     Raises:
@@ -87,7 +87,7 @@ def sample(name: str, load: Load, seconds: float, core: Core) -> Sample:
             expected += sent() * load.destinations
         missing = expected - sinks.delivered()
         window, datagrams, cpu = ended - began, after - before, cpu_after - cpu
-        measured = Sample(
+        measured = Measurement(
             contender=name,
             load=str(load),
             egress=datagrams / window,
@@ -149,7 +149,7 @@ def carry_out(results: Results, names: Sequence[str], core: Core) -> None:
     """
     plan, progress = results.plan, Progress()
     results.failures |= {name: reason for name in names if (reason := missing(name))}
-    todo: list[tuple[str, Load | Audience]] = [
+    todo: list[tuple[str, Load | HttpLoad]] = [
         *plan.measurements([name for name in names if name not in results.failures]),
         *(plan.web_measurements() if AUTO in names else ()),
     ]
@@ -159,7 +159,7 @@ def carry_out(results: Results, names: Sequence[str], core: Core) -> None:
         if key in results.failures:
             continue
         with _noting(results, key):
-            if isinstance(load, Audience):
+            if isinstance(load, HttpLoad):
                 results.web.append(web_sample(name, load, plan.seconds, core))
             else:
                 results.samples.append(sample(name, load, plan.seconds, core))

@@ -65,7 +65,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Audience:
+class HttpLoad:
     """So many viewers over TCP, of a stream of so many Mb/s."""
 
     viewers: int
@@ -125,12 +125,12 @@ class Plan:
         return [Load(destinations, rate) for destinations, rate in self.heavy]
 
     @property
-    def audiences(self) -> list[Audience]:
-        return [Audience(*pair) for pair in self.web]
+    def audiences(self) -> list[HttpLoad]:
+        return [HttpLoad(*pair) for pair in self.web]
 
     @property
-    def remuxes(self) -> list[Audience]:
-        return [Audience(viewers, self.web[1][1]) for viewers in self.remuxed]
+    def remuxes(self) -> list[HttpLoad]:
+        return [HttpLoad(viewers, self.web[1][1]) for viewers in self.remuxed]
 
     @property
     def beside(self) -> list[Load]:
@@ -139,7 +139,7 @@ class Plan:
         load = Load(self.destinations, many.rate, probes=3)
         return [replace(load, beside=each, guests=many.viewers) for each in BESIDE]
 
-    def web_measurements(self) -> Iterator[tuple[str, Audience]]:
+    def web_measurements(self) -> Iterator[tuple[str, HttpLoad]]:
         """Every (server, audience) to measure, in order."""
         some, many, most = self.audiences
         each = [(some, (LIVE, TCPSERVERSINK)), (many, (LIVE, TCPSERVERSINK, HLS, NGINX))]

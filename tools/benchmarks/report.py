@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tools.benchmarks.plan import FLOODED, SIZE
-from tools.benchmarks.results import Results, Sample, WebSample, figure, rounds_held
+from tools.benchmarks.results import Measurement, Results, WebSample, figure, rounds_held
 
 NOTES = f"""\
 Datagrams of {SIZE} bytes on the loopback. Medians of interleaved rounds, with their range. Every
@@ -46,7 +46,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
-def _rounds(results: Results) -> Iterator[list[Sample]]:
+def _rounds(results: Results) -> Iterator[list[Measurement]]:
     """Yield the rounds of each contender under each load, loads in the order measured."""
     for load in dict.fromkeys(each.load for each in results.samples):
         of_load = [each for each in results.samples if each.load == load]
@@ -62,7 +62,7 @@ def _web_rounds(results: Results) -> Iterator[list[WebSample]]:
             yield [each for each in of_it if each.server == name]
 
 
-def _row(rounds: list[Sample]) -> list[str]:
+def _row(rounds: list[Measurement]) -> list[str]:
     first = rounds[0]
     times = [figure(rounds, name) * 1e3 for name in ("p50", "p99", "max")]
     return [

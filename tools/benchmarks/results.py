@@ -9,7 +9,7 @@ from tools.benchmarks.plan import Plan
 
 
 @dataclass(frozen=True)
-class Sample:
+class Measurement:
     """What one measurement gave. Egress in datagrams/s, CPU in seconds per datagram and second.
 
     `lost` is what never arrived, `lag` the seconds of stream still to come when the source ended;
@@ -98,19 +98,19 @@ class Results:
 
     plan: Plan
     machine: dict[str, str]
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Measurement] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     web: list[WebSample] = field(default_factory=list)
 
 
-def figure(samples: Sequence[Sample | WebSample], name: str) -> Figure:
+def figure(samples: Sequence[Measurement | WebSample], name: str) -> Figure:
     """One field of samples, where it has a value."""
     values = [getattr(sample, name) for sample in samples]
     return Figure([value for value in values if value is not None])
 
 
-def rounds_held(samples: Sequence[Sample | WebSample]) -> str:
+def rounds_held(samples: Sequence[Measurement | WebSample]) -> str:
     """In how many rounds a load was held."""
     return f"{sum(sample.held() for sample in samples)} of {len(samples)}"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.benchmarks.contenders import RECEIVE_BUFFER
-from tools.lab.process import Program, need
-from tools.lab.relay import Relay
+from tools.lab.process import ChildProcess, need
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
 from tools.lab.web import http_port
 
@@ -47,7 +47,7 @@ http {{
 class Serving:
     """A server's process, the UDP port where it takes the stream, the TCP port where it serves."""
 
-    program: Program
+    program: ChildProcess
     ingest_port: int
     port: int
 
@@ -60,7 +60,7 @@ def serving(name: str, core: Sequence[str]) -> Iterator[Serving]:
         FAILURES: it does not start, or is not installed.
     """
     if name in (LIVE, MP4, HLS):
-        with Relay(*WEB, prefix=tuple(core)) as relay:
+        with RelayProcess(*WEB, prefix=tuple(core)) as relay:
             yield Serving(relay, relay.ingest_port, http_port(relay))
         return
     ingest, port = unused_port(), unused_port()
@@ -70,7 +70,7 @@ def serving(name: str, core: Sequence[str]) -> Iterator[Serving]:
         return
     words = _gstreamer(ingest, port) if name == TCPSERVERSINK else _ffmpeg(ingest, port)
     need(words[0])
-    with Program(*core, *words) as peer:
+    with ChildProcess(*core, *words) as peer:
         yield Serving(peer, ingest, port)
 
 
@@ -92,7 +92,7 @@ def _ffmpeg(ingest: int, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _nginx(ingest: int, port: int, core: Sequence[str]) -> Iterator[Program]:
+def _nginx(ingest: int, port: int, core: Sequence[str]) -> Iterator[ChildProcess]:
     """Serve HLS as files that ffmpeg cuts, of a second each."""
     need("nginx", "ffmpeg")
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as name:
@@ -102,5 +102,5 @@ def _nginx(ingest: int, port: int, core: Sequence[str]) -> Iterator[Program]:
         cut = "-c copy -f hls -hls_time 1 -hls_list_size 60 -hls_flags delete_segments"
         words = f"ffmpeg -nostdin -loglevel quiet -i {_udp(ingest)} {cut} {home}/files/live.m3u8"
         server = ("nginx", "-p", home, "-c", home / "nginx.conf", "-e", "stderr")
-        with Program(*words.split()), Program(*core, *server) as nginx:
+        with ChildProcess(*words.split()), ChildProcess(*core, *server) as nginx:
             yield nginx

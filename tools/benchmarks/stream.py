@@ -16,7 +16,7 @@ from pathlib import Path
 from tools.benchmarks.plan import FLOODED, FRAME, SIZE
 from tools.lab.machine import compile_c
 from tools.lab.media import PACKET
-from tools.lab.process import PATIENCE, ROOT, Program, need, wait_for
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, need, wait_for
 
 FILM_SECONDS = 20
 """Longer than a measurement: a second showing begins with a jump of the clock."""
@@ -36,7 +36,7 @@ def streaming(
     """
     burst = FRAME if frames else (16 if rate >= FLOODED else 1, 7)
     words = map(str, (rate, *burst, seconds, *film))
-    with Program(compile_c("source.c"), *words, stdin=sock.fileno()) as program:
+    with ChildProcess(compile_c("source.c"), *words, stdin=sock.fileno()) as program:
 
         def sent() -> int:
             said = wait_for(lambda: program.stdout, "the source to end", seconds + PATIENCE)

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tools.attackers.attack import Worker
-from tools.benchmarks.plan import ATTACKS, SEGMENTS, SIZE, STREAMS, Audience, Load
+from tools.benchmarks.plan import ATTACKS, SEGMENTS, SIZE, STREAMS, HttpLoad, Load
 from tools.benchmarks.results import WebSample
 from tools.benchmarks.servers import HLS, MP4, NGINX, TARGETS, Serving, serving
 from tools.benchmarks.sinks import STAMP
 from tools.benchmarks.stream import make_film, streaming
 from tools.lab.machine import cpu_seconds
 from tools.lab.media import NULL_PID, PACKET, pid_of
-from tools.lab.process import PATIENCE, Program, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ChildProcess, wait_for
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
-from tools.lab.web import Browser, http_port
+from tools.lab.web import HttpViewer, http_port
 
 GATHER = 0.7
 """Seconds after which those who came are up with the stream."""
@@ -52,7 +52,7 @@ class Reading(NamedTuple):
         return [(b - a) * scale for a, b in zip(before.octets, self.octets, strict=True)]
 
 
-class Viewers(Program):
+class HttpViewers(ChildProcess):
     """Viewers of one stream; see drain.py."""
 
     def __init__(self, port: int, target: str, count: int) -> None:
@@ -76,7 +76,7 @@ class Viewers(Program):
         return self.stdout
 
 
-def web_sample(name: str, audience: Audience, seconds: float, core: Sequence[str]) -> WebSample:
+def web_sample(name: str, audience: HttpLoad, seconds: float, core: Sequence[str]) -> WebSample:
     """Measure over a window of `seconds`.
 
     Raises:
@@ -92,11 +92,11 @@ def web_sample(name: str, audience: Audience, seconds: float, core: Sequence[str
         return measure(name, server, audience, seconds)
 
 
-def _stream(name: str, server: Serving, audience: Audience, seconds: float) -> WebSample:
-    pid, is_relay = server.program.pid, isinstance(server.program, Relay)
+def _stream(name: str, server: Serving, audience: HttpLoad, seconds: float) -> WebSample:
+    pid, is_relay = server.program.pid, isinstance(server.program, RelayProcess)
     if is_relay:  # it has to know the codecs
         wait_for(lambda: _status(server.port, TARGETS[name]) == 200, "the stream")
-    with Viewers(server.port, TARGETS[name], audience.viewers) as viewers:
+    with HttpViewers(server.port, TARGETS[name], audience.viewers) as viewers:
         _catch_up(viewers, audience.megabits)
         before, cpu = viewers.read(), cpu_seconds(pid)
         time.sleep(seconds)
@@ -114,7 +114,7 @@ def _stream(name: str, server: Serving, audience: Audience, seconds: float) -> W
     )
 
 
-def _catch_up(viewers: Viewers, megabits: float) -> None:
+def _catch_up(viewers: HttpViewers, megabits: float) -> None:
     """Let those who began in the past come up with the stream: until then they get it faster."""
     before = viewers.read()
     for _ in range(20):
@@ -126,14 +126,14 @@ def _catch_up(viewers: Viewers, megabits: float) -> None:
 
 
 def _status(port: int, target: str) -> int:
-    with contextlib.suppress(ConnectionRefusedError), Browser(port) as browser:
+    with contextlib.suppress(ConnectionRefusedError), HttpViewer(port) as browser:
         return browser.get(target, "HEAD").status
     return 0
 
 
 def _skipped(port: int) -> int:
     """Ask a relay how often it left something out, for those by HTTP together."""
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         lines = browser.get("/metrics").body.decode().splitlines()
     [value] = [line for line in lines if line.startswith('relay_overtaken_total{kind="http"}')]
     return round(float(value.split()[-1]))
@@ -142,10 +142,10 @@ def _skipped(port: int) -> int:
 # --- HLS
 
 
-def _segments(name: str, server: Serving, audience: Audience, seconds: float) -> WebSample:
+def _segments(name: str, server: Serving, audience: HttpLoad, seconds: float) -> WebSample:
     pid = server.program.pid
     wait_for(lambda: _status(server.port, "/live.m3u8") == 200, "a playlist")
-    with Browser(server.port) as browser:
+    with HttpViewer(server.port) as browser:
         wait_for(lambda: len(_playlist(browser)[0]) >= 2, "two segments")
         cpu, began = cpu_seconds(pid), time.monotonic()
         with _hls_viewers(server.port, audience.viewers, COMING + seconds) as viewers:
@@ -155,12 +155,12 @@ def _segments(name: str, server: Serving, audience: Audience, seconds: float) ->
     return WebSample(name, str(audience), octets * 8e-6 / took, cpu / took, delay=delay)
 
 
-def _hls_viewers(port: int, count: int, seconds: float) -> Program:
+def _hls_viewers(port: int, count: int, seconds: float) -> ChildProcess:
     words = ("127.0.0.1", port, "--viewers", count, "--seconds", seconds)
-    return Program(sys.executable, "tools/hls_viewers.py", *map(str, words))
+    return ChildProcess(sys.executable, "tools/hls_viewers.py", *map(str, words))
 
 
-def _octets(viewers: Program) -> int:
+def _octets(viewers: ChildProcess) -> int:
     """Wait for the end of viewers of HLS; return what they got."""
     viewers.wait()
     assert viewers.stdout, "".join(viewers.stderr[-1:])
@@ -170,7 +170,7 @@ def _octets(viewers: Program) -> int:
     return octets
 
 
-def _playlist(browser: Browser) -> tuple[list[str], float]:
+def _playlist(browser: HttpViewer) -> tuple[list[str], float]:
     """Return the segments of the playlist and its target duration; nothing, if there is none."""
     lines = browser.get("/live.m3u8").body.decode().split("\n")
     targets = [line.partition(":")[2] for line in lines if line.startswith("#EXT-X-TARGET")]
@@ -179,7 +179,7 @@ def _playlist(browser: Browser) -> tuple[list[str], float]:
     return [line for line in lines if line and not line.startswith("#")], float(targets[0])
 
 
-def _follow(browser: Browser, seconds: float) -> float:
+def _follow(browser: HttpViewer, seconds: float) -> float:
     """Follow the playlist from its end, as RFC 8216 (6.3.4) has it.
 
     Return the longest time from when something was sent to when its segment was here, as a multiple
@@ -216,7 +216,7 @@ def arrival(load: Load) -> float:
 
 @contextlib.contextmanager
 def company(
-    load: Load, relay: Program, seconds: float, watch: Callable[[float], None]
+    load: Load, relay: ChildProcess, seconds: float, watch: Callable[[float], None]
 ) -> Iterator[None]:
     """Whoever else is there. They have come after `arrival`, and stay for so many seconds.
 
@@ -225,10 +225,10 @@ def company(
     if not load.beside:
         yield
         return
-    assert isinstance(relay, Relay)
+    assert isinstance(relay, RelayProcess)
     port, megabits = http_port(relay), load.rate * SIZE * 8e-6
     if load.beside == STREAMS:
-        with Viewers(port, "/live.ts", load.guests) as viewers:
+        with HttpViewers(port, "/live.ts", load.guests) as viewers:
             watch(GATHER)
             before = viewers.read()
             yield

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.lab.players import Vlc
-from tools.lab.process import NeedError, Program, need, wait_for
+from tools.lab.process import ChildProcess, NeedError, need, wait_for
 from tools.lab.sockets import is_bound, unused_port
 
 SECONDS = 120
@@ -51,10 +51,10 @@ class Source(NamedTuple):
     start: Start
 
 
-def ffmpeg(*words: str, port: int) -> Program:
+def ffmpeg(*words: str, port: int) -> ChildProcess:
     """Start ffmpeg; `{port}` stands for the relay's."""
     need("ffmpeg")
-    return Program("ffmpeg", "-v", "error", *(word.format(port=port) for word in words))
+    return ChildProcess("ffmpeg", "-v", "error", *(word.format(port=port) for word in words))
 
 
 def vlc(scheme: str) -> Source:
@@ -83,7 +83,7 @@ def gstreamer(scheme: str, *payloader: str) -> Source:
     def start(_film: Path, port: int) -> Iterator[None]:
         need("gst-launch-1.0")
         sink = ("udpsink", "host=127.0.0.1", f"port={port}")
-        with Program("gst-launch-1.0", "-q", *LIVE.split(), *payloader, *sink):
+        with ChildProcess("gst-launch-1.0", "-q", *LIVE.split(), *payloader, *sink):
             yield
 
     return Source(scheme, start)
@@ -105,7 +105,7 @@ def srt(film: Path, port: int) -> Iterator[None]:
     meeting = unused_port()
     ways = (f"srt://127.0.0.1:{meeting}?mode=listener", f"udp://127.0.0.1:{port}")
     sending = ("-re", "-i", str(film), "-c", "copy", "-f", "mpegts")
-    with Program("srt-live-transmit", "-q", "-chunk:1316", *ways):
+    with ChildProcess("srt-live-transmit", "-q", "-chunk:1316", *ways):
         wait_for(lambda: is_bound(meeting), "srt-live-transmit to listen")
         with ffmpeg(*sending, f"srt://127.0.0.1:{meeting}?pkt_size=1316", port=port):
             yield
@@ -118,7 +118,7 @@ def camera(_film: Path, port: int) -> Iterator[None]:
         raise NeedError("needs python3-gi and gir1.2-gst-rtsp-server-1.0")
     rtsp = unused_port()
     url = f"rtsp://127.0.0.1:{rtsp}/camera"
-    with Program(SYSTEM_PYTHON, "tools/interop/camera.py", str(rtsp)) as served:
+    with ChildProcess(SYSTEM_PYTHON, "tools/interop/camera.py", str(rtsp)) as served:
         wait_for(lambda: served.stdout, "the camera")
         with ffmpeg(
             *("-rtsp_transport", "tcp", "-i", url, "-c", "copy", "-f", "mpegts", TS), port=port
@@ -129,7 +129,7 @@ def camera(_film: Path, port: int) -> Iterator[None]:
 def fake_vlc(_film: Path, port: int) -> Iterator[None]:
     """The sample that comes with the relay, as VLC sends it."""
     words = ("tools/fake_vlc.py", "127.0.0.1", str(port), "--loop", "--rtp")
-    with Program(sys.executable, *words):
+    with ChildProcess(sys.executable, *words):
         yield
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from tools.lab.browser import BROWSERS, Browser
 from tools.lab.players import Vlc
-from tools.lab.process import LabError, Program, need
+from tools.lab.process import ChildProcess, LabError, need
 
 UDP, HTTP, HLS = TRANSPORTS = ("UDP", "HTTP", "HLS")
 
@@ -32,7 +32,7 @@ class Decoding(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-class Place(NamedTuple):
+class StreamPlace(NamedTuple):
     """Where the stream is: `mrl` names the player's port (udp:// or rtp://), `site` is the relay's.
 
     `home` is a directory that VLC may use.
@@ -53,7 +53,7 @@ class Place(NamedTuple):
         return paths[transport]
 
 
-class Counting(Program):
+class Counting(ChildProcess):
     """A program that prints a line with `sign` for each frame."""
 
     def __init__(self, sign: str, *words: str) -> None:
@@ -118,23 +118,23 @@ FRAME_SUM = r"^0, "
 """A frame's line in ffmpeg's format framecrc; the picture is stream 0."""
 
 
-def vlc(place: Place, transport: str) -> Decoding:
+def vlc(place: StreamPlace, transport: str) -> Decoding:
     url = place.url(transport)
     return WatchingVlc(place.home, url.replace("127.0.0.1", "@") if transport == UDP else url)
 
 
-def ffmpeg(place: Place, transport: str) -> Decoding:
+def ffmpeg(place: StreamPlace, transport: str) -> Decoding:
     words = ("-nostdin", "-v", "error", "-i", place.url(transport), "-map", "0:v")
     return Counting(FRAME_SUM, "ffmpeg", *words, "-f", "framecrc", "-")
 
 
-def mpv(place: Place, transport: str) -> Decoding:
+def mpv(place: StreamPlace, transport: str) -> Decoding:
     silent = ("--no-config", "--really-quiet", "--no-audio")
     out = ("--o=/dev/stdout", "--of=framecrc", "--ovc=rawvideo")
     return Counting(FRAME_SUM, "mpv", *silent, *out, place.url(transport))
 
 
-def gstreamer(place: Place, transport: str) -> Decoding:
+def gstreamer(place: StreamPlace, transport: str) -> Decoding:
     sources = {
         "udp": f"udpsrc address=127.0.0.1 port={place.port}",
         "rtp": f"udpsrc address=127.0.0.1 port={place.port} caps=application/x-rtp,media=video,"
@@ -154,7 +154,7 @@ class Browsers:
         self._running: dict[str, Browser] = {}
         self._visited: dict[str, str] = {}
 
-    def open(self, name: str, place: Place, transport: str) -> Decoding:
+    def open(self, name: str, place: StreamPlace, transport: str) -> Decoding:
         """Watch by the relay's page, or by HLS in an element added to that."""
         if name not in self._running:
             self._running[name] = BROWSERS[name]()
@@ -184,7 +184,7 @@ class Browsers:
             browser.close()
 
 
-PLAYERS: dict[str, Callable[[Place, str], Decoding]] = {
+PLAYERS: dict[str, Callable[[StreamPlace, str], Decoding]] = {
     "VLC": vlc,
     "ffmpeg": ffmpeg,
     "mpv": mpv,
@@ -198,7 +198,7 @@ WHY_NOT = {("Chromium", UDP): NO_UDP, ("Firefox", UDP): NO_UDP, ("Firefox", HLS)
 """What cannot be, whatever the relay does."""
 
 
-def watching(viewer: str, place: Place, transport: str, browsers: Browsers) -> Decoding:
+def watching(viewer: str, place: StreamPlace, transport: str, browsers: Browsers) -> Decoding:
     """Let a viewer watch.
 
     Raises:

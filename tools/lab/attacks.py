@@ -7,16 +7,16 @@ import os
 import resource
 
 from relaylib.net.descriptors import raise_descriptor_limit
-from tools.attackers.attack import ATTACKS, Outcome, attack
+from tools.attackers.attack import ATTACKS, AttackOutcome, attack
 from tools.lab.process import need
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 
 VIEWERS = 20
 MEMORY_LIMIT = 60 * 1024
 """KiB that the relay may take at its worst."""
 
 
-def attack_relay(name: str, seconds: float, *options: str) -> Outcome:
+def attack_relay(name: str, seconds: float, *options: str) -> AttackOutcome:
     """Attack, and check that no healthy viewer lost anything and that the relay still works."""
     need("cc", "bash")
     raise_descriptor_limit()
@@ -30,7 +30,7 @@ def attack_relay(name: str, seconds: float, *options: str) -> Outcome:
     return outcome
 
 
-def leave_descriptors(relay: Relay, count: int) -> None:
+def leave_descriptors(relay: RelayProcess, count: int) -> None:
     """Lower the relay's limit: it can open so many descriptors more."""
     numbers = [int(fd) for fd in os.listdir(f"/proc/{relay.pid}/fd")]
     limit = max(numbers) + 1 + count

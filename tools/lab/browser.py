@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from tools.lab.process import PATIENCE, LabError, NeedError, Program, need, wait_for
+from tools.lab.process import PATIENCE, ChildProcess, LabError, NeedError, need, wait_for
 
 
 class Browser(Protocol):
@@ -180,7 +180,7 @@ class Firefox:
         ]
         Path(self._profile, "user.js").write_text("".join(lines))
         words = ("--headless", "--no-remote", "--remote-debugging-port=0", "--profile")
-        self._program = Program("firefox-esr", *words, self._profile)
+        self._program = ChildProcess("firefox-esr", *words, self._profile)
         try:
             self._connect()
         except BaseException:

@@ -11,7 +11,7 @@ import termios
 from collections.abc import Callable
 from typing import Any, Self
 
-from tools.lab.process import PATIENCE, ROOT, Program, wait_for
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, wait_for
 
 VLCPORT = 5004
 
@@ -19,7 +19,7 @@ ENGLISH = {"LC_ALL": "C.UTF-8", "NO_COLOR": "1"}
 """What a client says must not depend on who runs the tests."""
 
 
-class Client(Program):
+class Client(ChildProcess):
     """A client process on pipes. `text` is piped in at once; `last` then closes the pipe."""
 
     def __init__(
@@ -109,7 +109,7 @@ _PIECE = re.compile(r"\x1b\[(?:(\d*)([ACJ])|[\d;]*m)|([\r\n])|([^\x00-\x1f\x7f])
 _HALF = re.compile(r"\x1b(\[[\d;]*)?")
 
 
-class Screen:
+class Vt100:
     """The few things of a VT100 that the client may use; anything else is an error.
 
     As newer terminals do, it keeps whole lines and wraps them anew when `columns` changes. The
@@ -170,7 +170,7 @@ class Screen:
             self._place += column
 
 
-class Terminal:
+class PseudoTerminal:
     """A program on a real pseudo-terminal that is its controlling one, as under a shell."""
 
     def __init__(self, *words: str, columns: int = 80, **env: str) -> None:
@@ -199,9 +199,9 @@ class Terminal:
         return self._data.decode(errors="ignore")  # half a character may be on its way
 
     @property
-    def screen(self) -> Screen:
+    def screen(self) -> Vt100:
         """What a person sees."""
-        screen, text, shown = Screen(self._columns), self.text, 0
+        screen, text, shown = Vt100(self._columns), self.text, 0
         for place, columns in self._resized:
             screen.feed(text[shown:place])
             screen.columns, shown = columns, place

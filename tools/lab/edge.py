@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tools.lab.media import NOBODY
-from tools.lab.process import ROOT, Program, need, wait_for
+from tools.lab.process import ROOT, ChildProcess, need, wait_for
 from tools.lab.sockets import unused_port
-from tools.lab.web import Browser
+from tools.lab.web import HttpViewer
 
 CONF = ROOT / "contrib/nginx.conf"
 
@@ -29,7 +29,7 @@ SUBSTITUTES = {
 def answers_404(port: int) -> bool:
     """Tell whether an edge is there: it has nothing but HLS."""
     try:
-        with Browser(port) as browser:
+        with HttpViewer(port) as browser:
             return browser.get("/").status == 404
     except ConnectionRefusedError:
         return False
@@ -58,7 +58,7 @@ class Edge:
                 os.chown(folder, NOBODY, NOBODY)
         (self._home / "nginx.conf").write_text(text)
         words = ("nginx", "-p", self._home, "-c", self._home / "nginx.conf", "-e", "stderr")
-        self.program = Program(*as_nobody(), *words)
+        self.program = ChildProcess(*as_nobody(), *words)
         try:
             wait_for(lambda: answers_404(self.port), "nginx")
         except BaseException:
@@ -94,13 +94,15 @@ class Varnish:
         words = ("-F", "-n", home, "-a", f"127.0.0.1:{self.port}", "-f", room / "edge.vcl")
         with ExitStack() as stack:
             program = stack.enter_context(
-                Program(
+                ChildProcess(
                     *as_nobody(), "varnishd", *words, "-s", "malloc,64m", "-p", "http_req_size=4k"
                 )
             )
             stack.callback(program.stop)  # not killed: its child would stay
             wait_for(lambda: answers_404(self.port), "Varnish")
-            self._log = stack.enter_context(Program("varnishncsa", "-b", "-n", home, "-F", "%U"))
+            self._log = stack.enter_context(
+                ChildProcess("varnishncsa", "-b", "-n", home, "-F", "%U")
+            )
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "Varnish":

@@ -56,7 +56,7 @@ def make_clip(directory: Path, seconds: int) -> Path:
 # --- judging
 
 
-class Verdict(NamedTuple):
+class FrameCheck(NamedTuple):
     """What a recording holds. `frames`: each decoded frame's place in the clip, None if in none."""
 
     frames: list[int | None]
@@ -64,7 +64,7 @@ class Verdict(NamedTuple):
     continuity_errors: list[str]
 
 
-def judge(recording: Path, clip: Path) -> Verdict:
+def judge(recording: Path, clip: Path) -> FrameCheck:
     """Decode a recording and compare it with the clip."""
     data = recording.read_bytes()
     assert data, f"nothing was recorded in {recording.name}"
@@ -73,10 +73,10 @@ def judge(recording: Path, clip: Path) -> Verdict:
     units.write_bytes(b"".join(whole_units(packets)))
     place = {frame: index for index, frame in enumerate(_decode(clip)[0])}
     frames, errors = _decode(units)
-    return Verdict([place.get(frame) for frame in frames], errors, continuity_errors(packets))
+    return FrameCheck([place.get(frame) for frame in frames], errors, continuity_errors(packets))
 
 
-def assert_faultless(verdict: Verdict, at_least: int) -> None:
+def assert_faultless(verdict: FrameCheck, at_least: int) -> None:
     """Assert that a recording is so many first frames of the clip, or more, without a fault."""
     assert verdict.decode_errors == []
     assert verdict.continuity_errors == []

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tools.lab.numbered import Stats
-from tools.lab.process import PATIENCE, LabError, NeedError, Program, need, wait_for
-from tools.lab.relay import Relay
+from tools.lab.process import PATIENCE, ChildProcess, LabError, NeedError, need, wait_for
+from tools.lab.relay import RelayProcess
 
 LAN = "10.77.0"
 LAN6 = "fd77"
@@ -163,7 +163,7 @@ class Network:
             return host, lambda delay_ms, loss: ask(wire, f"{delay_ms} {loss}")
         return host, netem
 
-    def _replace_cable(self, host: Host) -> Program:
+    def _replace_cable(self, host: Host) -> ChildProcess:
         self.switch.ip("link", "delete", host.name)
         wire = self.start(self.switch, "tools.lab.netns_wire", host.name, "eth0")
         ask(wire, "0 0")  # the ends are there
@@ -188,13 +188,13 @@ class Network:
             host.wait_up("eth1")
         return addresses
 
-    def start(self, host: Host, module: str, *words: str) -> Program:
+    def start(self, host: Host, module: str, *words: str) -> ChildProcess:
         """Run a module of the lab on a host until the end."""
         argv = (*host.prefix, sys.executable, "-m", module, *words)
-        return self.stack.enter_context(Program(*argv, stdin=subprocess.PIPE))
+        return self.stack.enter_context(ChildProcess(*argv, stdin=subprocess.PIPE))
 
 
-def ask(program: Program, line: str) -> dict[str, Any]:
+def ask(program: ChildProcess, line: str) -> dict[str, Any]:
     """Say a line to a program on a host; return the JSON that it answers with.
 
     Raises:
@@ -214,10 +214,10 @@ def ask(program: Program, line: str) -> dict[str, Any]:
 # --- the relay, a source and viewers, each on a host of its own
 
 
-class Watcher:
+class NetnsViewers:
     """Viewers on a host: connections to the relay and a player; see `netns_viewer`."""
 
-    def __init__(self, host: Host, program: Program) -> None:
+    def __init__(self, host: Host, program: ChildProcess) -> None:
         self.host = host
         self.program = program
 
@@ -262,37 +262,39 @@ class Stage(Network):
 
     def __init__(self, stack: contextlib.ExitStack, *options: str) -> None:
         super().__init__(stack)
-        self.watchers: list[Watcher] = []
+        self.watchers: list[NetnsViewers] = []
         self.relay_host = self.host("relay")
         self.source_host = self.host("source")
-        self.relay = stack.enter_context(Relay(*options, host="::", prefix=self.relay_host.prefix))
+        self.relay = stack.enter_context(
+            RelayProcess(*options, host="::", prefix=self.relay_host.prefix)
+        )
 
-    def peer(self, host: Host, relay: str = "") -> Watcher:
+    def peer(self, host: Host, relay: str = "") -> NetnsViewers:
         """Put a viewer on a host that knows the relay's address on the LAN, or another one."""
         words = (relay or self.relay_host.address, str(self.relay.port))
-        return Watcher(host, self.start(host, "tools.lab.netns_viewer", *words))
+        return NetnsViewers(host, self.start(host, "tools.lab.netns_viewer", *words))
 
-    def watcher(self, host: Host, relay: str = "") -> Watcher:
+    def watcher(self, host: Host, relay: str = "") -> NetnsViewers:
         """Connect a viewer to the relay."""
         watcher = self.peer(host, relay)
         assert watcher.do("connect", 1)[0].startswith("OK")
         self.watchers.append(watcher)
         return watcher
 
-    def screen(self, host: Host, mrl: str) -> Watcher:
+    def screen(self, host: Host, mrl: str) -> NetnsViewers:
         """Put a screen on a host, which shows what comes and asks for nothing."""
         watcher = self.peer(host)
         watcher.do("watch", mrl)
         return watcher
 
-    def watch(self, host: Host, relay: str = "") -> Watcher:
+    def watch(self, host: Host, relay: str = "") -> NetnsViewers:
         """Connect a viewer that wants the stream and has its player open."""
         watcher = self.watcher(host, relay)
         watcher.open()
         watcher.subscribe()
         return watcher
 
-    def stream(self) -> Program:
+    def stream(self) -> ChildProcess:
         """Start the source."""
         words = (self.relay_host.address, str(self.relay.ingest_port))
         return self.start(self.source_host, "tools.lab.netns_source", *words)
@@ -305,12 +307,12 @@ def set_up(*options: str) -> Iterator[Stage]:
         yield Stage(stack, *options)
 
 
-def finish(source: Program) -> int:
+def finish(source: ChildProcess) -> int:
     """End the source; return how many datagrams it has sent."""
     return int(ask(source, "end")["sent"])
 
 
-def assert_got_everything(watchers: list[Watcher], sent: int) -> None:
+def assert_got_everything(watchers: list[NetnsViewers], sent: int) -> None:
     """Assert that viewers who were there from the first datagram got each one, once, in order."""
     for watcher in watchers:
         name, stats = watcher.host.name, watcher.wait_last(sent)

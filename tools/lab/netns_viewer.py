@@ -27,7 +27,7 @@ Answer = dict[str, Any]
 IP_RECVTTL = 12  # ip(7)
 
 
-class Viewers:
+class HostViewers:
     """Connections to the relay in the order in which they were made, and the player of the first.
 
     The player's port is chosen with the first connection, and closed until `open`.
@@ -182,4 +182,4 @@ def read_line(sock: socket.socket) -> str:
 
 
 if __name__ == "__main__":
-    Viewers(sys.argv[1], int(sys.argv[2])).run()
+    HostViewers(sys.argv[1], int(sys.argv[2])).run()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from tools.lab.media import NOBODY
-from tools.lab.process import Program, need, wait_for
+from tools.lab.process import ChildProcess, need, wait_for
 from tools.lab.sockets import is_bound
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 VLC_KEEPS = 30
 """Frames at the end that a VLC may keep to itself when it is stopped: its buffers hold a second."""
@@ -22,7 +22,7 @@ SOUT = {
 }
 
 
-class Vlc(Program):
+class Vlc(ChildProcess):
     """VLC without a window, as somebody else if we are root. `home` must be from `studio`."""
 
     def __init__(self, home: Path, *words: str) -> None:
@@ -70,10 +70,10 @@ class Vlc(Program):
         return [line for line in self.stderr if any(sign in line for sign in signs)]
 
 
-class Tap(contextlib.AbstractContextManager["Tap"]):
+class PlayerTap(contextlib.AbstractContextManager["PlayerTap"]):
     """Collects every datagram that reaches a plain viewer's player, in a thread, until closed."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: TestViewer) -> None:
         self.datagrams: list[bytes] = []
         self._socket = viewer.player
         self._socket.settimeout(0.05)
@@ -116,20 +116,20 @@ def sequence_gaps(datagrams: list[bytes]) -> int:
 # --- players that record what they get by HTTP
 
 
-def ffmpeg(url: str, to: Path, *options: str) -> Program:
+def ffmpeg(url: str, to: Path, *options: str) -> ChildProcess:
     """Record with ffmpeg."""
     need("ffmpeg")
     words = ("-v", "warning", "-i", url, "-map", "0", "-c", "copy", *options)
-    return Program("ffmpeg", *words, str(to))
+    return ChildProcess("ffmpeg", *words, str(to))
 
 
-def vlc(url: str, to: Path, *options: str) -> Program:
+def vlc(url: str, to: Path, *options: str) -> ChildProcess:
     """Record with VLC."""
     return Vlc(to.parent, url, *options, "--sout", f"#std{{access=file,mux=ts,dst={to}}}")
 
 
-def mpv(url: str, to: Path, *options: str) -> Program:
+def mpv(url: str, to: Path, *options: str) -> ChildProcess:
     """Record with mpv, which plays it meanwhile."""
     need("mpv")
     silent = ("--no-config", "--vo=null", "--ao=null", "--really-quiet", *options)
-    return Program("mpv", *silent, f"--stream-record={to}", url)
+    return ChildProcess("mpv", *silent, f"--stream-record={to}", url)

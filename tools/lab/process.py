@@ -80,7 +80,7 @@ def need_ipv6(*hosts: str) -> None:
         raise NeedError(f"needs IPv6 ({error})") from error
 
 
-class Program:
+class ChildProcess:
     """A child process; threads collect its output, leaving the `with` block kills it."""
 
     def __init__(self, *argv: str | Path, **options: Any) -> None:

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools.lab.process import LabError, Program, wait_for
+from tools.lab.process import ChildProcess, LabError, wait_for
 
 
-class Relay(Program):
+class RelayProcess(ChildProcess):
     """A relay process, on a free port unless one is given, its JSON log read as events.
 
     `options` are command line words; `prefix` goes before the interpreter (`ip netns exec ...`).

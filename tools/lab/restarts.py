@@ -18,9 +18,9 @@ from relaylib.protocol.commands import HELP
 from tools.lab.altered import Altered
 from tools.lab.numbered import Stats, make
 from tools.lab.process import PATIENCE, LabError, wait_for
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
+from tools.lab.viewer import TestViewer
 
 RATE = 475
 """Datagrams a second: 5 Mb/s in datagrams of 1316 bytes."""
@@ -29,24 +29,24 @@ Script = Iterator[tuple[bytes, str]]
 """Lines to type, each with the beginning of its reply."""
 
 
-def hang_up(relay: Relay) -> None:
+def hang_up(relay: RelayProcess) -> None:
     """Ask for a restart."""
     relay.process.send_signal(signal.SIGHUP)
 
 
-def restart(relay: Relay) -> None:
+def restart(relay: RelayProcess) -> None:
     """Restart the relay in place, and wait until it has."""
     done = len(relay.events("reloaded"))
     hang_up(relay)
     relay.wait_event("reloaded", done + 1)
 
 
-def descriptors(relay: Relay) -> int:
+def descriptors(relay: RelayProcess) -> int:
     """How many descriptors the relay has open."""
     return len(os.listdir(f"/proc/{relay.pid}/fd"))
 
 
-def children(relay: Relay) -> str:
+def children(relay: RelayProcess) -> str:
     """The process IDs of the relay's children, zombies included."""
     return Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text()
 
@@ -75,7 +75,7 @@ class Work:
         self._thread.join(PATIENCE)
 
 
-class Stream(Work):
+class NumberedStream(Work):
     """Sends numbered datagrams; `sent` is how many."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
@@ -92,10 +92,10 @@ class Stream(Work):
                 self.sent += 1
 
 
-class Audience(Work):
+class CountingViewers(Work):
     """Receives for many viewers and keeps account of what each of them got."""
 
-    def __init__(self, viewers: list[Viewer]) -> None:
+    def __init__(self, viewers: list[TestViewer]) -> None:
         super().__init__()
         self.stats = {viewer: Stats() for viewer in viewers}
         self.longest_gap = 0.0
@@ -173,7 +173,7 @@ def zapping(port: int) -> Script:
 class Typist:
     """Types a script in pieces that end anywhere, and knows what the replies must be."""
 
-    def __init__(self, viewer: Viewer, script: Script) -> None:
+    def __init__(self, viewer: TestViewer, script: Script) -> None:
         self.viewer = viewer
         self.viewer.control.setblocking(False)
         self._script = script
@@ -234,10 +234,10 @@ _WAITING = 16 << 10
 """Bytes that shall wait inside the relay."""
 
 
-def stuff(relay: Relay, viewer: Viewer) -> int:
+def stuff(relay: RelayProcess, viewer: TestViewer) -> int:
     """Ask for help until replies wait inside the relay; return how many replies are unread."""
     unread = calm = 0
-    with Viewer(relay.port) as other:
+    with TestViewer(relay.port) as other:
         while calm < 10:  # the kernel may still find room
             if unread * len(HELP) - _in_kernel(relay, viewer) >= _WAITING:
                 calm += 1
@@ -249,7 +249,7 @@ def stuff(relay: Relay, viewer: Viewer) -> int:
     return unread
 
 
-def _in_kernel(relay: Relay, viewer: Viewer) -> int:
+def _in_kernel(relay: RelayProcess, viewer: TestViewer) -> int:
     """How many bytes of replies are in this viewer's and the relay's socket (proc_net_tcp)."""
     ends, held = (relay.port, viewer.control.getsockname()[1]), 0
     for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -279,7 +279,7 @@ class Held:
     def __init__(self, directory: Path, alteration: str = "") -> None:
         self.program = Altered(directory, alteration)
         # A source that only waits for a loaded machine is not to be silent: it had no stand-in.
-        self.relay = Relay("--source-timeout", "60", prefix=self.program.prefix)
+        self.relay = RelayProcess("--source-timeout", "60", prefix=self.program.prefix)
         self._held, self._go = directory / "held", directory / "go"
 
     def hang_up(self) -> int:

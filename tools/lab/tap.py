@@ -10,7 +10,7 @@ from tools.lab.restarts import Work
 _REQUEST = re.compile(rb"^([A-Z]+) (\S+) HTTP/1\.[01]\r$", re.MULTILINE)
 
 
-class Tap(Work):
+class HttpTap(Work):
     """Listens at `port` for who believes to ask the server at `origin`."""
 
     def __init__(self, origin: int) -> None:

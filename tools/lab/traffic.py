@@ -10,8 +10,8 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from tools.lab.process import Program
-from tools.lab.viewer import Viewer
+from tools.lab.process import ChildProcess
+from tools.lab.viewer import TestViewer
 
 WINDOW = 200
 """Datagrams on the way at once."""
@@ -52,7 +52,7 @@ print(replies)
 """
 
 
-class Flood(Program):
+class Flood(ChildProcess):
     """A child that floods for some seconds; `total` waits for its end and says how much it was."""
 
     def __init__(self, script: str, port: int, seconds: float, amount: int) -> None:
@@ -99,7 +99,9 @@ def windows(datagrams: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield datagrams[begin:]
 
 
-def exchange(source: socket.socket, viewers: Sequence[Viewer], datagrams: Sequence[bytes]) -> None:
+def exchange(
+    source: socket.socket, viewers: Sequence[TestViewer], datagrams: Sequence[bytes]
+) -> None:
     """Send datagrams, and assert that each viewer gets exactly these, in order."""
     for window in windows(datagrams):
         for each in window:

@@ -13,7 +13,7 @@ def about_viewer(status: str) -> str:
     return status.partition(" fuente=")[0]
 
 
-class Viewer:
+class TestViewer:
     def __init__(self, port: int, host: str = "127.0.0.1", address: str | None = None) -> None:
         self.control = socket.create_connection(
             (host, port), PATIENCE, (address, 0) if address else None

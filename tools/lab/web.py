@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from relaylib.media import rtp
 from tools.lab.process import PATIENCE
-from tools.lab.relay import Relay
+from tools.lab.relay import RelayProcess
 from tools.lab.restarts import RATE, Work
 from tools.lab.sockets import source
 
@@ -68,7 +68,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def http_port(relay: Relay) -> int:
+def http_port(relay: RelayProcess) -> int:
     """Return the port where a relay listens for HTTP."""
     port: int = relay.wait_event("http_listening")["port"]
     return port
@@ -86,7 +86,7 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-class Browser:
+class HttpViewer:
     """A connection by HTTP that reads what it is told to."""
 
     def __init__(self, port: int, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
@@ -148,7 +148,7 @@ class Browser:
         except ConnectionResetError:
             return True
 
-    def __enter__(self) -> "Browser":
+    def __enter__(self) -> "HttpViewer":
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -160,7 +160,7 @@ class Watching(Work):
 
     def __init__(self, port: int, target: str = "/live.ts") -> None:
         super().__init__()
-        self._browser = Browser(port)
+        self._browser = HttpViewer(port)
         self._browser.send(request(target))
         status, self.headers = self._browser.head()
         assert status == 200

@@ -51,7 +51,7 @@ def mrl(text: str) -> Mrl:
     return found
 
 
-class Live:
+class LiveInput:
     """A port, watched until a signal or the end of a time."""
 
     def __init__(self, tap: Tap, monitor: Monitor) -> None:

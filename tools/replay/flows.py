@@ -34,7 +34,7 @@ _LINK_HINT = "capture on one interface, not on 'any'"
 
 
 @dataclass(slots=True)
-class Tally:
+class FlowTally:
     """The size of a flow and its times, in nanoseconds since 1970."""
 
     first: int
@@ -60,7 +60,7 @@ class Tally:
 class Survey:
     """What a capture holds, and what of it cannot be replayed."""
 
-    flows: dict[Flow, Tally] = field(default_factory=dict)
+    flows: dict[Flow, FlowTally] = field(default_factory=dict)
     other: int = 0
     """Frames that are not UDP."""
     cut_short: int = 0
@@ -70,7 +70,7 @@ class Survey:
     error: str = ""
     """Why reading stopped before the end of the file."""
 
-    def ranked(self) -> list[tuple[Flow, Tally]]:
+    def ranked(self) -> list[tuple[Flow, FlowTally]]:
         """The flows, the largest first."""
         return sorted(self.flows.items(), key=lambda item: -item[1].octets)
 
@@ -113,7 +113,7 @@ def survey_capture(file: BinaryIO) -> Survey:
     """
     survey = Survey()
     for time, message in _datagrams(file, survey):
-        tally = survey.flows.setdefault(message.flow, Tally(time, time))
+        tally = survey.flows.setdefault(message.flow, FlowTally(time, time))
         tally.add(time, message.payload)
     if not survey.flows:
         raise ReplayError(_why_nothing(survey))
@@ -165,7 +165,7 @@ def listing(survey: Survey) -> Iterator[str]:
         yield f"  and {len(survey.flows) - _LISTED} smaller ones"
 
 
-def replay_capture(file: BinaryIO, flow: Flow, tally: Tally, loop: bool) -> Iterator[Timed]:
+def replay_capture(file: BinaryIO, flow: Flow, tally: FlowTally, loop: bool) -> Iterator[Timed]:
     """Yield the payloads of a flow, each at its time from 0; the passes of a loop join up."""
     due, previous = 0, tally.first
     while True:

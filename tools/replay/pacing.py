@@ -26,7 +26,7 @@ MAX_HELD = 65536
 """Packets held back to wait for a PCR: 12 MB, over a second of the fastest stream in use."""
 
 
-class _Clock:
+class _PcrClock:
     """Follows the PCR of one program and measures the rate of the packets between two of them."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def paced(packets: Iterable[bytes]) -> Iterator[Timed]:
     Raises:
         ReplayError: no two PCRs to measure the rate with.
     """
-    clock, now, held = _Clock(), 0, list[bytes]()
+    clock, now, held = _PcrClock(), 0, list[bytes]()
     for packet in packets:
         known, full = clock.tick(packet), len(held) >= MAX_HELD
         if full:

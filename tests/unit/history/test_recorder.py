@@ -34,7 +34,7 @@ from relaylib.net.loop import Loop
 from tests.unit.media.test_pcapng import comments
 from tools.fake_vlc import SAMPLE
 from tools.lab.fanout_bench import runs_of
-from tools.lab.process import PATIENCE, ROOT, Program
+from tools.lab.process import PATIENCE, ROOT, ChildProcess
 from tools.lab.sockets import udp_socket
 from tools.replay.captures import records
 from tools.replay.flows import replay_capture, survey_capture
@@ -259,7 +259,7 @@ def test_the_tools_find_in_it_what_the_stream_had(bench: Bench, tmp_path: Path) 
     assert found["ts"]["tr_101_290"]["Continuity_count_error"] > 0
     with udp_socket() as player:
         words = ["tools/fake_vlc.py", "127.0.0.1", str(player.getsockname()[1]), str(file)]
-        with Program(sys.executable, *words, "--speed", "10"):
+        with ChildProcess(sys.executable, *words, "--speed", "10"):
             player.settimeout(PATIENCE)
             assert [player.recv(2000) for _ in sent] == sent
 

@@ -8,7 +8,7 @@ from tools.benchmarks.contenders import NAMES, REFERENCE
 from tools.benchmarks.measure import quantile
 from tools.benchmarks.plan import PLANS, Plan
 from tools.benchmarks.report import markdown
-from tools.benchmarks.results import Figure, Results, Sample, WebSample
+from tools.benchmarks.results import Figure, Measurement, Results, WebSample
 from tools.lab.process import ROOT
 
 FULL = PLANS["full"]
@@ -20,7 +20,7 @@ def test_the_tables_are_made_of_the_published_run() -> None:
     results = Results(
         plan=Plan(**document["plan"]),
         machine=document["machine"],
-        samples=[Sample(**sample) for sample in document["samples"]],
+        samples=[Measurement(**sample) for sample in document["samples"]],
         starts=document["starts"],
         memory=document["memory"],
         web=[WebSample(**sample) for sample in document["web"]],

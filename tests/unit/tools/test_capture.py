@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program, wait_for
+from tools.lab.process import ChildProcess, wait_for
 from tools.lab.sockets import udp_socket
 from tools.replay.captures import records
 from tools.replay.packets import Datagram, Flow, decode
@@ -23,7 +23,7 @@ CAPTURE = (sys.executable, "tools/capture.py")
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
 
 
-class Capture(Program):
+class Capture(ChildProcess):
     """A capture process that is listening."""
 
     def __init__(self, file: Path, *words: str, port: int = 0) -> None:
@@ -83,7 +83,7 @@ def test_a_replayed_capture_has_the_same_bytes_and_gaps(tmp_path: Path) -> None:
         assert original.wait() == 0
         sender.join()
     with Capture(second, "--count", str(len(sent))) as copy:
-        with Program(*FAKE_VLC, "127.0.0.1", str(copy.port), first) as replay:
+        with ChildProcess(*FAKE_VLC, "127.0.0.1", str(copy.port), first) as replay:
             assert replay.wait() == 0
         assert copy.wait() == 0
     assert payloads(first) == payloads(second) == sent
@@ -197,7 +197,7 @@ def _state(pid: int) -> str:
 )
 def test_bad_input_is_one_line(words: list[str], status: int, line: str) -> None:
     """Wrong options end with status 2, wrong addresses and files with 1; one line says why."""
-    with Program(*CAPTURE, *words) as program:
+    with ChildProcess(*CAPTURE, *words) as program:
         assert program.wait() == status
     assert len(program.stderr) == 1
     assert program.stderr[0].startswith("capture.py: ")
@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     full.symlink_to("/dev/full")
     os.mkfifo(pipe)
     for file, why in ((full, "No space left on device"), (pipe, "a named pipe; name a file")):
-        with Program(*CAPTURE, "0", file) as program:
+        with ChildProcess(*CAPTURE, "0", file) as program:
             assert program.wait() == 1
         assert program.stderr == [f"capture.py: cannot record to {file}: {why}\n"]
 
@@ -221,7 +221,7 @@ def test_a_busy_port_is_one_line_and_costs_no_file(tmp_path: Path) -> None:
     file.write_bytes(b"precious")
     with udp_socket() as other:
         port = str(other.getsockname()[1])
-        with Program(*CAPTURE, port, file, "--host", "127.0.0.1") as program:
+        with ChildProcess(*CAPTURE, port, file, "--host", "127.0.0.1") as program:
             assert program.wait() == 1
     line = f"capture.py: cannot listen at 127.0.0.1:{port}: Address already in use\n"
     assert program.stderr == [line]
@@ -235,7 +235,7 @@ def test_captures_need_dpkt_and_say_so(tmp_path: Path) -> None:
     capture.write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20))
     environment = {"PYTHONPATH": str(tmp_path)}
     for words in ((*FAKE_VLC, capture), (*CAPTURE, "0", tmp_path / "new.pcap")):
-        with Program(*words, env=environment) as program:
+        with ChildProcess(*words, env=environment) as program:
             assert program.wait() == 1
         assert len(program.stderr) == 1
         assert "captures need the Python package dpkt" in program.stderr[0]

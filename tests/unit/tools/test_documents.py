@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools import documents
-from tools.lab.client import Terminal
+from tools.lab.client import PseudoTerminal
 from tools.lab.process import ROOT, NeedError, need
 
 MADE = {str(path.relative_to(ROOT)): text for path, text in documents.documents()}
@@ -61,7 +61,7 @@ def test_a_shell_completes(
     (tmp_path / "completions").symlink_to(ROOT / "contrib" / "completion")
     monkeypatch.setenv("BASH_COMPLETION_USER_DIR", str(tmp_path))
     words, prepare = SHELLS[shell]
-    with Terminal(*words) as terminal:
+    with PseudoTerminal(*words) as terminal:
         terminal.type(f"{prepare}; echo is re''ady\n")
         terminal.contains("is ready")
         terminal.type(f"{line}\t")

@@ -16,7 +16,7 @@ import pytest
 from relaylib.media import rtp
 from tests.unit.tools.test_capture_files import interface, packet, section
 from tools.fake_vlc import SAMPLE
-from tools.lab.process import PATIENCE, ROOT, Program, wait_for
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, wait_for
 from tools.lab.sockets import udp_socket
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
@@ -38,7 +38,7 @@ def received(sock: socket.socket, count: int) -> list[bytes]:
 
 def ended(*words: str | Path) -> tuple[int, str]:
     """Run fake_vlc to its end; return its exit status and what it said."""
-    with Program(*FAKE_VLC, *words) as program:
+    with ChildProcess(*FAKE_VLC, *words) as program:
         return program.wait(), "".join(program.stderr)
 
 
@@ -46,7 +46,7 @@ def ended(*words: str | Path) -> tuple[int, str]:
 def test_sends_the_sample_byte_for_byte_in_datagrams_of_seven_packets(host: str) -> None:
     """With no file the sample arrives whole, 1316 bytes a datagram, over IPv4 and IPv6."""
     with udp_socket(host) as player:
-        with Program(*FAKE_VLC, *destination(player), "--speed", "8") as program:
+        with ChildProcess(*FAKE_VLC, *destination(player), "--speed", "8") as program:
             assert received(player, len(EXPECTED)) == EXPECTED
             assert program.wait() == 0
         assert program.stderr[0].startswith(f"sent {len(EXPECTED)} datagrams, 793.4 kB in ")
@@ -57,7 +57,7 @@ def test_runs_without_anything_installed() -> None:
     """A transport stream needs only the standard library."""
     with udp_socket() as player:
         words = (sys.executable, "-I", "-S", ROOT / "tools" / "fake_vlc.py")
-        with Program(*words, *destination(player), "--speed", "50") as program:
+        with ChildProcess(*words, *destination(player), "--speed", "50") as program:
             assert received(player, len(EXPECTED)) == EXPECTED
             assert program.wait() == 0
 
@@ -66,7 +66,7 @@ def test_keeps_the_pace_of_the_stream() -> None:
     """The sample is not sent faster than its own 8 s divided by the speed, not even in part."""
     with udp_socket() as player:
         begun = time.monotonic()
-        with Program(*FAKE_VLC, *destination(player), "--speed", "4") as program:
+        with ChildProcess(*FAKE_VLC, *destination(player), "--speed", "4") as program:
             received(player, len(EXPECTED) // 2)
             half = time.monotonic() - begun
             assert program.wait() == 0
@@ -78,7 +78,7 @@ def test_sends_rtp_as_vlc_does_and_loops_without_a_seam() -> None:
     """--rtp: 1328 bytes, the same stream inside, sequence and time going on over the seam."""
     with udp_socket() as player:
         words = ("--rtp", "--loop", "--speed", "40")
-        with Program(*FAKE_VLC, *destination(player), *words) as program:
+        with ChildProcess(*FAKE_VLC, *destination(player), *words) as program:
             datagrams = received(player, len(EXPECTED) * 3)
             assert program.stop(signal.SIGTERM) == 128 + signal.SIGTERM
     assert {len(data) for data in datagrams} == {1328}
@@ -115,7 +115,7 @@ def test_nobody_listening_is_said_once_and_loses_nothing() -> None:
     """A refused datagram does not end the replay, and a player that opens gets the rest."""
     with udp_socket() as closed:
         where = destination(closed)
-    with Program(*FAKE_VLC, *where, "--loop", "--speed", "4") as program:
+    with ChildProcess(*FAKE_VLC, *where, "--loop", "--speed", "4") as program:
         wait_for(lambda: program.stderr, "the warning")
         with udp_socket(port=int(where[1])) as player:
             datagrams = received(player, 700)
@@ -130,7 +130,7 @@ def test_nobody_listening_is_said_once_and_loses_nothing() -> None:
 def test_ctrl_c_ends_with_a_summary() -> None:
     """SIGINT stops the replay at once: a summary, status 130, no traceback."""
     with udp_socket() as player:
-        with Program(*FAKE_VLC, *destination(player)) as program:
+        with ChildProcess(*FAKE_VLC, *destination(player)) as program:
             received(player, 3)
             assert program.stop(signal.SIGINT) == 130
         assert re.match(r"sent \d+ datagrams", program.stderr[0])
@@ -196,7 +196,7 @@ def test_a_capture_whose_clock_is_broken_is_one_line(tmp_path: Path) -> None:
 )
 def test_help_shows_examples(program: str, words: tuple[str, ...]) -> None:
     """--help gives a line to copy for each use."""
-    with Program(sys.executable, f"tools/{program}", "--help") as process:
+    with ChildProcess(sys.executable, f"tools/{program}", "--help") as process:
         assert process.wait() == 0
     for word in words:
         assert word in "".join(process.stdout)

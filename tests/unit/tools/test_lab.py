@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.lab.process import Program
+from tools.lab.process import ChildProcess
 
 
 @pytest.mark.parametrize(("env", "outcome"), [("", "1 skipped"), ("true", "1 failed")])
@@ -27,7 +27,7 @@ def test_what_is_missing_is_a_skip_but_under_ci(env: str, outcome: str, tmp_path
         str(tmp_path),
         "-rs",
     )
-    with Program(sys.executable, *words, str(test), env={**os.environ, "CI": env}) as run:
+    with ChildProcess(sys.executable, *words, str(test), env={**os.environ, "CI": env}) as run:
         run.wait()
     said = "".join(run.stdout)
     assert outcome in said

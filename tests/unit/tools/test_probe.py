@@ -16,9 +16,9 @@ import pytest
 from relaylib.media.health import Monitor
 from relaylib.media.tr101290 import NAMES
 from tools.fake_vlc import SAMPLE
-from tools.lab.process import PATIENCE, ROOT, Program, wait_for
+from tools.lab.process import PATIENCE, ROOT, ChildProcess, wait_for
 from tools.lab.sockets import is_bound, udp_socket, unused_port
-from tools.probing.inputs import Live, mrl
+from tools.probing.inputs import LiveInput, mrl
 from tools.probing.table import WORDS, Style, View, table
 from tools.replay.captures import FORMATS
 from tools.replay.packets import Datagram, Flow, encode
@@ -39,7 +39,7 @@ def ended(*words: str | Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-class Probe(Program):
+class Probe(ChildProcess):
     """A probe that listens at a port of its own."""
 
     def __init__(self, *words: str, **options: Any) -> None:
@@ -161,7 +161,7 @@ def test_a_port_is_watched_until_ctrl_c(protocol: str) -> None:
     rtp = ("--rtp",) if protocol == "rtp" else ()
     with Probe("--json") as probe:
         words = (*FAKE_VLC, "127.0.0.1", str(probe.port), "--speed", "4", *rtp, *faults)
-        with Program(*words) as source:
+        with ChildProcess(*words) as source:
             assert source.wait() == 0
         done = re.search(
             r"dropped (\d+), duplicated (\d+), reordered (\d+)", "".join(source.stderr)
@@ -255,7 +255,7 @@ def test_one_source_at_a_time() -> None:
     arrivals.sort()
     arrivals += [(9 + index / 100, 3, DATAGRAMS[300 + index]) for index in range(100)]
     monitor = Monitor()
-    live = Live(PlayedTap(arrivals), monitor)
+    live = LiveInput(PlayedTap(arrivals), monitor)
     live.take()
     assert (live.source, live.others) == ("127.0.0.1:3", 1)
     report = monitor.report()
