@@ -35,7 +35,7 @@ class Alignment:
         """Whether a packet has begun that is not complete."""
         return bool(self._rest)
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """What comes next need not follow."""
         self._rest = self._doubtful = self._searched = b""
         self._is_certain = False
@@ -49,7 +49,7 @@ class Alignment:
         self.first = self.start = position
         if aligned(data) or (not self._rest and _has_packets(data, usual)):
             self.torn += self._is_certain
-            self.restart()
+            self.begin_anew()
             return data
         for begun in dict.fromkeys((self._rest + self._doubtful, self._rest)):
             if _follows(begun, data):

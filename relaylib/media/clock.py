@@ -53,7 +53,7 @@ class Clock:
             self._delays.clear()
         self._value, self._at, self._place = value, now, place
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """Whatever comes next, it is right."""
         self._value = None
 

@@ -207,7 +207,7 @@ class Monitor:
         elif before is Form.RTP_OTHER:
             self.reception, self._restarts = Reception(), 0
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """Another source goes on where this one ended: what it sends need not fit."""
         self._recogniser = Recogniser()
         self.skip()
@@ -215,8 +215,8 @@ class Monitor:
     def skip(self) -> None:
         """A later part of the stream comes next: what lies between was not fed, and is not lost."""
         self.finish()
-        self.reception.restart()
-        self.transport.restart()
+        self.reception.begin_anew()
+        self.transport.begin_anew()
 
     def finish(self) -> None:
         """Nothing more comes: what waits for a missing datagram has waited enough."""
@@ -256,7 +256,7 @@ class Monitor:
         if self._restarts != self.reception.restarts:
             self._restarts = self.reception.restarts
             self.finish()
-            self.transport.restart()
+            self.transport.begin_anew()
             self._on_break()
         if place is not None and self.form is Form.RTP:
             self._transport_takes(

@@ -81,7 +81,7 @@ class Reception:
         ahead = (packet.sequence - self._shift - self._highest) % _SEQUENCES
         return self._out_of_turn(packet, ahead, now)
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """Whatever comes next follows; what may still have come late is not lost."""
         self._missing = {place for place in self._missing if place <= self._highest - InOrder.DEPTH}
         self.ssrc = -1

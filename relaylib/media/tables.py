@@ -59,7 +59,7 @@ class Tables:
         for each in (self._pat, *self._pmts.values()):
             each.check(now)
 
-    def restart(self, now: float) -> None:
+    def begin_anew(self, now: float) -> None:
         """What has come until now, and when, does not matter any more.
 
         The programs stay until the next PAT, which need not be a part of the one before.

@@ -197,12 +197,12 @@ class Transport:
                 self._sequences.clear()
             self._sequences[headers] = (pid, following[-1])
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """The sender started again: whatever comes next, its counters and clocks are right.
 
         What was missed meanwhile is not missing, and none of its tables has been seen yet.
         """
-        self._alignment.restart()
+        self._alignment.begin_anew()
         self._anew = True
         for pid in self.pids.values():
             pid.expected = _UNKNOWN
@@ -210,7 +210,7 @@ class Transport:
                 pid.sections.drop()
                 pid.sections.packets = b""
         for clock in self.clocks.values():
-            clock.restart()
+            clock.begin_anew()
 
     @property
     def scrambled(self) -> int:
@@ -375,7 +375,7 @@ class Transport:
     def _tick(self, now: float) -> None:
         """Look after what does not come. What comes is looked at when it does."""
         if self._anew:
-            self.tables.restart(now)
+            self.tables.begin_anew(now)
         if self._anew or (self.packets and now - self._now > TABLE_LIMIT):
             self._resume(now)
         self._anew = False

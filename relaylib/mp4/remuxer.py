@@ -170,7 +170,7 @@ class _StampClock:
         self.step = PTS_HZ // 25
         """From one picture to the next, lately."""
 
-    def restart(self, stamp: int, time: int) -> None:
+    def begin_anew(self, stamp: int, time: int) -> None:
         """From here on the stamp is this time."""
         self.stamp, self.time = stamp % PTS_WRAP, time
 
@@ -214,7 +214,7 @@ class Remuxer:
                 stream.drop_if_endless()
         return self._ready()
 
-    def restart(self) -> list[Output]:
+    def begin_anew(self) -> list[Output]:
         """What comes next is from another source. Return what is left of the one before.
 
         The picture that was coming in is left out: nobody knows whether all of it was there.
@@ -460,7 +460,7 @@ class Remuxer:
             self._clock.advance(stamp)
         else:
             least = self._ended(VIDEO, PTS_HZ) + HEADROOM if self._pictures else 0
-            self._clock.restart(stamp, max(self._shown - offset, least))
+            self._clock.begin_anew(stamp, max(self._shown - offset, least))
             self._running, self._since, self._shift = True, self._clock.time, HEADROOM
         if self._tracks and self._wanted() == self._tracks:
             return

@@ -140,7 +140,7 @@ class Remux:
         time = until if lost else track.time(at)
         if lost or (not self.delay and until - time > self._allowed):
             self.delay = 0.0
-            self._take(self._remuxer.restart(), until)
+            self._take(self._remuxer.begin_anew(), until)
             self.begin(until)
             return True
         if time > until:
@@ -155,7 +155,7 @@ class Remux:
         end = min(at + PIECE, track.end)
         if broken is not None:
             if broken.at == at:
-                self._take(self._remuxer.restart(), time)
+                self._take(self._remuxer.begin_anew(), time)
                 broken = track.break_behind(at)
             end = min(end, broken.at) if broken else end
         data = b"".join(track.pieces(at, end))

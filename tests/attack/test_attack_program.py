@@ -42,7 +42,7 @@ def test_a_source_that_follows_may_begin_anywhere() -> None:
     assert ledger.faults == 1
     ledger.note(0, 2)
     assert ledger.faults == 2, "a datagram of the source before is spliced in"
-    ledger.restart()
+    ledger.begin_anew()
     ledger.note(1, 600)
     assert ledger.faults == 2
     ledger.end(1, 602)

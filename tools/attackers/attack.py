@@ -218,7 +218,7 @@ def attack(
         watchers.wait_started(epoch)
         time.sleep(0.5 if quiet else 0.0)
         if epoch:  # what a takeover costs at this rate is no part of the attack
-            watchers.restart()
+            watchers.begin_anew()
         watchers.latencies()
         time.sleep(quiet)
         calm = watchers.latencies()

@@ -35,7 +35,7 @@ class Guest(LedgerViewer):
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
-        self.ledger.restart()
+        self.ledger.begin_anew()
         self.paused = False
 
     def do(self, what: str) -> bool:
@@ -44,7 +44,7 @@ class Guest(LedgerViewer):
         self.read()
         if what != "ask":
             self.paused = what == "pause"
-            self.ledger.restart()
+            self.ledger.begin_anew()
         return reply.startswith("OK")
 
     def leave(self, how: str) -> bool:

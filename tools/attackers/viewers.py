@@ -44,7 +44,7 @@ class Ledger:
         else:
             self.faults += 1
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """Let the stream begin anywhere: after a pause, or for a late comer."""
         self.epoch = -1
 
@@ -126,11 +126,11 @@ class HealthyViewers:
             f"source {epoch} to reach every viewer",
         )
 
-    def restart(self) -> None:
+    def begin_anew(self) -> None:
         """Forget what has been: for everybody the stream begins now."""
         for viewer in self.all:
             viewer.ledger = Ledger()
-            viewer.ledger.restart()
+            viewer.ledger.begin_anew()
 
     def end(self, epoch: int, sent: int) -> None:
         """Wait for the rest of a source that ended, then count what is missing."""

@@ -105,7 +105,7 @@ class LiveInput:
                 return
             self.source = source
             if recognised:
-                self._monitor.restart()
+                self._monitor.begin_anew()
         self._latest = now
         self._monitor.feed(arrival.datagram.payload, now)
 

@@ -140,11 +140,11 @@ def test_one_that_waits_is_told_torn_once() -> None:
     assert (alignment.torn, alignment.waits) == (1, False)
 
 
-def test_after_a_restart_nothing_need_follow() -> None:
+def test_after_a_new_beginning_nothing_need_follow() -> None:
     """What has begun is forgotten, and not torn."""
     alignment = Alignment()
     taken(alignment, pieces([1000]))
-    alignment.restart()
+    alignment.begin_anew()
     assert not alignment.waits
     assert taken(alignment, [STREAM[2000:4000]]) == PACKETS[11:21]
     assert (alignment.torn, alignment.foreign) == (0, 0)

@@ -89,11 +89,11 @@ def test_losses_without_rtp_are_found_by_their_gaps(sample: list[Timed], seed: i
 
 
 def test_another_source_goes_on(sample: list[Timed]) -> None:
-    """A restart may change the form, and is no fault."""
+    """Another source may send in another form, and that is no fault."""
     monitor = Monitor()
     for due, payload in sample:
         monitor.feed(payload, due / 1e9)
-    monitor.restart()
+    monitor.begin_anew()
     for due, payload in in_rtp(iter(sample), random.Random(1)):
         monitor.feed(payload, 8.03 + due / 1e9)
     report = monitor.report()

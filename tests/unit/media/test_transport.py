@@ -296,10 +296,10 @@ def test_tables_that_never_stop_changing_are_followed_once_a_second() -> None:
     assert transport.pids[last].sections is not None
 
 
-def test_a_restart_is_told_and_nothing_counts_against_it() -> None:
-    """After `restart` counters and clocks may be any."""
+def test_a_new_beginning_is_told_and_nothing_counts_against_it() -> None:
+    """After `begin_anew` counters and clocks may be any."""
     transport = watched(healthy(2))
-    transport.restart()
+    transport.begin_anew()
     for due in healthy(2, clock=99_999):
         packet = bytearray(due.packet)
         packet[3] = packet[3] & 0xF0 | (packet[3] + 5) & 15
@@ -308,11 +308,11 @@ def test_a_restart_is_told_and_nothing_counts_against_it() -> None:
 
 
 def test_parts_of_another_pat_are_forgotten() -> None:
-    """After `restart` a program counts only if a PAT that came then names it."""
+    """After `begin_anew` a program counts only if a PAT that came then names it."""
     transport = Transport()
     for part in range(2):
         transport.feed(table_packet(0, pat({1 + part: PMT_PID + part}, part=part), part), 0)
-    transport.restart()
+    transport.begin_anew()
     for due in healthy(4):
         transport.feed(due.packet, 1 + due.at / 1000)
     assert [*transport.tables.programs] == [1]

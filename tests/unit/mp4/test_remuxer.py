@@ -128,10 +128,10 @@ def test_a_clock_that_jumps(jump: int) -> None:
 
 
 def test_another_source() -> None:
-    """After `restart` another stream follows, whatever its tables and its stamps."""
+    """After `begin_anew` another stream follows, whatever its tables and its stamps."""
     remuxer = Remuxer()
     before = remuxer.feed(b"".join(sample()))
-    before += remuxer.restart()
+    before += remuxer.begin_anew()
     after = remuxer.feed(b"".join(without(AUDIO_PID, sample()))) + remuxer.finish()
     assert inits(after)[0].discontinuity
     assert inits(after)[0].mime == 'video/mp4; codecs="avc1.4d401e"'

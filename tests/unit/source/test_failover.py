@@ -115,7 +115,7 @@ class Watched(Rivals):
         """Let the active source send."""
         if source != self._source:
             self._source = source
-            self._monitor.restart()
+            self._monitor.begin_anew()
         self._monitor.feed(datagram, 0.0)
 
 

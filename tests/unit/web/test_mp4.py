@@ -102,7 +102,7 @@ class Air:
 
     def another_source(self) -> None:
         """What comes next is from another one."""
-        self._monitor.restart()
+        self._monitor.begin_anew()
         self._cut()
 
     def _cut(self) -> None:
