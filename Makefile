@@ -52,11 +52,11 @@ doctor: $(READY) ## what would go wrong here, and what to do: HOST= PORT= ARGS=
 client: $(READY) ## watch: HOST= PORT= VLCPORT= ARGS='--vlc'
 	@$(PY) client.py $(VIEWED) $(PORT) $(VLCPORT) $(ARGS)
 
-reload: ## restart the relay of `make run` in place, losing no viewer: PORT= or PID=
+reload: ## reload the relay of `make run`, losing no viewer: PORT= or PID=
 	@pid=$(or $(PID),$$(cat $(PIDFILE) 2>/dev/null)); \
 	  $(if $(PID),$(COMMAND) | grep -q 'relay\.py ',$(RUNNING)) || \
 	  { echo "no relay of make run $(if $(PID),in process $(PID),on port $(PORT)); name another: PORT= or PID=" >&2; exit 1; }; \
-	  kill -HUP "$$pid" && echo "relay $$pid: restart asked for; its log tells how it went"
+	  kill -HUP "$$pid" && echo "relay $$pid: reload asked for; its log tells how it went"
 
 # Most tests wait most of their time, so there may be more of them at once than there are cores. Each
 # process is handed its next test when it gets free, or the long ones would gather at one.
@@ -77,7 +77,7 @@ check: $(DEV) ## lint, format and types
 bench: $(DEV) ## measure beside other relays, eleven minutes: ARGS='--plan quick'
 	$(PY) tools/bench.py $(ARGS)
 
-soak: $(DEV) ## viewers, sources and restarts for ten minutes: SOAK=seconds
+soak: $(DEV) ## viewers, sources and reloads for ten minutes: SOAK=seconds
 	$(PY) tools/soak.py $(SOAK) $(ARGS)
 
 attacks: $(DEV) ## attack the relay and measure what its viewers lose

@@ -1,9 +1,9 @@
 """The relay: takes a live stream in over UDP and gives it to every viewer who asks over TCP.
 
-This file reads the options and builds a channel, the doors to it, and what restarts, reports and
+This file reads the options and builds a channel, the doors to it, and what reloads, reports and
 ends the program; then it runs the loop.
 `relaylib/channel.py` says how a datagram travels. A command travels so: `net/connection` reads
-bytes, `protocol/lines` and `protocol/commands` make a request of them, `protocol/session` says what
+bytes, `protocol/lines` and `protocol/commands` make a command of them, `protocol/session` says what
 it does now, `viewers/viewer` does it and replies.
 """
 
@@ -43,8 +43,8 @@ from relaylib.config import Config, parse
 from relaylib.errors import SetupError
 from relaylib.lifecycle import check, handover, systemd
 from relaylib.lifecycle.guide import show_guide
+from relaylib.lifecycle.reload import Reload
 from relaylib.lifecycle.report import Report
-from relaylib.lifecycle.restart import Restart
 from relaylib.lifecycle.shutdown import shut_down
 from relaylib.lifecycle.signals import Signals
 from relaylib.lifecycle.sockets import keep_sources, open_http, open_sockets
@@ -87,7 +87,7 @@ class Relay:
         self._allow = config.allow
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
-        self._restarting = inherited is not None
+        self._reloading = inherited is not None
         self.channel = Channel(
             self.loop,
             config,
@@ -115,7 +115,7 @@ class Relay:
     def _open_site(
         self, config: Config, admit: Callable[[], None], was: SiteState | None
     ) -> "Site | None":
-        listener = open_http(config, was.web if was else None, restarting=self._restarting)
+        listener = open_http(config, was.web if was else None, reloading=self._reloading)
         if listener is None:
             return None
         # Loaded only where it is wanted: it takes a third of the time that a start takes.
@@ -132,7 +132,7 @@ class Relay:
         )
 
     def _begin_life(self, config: Config, was: handover.RelayState | None) -> None:
-        """Make what restarts, reports and ends the program."""
+        """Make what reloads, reports and ends the program."""
         self._asked = config.asked if was is None else was.asked
         if self._asked != config.asked:
             log.warning(
@@ -140,15 +140,15 @@ class Relay:
             )
         self._stand_in = StandIn(self.loop, self.channel)
         self._relieving = was.stand_in if was else None
-        self._restart = restart = Restart(self.loop, self.channel, self._export, self._stand_in)
+        self._reload = reload = Reload(self.loop, self.channel, self._export, self._stand_in)
         report = Report(
             self.loop,
             self.channel.observer,
             door=lambda: (self.server.accepted, self.server.declined),
-            failure=lambda: restart.failure,
+            failure=lambda: reload.failure,
         )
         report.begin(config.report)
-        Signals(self.loop, end=self._shut_down, restart=restart.begin, report=report.log)
+        Signals(self.loop, end=self._shut_down, reload=reload.begin, report=report.log)
         systemd.start_watchdog(self.loop)
 
     # --- what the parts ask of each other
@@ -175,17 +175,17 @@ class Relay:
 
     # --- its life
 
-    def run(self, *, restarted: bool) -> None:
+    def run(self, *, reloaded: bool) -> None:
         """Relay until a signal ends it."""
         gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
         self._stand_in.relieve(self._relieving)
         host, port = self._control_address[:2]
         ingest = self.channel.address
         log.info("listening", host=host, port=port, ingest_port=ingest[1], ingest=show(ingest))
-        if restarted:
+        if reloaded:
             log.info("reloaded", clients=len(self.server.clients), version=__version__)
         http = self.site.port if self.site else None
-        if os.isatty(1) and not restarted:
+        if os.isatty(1) and not reloaded:
             show_guide(self._control_address, ingest, self._allow, http)
         # WATCHDOG=1: the last beat may be older than systemd allows. `tools/demo.py` needs ports.
         ports = f"{port} {ingest[1]} {http or 0}"
@@ -219,7 +219,7 @@ class Relay:
         )
 
     def _shut_down(self) -> None:
-        self._restart.cancel()
+        self._reload.cancel()
         if self.site is not None:
             self.site.close()
         shut_down(self.loop, self.server)
@@ -236,7 +236,7 @@ def main() -> NoReturn:
         raise_descriptor_limit()
         if config.check and (inherited is None or "--check" in sys.argv):
             # a reloaded relay ends here only for --check in its command, not in a file of options
-            check.confirm(config, restarting=inherited is not None)
+            check.confirm(config, reloading=inherited is not None)
         if config.doctor and inherited is None:
             from relaylib.doctor.examine import examine  # noqa: PLC0415 - seldom wanted
 
@@ -246,7 +246,7 @@ def main() -> NoReturn:
     except SetupError as error:
         say(f"{program_name()}: {error}\n", 2)
         raise SystemExit(error.status) from None
-    relay.run(restarted=inherited is not None)
+    relay.run(reloaded=inherited is not None)
     raise SystemExit(0)
 
 

@@ -154,7 +154,7 @@ class Channel:
             claimed=self.claimed,
         )
         self.history = open_history(
-            config, saved.history if saved else None, restarted=saved is not None
+            config, saved.history if saved else None, reloaded=saved is not None
         )
         self.track = open_track(config, saved.track if saved else None, reloaded=saved is not None)
         self.deferred = Deferred(loop, self.fanout, self.history, self._entry, config)

@@ -68,7 +68,7 @@ examples:
   relay.py --http 8080                  watch by HTTP, too: http://.../live.ts
   relay.py --log-format json --log-level debug 2>relay.log
   relay.py @relay.conf                  options from a file, one or more a line;
-                                        SIGHUP restarts with it and loses nobody
+                                        SIGHUP reloads with it and loses nobody
   relay.py --check @relay.conf          say whether the options are right, and end
   relay.py --doctor @/etc/relay.conf    what would go wrong here, and what to do
 """
@@ -154,7 +154,7 @@ class Config:
 
     @property
     def asked(self) -> Asked:
-        """Where to listen, to be compared with what a restarted program did."""
+        """Where to listen, to be compared with what a reloaded program did."""
         return self.host, self.port, str(self.ingest) if self.ingest else self.ingest_port
 
     def limits(self) -> Limits:

@@ -1,13 +1,13 @@
 """The tests, and what each of them gets.
 
     unit/<room>/  the parts of one room, most without a process: start here to change a room
-    system/       the programs as people run them: relay, client, restarts, the targets of make
+    system/       the programs as people run them: relay, client, reloads, the targets of make
     interop/      real VLC, ffmpeg and GStreamer on both sides of the relay
     netns/        hosts of their own in network namespaces: bad paths, many addresses (takes root)
     attack/       what must not be felt by anybody who watches
     test_architecture.py   which room may know which
 
-`make test` runs all but the long ones, several at once; `make test ARGS='-k restart'` some of it.
+`make test` runs all but the long ones, several at once; `make test ARGS='-k reload'` some of it.
 `make test-long` runs those: interop, netns, attack, and some more that are marked `long`. One
 alone, with its output: `.venv/bin/python -m pytest -s tests/system/test_relay.py::test_version`.
 The harness is `tools/lab`. What a machine lacks (a program, root, IPv6) skips the tests that need
@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, settings
 from tools.lab.client import FakeRelay
 from tools.lab.process import NeedError
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Held
+from tools.lab.reloads import Held
 
 settings.register_profile(
     "relay", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]

@@ -40,7 +40,7 @@ SECTIONS = {
         "SIGNALS": r"""
 .TP
 .B SIGHUP
-Check the program and its options, and restart in place: nobody is disconnected, nothing is lost.
+Check the program and its options, and reload: nobody is disconnected, nothing is lost.
 .TP
 .B SIGUSR1
 Log a line about everything.

@@ -33,7 +33,7 @@ from tools.benchmarks.stream import streaming
 from tools.lab.altered import Altered
 from tools.lab.machine import FAILURES, require_linux
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import hang_up
+from tools.lab.reloads import hang_up
 from tools.lab.sockets import source
 from tools.replay.program import run, whole
 
@@ -47,7 +47,7 @@ UNTUNED = 212_992
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
 """Root without capabilities: it can read this program, and force no buffer (SO_RCVBUFFORCE)."""
 
-SMALL = f"from relaylib.stream import receive_buffer; receive_buffer.RECEIVE_BUFFER = {UNTUNED}"
+SMALL = f"from relaylib.source import receive_buffer; receive_buffer.RECEIVE_BUFFER = {UNTUNED}"
 
 ROW = "| {:>7} | {:>4} | {:>7} | {:>9} | {:>12} | {:>22} |"
 TITLES = ("viewers", "Mb/s", "reloads", "quiet, ms", "reloaded, ms", "lost")

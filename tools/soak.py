@@ -1,8 +1,8 @@
-"""Viewers, sources and restarts around one relay for ten minutes: `make soak`, SOAK=seconds.
+"""Viewers, sources and reloads around one relay for ten minutes: `make soak`, SOAK=seconds.
 
 Steady viewers watch while others come, pause, resume and vanish, sources replace one another and
-the relay is restarted in place. The restarts come at the start and at the end; in between the relay
-runs undisturbed for most of the time, because a restart would hide a leak. Ends by itself, with
+the relay is reloaded. The reloads come at the start and at the end; in between the relay
+runs undisturbed for most of the time, because a reload would hide a leak. Ends by itself, with
 status 1 if a steady viewer lost anything, a descriptor or memory leaked, or a command got no
 answer.
 """
@@ -25,16 +25,16 @@ from tools.attackers.viewers import watching
 from tools.lab.machine import FAILURES, memory, require_linux
 from tools.lab.process import wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import descriptors, restart
+from tools.lab.reloads import descriptors, reload
 from tools.replay.program import Interruption, positive, run, say
 
 VIEWERS = 10
 SOURCE_TIMEOUT = 2.0
 """Seconds; long enough that a machine with too much to do does not silence a source for as long."""
 
-RESTARTS = (0.02, 0.05, 0.08, 0.11, 0.14, 0.93, 0.95, 0.97)
+RELOADS = (0.02, 0.05, 0.08, 0.11, 0.14, 0.93, 0.95, 0.97)
 WARM, COOL = 0.3, 0.92
-"""When the relay is restarted, and when its memory is watched, as shares of the whole."""
+"""When the relay is reloaded, and when its memory is watched, as shares of the whole."""
 
 NOISE = 768.0
 """KiB by which a healthy relay's memory varies: CPython takes it from the kernel 256 KiB at a time,
@@ -72,7 +72,7 @@ class Soak:
         self._guests, self._vanishing = self._start("guests", 1), self._start("guests", 2)
         self._began = time.monotonic()
         self._due: dict[Callable[[], None], float] = {}
-        self._restarts = [share * seconds for share in RESTARTS]
+        self._reloads = [share * seconds for share in RELOADS]
 
     @property
     def elapsed(self) -> float:
@@ -88,9 +88,9 @@ class Soak:
     def live(self, stop: Interruption) -> None:
         """Let everything happen, until the time is over or a signal comes."""
         while self.elapsed < self.seconds and stop.signum is None:
-            if self._restarts and self.elapsed >= self._restarts[0]:
-                del self._restarts[0]
-                self.restart()
+            if self._reloads and self.elapsed >= self._reloads[0]:
+                del self._reloads[0]
+                self.reload()
             self._every(1.0, self.watch)
             self._every(5.0, self.report)
             self._every(max(5.0, self.seconds / 60), self.kill)
@@ -102,12 +102,12 @@ class Soak:
             self._due[what] += period
             what()
 
-    def restart(self) -> None:
-        """Restart the relay in place, while a command is being typed."""
-        viewer = self.viewers.all[self.done["restarts"] % VIEWERS]
+    def reload(self) -> None:
+        """Reload the relay, while a command is being typed."""
+        viewer = self.viewers.all[self.done["reloads"] % VIEWERS]
         viewer.send(b"ESTA")
-        restart(self.relay)
-        self.done["restarts"] += 1
+        reload(self.relay)
+        self.done["reloads"] += 1
         self.done["unanswered"] += not viewer.command("DO").startswith("OK estado=transmitiendo")
 
     def kill(self) -> None:
@@ -133,7 +133,7 @@ class Soak:
         self.viewers.end(epoch, sent)
 
     def watch(self) -> None:
-        """Sample the memory while no restart disturbs it."""
+        """Sample the memory while no reload disturbs it."""
         if WARM * self.seconds <= self.elapsed <= COOL * self.seconds:
             self.memory.append((time.monotonic(), memory(self.relay.pid, "RssAnon")))
 
@@ -141,7 +141,7 @@ class Soak:
         say(
             f"{self.elapsed:5.0f} s  received {self.viewers.received:,}"
             f"  lost {self.viewers.faults:,}"
-            f"  restarts {self.done['restarts']}  sources {self.done['sources']}"
+            f"  reloads {self.done['reloads']}  sources {self.done['sources']}"
             f"  RSS {memory(self.relay.pid) / 1024:.1f} MiB"
             f"  descriptors {descriptors(self.relay)}"
         )
@@ -172,7 +172,7 @@ soak: {self.elapsed:.0f} s, {VIEWERS} steady viewers
 and {done["killed"]:,} times a dozen were killed
   commands     {done["unanswered"]:,} not answered, \
 {done["pause"]:,} pauses, {done["ask"]:,} questions
-  restarts     {done["restarts"]}, exceptions {done["exceptions"]}
+  reloads      {done["reloads"]}, exceptions {done["exceptions"]}
   memory       {rise(self.memory):+.0f} KiB in {len(self.memory)} samples \
 (noise: {NOISE:.0f} KiB)
   descriptors  {self.descriptors} at the start, {done["leaked"]:+d} at the end"""
@@ -187,7 +187,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     Raises SetupError when there is no Linux or the relay ends.
     """
-    parser = Parser(prog="soak.py", description="Put a relay under viewers and restarts.")
+    parser = Parser(prog="soak.py", description="Put a relay under viewers and reloads.")
     parser.add_argument("seconds", nargs="?", type=positive, default=600.0, help="how long (600)")
     seconds = parser.parse_args(words).seconds
     require_linux()

@@ -12,10 +12,10 @@ Runs are numbered without end, and so are the bytes of the data: number n is in 
 that would not fit before the end of the data begins at its start.
 
 All of it is in shared memory, which has no name and outlives an exec (memfd_create(2)). So a
-restart hands over one descriptor, whatever the size, and what the stand-in writes is there for the
-program that follows. Where the system has no such memory, a restart begins with an empty history.
+reload hands over one descriptor, whatever the size, and what the stand-in writes is there for the
+program that follows. Where the system has no such memory, a reload begins with an empty history.
 
-Rejected: a queue of datagrams as Python has them. It would take twice the memory, and a restart
+Rejected: a queue of datagrams as Python has them. It would take twice the memory, and a reload
 would have to copy it while the stream waits.
 """
 
@@ -283,12 +283,12 @@ class History:
 
 
 def open_history(
-    config: Config, saved: HistoryState | None, *, restarted: bool = False
+    config: Config, saved: HistoryState | None, *, reloaded: bool = False
 ) -> History | None:
     """Begin a history, or go on with the saved one if it has the size that is wanted now; None: the
     configuration wants none.
 
-    A `restarted` program goes on without one, rather than end, if there is no memory.
+    A `reloaded` program goes on without one, rather than end, if there is no memory.
 
     Raises:
         SetupError: there is no memory for it.
@@ -303,7 +303,7 @@ def open_history(
     try:
         return History(seconds, octets, saved)
     except OSError as error:
-        if not restarted:
+        if not reloaded:
             raise SetupError(no_memory("history", octets, error)) from None
         log.warning("history_unavailable", reason=error.strerror, remedy=SMALLER)
         return None

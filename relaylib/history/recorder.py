@@ -85,7 +85,7 @@ class RecordingState:
 
 @dataclass(slots=True)
 class RecorderState:
-    """What a restart hands over: the latest verdict, and when the next recording may begin."""
+    """What a reload hands over: the latest verdict, and when the next recording may begin."""
 
     word: str = HEALTHY
     next_at: float = 0.0
@@ -142,7 +142,7 @@ class Recorder:
         self._recording: _Recording | None = None
         self._timer: Timer | None = None
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> RecorderState:
         """Return what the next program needs; it completes the file with what is in it by now."""

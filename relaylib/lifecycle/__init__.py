@@ -1,4 +1,4 @@
-"""Start, restart and end of the program. Read `restart` first: how a new program takes its place.
+"""Start, reload and end of the program. Read `reload` first: how a new program takes its place.
 
 `check` tries it before, `handover` is the state that is passed on, `codec` its JSON; `stand_in`
 relays meanwhile. `sockets` is where the first sockets come from, `signals` who asks for what,

@@ -47,7 +47,7 @@ _PLACE = re.compile(r'  File "(.*)", line (\d+)')
 """A line of a traceback; an error in the syntax has one, too."""
 
 
-def confirm(config: Config, *, restarting: bool) -> NoReturn:
+def confirm(config: Config, *, reloading: bool) -> NoReturn:
     """Say that the configuration is right, and end: run by `Check`, or by a person.
 
     Raises:
@@ -56,9 +56,9 @@ def confirm(config: Config, *, restarting: bool) -> NoReturn:
     if config.http is not None:
         resolve_own(config.http[0], config.http[1] or 0)
     check_outputs(config.to, ingest_address(config))
-    if not restarting and config.ingest is not None and config.ingest.is_group:
+    if not reloading and config.ingest is not None and config.ingest.is_group:
         _check_interface(config.ingest)  # a running relay waits for one that is gone
-    said = [RIGHT, json.dumps(config.words[1:])] if restarting else [RIGHT]  # [0] is our --check
+    said = [RIGHT, json.dumps(config.words[1:])] if reloading else [RIGHT]  # [0] is our --check
     with contextlib.suppress(OSError), open(1, "w", closefd=False) as output:
         output.writelines(f"{line}\n" for line in said)
     raise SystemExit(0)

@@ -1,6 +1,6 @@
 """Dataclasses and named tuples to JSON and back, guided by the types of their fields alone.
 
-JSON, because a restart joins two programs of different ages: pickled objects would tie one's
+JSON, because a reload joins two programs of different ages: pickled objects would tie one's
 classes to the other's. Reading is strict, down to the last value: what a field's type does not
 allow is an error, never something half understood. `Annotated[int, check]` says in a type what an
 `int` cannot: `check` is called with the value and tells whether it may be one. A field that is

@@ -1,6 +1,6 @@
-"""What travels from the old program to the new one when the relay restarts in place.
+"""What travels from the old program to the new one when the relay reloads.
 
-The sockets stay open and the kernel's buffers hold what comes meanwhile; see `restart`. What the
+The sockets stay open and the kernel's buffers hold what comes meanwhile; see `reload`. What the
 kernel does not know (who has typed what, who is paused) is the state. Each part has a dataclass of
 its own beside it (`ViewerState`, `OutputState`, `IngestState`); here they are put together.
 

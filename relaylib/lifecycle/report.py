@@ -22,7 +22,7 @@ class Report:
     """Says how everything is.
 
     `door` tells how many control connections were let in, and, by reason, what was declined;
-    `failure` tells why the last restart failed, if it did.
+    `failure` tells why the last reload failed, if it did.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Report:
             systemd.notify(f"STATUS={sentence}")
 
     def sentence(self) -> str:
-        """Say how it is; first of all that the last restart failed."""
+        """Say how it is; first of all that the last reload failed."""
         now, states = self._observer.snapshot(), self._observer.audience().states(UDP)
         watching = states.get(STREAMING, 0) + states.get(DEFERRED, 0)
         told = f"{now.word} ({sentence(now.verdict.evidence)}): " if now.verdict else ""

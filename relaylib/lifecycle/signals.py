@@ -1,4 +1,4 @@
-"""What signals mean: SIGINT and SIGTERM the end, SIGHUP a restart in place, SIGUSR1 a report.
+"""What signals mean: SIGINT and SIGTERM the end, SIGHUP a reload, SIGUSR1 a report.
 
 SIGHUP has two senses, a service manager's "reload" and the kernel's "your terminal is gone". If
 what was a terminal when the program started is none any more, the second one is meant.
@@ -15,19 +15,19 @@ _END = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """Calls `end` at most once, before that `restart` at each SIGHUP; `report` at each SIGUSR1."""
+    """Calls `end` at most once, before that `reload` at each SIGHUP; `report` at each SIGUSR1."""
 
     def __init__(
         self,
         loop: Loop,
         *,
         end: Callable[[], None],
-        restart: Callable[[], None],
+        reload: Callable[[], None],
         report: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._end = end
-        self._restart = restart
+        self._reload = reload
         self._terminals = [fd for fd in range(3) if os.isatty(fd)]
         for signum in _END:
             loop.on_signal(signum, self._end_once)
@@ -38,7 +38,7 @@ class Signals:
 
     def _hang_up(self) -> None:
         if all(os.isatty(fd) for fd in self._terminals):
-            self._restart()
+            self._reload()
         else:
             self._end_once()
 

@@ -65,7 +65,7 @@ def open_sockets(config: Config, inherited: RelayState | None) -> Sockets:
 
 
 def keep_sources(config: Config, inherited: RelayState | None) -> Config:
-    """Let those in for whom the ingest is: after a restart it is where it was.
+    """Let those in for whom the ingest is: after a reload it is where it was.
 
     An MRL may name the one source, and then says so of another ingest.
     """
@@ -99,10 +99,10 @@ def _open_at(config: Config, where: Mrl, given: socket.socket | None) -> Sockets
         raise
 
 
-def open_http(config: Config, saved: WebState | None, *, restarting: bool) -> socket.socket | None:
+def open_http(config: Config, saved: WebState | None, *, reloading: bool) -> socket.socket | None:
     """Take over the listener for HTTP, or bind another one; None: there is to be none.
 
-    Streams go on when the address is another one. If a restarted program cannot have that, it goes
+    Streams go on when the address is another one. If a reloaded program cannot have that, it goes
     on with what there was, rather than end.
 
     Raises:
@@ -117,7 +117,7 @@ def open_http(config: Config, saved: WebState | None, *, restarting: bool) -> so
     try:
         listener = _bind_http(*config.http)
     except SetupError as error:
-        if not restarting:
+        if not reloading:
             raise
         log.warning("http_unavailable", reason=str(error), remedy="free the port, and reload")
         return None if saved is None else adopt(saved.listener)

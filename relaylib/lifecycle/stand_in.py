@@ -54,7 +54,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class StandInState:
-    """What a restart hands over of it: its process, and the descriptor that leads to it."""
+    """What a reload hands over of it: its process, and the descriptor that leads to it."""
 
     pid: int
     channel: Descriptor

@@ -61,7 +61,7 @@ def start_watchdog(loop: Loop) -> None:
 def take_listen_sockets() -> dict[socket.SocketKind, socket.socket]:
     """Return the sockets that the manager opened for us: at most one TCP and one UDP socket.
 
-    The variables are removed, so that neither a child nor a restarted relay takes them again.
+    The variables are removed, so that neither a child nor a reloaded relay takes them again.
 
     Raises:
         SetupError: there are others among them.

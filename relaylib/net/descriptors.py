@@ -15,7 +15,7 @@ except ImportError:  # not a Unix system
     resource = None  # type: ignore[assignment]
 
 Descriptor = NewType("Descriptor", Annotated[int, range(1 << 31).__contains__])
-"""A file descriptor's number, told apart from other numbers: it has to survive a restart."""
+"""A file descriptor's number, told apart from other numbers: it has to survive a reload."""
 
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 """How a call fails when the process, or the machine, has no descriptor left."""

@@ -68,7 +68,7 @@ def _why(error: OSError, mrl: Mrl) -> str:
 
 @dataclass(slots=True)
 class MembershipState:
-    """What a restart hands over: the group, and the interface on which it is joined, if it is."""
+    """What a reload hands over: the group, and the interface on which it is joined, if it is."""
 
     mrl: Mrl
     index: int | None = None

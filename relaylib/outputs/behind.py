@@ -167,7 +167,7 @@ class Deferred:
             return max(0.0, behind.delay)
         return self._age(behind.place)
 
-    # --- restarting
+    # --- reloading
 
     def put(self, output: Output, behind: Behind | None) -> None:
         """Take what another program says about where an output is, as far as it means something."""
@@ -177,7 +177,7 @@ class Deferred:
     def begin(self) -> None:
         """Serve the outputs of the fan-out: nobody else does any more.
 
-        Also called in the stand-in, where the timers are gone, and after a restart that failed.
+        Also called in the stand-in, where the timers are gone, and after a reload that failed.
         """
         if self._timer is not None:
             self._timer.cancel()

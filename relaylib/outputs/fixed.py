@@ -54,7 +54,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class FixedState:
-    """What a restart hands over of a fixed output that is open. `unreachable`: the log says so.
+    """What a reload hands over of a fixed output that is open. `unreachable`: the log says so.
 
     `since`: when it came, by the monotonic clock; None if an older program did not know.
     """

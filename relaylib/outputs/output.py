@@ -60,7 +60,7 @@ class Behind:
 
 @dataclass(slots=True)
 class OutputState:
-    """What a restart hands over of an output.
+    """What a reload hands over of an output.
 
     Not the size of segments that its path has refused: the next program tries again.
     """

@@ -18,7 +18,7 @@ _WILL, _DONT = 251, 254
 
 
 class Telnet(IntEnum):
-    """Where in a Telnet sequence a reader is. The values travel in a restart."""
+    """Where in a Telnet sequence a reader is. The values travel in a reload."""
 
     TEXT = 0
     IAC = 1  # after IAC

@@ -31,7 +31,7 @@ HEALTHY = 10
 
 @dataclass(slots=True)
 class FailoverState:
-    """What a restart hands over: seconds in a row, the active source's and the standby's."""
+    """What a reload hands over: seconds in a row, the active source's and the standby's."""
 
     active: Address | None = None
     faulty: int = 0

@@ -96,7 +96,7 @@ class Successor(NamedTuple):
 
 @dataclass(slots=True)
 class LockState:
-    """What a restart hands over.
+    """What a reload hands over.
 
     `active` is None until the first source comes. `last` is when it was last heard, in seconds of
     the monotonic clock, which all processes share. `rejected` counts datagrams. `form` is the

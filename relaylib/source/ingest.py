@@ -87,7 +87,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class IngestState:
-    """What a restart hands over; `received` counts the datagrams of the stream.
+    """What a reload hands over; `received` counts the datagrams of the stream.
 
     `no_source_at`: when the lack of a source is to be told, by the monotonic clock; None: never.
     """
@@ -183,7 +183,7 @@ class Ingest:
         """That of RTP packets which carry no MPEG-TS; None: it is no such stream, or not known."""
         return self._payload_type if self.form is Form.RTP_OTHER else None
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> IngestState:
         """Return what the next program needs to go on reading where this one stopped."""

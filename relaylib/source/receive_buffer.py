@@ -24,7 +24,7 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class DropCount:
     """Datagrams that found the buffer full: `total` since the start, `seen` by the kernel on the
-    present socket. A restart hands it over.
+    present socket. A reload hands it over.
     """
 
     total: int = 0

@@ -53,7 +53,7 @@ Mb/s in 0.1 s. Without privilege the kernel may grant 0.2 MiB (`net.core.rmem_ma
 
 @dataclass(slots=True)
 class SocketsState:
-    """What a restart hands over.
+    """What a reload hands over.
 
     `connectable`: the stream's socket may be connected. `compare`: what is read from it may be
     anybody's. `standby_drops` is the kernel's count of drops on the standby socket when last asked.

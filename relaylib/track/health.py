@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class HealthState:
-    """What a restart hands over: when the relay began, by the monotonic clock, and the verdict,
+    """What a reload hands over: when the relay began, by the monotonic clock, and the verdict,
     which has been the same word `since` then; and what was found `before` the present source.
     """
 

@@ -262,7 +262,7 @@ class ControlServer:
         form = source.form or "opaque"
         return stream_pairs(source.presence.value, form, source.payload_type, health)
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> list[ViewerState]:
         """Return what the next program needs to go on with everyone, leaving ones included."""

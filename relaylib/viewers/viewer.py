@@ -57,7 +57,7 @@ class Services:
 
 @dataclass(slots=True)
 class ViewerState:
-    """What a restart hands over of a viewer.
+    """What a reload hands over of a viewer.
 
     `closing`: why its connection is being closed. `silent_for`: seconds since it last sent a byte.
     `declined`: it is none, but was turned away and is being told so. `since`: when it came, by the
@@ -119,7 +119,7 @@ class Viewer:
         self._heard = services.loop.now - silent_for
         self._idle = services.loop.call_later(services.idle_timeout - silent_for, self._check_idle)
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> ViewerState:
         """Return what the next program needs to go on with this viewer."""

@@ -417,7 +417,7 @@ class HttpConnection:
     def _broken(self, _error: Exception) -> None:
         self.abort("bug")
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> ConnectionState | None:
         """Return what the next program needs to go on; None: it cannot."""

@@ -6,7 +6,7 @@ video does not go on (another source, a silence, a clock that jumped, other stre
 ends early, and the next one is a discontinuity (4.3.2.3).
 
 The numbers of segments only grow, and a number stands for the same octets as long as the run has
-its name. The playlist is a value, so a restart hands it over as it is.
+its name. The playlist is a value, so a reload hands it over as it is.
 
 RFC 8216 wants the target duration to stay as it is (6.2.1), and no segment to be longer (4.3.3.1).
 A live source may make both impossible: VLC's next group of pictures may be four times as long as

@@ -120,7 +120,7 @@ class Resource(Protocol):
 
 @runtime_checkable
 class StreamResource(Resource, Protocol):
-    """One whose streams survive a restart."""
+    """One whose streams survive a reload."""
 
     def restore(self, saved: StreamState) -> StreamBody:
         """Go on with a stream of the previous program."""

@@ -57,7 +57,7 @@ SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
 
 HANDED_OVER = 4 << 20
-"""Octets of responses under way that a restart hands over in all: more would take its time."""
+"""Octets of responses under way that a reload hands over in all: more would take its time."""
 
 PENDING = 64
 """Requests that may wait for an answer which is not known yet, each a timer."""
@@ -333,7 +333,7 @@ class HttpServer:
             self._acceptor.close()
             self._acceptor = None
 
-    # --- restarting
+    # --- reloading
 
     def export(self) -> WebState | None:
         """Return what the next program needs to go on; see `WebState`."""

@@ -1,4 +1,4 @@
-"""What a restart hands over of the web.
+"""What a reload hands over of the web.
 
 It is beside its owners, in a file of its own, because every relay can take over a state, and most
 need not load what serves HTTP: a third more of a start's time.

@@ -124,6 +124,6 @@ def test_a_thousand_idlers() -> None:
 
 
 def test_hang_ups_without_end() -> None:
-    """However often it is asked to, the relay restarts, and loses nothing."""
+    """However often it is asked to, the relay reloads, and loses nothing."""
     counts = attack_relay("hangups", 8.0).counts
     assert counts["reloads"] > 0

@@ -9,7 +9,7 @@ import pytest
 from tools.lab.attacks import attack_relay
 from tools.lab.process import wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Work
+from tools.lab.reloads import Work
 from tools.lab.viewer import TestViewer
 from tools.lab.web import PACKETS, HttpViewer, Packets, Watching, http_port, numbers, request
 

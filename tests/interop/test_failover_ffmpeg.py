@@ -14,7 +14,7 @@ from tests.interop.test_takeover_ffmpeg import (
 from tools.lab.media import continuity_errors, split_packets
 from tools.lab.process import need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Work, restart
+from tools.lab.reloads import Work, reload
 from tools.lab.sockets import udp_socket
 from tools.lab.viewer import TestViewer
 
@@ -61,7 +61,7 @@ def test_a_clean_standby_takes_over_from_a_source_with_errors(tmp_path: Path) ->
         wait_for(lambda: recorder.packets["A"] > ENOUGH, "the first encoder")
         with encoder("B", relay.ingest_port):
             relay.wait_event("source_rejected")
-            restart(relay)
+            reload(relay)
             more = recorder.packets["A"] + 5 * ENOUGH
             wait_for(lambda: recorder.packets["A"] > more, "both to have sent a while")
             assert relay.events("source_takeover") == []

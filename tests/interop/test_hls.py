@@ -14,7 +14,7 @@ from tools.lab.media import RATE, judge, make_clip, studio
 from tools.lab.players import ffmpeg, mpv, vlc
 from tools.lab.process import ChildProcess, LabError, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.web import HttpViewer, http_port
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py")
@@ -64,7 +64,7 @@ def test_players_get_every_frame(name: str) -> None:
         url = f"http://127.0.0.1:{port}/live.m3u8"
         player = stack.enter_context(PLAYERS[name](url, to))
         wait_for(lambda: size(to) > 0, "the player to record")
-        restart(relay)
+        reload(relay)
         relay.wait_event("ingest_silent")
         last = listed(port)[-1]
         wait_for(lambda: listed(port)[-1] == last and settled(to), "the player to have it all")

@@ -17,7 +17,7 @@ from tools.lab.browser import BROWSERS, Browser, Chromium
 from tools.lab.media import NOBODY, studio
 from tools.lab.process import ChildProcess, NeedError, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import TestViewer
 from tools.lab.web import http_port
@@ -178,7 +178,7 @@ def test_a_relay_that_comes_again(name: str) -> None:
             port = http_port(relay)
             browser.open(page(relay))
             wait_position(browser, is_live, "live")
-            restart(relay)
+            reload(relay)
             wait_position(browser, is_live, "after a reload")
         wait_for(lambda: browser.evaluate(POSITION)["state"] == "again", "the end")
         relay = stack.enter_context(RelayProcess("--http", f"127.0.0.1:{port}"))

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from tools.lab.media import NULL_PID, continuity_errors, pid_of, split_packets
 from tools.lab.process import ChildProcess, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Work, restart
+from tools.lab.reloads import Work, reload
 from tools.lab.viewer import TestViewer
 
 TIMEOUT = 1.0
@@ -87,7 +87,7 @@ class Recorder(Work):
 def test_a_standby_takes_over_and_never_interferes(tmp_path: Path) -> None:
     """While two encoders send, the viewer gets the first alone; once that is dead, the second.
 
-    A restart of the relay in between changes nothing.
+    A reload of the relay in between changes nothing.
     """
     need("ffmpeg")
     recording = tmp_path / "recording.ts"
@@ -100,7 +100,7 @@ def test_a_standby_takes_over_and_never_interferes(tmp_path: Path) -> None:
         wait_for(lambda: recorder.packets["A"] > ENOUGH, "the first encoder")
         with encoder("B", relay.ingest_port):
             relay.wait_event("source_rejected")
-            restart(relay)
+            reload(relay)
             both = recorder.packets["A"]
             wait_for(lambda: recorder.packets["A"] > both + ENOUGH, "both to have sent a while")
             first.stop(signal.SIGKILL)

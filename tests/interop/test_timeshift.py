@@ -6,7 +6,7 @@ from tools.lab.media import RATE, assert_faultless, judge, make_clip, studio
 from tools.lab.players import PlayerTap, Vlc
 from tools.lab.process import ChildProcess, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.sockets import is_bound, unused_port
 from tools.lab.viewer import TestViewer
 
@@ -59,7 +59,7 @@ def test_a_recording_has_no_seam() -> None:
                 time.sleep(PAUSE)
                 for control in (dumping, recording):
                     assert control.command("CONTINUAR DIFERIDO") == "OK"
-                restart(relay)
+                reload(relay)
                 relay.wait_event("ingest_silent")
             everything = len(tap.datagrams)
             for control in (dumping, recording):

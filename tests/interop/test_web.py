@@ -12,7 +12,7 @@ from tools.lab.media import RATE, judge, make_clip, studio
 from tools.lab.players import VLC_KEEPS, ffmpeg, mpv, vlc
 from tools.lab.process import ChildProcess, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.web import Watching, http_port
 
 SECONDS = 8
@@ -52,7 +52,7 @@ def test_players_get_every_frame(scheme: str) -> None:
             for name, play in PLAYERS.items()
         }
         wait_for(lambda: len(relay.events("ingest_silent")) or len(plain.data) > 300_000, "video")
-        restart(relay)
+        reload(relay)
         relay.wait_event("ingest_silent")
         wait_for(lambda: size(room) == size(room, 0.5), "the players to have it all")
         assert not relay.events("http_client_gone")

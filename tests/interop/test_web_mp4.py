@@ -18,7 +18,7 @@ from tools.lab.browser import BROWSERS, Browser
 from tools.lab.media import RATE, make_clip, studio
 from tools.lab.process import PATIENCE, ChildProcess, NeedError, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.web import HttpViewer, Watching, http_port
 
 SECONDS = 6
@@ -166,7 +166,7 @@ def test_browsers_play_it(page: str, name: str) -> None:
             wait_until_known(relay)
             browser.open(f"{page}?url=http://127.0.0.1:{http_port(relay)}/live.mp4")
             assert_plays(browser, 1)
-            restart(relay)
+            reload(relay)
             assert_plays(browser, 2)
             assert browser.errors() == []
 

@@ -10,7 +10,7 @@ import pytest
 from tools.lab.netns import LAN, Host, NetnsViewers, Stage, assert_got_everything, finish
 from tools.lab.process import ChildProcess, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 
 ENOUGH = 800
 """Datagrams: a second of the stream."""
@@ -74,7 +74,7 @@ def test_two_hops_lose_nothing(by: str) -> None:
         source = cascade.stream()
         cascade.viewer.wait_received(ENOUGH)
         for relay in (cascade.relay, cascade.edge, cascade.relay, cascade.edge):
-            restart(relay)
+            reload(relay)
         cascade.viewer.wait_received(cascade.viewer.stats()["received"] + ENOUGH)
         assert_got_everything([cascade.viewer], finish(source))
         assert len(cascade.edge.events("ingest_started")) == 1  # one source, the same all the time

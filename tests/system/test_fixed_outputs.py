@@ -8,7 +8,7 @@ import pytest
 
 from tools.lab.process import ChildProcess
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import CountingViewers, NumberedStream, descriptors, hang_up, restart
+from tools.lab.reloads import CountingViewers, NumberedStream, descriptors, hang_up, reload
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import TestViewer
 
@@ -33,9 +33,9 @@ def test_reloads_keep_add_and_remove_outputs(tmp_path: Path) -> None:
         goes.receive()
         relay.wait_event("source_locked")  # which takes a descriptor
         before = descriptors(relay)
-        restart(relay)
+        reload(relay)
         conf.write_text(to(comes, stays))
-        restart(relay)
+        reload(relay)
         removed = relay.wait_event("output_removed", destination=f"127.0.0.1:{goes.port}")
         assert removed["sent"] > 0 == removed["unreachable"]
         comes.receive()

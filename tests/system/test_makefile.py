@@ -41,8 +41,8 @@ class Make(ChildProcess):
         """Wait until the relay has logged an event so often."""
         wait_for(lambda: "".join(self.stderr).count(f'"event": "{event}"') >= count, event)
 
-    def restarts(self, port: int, *more: str) -> None:
-        """Have `make reload` restart the relay."""
+    def reloads(self, port: int, *more: str) -> None:
+        """Have `make reload` reload the relay."""
         count = "".join(self.stderr).count('"event": "reloaded"')
         assert reload(port, *more) == (0, "")
         self.logs("reloaded", count + 1)
@@ -132,14 +132,14 @@ def test_the_demo_ends_with_its_terminal() -> None:
         wait_for(lambda: not listens(port), "the relay to end")
 
 
-def test_the_demo_survives_a_restart_in_place() -> None:
-    """SIGHUP restarts the demo's relay, and the stream goes on."""
+def test_the_demo_survives_a_reload() -> None:
+    """SIGHUP reloads the demo's relay, and the stream goes on."""
     port = unused_port()
     command = (sys.executable, "tools/demo.py", HOST, str(port))
     with ChildProcess(*command) as demo:
         streams(port)
         demo.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: '"reloaded"' in "".join(demo.stderr), "the restart")
+        wait_for(lambda: '"reloaded"' in "".join(demo.stderr), "the reload")
         streams(port)
         assert demo.stop() == 0
 
@@ -209,18 +209,18 @@ def running(port: int, pid_file: Path) -> Iterator[Make]:
 
 
 def reload(port: int, *more: str) -> tuple[int, str]:
-    """Ask for a restart; return the exit status of make and its first line on stderr."""
+    """Ask for a reload; return the exit status of make and its first line on stderr."""
     with Make("reload", port, *more) as make:
         return make.wait(), "".join(make.stderr[:1])
 
 
-def test_reload_restarts_the_relay_of_make_run(pid_file: Path) -> None:
-    """`make reload` finds the relay by its port, and again after the restart; or by its number."""
+def test_reload_reloads_the_relay_of_make_run(pid_file: Path) -> None:
+    """`make reload` finds the relay by its port, and again after the reload; or by its number."""
     port = unused_port()
     with running(port, pid_file) as make:
-        make.restarts(port, f"PIDFILE={pid_file}")
-        make.restarts(port, f"PIDFILE={pid_file}")
-        make.restarts(9000, f"PID={pid_file.read_text().strip()}")
+        make.reloads(port, f"PIDFILE={pid_file}")
+        make.reloads(port, f"PIDFILE={pid_file}")
+        make.reloads(9000, f"PID={pid_file.read_text().strip()}")
 
 
 def test_a_run_that_fails_does_not_hide_the_one_that_lives(pid_file: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_run_that_fails_does_not_hide_the_one_that_lives(pid_file: Path) -> No
     with running(port, pid_file) as first:
         with Make("run", port, f"PIDFILE={pid_file}") as second:
             assert second.wait() != 0
-        first.restarts(port, f"PIDFILE={pid_file}")
+        first.reloads(port, f"PIDFILE={pid_file}")
 
 
 def test_a_number_that_is_another_relays_by_now(relay: RelayProcess, pid_file: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_number_that_is_another_relays_by_now(relay: RelayProcess, pid_file: P
     assert status == 2
     assert said.startswith(f"no relay of make run on port {port}; ")
     with running(port, pid_file) as make:
-        make.restarts(port, f"PIDFILE={pid_file}")
+        make.reloads(port, f"PIDFILE={pid_file}")
     assert relay.stop() == 0
     assert not relay.events("reload_started")
 

@@ -14,7 +14,7 @@ from relaylib.media import rtp
 from relaylib.media.health import Monitor
 from tools.lab.process import ROOT, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Work
+from tools.lab.reloads import Work
 from tools.lab.sockets import source
 from tools.lab.viewer import TestViewer
 from tools.lab.web import HttpViewer, Watching, http_port

@@ -17,7 +17,7 @@ from relaylib import __version__
 from tools.lab.client import PseudoTerminal
 from tools.lab.process import PATIENCE, ROOT, ChildProcess, NeedError
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.sockets import udp_socket
 from tools.lab.web import Packets
 
@@ -135,7 +135,7 @@ def test_the_installed_commands(source: Path, tmp_path: Path) -> None:
             player.settimeout(PATIENCE)
             assert player.recv(2048)
             upgrade(source, bin_.parent)
-            restart(relay)
+            reload(relay)
             assert relay.events("reloaded", version=NEWER, clients=1)
             page = f"http://127.0.0.1:{relay.events('http_listening')[0]['port']}/"
             with urllib.request.urlopen(page, timeout=PATIENCE) as answer:

@@ -12,7 +12,7 @@ import pytest
 from relaylib.media import rtp
 from tools.lab.process import ROOT, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Work
+from tools.lab.reloads import Work
 from tools.lab.viewer import TestViewer
 from tools.lab.web import HttpViewer, http_port
 

@@ -7,7 +7,7 @@ import pytest
 
 from tools.lab.process import ChildProcess, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.replay.flows import survey_capture
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "127.0.0.1")
@@ -51,7 +51,7 @@ def test_a_reload_and_the_end_leave_whole_files(tmp_path: Path) -> None:
         with ChildProcess(*FAKE_VLC, str(relay.ingest_port), *ONE_LOSS):
             part = Path(relay.wait_event("recording_started")["file"] + ".part")
             wait_for(lambda: part.stat().st_size > 100_000, "the recording")
-            restart(relay)
+            reload(relay)
             file = Path(relay.wait_event("recorded")["file"])
             assert list(tmp_path.iterdir()) == [file]
         assert relay.stop() == 0

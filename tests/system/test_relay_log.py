@@ -14,7 +14,7 @@ from tools.lab.client import PseudoTerminal
 from tools.lab.inprocess import pipe
 from tools.lab.process import PATIENCE, ROOT, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.sockets import source, unused_port
 from tools.lab.traffic import exchange, numbered
 from tools.lab.viewer import TestViewer
@@ -151,11 +151,11 @@ def test_every_declined_connection_is_counted() -> None:
         assert counted(relay) == 40
 
 
-def test_a_restart_forgets_no_declined_connection() -> None:
+def test_a_reload_forgets_no_declined_connection() -> None:
     """What was suppressed when the relay is replaced is logged before that."""
     with RelayProcess("--max-clients", "1") as relay, TestViewer(relay.port) as first:
         decline(relay, first, 20)
-        restart(relay)
+        reload(relay)
         assert counted(relay) == 20
 
 

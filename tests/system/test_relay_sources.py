@@ -6,7 +6,7 @@ import pytest
 
 from tools.lab.process import ChildProcess, need
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import restart
+from tools.lab.reloads import reload
 from tools.lab.sockets import source
 from tools.lab.viewer import TestViewer
 
@@ -39,10 +39,10 @@ def test_a_stray_line_costs_the_stream_nothing() -> None:
         assert " fuente=activa forma=ts " in viewer.command("ESTADO")
 
 
-@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("reloaded", [False, True])
 @pytest.mark.parametrize(("sent", "displaced"), [(49, True), (50, False)])
 def test_fifty_datagrams_protect_a_source_of_unknown_form(
-    sent: int, displaced: bool, restarted: bool
+    sent: int, displaced: bool, reloaded: bool
 ) -> None:
     """One fewer do not, and a reload in between changes nothing; the other way round never."""
     with (
@@ -55,8 +55,8 @@ def test_fifty_datagrams_protect_a_source_of_unknown_form(
         for index in range(sent):
             opaque.send(b"opaque %d" % index)
             assert viewer.receive() == b"opaque %d" % index
-        if restarted:
-            restart(relay)
+        if reloaded:
+            reload(relay)
             opaque.send(b"")  # ends no silence, and is none of the fifty
         encoder.send(STREAM[0])
         if not displaced:
@@ -65,8 +65,8 @@ def test_fifty_datagrams_protect_a_source_of_unknown_form(
             assert " fuente=activa forma=opaca " in viewer.command("ESTADO")
             return
         assert viewer.receive() == STREAM[0]
-        if restarted:
-            restart(relay)
+        if reloaded:
+            reload(relay)
         opaque.send(b"opaque")
         relay.wait_event("source_rejected")
         encoder.send(STREAM[1])

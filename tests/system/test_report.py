@@ -1,11 +1,11 @@
-"""One line of everything: when it is asked for, and what a restart does to it."""
+"""One line of everything: when it is asked for, and what a reload does to it."""
 
 import signal
 
 from relaylib.media import rtp
 from tools.lab.process import ROOT
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Held, NumberedStream, restart
+from tools.lab.reloads import Held, NumberedStream, reload
 from tools.lab.sockets import source, unused_port
 from tools.lab.traffic import exchange
 from tools.lab.viewer import TestViewer
@@ -37,7 +37,7 @@ def test_it_comes_regularly_and_when_asked_for() -> None:
             assert " salud=- " in viewer.command("ESTADO")
 
 
-def test_a_restart_inspects_everything_once(held: Held) -> None:
+def test_a_reload_inspects_everything_once(held: Held) -> None:
     """What came before it, by the stand-in and after it is counted; what was lost, exactly."""
     relay = held.relay
     with TestViewer(relay.port) as viewer, source(relay.ingest_port) as encoder:
@@ -48,7 +48,7 @@ def test_a_restart_inspects_everything_once(held: Held) -> None:
         relay.process.send_signal(signal.SIGUSR1)  # must not kill the program that begins
         held.let_go()
         exchange(encoder, [viewer], DATAGRAMS[400:500] + DATAGRAMS[501:])
-        restart(relay)
+        reload(relay)
         relay.wait_event("report")
         for count in range(1, 100):  # until all has been looked at
             ask(relay, count)

@@ -15,7 +15,7 @@ import pytest
 from tools.lab.attacks import leave_descriptors
 from tools.lab.process import PATIENCE, ChildProcess
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import CountingViewers, NumberedStream, hang_up, restart
+from tools.lab.reloads import CountingViewers, NumberedStream, hang_up, reload
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import TestViewer
 
@@ -68,7 +68,7 @@ def managed(manager: Manager, *options: str, **env: str) -> RelayProcess:
 
 
 def test_the_manager_is_told_of_everything(manager: Manager) -> None:
-    """READY=1 once it listens, RELOADING=1 and READY=1 for a restart, STOPPING=1 at the end.
+    """READY=1 once it listens, RELOADING=1 and READY=1 for a reload, STOPPING=1 at the end.
 
     A beat goes with READY=1, as the last one may be old, and the last failure is forgotten. So do
     the ports of control, ingest and HTTP, which may be free ones.
@@ -78,7 +78,7 @@ def test_the_manager_is_told_of_everything(manager: Manager) -> None:
         assert first["READY"] == "1"
         assert first["X_RELAY_PORTS"] == f"{relay.port} {relay.ingest_port} 0"
         asked = time.monotonic_ns() // 1000
-        restart(relay)
+        reload(relay)
         reloading = manager.told_state()
         assert reloading["RELOADING"] == "1"
         assert asked <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
@@ -87,7 +87,7 @@ def test_the_manager_is_told_of_everything(manager: Manager) -> None:
         assert manager.told_state() == {"STOPPING": "1"}
 
 
-def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
+def test_the_manager_is_told_of_a_reload_that_failed(tmp_path: Path) -> None:
     """A reload that failed ends, too: with READY=1 and the reason as the status."""
     conf = tmp_path / "relay.conf"
     conf.touch()
@@ -101,7 +101,7 @@ def test_the_manager_is_told_of_a_restart_that_failed(tmp_path: Path) -> None:
         assert manager.told_state()["RELOADING"] == "1"
         failed = manager.told_state()
         assert failed["READY"] == "1"
-        assert failed["STATUS"].startswith("Restart failed: relay.py: ")
+        assert failed["STATUS"].startswith("Reload failed: relay.py: ")
         assert manager.told_status().startswith(f"{failed['STATUS']}; silence (no source sends): ")
 
 
@@ -116,7 +116,7 @@ def test_who_is_behind_watches(manager: Manager) -> None:
 
 
 def test_the_watchdog_never_waits_too_long(tmp_path: Path) -> None:
-    """It beats at half the period allowed, and none is missed for a restart."""
+    """It beats at half the period allowed, and none is missed for a reload."""
     allowed = 4.0
     beats: list[float] = []
     with (
@@ -187,13 +187,13 @@ def ingest() -> Iterator[socket.socket]:
 
 
 def streams(relay: RelayProcess, ports: tuple[int, int]) -> None:
-    """Assert that the relay serves on these ports, and still does after a restart."""
+    """Assert that the relay serves on these ports, and still does after a reload."""
     assert (relay.port, relay.ingest_port) == ports
     with TestViewer(relay.port) as viewer, CountingViewers([viewer]) as audience:
         viewer.subscribe()
         with NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("ingest_started")
-            restart(relay)
+            reload(relay)
         audience.expect(stream.sent)
 
 
@@ -201,7 +201,7 @@ def streams(relay: RelayProcess, ports: tuple[int, int]) -> None:
 def test_both_sockets_are_given(
     listener: socket.socket, ingest: socket.socket, reverse: bool
 ) -> None:
-    """The relay takes its TCP and its UDP socket in any order, and restarts with them."""
+    """The relay takes its TCP and its UDP socket in any order, and reloads with them."""
     sockets = (ingest, listener) if reverse else (listener, ingest)
     ports = (listener.getsockname()[1], ingest.getsockname()[1])
     with RelayProcess(**launched(*sockets)) as relay:

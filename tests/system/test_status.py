@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relaylib.net.address import show
 from tools.lab.process import ROOT, ChildProcess, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import RATE, CountingViewers, NumberedStream, restart
+from tools.lab.reloads import RATE, CountingViewers, NumberedStream, reload
 from tools.lab.sockets import unused_port
 from tools.lab.viewer import TestViewer
 from tools.lab.web import HttpViewer, Packets, Watching, http_port, request
@@ -224,7 +224,7 @@ def test_a_reload_keeps_readers_and_series() -> None:
     with RelayProcess("--http", "127.0.0.1:0") as relay, Events(http_port(relay)) as events:
         before = wait_for(lambda: (e := events.next())["series"]["bitrate"] and e, "a point")
         end = before["series"]["end"]
-        restart(relay)
+        reload(relay)
         wait_for(lambda: events.next()["series"]["end"] > end + 1, "newer points")
         with HttpViewer(http_port(relay)) as browser:
             series = status_of(browser)["series"]

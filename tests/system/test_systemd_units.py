@@ -10,7 +10,7 @@ import pytest
 
 from tools.lab.process import ROOT, ChildProcess, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import CountingViewers, NumberedStream, restart
+from tools.lab.reloads import CountingViewers, NumberedStream, reload
 from tools.lab.sockets import source, unused_port
 from tools.lab.viewer import TestViewer
 
@@ -100,14 +100,14 @@ def members(name: str) -> set[str]:
 
 
 def test_the_sandbox_lets_the_relay_work(tmp_path: Path) -> None:
-    """The relay serves, restarts and ends with the system calls and families that it may use."""
+    """The relay serves, reloads and ends with the system calls and families that it may use."""
     need("strace", "systemd-analyze")
     trace = tmp_path / "trace"
     with RelayProcess(host="::", prefix=("strace", "-D", "-f", "-qq", "-o", str(trace))) as relay:
         with TestViewer(relay.port) as viewer, CountingViewers([viewer.subscribe()]) as audience:
             with NumberedStream(relay.ingest_port) as stream:
                 relay.wait_event("ingest_started")
-                restart(relay)
+                reload(relay)
             audience.expect(stream.sent)
         assert relay.stop() == 0
     wait_for(lambda: "exit_group(0)" in trace.read_text(), "the whole trace")

@@ -9,7 +9,7 @@ import pytest
 from relaylib.net.linux import grow_receive_buffer
 from tools.lab.process import wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import CountingViewers, NumberedStream, restart
+from tools.lab.reloads import CountingViewers, NumberedStream, reload
 from tools.lab.viewer import TestViewer
 
 CROWD = 12
@@ -44,10 +44,10 @@ def test_everyone_gets_everything_at_their_own_delay_through_reloads() -> None:
                 assert viewer.command("INTERRUMPIR") == "OK"
             for viewer in crowd[1:]:
                 assert viewer.command("CONTINUAR DIFERIDO") == "OK"
-            restart(relay)
+            reload(relay)
             assert crowd[0].command("CONTINUAR DIFERIDO") == "OK"
             assert crowd[-1].command("INTERRUMPIR") == "OK"
-            restart(relay)
+            reload(relay)
             assert crowd[-1].command("CONTINUAR DIFERIDO") == "OK"
             assert float(delay(crowd[0])) > float(delay(crowd[1])) >= float(delay(crowd[-2])) > 0
             assert delay(live) == "0.0"
@@ -93,10 +93,10 @@ def test_a_reload_without_a_history_makes_everyone_live(tmp_path: Path) -> None:
         deferred.receive_all(100)
         assert deferred.command("RETROCEDER 5") == paused.command("INTERRUMPIR") == "OK"
         options.write_text("--timeshift 60 --timeshift-mib 64\n")
-        restart(relay)
+        reload(relay)
         assert deferred.command("ESTADO").startswith("OK estado=diferido ")
         options.write_text("--timeshift 0\n")
-        restart(relay)
+        reload(relay)
         assert deferred.command("ESTADO").startswith("OK estado=transmitiendo ")
         assert delay(deferred) == "0.0"
         assert paused.command("CONTINUAR DIFERIDO").startswith("ERROR ")
@@ -114,11 +114,11 @@ def test_who_is_behind_goes_on_through_a_reload_when_the_source_is_silent() -> N
     ):
         with NumberedStream(relay.ingest_port) as stream:
             assert viewer.command("INTERRUMPIR") == "OK"
-            wait_for(lambda: stream.sent > 4000, "more of the stream than a restart takes")
+            wait_for(lambda: stream.sent > 4000, "more of the stream than a reload takes")
         assert viewer.command("CONTINUAR DIFERIDO") == "OK"
         relay.wait_event("ingest_silent")
         audience.longest_gap = 0.0
-        restart(relay)
+        reload(relay)
         print(f"longest gap {audience.longest_gap:.3f} s")
         assert not audience.has(stream.sent)
         audience.expect(stream.sent)

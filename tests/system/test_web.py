@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tools.lab.altered import Altered
 from tools.lab.process import ChildProcess, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import descriptors
+from tools.lab.reloads import descriptors
 from tools.lab.sockets import source
 from tools.lab.web import Answer, HttpViewer, Packets, Watching, http_port, numbers, request
 

@@ -15,7 +15,7 @@ from tools.lab.altered import Altered
 from tools.lab.media import make_clip
 from tools.lab.process import ChildProcess, need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import Work, restart
+from tools.lab.reloads import Work, reload
 from tools.lab.viewer import TestViewer
 from tools.lab.web import HttpViewer, http_port, request
 
@@ -124,7 +124,7 @@ def test_a_reload_changes_nothing(relay: RelayProcess) -> None:
         slow.send(request(uris[-1]) + request(uris[-2]))
         _, headers = slow.head()
         got = slow.read(100_000)
-        restart(relay)
+        reload(relay)
         after = listed(relay)
         assert after[: len(uris)] == uris[: len(after)]
         got += slow.read(int(headers["content-length"]) - len(got))
@@ -169,7 +169,7 @@ def test_a_reload_with_a_segment_under_way_costs_no_datagram(padded: Path, tmp_p
         _, headers = slow.head()
         program.become(SLOW)
         for _ in range(2):
-            restart(relay)
+            reload(relay)
         before = len(got.numbers)
         slow.read(int(headers["content-length"]))
         wait_for(lambda: len(got.numbers) > before + 100, "the stream")

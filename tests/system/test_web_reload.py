@@ -10,7 +10,7 @@ import pytest
 
 from tools.lab.process import wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import descriptors, restart
+from tools.lab.reloads import descriptors, reload
 from tools.lab.sockets import unused_port
 from tools.lab.web import PACKETS, HttpViewer, Packets, Watching, http_port, numbers, request
 
@@ -41,7 +41,7 @@ def test_streams_go_on(relay: RelayProcess, in_rtp: bool) -> None:
         assert slow.head()[0] == 200
         before, slow_data = descriptors(relay), b""
         for _ in range(RELOADS):
-            restart(relay)
+            reload(relay)
             slow_data += slow.read(1 << 16)  # enough for a sign of life, or it would be closed
         assert descriptors(relay) == before
         sent = packets.sent
@@ -69,7 +69,7 @@ def test_requests_travel_half_written(relay: RelayProcess) -> None:
         for browser, cut in zip(browsers, cuts, strict=True):
             browser.send((whole * 2)[:cut])
         assert browsers[-1].answer().status == 503  # so the others have been read, too
-        restart(relay)
+        reload(relay)
         for browser, cut in zip(browsers, cuts, strict=True):
             browser.send((whole * 2)[cut:])
             assert browser.answer().status == 503
@@ -84,11 +84,11 @@ def test_http_comes_moves_and_goes(tmp_path: Path) -> None:
     first, second = unused_port(), unused_port()
     with RelayProcess(f"@{conf}") as relay, Packets(relay.ingest_port):
         conf.write_text(f"--http 127.0.0.1:{first}\n")
-        restart(relay)
+        reload(relay)
         wait_for(lambda: relay.events("ingest_started"), "the stream")
         with Watching(first) as viewer:
             conf.write_text(f"--http 127.0.0.1:{second}\n")
-            restart(relay)
+            reload(relay)
             with pytest.raises(ConnectionRefusedError):
                 HttpViewer(first)
             size = len(viewer.data)
@@ -96,7 +96,7 @@ def test_http_comes_moves_and_goes(tmp_path: Path) -> None:
             with HttpViewer(second) as browser:
                 assert browser.get("/nothing").status == 404
             conf.write_text("")
-            restart(relay)
+            reload(relay)
             wait_for(lambda: viewer.ended, "the end of the stream")
         with pytest.raises(ConnectionRefusedError):
             HttpViewer(second)
@@ -110,7 +110,7 @@ def test_a_port_that_is_taken_leaves_http_where_it_was(tmp_path: Path) -> None:
     with RelayProcess(f"@{conf}") as relay, socket.create_server(("127.0.0.1", 0)) as other:
         with HttpViewer(first) as browser:
             conf.write_text(f"--http 127.0.0.1:{other.getsockname()[1]}\n")
-            restart(relay)
+            reload(relay)
             assert "already in use" in relay.wait_event("http_unavailable")["reason"]
             assert browser.get().status == 503
         with HttpViewer(first) as browser:

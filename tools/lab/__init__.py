@@ -8,7 +8,7 @@
     numbered    datagrams that carry their number, and counts of those that arrived
     stamps      when a datagram arrived, by the kernel's clock
     traffic     streams that wait for their receiver, and floods that do not
-    restarts    what goes on while a relay restarts: a stream, viewers who count it, people who type
+    reloads     what goes on while a relay reloads: a stream, viewers who count it, people who type
     altered     a relay with a part replaced
     attacks     attacks that no viewer may notice
     icmp        forged ICMP errors

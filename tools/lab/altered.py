@@ -1,6 +1,6 @@
 """A relay with a part replaced: a program in a file, which replaces the part and starts the relay.
 
-A restart runs the same file again, so a test that rewrites the file decides what the relay becomes.
+A reload runs the same file again, so a test that rewrites the file decides what the relay becomes.
 """
 
 from pathlib import Path

@@ -5,7 +5,7 @@ import selectors
 import socket
 from collections import Counter
 
-from tools.lab.restarts import Work
+from tools.lab.reloads import Work
 
 _REQUEST = re.compile(rb"^([A-Z]+) (\S+) HTTP/1\.[01]\r$", re.MULTILINE)
 

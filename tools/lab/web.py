@@ -9,7 +9,7 @@ from typing import NamedTuple
 from relaylib.media import rtp
 from tools.lab.process import PATIENCE
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import RATE, Work
+from tools.lab.reloads import RATE, Work
 from tools.lab.sockets import source
 
 PACKET = 188

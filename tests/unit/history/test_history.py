@@ -201,14 +201,14 @@ def test_another_size_begins_empty() -> None:
         each.close()
 
 
-def test_a_restart_goes_on_without_the_memory_that_it_cannot_have() -> None:
+def test_a_reload_goes_on_without_the_memory_that_it_cannot_have() -> None:
     """A new program does not begin without it; one that has viewers goes on without a history."""
     greedy = Config(timeshift=60, timeshift_mib=1 << 40)
     with pytest.raises(SetupError, match="more than the machine has"):
         open_history(greedy, None)
-    assert open_history(greedy, None, restarted=True) is None
+    assert open_history(greedy, None, reloaded=True) is None
     before = History(1.0, OCTETS)
     saved = copied(before)
-    assert open_history(greedy, saved, restarted=True) is None
+    assert open_history(greedy, saved, reloaded=True) is None
     assert not is_shared(saved, before)
     before.close()

@@ -580,7 +580,7 @@ def test_a_directory_that_is_not_ours_alone_is_told(
 
 
 @pytest.mark.parametrize("wanted", [True, False], ids=["same options", "no recorder any more"])
-def test_a_restart_completes_what_there_is(
+def test_a_reload_completes_what_there_is(
     bench: Bench, tmp_path: Path, log: list[Any], wanted: bool
 ) -> None:
     """The next program names the file, and keeps to the minute; no temporary file is left."""

@@ -1,4 +1,4 @@
-"""What travels in a restart: nothing is lost in JSON, and what is not understood is refused."""
+"""What travels in a reload: nothing is lost in JSON, and what is not understood is refused."""
 
 import errno
 import json
@@ -345,7 +345,7 @@ def test_another_version_is_refused(version: int) -> None:
 
 
 def test_nothing_was_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relay that nobody restarted has nothing to take over."""
+    """A relay that nobody reloaded has nothing to take over."""
     monkeypatch.delenv(handover.STATE_FD, raising=False)
     assert handover.take() is None
 

@@ -1,4 +1,4 @@
-"""Whom a restarted program lets in: the ingest is where it was, whatever the options say now."""
+"""Whom a reloaded program lets in: the ingest is where it was, whatever the options say now."""
 
 from types import SimpleNamespace
 from typing import Any

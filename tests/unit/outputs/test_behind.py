@@ -336,7 +336,7 @@ def test_a_point_too_far_back_is_no_start(stack: contextlib.ExitStack) -> None:
     assert viewer.behind is None
 
 
-# --- ports, restarts
+# --- ports, reloads
 
 
 def test_a_port_that_stays_closed_while_it_is_behind(shift: Shift) -> None:
@@ -378,7 +378,7 @@ def test_what_the_next_program_can_go_on_with(
     assert output.behind == (behind if kept else None)
 
 
-def test_a_restart_that_failed_leaves_one_timer(shift: Shift) -> None:
+def test_a_reload_that_failed_leaves_one_timer(shift: Shift) -> None:
     """Whoever is deferred is served as often as before."""
     viewer = shift.viewer()
     shift.play(0.5)

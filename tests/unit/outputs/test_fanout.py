@@ -223,16 +223,16 @@ def test_a_few_large_datagrams_cost_the_others_no_batches(segments: Bench) -> No
 
 
 @needs_no_check
-@pytest.mark.parametrize("way", ["time", "source", "pause", "restart"])
+@pytest.mark.parametrize("way", ["time", "source", "pause", "reload"])
 def test_a_refusal_is_forgotten(segments: Bench, way: str) -> None:
-    """After a minute, with another source, a pause or a restart, runs of that size are tried."""
+    """After a minute, with another source, a pause or a reload, runs of that size are tried."""
     output, player = refuse_large(segments)
     if way == "source":
         segments.fanout.forget_limits()
     elif way == "pause":
         segments.fanout.pause(output)
         segments.fanout.resume(output)
-    elif way == "restart":
+    elif way == "reload":
         saved = segments.fanout.export(output)
         saved.sock = Descriptor(os.dup(saved.sock))
         successor = make_fanout(segmentation=True)

@@ -176,7 +176,7 @@ def test_time_alone_frees_nothing() -> None:
     assert made.offer(OTHER, 1316, 1e9) is Decision.TAKEOVER
 
 
-def test_a_restart_keeps_the_lock_unless_its_source_may_not_send_any_more() -> None:
+def test_a_reload_keeps_the_lock_unless_its_source_may_not_send_any_more() -> None:
     """A state that is taken over is gone on from; a new configuration may exclude the source."""
     for allowed, kept in ((ANY, ONE), (PRIVATE, None)):
         made = SourceLock(allowed, TIMEOUT)

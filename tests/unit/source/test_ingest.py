@@ -415,7 +415,7 @@ def test_a_forged_icmp_error_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize("sender", [0, 1])
-def test_a_restart_goes_on_with_the_same_source(here: Station, sender: int) -> None:
+def test_a_reload_goes_on_with_the_same_source(here: Station, sender: int) -> None:
     """The successor forwards the active source's datagrams, rejects others, and counts on."""
     sources = here.source(), here.source()
     sources[0].send(TS)

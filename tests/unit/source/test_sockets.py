@@ -125,7 +125,7 @@ def test_a_shared_socket_is_never_connected() -> None:
         assert waiting(sockets.stream) == [b"heard"]
 
 
-def test_a_restart_keeps_the_pair() -> None:
+def test_a_reload_keeps_the_pair() -> None:
     """What the state names can be adopted, and goes on to tell the senders apart."""
     with pair() as sockets, source(port(sockets)) as first, source(port(sockets)) as second:
         sockets.connect(first.getsockname())
@@ -228,7 +228,7 @@ def test_the_second_socket_needs_no_descriptor_then() -> None:
 
 
 @pytest.mark.parametrize("program", [assemble((LOOPBACK_2,)), b""])
-def test_a_restart_replaces_the_filter_of_both_sockets(program: bytes) -> None:
+def test_a_reload_replaces_the_filter_of_both_sockets(program: bytes) -> None:
     """The successor's list of sources holds, or none."""
     with (
         pair("0.0.0.0", program=assemble((LOOPBACK_3,))) as sockets,

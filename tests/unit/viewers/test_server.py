@@ -258,7 +258,7 @@ def handed_over(saved: ViewerState) -> ViewerState:
     return dataclasses.replace(saved, sock=Descriptor(os.dup(saved.sock)), output=output)
 
 
-def test_a_restart_is_no_excuse_for_idling() -> None:
+def test_a_reload_is_no_excuse_for_idling() -> None:
     """The idle timeout goes on where the previous program's stopped; a newer one may be shorter."""
     with control_side(Config(idle_timeout=60.0)) as before:
         before.connect()
@@ -352,7 +352,7 @@ def test_a_connection_that_broke_while_it_waited_holds_up_nobody(control: Contro
     assert [log["event"] for log in logs] == ["client_connected"]
 
 
-def test_whom_a_restart_excludes_has_to_go() -> None:
+def test_whom_a_reload_excludes_has_to_go() -> None:
     """A viewer from elsewhere whom the new options exclude is sent away, and its output closed."""
     elsewhere = Config(allow=(ipaddress.ip_network("203.0.113.0/24"),))
     with control_side() as before, control_side(elsewhere) as after, capture_logs() as logs:
@@ -414,7 +414,7 @@ def test_giving_way_takes_a_bounded_number_of_descriptors() -> None:
         assert all(control.ask(peer, "AYUDA").startswith("OK") for peer in idle[-3:])
 
 
-def test_who_is_being_turned_away_is_not_reset_by_a_restart() -> None:
+def test_who_is_being_turned_away_is_not_reset_by_a_reload() -> None:
     """The next program goes on closing in order what the previous one turned away."""
     with control_side(Config(max_clients=1)) as before, control_side() as after:
         before.ask(before.connect(), f"CONECTAR {unused_port()}")

@@ -42,8 +42,8 @@ class Stage:
     def _refresh(self) -> None:
         self.refreshed += 1
 
-    def restart(self) -> None:
-        """Let the resource go through a restart."""
+    def reload(self) -> None:
+        """Let the resource go through a reload."""
         self.hls = self.open(codec.read(Playlist, json.loads(codec.encode(self.hls.export()))))
 
     def send(self, seconds: int) -> None:
@@ -113,7 +113,7 @@ def staged() -> Iterator[Stage]:
 
 
 def test_a_uri_names_the_same_octets_as_long_as_it_does() -> None:
-    """Slide, restart, change of source: each segment is what it was, and nothing lies between.
+    """Slide, reload, change of source: each segment is what it was, and nothing lies between.
 
     But for what another source sends before its first entry point.
     """
@@ -124,7 +124,7 @@ def test_a_uri_names_the_same_octets_as_long_as_it_does() -> None:
             if round_ % 5 == 4:
                 stage.cut()
             if round_ % 3 == 0:
-                stage.restart()
+                stage.reload()
             for uri in (*stage.listed(), *list(known)[-25:]):
                 if stage.is_there(uri):
                     got = stage.fetch(uri)
@@ -165,7 +165,7 @@ def test_a_segment_that_is_overtaken_ends_too_soon() -> None:
 
 
 def test_a_segment_travels_half_sent() -> None:
-    """After a restart the rest comes, wherever it was cut."""
+    """After a reload the rest comes, wherever it was cut."""
     with staged() as stage:
         stage.send(5)
         uri = stage.listed()[1]

@@ -120,7 +120,7 @@ def test_it_travels(track: Track, writes: int) -> None:
 
 
 def test_a_track_that_has_begun_anew(track: Track) -> None:
-    """Where a restart could not hand the track over, a stream goes on with the new one."""
+    """Where a reload could not hand the track over, a stream goes on with the new one."""
     fill(track, 0, 5)
     live = Live(track, list)
     stream = live.restore(StreamState(900 * PACKETS * PACKET))

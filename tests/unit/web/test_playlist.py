@@ -102,7 +102,7 @@ class Source:
 
 
 def travelled(playlist: Playlist) -> Playlist:
-    """Let a playlist go through a restart."""
+    """Let a playlist go through a reload."""
     copy: Playlist = codec.read(Playlist, json.loads(codec.encode(playlist)))
     assert copy == playlist
     return copy
@@ -120,7 +120,7 @@ EVENTS = st.lists(
         st.tuples(st.just("jump"), st.floats(2.0, 10_000.0)),
         st.tuples(st.just("source"), st.floats(0.04, 3.0)),
         st.tuples(st.just("pause"), st.floats(1.5, 100.0)),
-        st.tuples(st.sampled_from(["ask", "restart"]), st.just(0.0)),
+        st.tuples(st.sampled_from(["ask", "reload"]), st.just(0.0)),
     ),
     max_size=60,
 )
@@ -141,7 +141,7 @@ def test_it_obeys_whatever_comes(events: Sequence[tuple[str, float]]) -> None:
             playlist.take(source.mark(value, cut=True), EPOCH)
         elif what == "pause":
             playlist.take(source.mark(1.0, pause=value), EPOCH)
-        elif what == "restart":
+        elif what == "reload":
             playlist = travelled(playlist)
         else:
             now = told(playlist, source.time - 40.0)

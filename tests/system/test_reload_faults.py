@@ -1,4 +1,4 @@
-"""Restarts that must not happen: whatever is wrong with the new program, the old one goes on."""
+"""Reloads that must not happen: whatever is wrong with the new program, the old one goes on."""
 
 import contextlib
 import shutil
@@ -12,19 +12,19 @@ from relaylib import __version__
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import (
+from tools.lab.reloads import (
     CountingViewers,
     NumberedStream,
     children,
     descriptors,
     hang_up,
-    restart,
+    reload,
 )
 from tools.lab.viewer import TestViewer
 
 
 def fails(relay: RelayProcess) -> str:
-    """Ask for a restart that fails; return the reason that is logged."""
+    """Ask for a reload that fails; return the reason that is logged."""
     hang_up(relay)
     return str(relay.wait_event("reload_failed", len(relay.events("reload_failed")) + 1)["reason"])
 
@@ -72,7 +72,7 @@ def test_a_broken_configuration_changes_nothing(tmp_path: Path) -> None:
             conf.unlink()
             assert "relay.conf: No such file or directory" in fails(relay)
         conf.write_text("--max-clients 1\n")
-        restart(relay)
+        reload(relay)
         with TestViewer(relay.port) as first:
             first.subscribe()
             with TestViewer(relay.port) as second:
@@ -118,7 +118,7 @@ def test_a_broken_program_changes_nothing(tmp_path: Path) -> None:
                 assert fails(relay) == reason.format(program=program.path)
         assert not relay.events("reloaded")
         program.become()
-        restart(relay)
+        reload(relay)
 
 
 def test_a_program_that_hangs(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_interpreter_that_is_gone(tmp_path: Path) -> None:
             python.rename(tmp_path / "elsewhere")
             assert fails(relay) == "No such file or directory"
         (tmp_path / "elsewhere").rename(python)
-        restart(relay)
+        reload(relay)
 
 
 def test_no_descriptor_left() -> None:
@@ -158,4 +158,4 @@ def test_no_descriptor_left() -> None:
             assert fails(relay) == "Too many open files"
             stack.close()
             relay.wait_event("client_gone", len(relay.events("client_connected")) - 1)
-        restart(relay)
+        reload(relay)

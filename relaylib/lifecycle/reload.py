@@ -1,4 +1,4 @@
-"""Restarting in place without losing anyone: trying the new program, then becoming it.
+"""Reloading without losing anyone: trying the new program, then becoming it.
 
 `exec` keeps the process, its number and every descriptor that is marked inheritable. So the sockets
 simply stay open while the program around them is replaced. The kernel's receive buffers hold the
@@ -11,7 +11,7 @@ would kill it; those that have come and were not acted on yet are sent again.
 
 A SIGHUP may come while the new program is tried, because its options have been changed once more.
 Then it is tried once more; but only once, or whoever keeps sending them would keep the old program
-for ever. After that the restart happens with what was checked, and one more follows.
+for ever. After that the reload happens with what was checked, and one more follows.
 
 Rejected: handing descriptors to a second process over a Unix socket. The PID would change, which
 every service manager would have to be told, and for a while two programs would hold the sockets.
@@ -35,13 +35,13 @@ from relaylib.net.descriptors import Descriptor
 from relaylib.net.loop import Loop
 
 MOST_TRIES = 2
-"""Times that the new program is tried before one restart."""
+"""Times that the new program is tried before one reload."""
 
 log = structlog.get_logger()
 
 
-class Restart:
-    """Restarts the relay when `begin` is called; `export` makes the state that travels."""
+class Reload:
+    """Reloads the relay when `begin` is called; `export` makes the state that travels."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Restart:
         self._try()
 
     def cancel(self) -> None:
-        """Give up the restart: the program is to end."""
+        """Give up the reload: the program is to end."""
         if self._check is not None:
             self._check.cancel()
 
@@ -115,7 +115,7 @@ class Restart:
                 self._stand_in.relieve(stand_in)
 
     def _give_up(self, reason: str) -> None:
-        self.failure = f"Restart failed: {reason}"
+        self.failure = f"Reload failed: {reason}"
         systemd.notify(f"READY=1\nSTATUS={self.failure}")
         log.error("reload_failed", reason=reason)
 

@@ -1,4 +1,4 @@
-"""The parts of a restart: the check's verdict, and an exec that fails."""
+"""The parts of a reload: the check's verdict, and an exec that fails."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from relaylib.channel import ChannelState
 from relaylib.lifecycle import signals
 from relaylib.lifecycle.check import Check, reason
 from relaylib.lifecycle.handover import RelayState
-from relaylib.lifecycle.restart import replace_program
+from relaylib.lifecycle.reload import replace_program
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
 from relaylib.source.gate import LockState
@@ -74,7 +74,7 @@ def test_the_reason_is_what_helps(output: str, expected: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_bug_in_the_check_does_not_end_restarting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_the_check_does_not_end_reloading(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong while the new program is tried, the one who asked is told."""
     reasons: list[str] = []
     bugs: list[Exception] = []

@@ -9,13 +9,13 @@ import pytest
 
 from tools.lab.process import ROOT, NeedError, need
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import (
+from tools.lab.reloads import (
     CountingViewers,
     NumberedStream,
     Typing,
     Typist,
     nonsense,
-    restart,
+    reload,
     zapping,
 )
 from tools.lab.viewer import TestViewer
@@ -67,8 +67,8 @@ def test_an_upgrade_costs_nobody_anything(installed: Path) -> None:
         with Typing(typists):
             relay.wait_event("ingest_started")
             upgrade(installed)
-            restart(relay)
-            restart(relay)
+            reload(relay)
+            reload(relay)
         stream.__exit__()
         audience.expect(stream.sent)
         assert all(typist.finish() for typist in typists)

@@ -1,4 +1,4 @@
-"""Signals at a bad moment: together, in a storm, during a restart, from a dying terminal."""
+"""Signals at a bad moment: together, in a storm, during a reload, from a dying terminal."""
 
 import pty
 import signal
@@ -10,19 +10,19 @@ import pytest
 from tools.lab.altered import Altered
 from tools.lab.process import need, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import CountingViewers, NumberedStream, Work, children, hang_up, restart
+from tools.lab.reloads import CountingViewers, NumberedStream, Work, children, hang_up, reload
 from tools.lab.viewer import TestViewer
 
 FAREWELL = "ERROR el relay se detiene"
 
 
 def test_two_hang_ups_at_once(relay: RelayProcess) -> None:
-    """A second SIGHUP while the new program is tried has it tried again, and then one restart."""
+    """A second SIGHUP while the new program is tried has it tried again, and then one reload."""
     hang_up(relay)
     relay.wait_event("reload_started")
     hang_up(relay)
     relay.wait_event("reloaded")
-    restart(relay)
+    reload(relay)
     assert len(relay.events("reload_started")) == len(relay.events("reloaded")) == 2
 
 
@@ -66,12 +66,12 @@ def test_a_storm_of_hang_ups(relay: RelayProcess) -> None:
                 hang_up(relay)
                 time.sleep(0.05)
             relay.wait_event("reloaded")
-            restart(relay)
+            reload(relay)
             stream.__exit__()
             audience.expect(stream.sent)
         assert f"enviados={stream.sent} perdidos=0 " in viewer.command("ESTADO")
     assert not relay.events("reload_failed")
-    wait_for(lambda: not children(relay), "the last restart to be over")
+    wait_for(lambda: not children(relay), "the last reload to be over")
 
 
 class Storm(Work):
@@ -110,8 +110,8 @@ check.confirm = hang_up
 
 
 @pytest.mark.long
-def test_nobody_can_put_a_restart_off_for_ever(tmp_path: Path) -> None:
-    """If a SIGHUP comes whenever a program is tried, there is a restart, and then one more."""
+def test_nobody_can_put_a_reload_off_for_ever(tmp_path: Path) -> None:
+    """If a SIGHUP comes whenever a program is tried, there is a reload, and then one more."""
     with RelayProcess(prefix=Altered(tmp_path, HANG_UP).prefix) as relay:
         hang_up(relay)
         relay.wait_event("reloaded", 2)
@@ -119,7 +119,7 @@ def test_nobody_can_put_a_restart_off_for_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delay", [step * 0.06 for step in range(6)])
-def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(
+def test_the_end_may_be_asked_for_at_any_moment_of_a_reload(
     relay: RelayProcess, delay: float
 ) -> None:
     """SIGTERM before, during or after the exec ends the relay in order, with a farewell."""
@@ -134,8 +134,8 @@ def test_the_end_may_be_asked_for_at_any_moment_of_a_restart(
     assert not relay.events("reload_failed")
 
 
-def test_the_end_wins_over_a_restart_that_is_being_tried(relay: RelayProcess) -> None:
-    """Once SIGTERM has been taken no restart happens any more, though one was asked for."""
+def test_the_end_wins_over_a_reload_that_is_being_tried(relay: RelayProcess) -> None:
+    """Once SIGTERM has been taken no reload happens any more, though one was asked for."""
     hang_up(relay)
     relay.wait_event("reload_started")
     assert relay.stop(signal.SIGTERM) == 0
@@ -152,7 +152,7 @@ def test_two_ways_to_ask_for_the_end_at_once(relay: RelayProcess) -> None:
 
 
 def test_hang_ups_while_the_relay_ends(relay: RelayProcess) -> None:
-    """SIGHUP during the farewells neither kills the relay nor restarts it."""
+    """SIGHUP during the farewells neither kills the relay nor reloads it."""
     with TestViewer(relay.port) as viewer:  # does not close: the relay waits for it for a while
         viewer.subscribe()
         relay.process.send_signal(signal.SIGTERM)
@@ -164,7 +164,7 @@ def test_hang_ups_while_the_relay_ends(relay: RelayProcess) -> None:
 
 
 def test_a_closed_terminal_ends_the_relay() -> None:
-    """SIGHUP restarts a relay that has its terminal, and ends one whose terminal was closed."""
+    """SIGHUP reloads a relay that has its terminal, and ends one whose terminal was closed."""
     need("setsid")
     ours, its = pty.openpty()
     with (
@@ -174,7 +174,7 @@ def test_a_closed_terminal_ends_the_relay() -> None:
         TestViewer(relay.port) as viewer,
     ):
         end.close()
-        restart(relay)
+        reload(relay)
         terminal.close()
         assert relay.wait() == 0
         assert viewer.reply() == FAREWELL

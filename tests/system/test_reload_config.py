@@ -1,4 +1,4 @@
-"""What a restart takes over from the command line and from changed options, and what it cannot."""
+"""What a reload takes over from the command line and from changed options, and what it cannot."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 from tools.lab.altered import Altered
 from tools.lab.process import ChildProcess, wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import AYUDA, descriptors, hang_up, restart
+from tools.lab.reloads import AYUDA, descriptors, hang_up, reload
 from tools.lab.sockets import source, udp_socket
 from tools.lab.viewer import TestViewer
 
@@ -35,7 +35,7 @@ def configured(directory: Path, text: str) -> Iterator[tuple[RelayProcess, Path]
 
 
 def test_changed_options_take_effect(tmp_path: Path) -> None:
-    """Timeouts and coalescer are those of the file at the time of the restart."""
+    """Timeouts and coalescer are those of the file at the time of the reload."""
     with (
         configured(tmp_path, "--source-timeout 600\n") as (relay, conf),
         source(relay.ingest_port) as encoder,
@@ -45,7 +45,7 @@ def test_changed_options_take_effect(tmp_path: Path) -> None:
         encoder.send(b"first")
         relay.wait_event("ingest_started")
         conf.write_text("--source-timeout 0.2\n--idle-timeout 0.2  # shorter\n--coalesce 5\n")
-        restart(relay)
+        reload(relay)
         relay.wait_event("ingest_silent")
         with TestViewer(relay.port) as idler:
             assert idler.reply() == "ERROR demasiado tiempo sin CONECTAR (0.2 s)"
@@ -61,12 +61,12 @@ def test_fewer_clients_than_are_there(tmp_path: Path) -> None:
             first.subscribe()
             second.subscribe()
             conf.write_text("--max-clients 1\n")
-            restart(relay)
+            reload(relay)
             with TestViewer(relay.port) as third:
                 assert third.reply() == "ERROR relay lleno (1 conexiones)"
             assert first.command("AYUDA").startswith("OK")
             assert second.command("AYUDA").startswith("OK")
-        restart(relay)
+        reload(relay)
         assert relay.stop() == 0
         assert relay.events("stopped")[0]["declined"] == {"full": 1}
 
@@ -82,7 +82,7 @@ def test_a_narrower_allow_source_is_for_the_present_source_too(tmp_path: Path) -
         encoder.send(b"first")
         assert viewer.receive() == b"first"
         conf.write_text("--allow-source 127.0.0.9 --allow 127.0.0.8\n")
-        restart(relay)
+        reload(relay)
         assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
         wait_for(lambda: encoder.send(b"more") and relay.events("source_rejected"), "the refusal")
         assert relay.wait_event("source_rejected")["reason"] == "not_allowed"
@@ -104,31 +104,31 @@ def test_segmentation_switched_off_for_those_who_had_it(tmp_path: Path) -> None:
             encoder.send(bytes(188))
         assert viewer.receive_all(20) == [bytes(188)] * 20
         conf.write_text("--no-segmentation\n")
-        restart(relay)
+        reload(relay)
         for _ in range(2):
             encoder.send(bytes(1316))
         assert viewer.receive_all(2) == [bytes(1316)] * 2
 
 
 BREAK = """
-from relaylib.lifecycle.restart import Restart
-become = Restart._become
+from relaylib.lifecycle.reload import Reload
+become = Reload._become
 def broken(*words):
     open({conf!r}, "w").write("--nonsense")
     become(*words)
-Restart._become = broken
+Reload._become = broken
 """
 
 
 def test_the_options_that_were_checked_are_those_to_run_with(tmp_path: Path) -> None:
-    """A file that is broken after it was checked ends nobody, and the next restart complains."""
+    """A file that is broken after it was checked ends nobody, and the next reload complains."""
     conf = tmp_path / "relay.conf"
     conf.write_text("--max-clients 3\n")
     program = Altered(tmp_path, BREAK.format(conf=str(conf)))
     with RelayProcess(f"@{conf}", prefix=program.prefix) as relay, TestViewer(relay.port) as viewer:
         viewer.subscribe()
         conf.write_text("--max-clients 1\n")
-        restart(relay)
+        reload(relay)
         assert viewer.command("ESTADO").startswith("OK estado=transmitiendo")
         with TestViewer(relay.port) as second:
             assert second.reply() == "ERROR relay lleno (1 conexiones)"
@@ -140,20 +140,20 @@ def test_the_options_that_were_checked_are_those_to_run_with(tmp_path: Path) -> 
 def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
     """Another host or port in the options is named in a warning; the sockets stay as they are."""
     with configured(tmp_path, "\n") as (relay, conf):
-        restart(relay)
+        reload(relay)
         assert not relay.events("address_unchanged")
         conf.write_text("--ingest-port 5000\n")
         for times in (1, 2):
-            restart(relay)
+            reload(relay)
             warning = relay.wait_event("address_unchanged", times)
             assert warning["asked"] == ["127.0.0.1", 0, 5000]
             assert warning["used"] == ["127.0.0.1", 0, None]
         conf.write_text("--ingest udp://@239.1.1.1:5000\n")
-        restart(relay)
+        reload(relay)
         warning = relay.wait_event("address_unchanged", 3)
         assert warning["asked"] == ["127.0.0.1", 0, "udp://@239.1.1.1:5000"]
         conf.write_text("\n")
-        restart(relay)
+        reload(relay)
         assert len(relay.events("address_unchanged")) == 3
         with TestViewer(relay.port) as viewer:
             assert viewer.command("AYUDA").startswith("OK")
@@ -164,14 +164,14 @@ def test_a_changed_address_waits_for_a_real_restart(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_the_interpreter_gets_its_options_again() -> None:
-    """A relative path and the interpreter's own options are the same after each restart."""
+    """A relative path and the interpreter's own options are the same after each reload."""
     options = "-X dev -X importtime -W error -u"
     run = f'cd tools; python=$1; shift 2; exec "$python" {options} ../relay.py "$@"'
     with RelayProcess(prefix=("sh", "-c", run, "sh")) as relay:
         before = command_line(relay)
         assert before[:8] == [*options.split(), "../relay.py"]
-        restart(relay)
-        restart(relay)
+        reload(relay)
+        reload(relay)
         assert command_line(relay) == before
 
 
@@ -186,7 +186,7 @@ def test_a_system_without_anonymous_memory() -> None:
     """Where there is no memfd_create(2) the state travels in a temporary file."""
     with RelayProcess(prefix=without("os.memfd_create")) as relay, TestViewer(relay.port) as viewer:
         viewer.send(b"AYU")
-        restart(relay)
+        reload(relay)
         viewer.send(b"DA\n")
         assert viewer.reply() == AYUDA
 
@@ -205,7 +205,7 @@ def test_a_descriptor_of_a_state_that_is_none() -> None:
 
 
 def test_a_system_without_hang_ups() -> None:
-    """Where there is no SIGHUP the relay works, and cannot be restarted in place."""
+    """Where there is no SIGHUP the relay works, and cannot be reloaded."""
     missing = ("signal.SIGHUP", "signal.pthread_sigmask")
     with RelayProcess(prefix=without(*missing)) as relay, TestViewer(relay.port) as viewer:
         assert viewer.command("AYUDA") == AYUDA
@@ -213,15 +213,15 @@ def test_a_system_without_hang_ups() -> None:
 
 
 def test_closed_standard_descriptors() -> None:
-    """A relay started without stdin and stdout restarts, and gives their numbers to no socket."""
+    """A relay started without stdin and stdout reloads, and gives their numbers to no socket."""
     with (
         RelayProcess(prefix=("sh", "-c", 'exec "$@" <&- >&-', "sh")) as relay,
         TestViewer(relay.port) as viewer,
     ):
         viewer.subscribe()
-        restart(relay)
+        reload(relay)
         before = descriptors(relay)
-        restart(relay)
+        reload(relay)
         assert descriptors(relay) == before
         for fd in (0, 1):
             assert os.readlink(f"/proc/{relay.pid}/fd/{fd}") == os.devnull

@@ -1,4 +1,4 @@
-"""What the restart tests share: a numbered stream, an audience that checks it, people who type."""
+"""What the reload tests share: a numbered stream, an audience that checks it, people who type."""
 
 import contextlib
 import os
@@ -30,12 +30,12 @@ Script = Iterator[tuple[bytes, str]]
 
 
 def hang_up(relay: RelayProcess) -> None:
-    """Ask for a restart."""
+    """Ask for a reload."""
     relay.process.send_signal(signal.SIGHUP)
 
 
-def restart(relay: RelayProcess) -> None:
-    """Restart the relay in place, and wait until it has."""
+def reload(relay: RelayProcess) -> None:
+    """Reload the relay, and wait until it has."""
     done = len(relay.events("reloaded"))
     hang_up(relay)
     relay.wait_event("reloaded", done + 1)
@@ -283,7 +283,7 @@ class Held:
         self._held, self._go = directory / "held", directory / "go"
 
     def hang_up(self) -> int:
-        """Ask for a restart; return the stand-in's process ID once the new program is held."""
+        """Ask for a reload; return the stand-in's process ID once the new program is held."""
         self.program.become(HOLD.format(held=str(self._held), go=str(self._go)))
         hang_up(self.relay)
         wait_for(self._held.exists, "the new program")

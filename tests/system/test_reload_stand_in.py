@@ -10,14 +10,14 @@ from relaylib.source.gate import ESTABLISHED
 from tools.lab.altered import Altered
 from tools.lab.process import wait_for
 from tools.lab.relay import RelayProcess
-from tools.lab.restarts import (
+from tools.lab.reloads import (
     CountingViewers,
     Held,
     NumberedStream,
     children,
     descriptors,
     hang_up,
-    restart,
+    reload,
 )
 from tools.lab.sockets import is_bound, source
 from tools.lab.traffic import exchange, numbered
@@ -130,7 +130,7 @@ def test_a_stand_in_says_nothing(tmp_path: Path) -> None:
         for _ in range(ESTABLISHED):
             encoder.send(b"stream")
         relay.wait_event("source_locked")
-        restart(relay)
+        reload(relay)
         assert relay.stop() == 0
     assert not relay.events("told_by_the_stand_in")
     assert not relay.events("stand_in_lost")
@@ -168,7 +168,7 @@ def test_no_process_for_a_stand_in(tmp_path: Path) -> None:
         viewer.subscribe()
         with CountingViewers([viewer]) as audience, NumberedStream(relay.ingest_port) as stream:
             relay.wait_event("ingest_started")
-            restart(relay)
+            reload(relay)
             stream.__exit__()
             audience.expect(stream.sent)
         assert relay.events("no_stand_in", reason="Resource temporarily unavailable")
