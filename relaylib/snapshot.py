@@ -104,7 +104,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What was counted since the relay began; datagrams and octets.
+    """What was counted since the relay began; datagrams and bytes.
 
     `sent`, `dropped` and `unreachable` are of all outputs since this program began. `overtaken`
     counts how often an output that was behind had to leave something out. `found` is what the
@@ -112,7 +112,7 @@ class Totals:
     """
 
     received: int
-    octets: int
+    byte_count: int
     overflowed: int
     sent: int
     dropped: int
@@ -126,9 +126,9 @@ class Kept:
     """The history: what it has, and what it may have (`limit_s` None: only the size counts)."""
 
     seconds: float = 0.0
-    octets: int = 0
+    byte_count: int = 0
     limit_s: float | None = None
-    limit_octets: int = 0
+    limit_bytes: int = 0
     points: int = 0
 
 
@@ -315,7 +315,7 @@ class Observer:
         health, walk = self._health, self._health.walk
         return Totals(
             self._ingest.received,
-            self._fanout.octets,
+            self._fanout.byte_count,
             self._ingest.buffer.drops.total,
             health.sent,
             health.dropped,
@@ -329,16 +329,16 @@ def _kept(history: History | None, track: Track | None, *, by_http: bool) -> Kep
     """Return what can be gone back to: packets where viewers come by HTTP, else datagrams."""
     points = len(track.entries) if track else 0
     if by_http and track is not None:
-        seconds, octets, capacity = track.span, track.end - track.oldest, track.ring.octets
-        return Kept(seconds, octets, _finite(track.seconds), capacity, points)
+        seconds, byte_count, capacity = track.span, track.end - track.oldest, track.ring.byte_count
+        return Kept(seconds, byte_count, _finite(track.seconds), capacity, points)
     if history is None:
         return Kept()
     limit = _finite(history.seconds)
     if history.oldest == history.end:
         return Kept(0.0, 0, limit, history.capacity, points)
     first, last = history[history.oldest], history[history.end - 1]
-    octets = last.start + last.octets - first.start
-    return Kept(last.time - first.time, octets, limit, history.capacity, points)
+    byte_count = last.start + last.byte_count - first.start
+    return Kept(last.time - first.time, byte_count, limit, history.capacity, points)
 
 
 def _finite(seconds: float) -> float | None:

@@ -95,7 +95,7 @@ class CaptureWriter:
         self._file = file
         self._write = write
         self._limit = limit
-        self.datagrams = self.octets = 0
+        self.datagrams = self.byte_count = 0
         self.first = self.last = 0
         """Times of arrival in nanoseconds since 1970."""
 
@@ -122,11 +122,11 @@ class CaptureWriter:
             self._write(arrival.time, encode(arrival.datagram))
             self.first, self.last = self.first or arrival.time, arrival.time
             self.datagrams += 1
-            self.octets += len(arrival.datagram.payload)
+            self.byte_count += len(arrival.datagram.payload)
         return True
 
     def _line(self) -> str:
-        return f"{self.datagrams} datagrams  {amount(self.octets)}"
+        return f"{self.datagrams} datagrams  {amount(self.byte_count)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,8 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _summarise(recorder: CaptureWriter, tap: Tap, file: Path) -> None:
     seconds = (recorder.last - recorder.first) / 1e9
     say(
-        f"recorded {recorder.datagrams} datagrams, {amount(recorder.octets)} in {seconds:.1f} s "
-        f"({rate(recorder.octets, seconds)}) to {file}"
+        f"recorded {recorder.datagrams} datagrams, {amount(recorder.byte_count)} "
+        f"in {seconds:.1f} s "
+        f"({rate(recorder.byte_count, seconds)}) to {file}"
     )
     if tap.lost:
         say(f"lost {tap.lost} datagrams: the receive buffer was full (net.core.rmem_max limits it)")

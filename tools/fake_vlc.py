@@ -213,8 +213,8 @@ def _send(replay: Replay, sender: Sender) -> int:
 
 def _summarise(sender: Sender, replay: Replay, seconds: float) -> None:
     say(
-        f"sent {sender.sent} datagrams, {amount(sender.octets)} in {seconds:.1f} s "
-        f"({rate(sender.octets, seconds)}) to {sender.where}"
+        f"sent {sender.sent} datagrams, {amount(sender.byte_count)} in {seconds:.1f} s "
+        f"({rate(sender.byte_count, seconds)}) to {sender.where}"
     )
     if sender.failed:
         say(f"could not send {sender.failed} datagrams")

@@ -31,7 +31,7 @@ class HlsTally:
         self.playlists: Counter[str] = Counter()
         self.segments: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.octets = 0
+        self.byte_count = 0
         self.late = 0.0
         self.fetched: Counter[str] = Counter()
 
@@ -65,7 +65,7 @@ class HlsViewer:
         if self._left < 0:
             return
         self._left -= len(data)
-        self._tally.octets += len(data)
+        self._tally.byte_count += len(data)
         if self._asked.endswith(".m3u8"):
             self._data += data
         if self._left == 0:
@@ -159,8 +159,8 @@ def main() -> None:
                 "segments": tally.segments,
                 "different": len(tally.fetched),
                 "failures": tally.failures,
-                "octets": tally.octets,
-                "megabits_a_second": round(tally.octets * 8e-6 / options.seconds, 1),
+                "byte_count": tally.byte_count,
+                "megabits_a_second": round(tally.byte_count * 8e-6 / options.seconds, 1),
                 "latest_response_s": round(tally.late, 3),
             }
         )

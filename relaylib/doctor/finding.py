@@ -60,13 +60,13 @@ def read_number(path: str | Path) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
-def size(octets: float) -> str:
+def size(byte_count: float) -> str:
     """Write a number of bytes as people do: 208 KiB, 8 MiB, 1.5 GiB."""
     for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if octets >= factor:
-            style = ".3g" if octets < 1000 * factor else ".0f"
-            return f"{octets / factor:{style}} {unit}"
-    return f"{octets:.0f} bytes"
+        if byte_count >= factor:
+            style = ".3g" if byte_count < 1000 * factor else ".0f"
+            return f"{byte_count / factor:{style}} {unit}"
+    return f"{byte_count:.0f} bytes"
 
 
 def time(seconds: float) -> str:

@@ -5,11 +5,11 @@ each keep a place of their own, so that memory does not grow with them,
 and a run is one piece of memory here, too: it can be sent as it was the first time.
 
        index    | time, where, length, size | time, where, length, size | ...    `slots` entries
-       data     | datagrams laid end to end ... | datagrams ...      | unused |  `octets` bytes
+       data     | datagrams laid end to end ... | datagrams ...      | unused |  of `byte_count`
 
 Runs are numbered without end, and so are the bytes of the data: number n is in slot n modulo
-`slots`, byte b at b modulo `octets`. What has been overwritten is known by arithmetic alone. A run
-that would not fit before the end of the data begins at its start.
+`slots`, byte b at b modulo `byte_count`. What has been overwritten is known by arithmetic alone. A
+run that would not fit before the end of the data begins at its start.
 
 All of it is in shared memory, which has no name and outlives an exec (memfd_create(2)). So a
 reload hands over one descriptor, whatever the size, and what the stand-in writes is there for the
@@ -60,7 +60,7 @@ MARGIN = 1.0
 """Seconds that are kept beyond those that were asked for: what has been gone back to must still be
 there when its turn comes."""
 
-_OCTETS_A_SLOT = 512
+_BYTES_A_SLOT = 512
 """A stream of smaller datagrams, one a run, is kept for less long than the data has room for."""
 
 _UNKNOWN = (-math.inf, 0)
@@ -81,7 +81,7 @@ class RunRecord(NamedTuple):
 
     time: float
     start: int
-    octets: int
+    byte_count: int
     size: int
     datagrams: int
 
@@ -95,12 +95,12 @@ class HistoryState:
 
 
 class History:
-    """The last `seconds` of the stream, as far as `octets` bytes hold them.
+    """The last `seconds` of the stream, as far as `byte_count` bytes hold them.
 
     `oldest` is the number of the first run that is there, `end` the number of the next one.
     """
 
-    def __init__(self, seconds: float, octets: int, saved: HistoryState | None = None) -> None:
+    def __init__(self, seconds: float, byte_count: int, saved: HistoryState | None = None) -> None:
         """Begin an empty history, or go on with one that is as large, to which somebody may still
         write.
 
@@ -109,9 +109,9 @@ class History:
         """
         self.seconds = seconds
         self.oldest = self.end = self._next = 0
-        self._octets, self._slots = octets, octets // _OCTETS_A_SLOT
+        self._bytes, self._slots = byte_count, byte_count // _BYTES_A_SLOT
         self._data_at = PAGE + self._slots * _ENTRY.size
-        size = self._data_at + octets
+        size = self._data_at + byte_count
         self._memory = SharedMemory(size, "relay-history", saved.memory if saved else None)
         self._view = self._memory.view
         self._edge = _UNKNOWN
@@ -124,7 +124,7 @@ class History:
         """Return what the next program needs to go on with it; None if it cannot."""
         if self._memory.file is None:
             return None
-        return HistoryState(self._memory.file, self._octets)
+        return HistoryState(self._memory.file, self._bytes)
 
     def close(self) -> None:
         """Let the memory go."""
@@ -134,7 +134,7 @@ class History:
         """Learn what another process has written."""
         first, self.end, self._next = _HEAD.unpack_from(self._view)
         numbers = range(max(first, self.end - self._slots), self.end)
-        kept = bisect.bisect_left(numbers, self._next - self._octets, key=lambda n: self[n].start)
+        kept = bisect.bisect_left(numbers, self._next - self._bytes, key=lambda n: self[n].start)
         self.oldest = numbers.start + kept
         self._edge = _UNKNOWN
 
@@ -147,9 +147,9 @@ class History:
         self._save(now)
 
     def _write(self, run: Run, now: float) -> None:
-        length, at = len(run.view), self._next % self._octets
-        if at + length > self._octets:
-            self._next += self._octets - at
+        length, at = len(run.view), self._next % self._bytes
+        if at + length > self._bytes:
+            self._next += self._bytes - at
             at = 0
         at += self._data_at
         self._view[at : at + length] = run.view
@@ -160,7 +160,7 @@ class History:
 
     def _save(self, now: float) -> None:
         """Say what there is; what is not said was not written, should this process end here."""
-        overwritten, too_old = self._next - self._octets, now - self.seconds
+        overwritten, too_old = self._next - self._bytes, now - self.seconds
         time, start = self._edge
         if start < overwritten or time < too_old or self.oldest < self.end - self._slots:
             self._forget(overwritten, too_old)
@@ -210,11 +210,11 @@ class History:
     def run(self, number: int) -> Run:
         """Return a run as it was read, until it is overwritten."""
         entry = self[number]
-        return Run(self._slice(entry.start, entry.octets), entry.size, entry.datagrams)
+        return Run(self._slice(entry.start, entry.byte_count), entry.size, entry.datagrams)
 
     def data(self, entry: RunRecord) -> memoryview:
         """Return the datagrams of a run, laid end to end, until they are overwritten."""
-        return self._slice(entry.start, entry.octets)
+        return self._slice(entry.start, entry.byte_count)
 
     def read(self, place: Place, until: float) -> tuple[Run, Place] | None:
         """Return what can be sent at once of what follows a place and came `until` then.
@@ -264,7 +264,7 @@ class History:
         number = self.oldest + at - 1
         entry = self[number]
         datagram, offset = divmod(byte - entry.start, entry.size)
-        return (Place(number, datagram), offset) if byte < entry.start + entry.octets else None
+        return (Place(number, datagram), offset) if byte < entry.start + entry.byte_count else None
 
     def find(self, time: float) -> Place:
         """Return the first place that came `time` or later; the end if nothing has."""
@@ -273,13 +273,13 @@ class History:
         return Place(self.oldest + at)
 
     def _slice(self, start: int, length: int) -> memoryview:
-        at = self._data_at + start % self._octets
+        at = self._data_at + start % self._bytes
         return self._view[at : at + length]
 
     @property
     def capacity(self) -> int:
-        """Octets that there is room for."""
-        return self._octets
+        """Bytes that there is room for."""
+        return self._bytes
 
 
 def open_history(
@@ -293,18 +293,18 @@ def open_history(
     Raises:
         SetupError: there is no memory for it.
     """
-    seconds, octets = measures(config)
+    seconds, byte_count = measures(config)
     wanted = config.timeshift or config.looks
-    if saved is not None and not (wanted and saved.octets == octets):
+    if saved is not None and not (wanted and saved.octets == byte_count):
         os.close(saved.memory)
         saved = None
     if not wanted:
         return None
     try:
-        return History(seconds, octets, saved)
+        return History(seconds, byte_count, saved)
     except OSError as error:
         if not reloaded:
-            raise SetupError(no_memory("history", octets, error)) from None
+            raise SetupError(no_memory("history", byte_count, error)) from None
         log.warning("history_unavailable", reason=error.strerror, remedy=SMALLER)
         return None
 
@@ -312,9 +312,9 @@ def open_history(
 SMALLER = "a smaller --timeshift-mib"
 
 
-def no_memory(kind: str, octets: int, error: OSError) -> str:
+def no_memory(kind: str, byte_count: int, error: OSError) -> str:
     """Say that there is no memory for so many bytes of this kind."""
-    return f"no memory for the {kind}, {octets >> 20} MiB: {error.strerror}; {SMALLER} helps"
+    return f"no memory for the {kind}, {byte_count >> 20} MiB: {error.strerror}; {SMALLER} helps"
 
 
 def measures(config: Config) -> tuple[float, int]:
@@ -324,13 +324,13 @@ def measures(config: Config) -> tuple[float, int]:
     """
     wanted = []
     if config.timeshift:
-        octets = config.timeshift_mib << (19 if config.http else 20)
-        wanted.append((config.timeshift + MARGIN, octets))
+        byte_count = config.timeshift_mib << (19 if config.http else 20)
+        wanted.append((config.timeshift + MARGIN, byte_count))
     if config.start == "keyframe":
         wanted.append((START, FOR_A_START))
     if config.record_faults:
         wanted.append((RECORDABLE, UNDER_RECORDING))
     if not wanted:
         return math.inf, UNDER_INSPECTION
-    seconds, octets_of = zip(*wanted, strict=True)
-    return max(seconds), max(octets_of)
+    seconds, bytes_of = zip(*wanted, strict=True)
+    return max(seconds), max(bytes_of)

@@ -112,7 +112,7 @@ class _Recording:
     until: float
     first: float
     last: float
-    octets: int = 0
+    byte_count: int = 0
     waited: float = 0.0
     """Seconds that writing has taken."""
 
@@ -208,11 +208,11 @@ class Recorder:
     def _finish(self, recording: _Recording) -> None:
         self._recording = None
         try:
-            path, octets = self._files.complete(recording.file, recording.path)
+            path, byte_count = self._files.complete(recording.file, recording.path)
         except OSError as error:
             _log_failed(recording.path, _reason(error))
         else:
-            _log_recorded(path, octets, recording.seconds)
+            _log_recorded(path, byte_count, recording.seconds)
 
     def _fail(self, recording: _Recording, reason: str) -> None:
         self._recording = None
@@ -228,7 +228,7 @@ class Recorder:
     def _tick(self) -> None:
         """Write a piece, or else do something about the room for it."""
         self._timer, recording = None, self._recording
-        wanted = 0 if recording is None else recording.octets + LARGEST_PIECE
+        wanted = 0 if recording is None else recording.byte_count + LARGEST_PIECE
         try:
             if not self._files.make_room(wanted) and recording is not None:
                 self._record(recording)
@@ -240,7 +240,7 @@ class Recorder:
 
     def _record(self, recording: _Recording) -> None:
         """Write a piece; complete the file if it was the last one, or if there is no more room."""
-        last = not self._files.has_room(recording.octets + LARGEST_PIECE)
+        last = not self._files.has_room(recording.byte_count + LARGEST_PIECE)
         if not last:
             data, last = self._piece(recording)
             self._append(recording, data)
@@ -250,7 +250,7 @@ class Recorder:
     def _append(self, recording: _Recording, data: bytes) -> None:
         started = self._loop.time()
         _write(recording.file, data)
-        recording.octets += len(data)
+        recording.byte_count += len(data)
         recording.waited += self._loop.time() - started
         if recording.waited > MOST_WAITING:
             raise _TooSlowError
@@ -271,7 +271,7 @@ class Recorder:
             if (time := history[recording.number].time) > recording.until:
                 return b"".join(blocks), True
             blocks += self._blocks(recording, time)
-            size += history[recording.number].octets
+            size += history[recording.number].byte_count
             recording.number, recording.last = recording.number + 1, time
             spent += self._loop.time() - started
             self._loop.read_priority()
@@ -308,8 +308,8 @@ def _packed(address: Address) -> bytes:
     return ipaddress.ip_address(unmapped(address)[0].partition("%")[0]).packed
 
 
-def _log_recorded(path: str, octets: int, seconds: float) -> None:
-    log.info("recorded", file=path, octets=octets, seconds=seconds)
+def _log_recorded(path: str, byte_count: int, seconds: float) -> None:
+    log.info("recorded", file=path, octets=byte_count, seconds=seconds)
 
 
 def _log_failed(path: str, reason: str) -> None:
@@ -339,8 +339,8 @@ def _warn_if_shared(directory: str) -> None:
 
 def _complete(saved: RecordingState) -> None:
     try:
-        path, octets = complete(saved.path)
+        path, byte_count = complete(saved.path)
     except OSError as error:
         _log_failed(saved.path, _reason(error))
     else:
-        _log_recorded(path, octets, saved.seconds)
+        _log_recorded(path, byte_count, saved.seconds)

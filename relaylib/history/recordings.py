@@ -126,9 +126,9 @@ class Recordings:
         else:
             self._keep(path, status.st_size)
 
-    def _keep(self, path: str, octets: int) -> None:
-        self._kept.append((path, octets))
-        self._total += octets
+    def _keep(self, path: str, byte_count: int) -> None:
+        self._kept.append((path, byte_count))
+        self._total += byte_count
 
     def create(self, path: str) -> tuple[int, str]:
         """Begin a file of that name, or one like it if it is taken; return its descriptor and name.
@@ -155,33 +155,33 @@ class Recordings:
         except OSError:  # what was written is not there after all: NFS, quotas (close(2))
             _unlink(path + _PART)
             raise
-        path, octets = complete(path)
-        self._keep(path, octets)
-        return path, octets
+        path, byte_count = complete(path)
+        self._keep(path, byte_count)
+        return path, byte_count
 
     def discard(self, file: int, path: str) -> None:
         """Delete a file that is not going to be complete."""
         _unlink(path + _PART)
         os.close(file)
 
-    def has_room(self, octets: int) -> bool:
+    def has_room(self, byte_count: int) -> bool:
         """Tell whether a file may grow to that size beside those that are kept."""
-        return self._total + octets <= self._limit
+        return self._total + byte_count <= self._limit
 
-    def make_room(self, octets: int) -> bool:
+    def make_room(self, byte_count: int) -> bool:
         """Delete the oldest file if there is no room for one of that size; tell whether it did.
 
         Raises:
             OSError: a file cannot be deleted.
         """
-        if not self._kept or self.has_room(octets):
+        if not self._kept or self.has_room(byte_count):
             return False
         self._delete(*self._kept.popleft())
         return True
 
-    def _delete(self, path: str, octets: int) -> None:
+    def _delete(self, path: str, byte_count: int) -> None:
         """Delete a file, unless there is another thing at that name by now."""
-        self._total -= octets
+        self._total -= byte_count
         with contextlib.suppress(FileNotFoundError):  # somebody else has deleted it
             if _is_own(os.lstat(path)):
                 os.unlink(path)

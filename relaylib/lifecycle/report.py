@@ -114,9 +114,9 @@ def _of_stream(now: Snapshot) -> dict[str, Any]:
 
 
 def _of_history(kept: Kept) -> dict[str, Any]:
-    if not kept.octets:
+    if not kept.byte_count:
         return {}
     return {
         "history_s": round(kept.seconds, 1),
-        "history_mib": round(kept.octets / (1 << 20), 1),
+        "history_mib": round(kept.byte_count / (1 << 20), 1),
     }

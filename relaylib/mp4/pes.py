@@ -46,10 +46,10 @@ class Assembler:
 
     __slots__ = (
         "_by_length",
+        "_bytes",
         "_counted",
         "_dts",
         "_last",
-        "_octets",
         "_open",
         "_pts",
         "_size",
@@ -66,7 +66,7 @@ class Assembler:
         self._by_length = by_length
         self._open = False
         self._pts = self._dts = self._size = 0
-        self._counted = self._octets = 0  # parts that have been counted, and their bytes
+        self._counted = self._bytes = 0  # parts that have been counted, and their bytes
         self._last = b""  # payload of the last packet that was no expected one
 
     def look(self, header: int, content: bytes) -> Unit | None:
@@ -132,13 +132,13 @@ class Assembler:
     def _end(self) -> Unit | None:
         if not (self._by_length and self._size):
             return None
-        self._octets += sum(map(len, self.parts[self._counted :]))
+        self._bytes += sum(map(len, self.parts[self._counted :]))
         self._counted = len(self.parts)
-        return self._close(whole=True) if self._octets >= self._size else None
+        return self._close(whole=True) if self._bytes >= self._size else None
 
     def _close(self, *, whole: bool, following: int | None = None) -> Unit | None:
         parts, self.parts = self.parts, []
-        self._counted = self._octets = 0
+        self._counted = self._bytes = 0
         if not self._open:
             return None
         self._open = False

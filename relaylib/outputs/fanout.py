@@ -67,14 +67,14 @@ log = structlog.get_logger()
 class Fanout:
     """Sends every run to every output that is not paused.
 
-    `forwarded` counts the datagrams that came in, `octets` the bytes in them.
+    `forwarded` counts the datagrams that came in, `byte_count` the bytes in them.
 
     Times are the loop's, in seconds.
     """
 
     def __init__(self, call_later: CallLater, *, segmentation: bool) -> None:
         self.forwarded = 0
-        self.octets = 0
+        self.byte_count = 0
         self._segmentation = segmentation and linux.can_segment()
         self._segmented: Lane[Output] = Lane()
         self._unsegmented: Lane[Output] = Lane()
@@ -201,7 +201,7 @@ class Fanout:
             self.forget_limits()
         for run in runs:
             self.forwarded += run.count
-            self.octets += len(run.view)
+            self.byte_count += len(run.view)
             self._send(run)
             if self._failed or self._errors:
                 self._handle_failures(run, now)

@@ -22,7 +22,7 @@ STATES = {
 class ViewerRow(NamedTuple):
     """A viewer or a fixed output.
 
-    `sent` is in datagrams, or, by HTTP, in octets; `lost` in datagrams, or times that something was
+    `sent` is in datagrams, or, by HTTP, in bytes; `lost` in datagrams, or times that something was
     left out. `since` is when it came, in seconds of the loop's clock; `delay` how many seconds it
     is behind. `same` tells whether it is the same one as before.
     """

@@ -116,9 +116,9 @@ class Health:
         self._stalled = 0.0
         self._full, self._full_hosts, self._active = 0, 0, 0
         self._second_at = float("-inf")
-        self._size = 0.0  # octets of a datagram
+        self._size = 0.0  # bytes of a datagram
         self._host = self._active_host()  # at the last look
-        self._octets, self._datagrams, self._datagrams_out = Meter(), Meter(), Meter()
+        self._bytes, self._datagrams, self._datagrams_out = Meter(), Meter(), Meter()
         self._log = Throttle(loop.call_later)
         loop.call_later(PERIOD, self._step)
 
@@ -132,7 +132,7 @@ class Health:
         before, self._host = self._host, self._active_host()
         if self._ingest.received:  # else it is the first one
             self._judge.new_source(elsewhere=before != self._host)
-            self._octets, self._datagrams = Meter(), Meter()
+            self._bytes, self._datagrams = Meter(), Meter()
             self._mark_ingest(self._loop.time())
 
     def _active_host(self) -> str | None:
@@ -159,16 +159,16 @@ class Health:
     @property
     def bits_in(self) -> float:
         """Bits a second that came in over the last second."""
-        return self._octets.rate(SHORT) * 8 if self._is_coming else 0.0
+        return self._bytes.rate(SHORT) * 8 if self._is_coming else 0.0
 
     def rates(self) -> Rates:
         """Return what comes in and goes out."""
-        octets, datagrams = self._octets.rate(LONG), self._datagrams.rate(LONG)
+        byte_count, datagrams = self._bytes.rate(LONG), self._datagrams.rate(LONG)
         out = self._datagrams_out.rate(LONG)
-        self._size = octets / datagrams if datagrams else self._size
+        self._size = byte_count / datagrams if datagrams else self._size
         if not self._is_coming:
-            octets = datagrams = 0.0
-        return Rates(octets * 8, datagrams, out * self._size * 8, out)
+            byte_count = datagrams = 0.0
+        return Rates(byte_count * 8, datagrams, out * self._size * 8, out)
 
     @property
     def _is_coming(self) -> bool:
@@ -234,7 +234,7 @@ class Health:
         self._datagrams_out.mark(now, self.sent)
 
     def _mark_ingest(self, now: float) -> None:
-        self._octets.mark(now, self._fanout.octets)
+        self._bytes.mark(now, self._fanout.byte_count)
         self._datagrams.mark(now, self._fanout.forwarded)
 
     # --- outputs

@@ -7,7 +7,7 @@ lies between two places is one piece of memory, or two there.
 When a byte came is known to `GRAIN`: the index has an entry a moment, not one a datagram.
 
        index   | time, place | time, place | ...           a ring of its own
-       data    | packet | packet | packet | ...            `octets` bytes, a multiple of 188
+       data    | packet | packet | packet | ...            `byte_count` bytes, a multiple of 188
 """
 
 import bisect
@@ -46,17 +46,17 @@ class RingState:
 class Ring:
     """The bytes from place `oldest` to place `end`: the last `seconds`, as far as there is room."""
 
-    def __init__(self, seconds: float, octets: int, saved: RingState | None = None) -> None:
+    def __init__(self, seconds: float, byte_count: int, saved: RingState | None = None) -> None:
         """Begin an empty ring, or go on with one that is as large.
 
         Raises:
             OSError: there is no memory.
         """
-        self.octets = octets - octets % PACKET_SIZE
+        self.byte_count = byte_count - byte_count % PACKET_SIZE
         self.seconds = seconds
-        self._moments = max(1, self.octets // _BYTES_A_MOMENT)
+        self._moments = max(1, self.byte_count // _BYTES_A_MOMENT)
         self._data_at = -(-self._moments * _MOMENT.size // PAGE) * PAGE
-        size = self._data_at + self.octets
+        size = self._data_at + self.byte_count
         self._memory = SharedMemory(size, "relay-track", saved.memory if saved else None)
         self._view = self._memory.view
         self.oldest, self.end = (saved.oldest, saved.end) if saved else (0, 0)
@@ -68,7 +68,7 @@ class Ring:
         if self._memory.file is None:
             return None
         return RingState(
-            self._memory.file, self.octets, self.oldest, self.end, self._first, self._next
+            self._memory.file, self.byte_count, self.oldest, self.end, self._first, self._next
         )
 
     def close(self) -> None:
@@ -81,19 +81,19 @@ class Ring:
         """Add whole packets, fewer than there is room for, that came at a time."""
         if time - self._moment >= GRAIN:
             self._begin_moment(time)
-        at, length = self.end % self.octets, len(packets)
-        if at + length <= self.octets:
+        at, length = self.end % self.byte_count, len(packets)
+        if at + length <= self.byte_count:
             at += self._data_at
             self._view[at : at + length] = packets
         else:
             self._wrap(at, packets)
         self.end += length
-        self.oldest = max(self.oldest, self.end - self.octets)
+        self.oldest = max(self.oldest, self.end - self.byte_count)
 
     def _wrap(self, at: int, packets: bytes) -> None:
         """Write the first part of it at the end of the memory, the rest at its beginning."""
-        first = self.octets - at
-        self._view[self._data_at + at : self._data_at + self.octets] = packets[:first]
+        first = self.byte_count - at
+        self._view[self._data_at + at : self._data_at + self.byte_count] = packets[:first]
         self._view[self._data_at : self._data_at + len(packets) - first] = packets[first:]
 
     def _begin_moment(self, time: float) -> None:
@@ -119,10 +119,10 @@ class Ring:
 
     def pieces(self, begin: int, end: int) -> list[memoryview]:
         """Return what lies between two places, which are there, until it is overwritten."""
-        at, length = begin % self.octets, end - begin
+        at, length = begin % self.byte_count, end - begin
         if length <= 0:
             return []
-        first = min(length, self.octets - at)
+        first = min(length, self.byte_count - at)
         at += self._data_at
         found = [self._view[at : at + first]]
         if first < length:

@@ -185,20 +185,20 @@ def open_track(config: Config, saved: TrackState | None, *, reloaded: bool = Fal
     Raises:
         SetupError: there is no memory for it.
     """
-    seconds, octets = measures(config)
+    seconds, byte_count = measures(config)
     if not config.looks:
         if saved is not None:
             os.close(saved.ring.memory)
         return None
     spacing = 0.0 if math.isinf(seconds) else seconds / MAX_ENTRIES
-    if saved is not None and saved.ring.octets != octets:
+    if saved is not None and saved.ring.octets != byte_count:
         os.close(saved.ring.memory)
         saved = None
     try:
-        return Track(Ring(seconds, octets, saved.ring if saved else None), spacing, saved)
+        return Track(Ring(seconds, byte_count, saved.ring if saved else None), spacing, saved)
     except OSError as error:
         if not reloaded:
-            raise SetupError(no_memory("track", octets, error)) from None
+            raise SetupError(no_memory("track", byte_count, error)) from None
         log.warning("track_unavailable", reason=error.strerror, remedy=SMALLER)
         return None
 
@@ -212,5 +212,5 @@ def measures(config: Config) -> tuple[float, int]:
     return config.timeshift + MARGIN, _whole(config.timeshift_mib << 19)
 
 
-def _whole(octets: int) -> int:
-    return octets - octets % PACKET_SIZE
+def _whole(byte_count: int) -> int:
+    return byte_count - byte_count % PACKET_SIZE

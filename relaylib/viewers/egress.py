@@ -42,16 +42,16 @@ class Egress:
         self._last = (0.0, 0, 0)
         self._flowing = False
 
-    def measure(self, now: float, datagrams: int, octets: int) -> None:
+    def measure(self, now: float, datagrams: int, byte_count: int) -> None:
         """Take another sample of how much of the stream there has been in all.
 
         A period in which the stream began says nothing: it may have been its last moment.
         """
-        then, datagrams_then, octets_then = self._last
-        self._last = now, datagrams, octets
+        then, datagrams_then, bytes_then = self._last
+        self._last = now, datagrams, byte_count
         flowed, self._flowing = self._flowing, datagrams > datagrams_then
         if flowed and self._flowing and now > then:
-            size = octets - octets_then + (datagrams - datagrams_then) * _HEADERS
+            size = byte_count - bytes_then + (datagrams - datagrams_then) * _HEADERS
             sample = 8 * size / (now - then)
             self.rate += (sample - self.rate) * (_WEIGHT if self.rate else 1)
 

@@ -142,7 +142,7 @@ class ControlServer:
 
     def _measure(self) -> None:
         fanout = self._fanout
-        self._egress.measure(self._loop.now, fanout.forwarded, fanout.octets)
+        self._egress.measure(self._loop.now, fanout.forwarded, fanout.byte_count)
 
     # --- accepting
 

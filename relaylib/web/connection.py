@@ -30,19 +30,19 @@ from relaylib.web.request import HttpRequest, announces_body
 from relaylib.web.state import ConnectionState
 
 HEAD_CAP = 8 * 1024
-"""Octets of a head that may come without its end, and `READ_SIZE` with it: browsers send 1 KiB."""
+"""Bytes of a head that may come without its end, and `READ_SIZE` with it: browsers send 1 KiB."""
 
 TARGET_CAP = 4 * 1024
-"""Octets of a head without the end of its first line that make it the target which is too long."""
+"""Bytes of a head without the end of its first line that make it the target which is too long."""
 
 READ_SIZE = 4 * 1024
-"""Octets read in a turn."""
+"""Bytes read in a turn."""
 
 WRITE_SIZE = 128 * 1024
-"""Octets of a response's body written in a turn: 0.05 ms, in which the stream waits."""
+"""Bytes of a response's body written in a turn: 0.05 ms, in which the stream waits."""
 
 SEND_BUFFER = 256 * 1024
-"""Octets asked of the kernel (it doubles them): several writes at the rate of a stream, so that one
+"""Bytes asked of the kernel (it doubles them): several writes at the rate of a stream, so that one
 slow moment of a viewer is no reason to wait; 0.2 s of 20 Mb/s on the way."""
 
 HEAD_TIME = 10.0
@@ -70,9 +70,9 @@ _UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 
 
 class HttpConnectionOwner(Protocol):
-    """What a connection belongs to; `octets` counts those of streams with an end."""
+    """What a connection belongs to; `byte_count` counts those of streams with an end."""
 
-    octets: int
+    byte_count: int
 
     def answer(
         self, connection: "HttpConnection", event: h11.Request, respond: Answer | None = None
@@ -103,12 +103,12 @@ class HttpConnection:
     """An accepted connection.
 
     `deadline` is when it has had its time, in seconds of the loop's clock; `stream` what it carries
-    from `path` to `client`, and `octets` how much of it was written. `since` is when that began.
+    from `path` to `client`, and `byte_count` how much of it was written. It began at `since`.
     """
 
     __slots__ = (
         "_body", "_closing", "_eof", "_h11", "_left", "_loop", "_pending", "_server", "_taken_at",
-        "_unsent", "client", "deadline", "octets", "path", "peer", "since", "sock", "stream",
+        "_unsent", "byte_count", "client", "deadline", "path", "peer", "since", "sock", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -124,14 +124,14 @@ class HttpConnection:
         self.client = peer[0]
         self.path = ""
         self.stream: StreamBody | None = None
-        self.octets = 0
+        self.byte_count = 0
         self.since = self._taken_at = loop.now
         self.deadline = loop.now + HEAD_TIME
         self._loop = loop
         self._server: HttpConnectionOwner | None = server
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_CAP)
         self._unsent: list[memoryview] = []
-        self._body: StreamBody | None = None  # one with an end, of which so many octets are left
+        self._body: StreamBody | None = None  # one with an end, of which so many bytes are left
         self._left = 0
         self._closing = self._eof = False
         self._pending = False  # a request will be tried again
@@ -306,7 +306,7 @@ class HttpConnection:
         self._taken_at = self._loop.time()
         self._left -= sent
         if self._server is not None:
-            self._server.octets += sent
+            self._server.byte_count += sent
         if not self._left:
             self._body = None
 
@@ -364,7 +364,7 @@ class HttpConnection:
             if not self._unsent:
                 self.write_on(until, most)
             return
-        self.octets += sent
+        self.byte_count += sent
         stream.taken(sent)
 
     # --- the end
@@ -434,13 +434,13 @@ class HttpConnection:
             self.client,
             self.path if carried else "",
             saved,
-            self.octets,
+            self.byte_count,
             self._left if self._body else None,
         )
 
     def restore(self, saved: ConnectionState, stream: StreamBody | None) -> None:
         """Go on where the previous program stopped."""
-        self.client, self.path, self.octets = saved.client, saved.resource, saved.octets
+        self.client, self.path, self.byte_count = saved.client, saved.resource, saved.octets
         self._unsent = [memoryview(saved.unsent)] if saved.unsent else []
         if stream is not None and saved.left is None:
             self._carry(stream, begin=False)

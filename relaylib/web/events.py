@@ -104,12 +104,12 @@ class EventStream:
             raise StreamEndError("too_slow")
         return (memoryview(event)[self._sent : self._sent + most],)
 
-    def taken(self, octets: int) -> None:
+    def taken(self, byte_count: int) -> None:
         """Note how much was sent; see `reply.StreamBody`."""
         if self._first:
-            self._first = memoryview(self._first)[octets:]
+            self._first = memoryview(self._first)[byte_count:]
             return
-        self._sent += octets
+        self._sent += byte_count
         event = self._feed.event(self._number)
         if event is None or self._sent >= len(event):
             self._number, self._sent = self._number + 1, 0

@@ -165,9 +165,9 @@ class Body:
             raise StreamEndError("overtaken")
         return self._track.pieces(at, min(at + most, segment.end))
 
-    def taken(self, octets: int) -> None:
+    def taken(self, byte_count: int) -> None:
         """Note how much was sent; see `reply.StreamBody`."""
-        self._sent += octets
+        self._sent += byte_count
 
     def export(self) -> StreamState:
         return StreamState(self._sent, number=self._segment.sequence)

@@ -136,9 +136,9 @@ class LiveStream:
         self._begin(now, live=True)
         self._first = filling + self._first
 
-    def taken(self, octets: int) -> None:
+    def taken(self, byte_count: int) -> None:
         """Note how much was sent; see `reply.StreamBody`."""
         if self._first:
-            self._first = self._first[octets:]
+            self._first = self._first[byte_count:]
         else:
-            self._at += octets
+            self._at += byte_count

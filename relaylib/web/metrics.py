@@ -141,7 +141,7 @@ class _Relay(Collector):
         requests = dict[str, float](web.requests)
         yield _counter("http_responses", "Responses by status", requests, "status")
         yield _counter(
-            "http_stream_bytes", "Octets of streams and segments written", web.octets_in_all
+            "http_stream_bytes", "Bytes of streams and segments written", web.bytes_in_all
         )
         yield _gauge("http_connections", "Connections by HTTP", len(web.connections))
 
@@ -167,7 +167,7 @@ def _of_ingest(now: Snapshot) -> Iterator[Metric]:
     forms = {form.value: float(form is sent) for form in Form}
     yield _gauge("source_form", "What the source sends, or sent last", forms, "form")
     yield _counter("ingest_datagrams", "Datagrams of the stream that came", totals.received)
-    yield _counter("ingest_bytes", "Octets of the stream that came", totals.octets)
+    yield _counter("ingest_bytes", "Bytes of the stream that came", totals.byte_count)
     rejected = source.rejected
     yield _counter("ingest_rejected_datagrams", "Others' datagrams, turned away", rejected)
     text = "Of these, from another port of the source's host, while the source was quiet"
@@ -176,7 +176,7 @@ def _of_ingest(now: Snapshot) -> Iterator[Metric]:
 
 def _of_history(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("history_seconds", "How much of the stream is kept", now.history.seconds)
-    yield _gauge("history_bytes", "How much of the stream is kept", now.history.octets)
+    yield _gauge("history_bytes", "How much of the stream is kept", now.history.byte_count)
 
 
 def _counter(name: str, text: str, samples: Samples, *labels: str) -> Metric:

@@ -58,13 +58,13 @@ LINGER = 3.0
 """Seconds after which nobody's fragments are forgotten."""
 
 KEPT = 20.0
-"""Seconds of fragments that are kept for those who read them, and `OCTETS` at most."""
+"""Seconds of fragments that are kept for those who read them, and `BYTES` at most."""
 
-OCTETS = 32 << 20
-OCTETS_PAST = 8 << 20
+BYTES = 32 << 20
+BYTES_PAST = 8 << 20
 
 PIECE = 8 * 7 * PACKET_SIZE
-"""Octets that are remuxed without a look at the ingest: 0.1 ms."""
+"""Bytes that are remuxed without a look at the ingest: 0.1 ms."""
 
 _MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
 _NOWHERE = -1
@@ -85,10 +85,10 @@ class Remux:
     many seconds it stays behind the stream.
     """
 
-    def __init__(self, loop: Loop, track: Track, octets: int) -> None:
+    def __init__(self, loop: Loop, track: Track, byte_count: int) -> None:
         self._loop, self._track = loop, track
         self._remuxer = Remuxer()
-        self._room = octets
+        self._room = byte_count
         self._at = 0
         self._items = deque[Item]()
         self._entry = self.end = 0
@@ -243,31 +243,31 @@ class Mp4Stream:
             self.skipped += 1
             self._enter()
         pieces = list[Piece](self._begun)
-        octets, number = sum(map(len, pieces)), self._next
+        byte_count, number = sum(map(len, pieces)), self._next
         has_ended = number == _NOWHERE
-        while octets < most and len(pieces) < _MOST_PIECES and 0 <= number < remux.end:
+        while byte_count < most and len(pieces) < _MOST_PIECES and 0 <= number < remux.end:
             item = remux[number]
             if item.mime not in ("", self._mime):
                 has_ended = True
                 break
             pieces.append(item.data)
-            octets += len(item.data)
+            byte_count += len(item.data)
             number += 1
         if not pieces and (has_ended or remux.unplayable):
             raise StreamEndError("other_codecs")
         return pieces
 
-    def taken(self, octets: int) -> None:
+    def taken(self, byte_count: int) -> None:
         """Note how much was sent; see `reply.StreamBody`."""
-        while octets > 0:
+        while byte_count > 0:
             if self._begun:
                 piece = self._begun.pop(0)
             else:
                 piece = self._remux[self._next].data
                 self._next += 1
-            if octets < len(piece):
-                self._begun.insert(0, memoryview(piece)[octets:])
-            octets -= len(piece)
+            if byte_count < len(piece):
+                self._begun.insert(0, memoryview(piece)[byte_count:])
+            byte_count -= len(piece)
 
     def delay(self, _now: float) -> float:
         """Return how far behind it is; see `reply.MediaStream`."""
@@ -303,7 +303,7 @@ class Mp4:
     def _of_now(self, track: Track, now: float) -> Remux:
         self._asked_at = now
         if self._shared is None:
-            self._shared = Remux(self._loop, track, OCTETS)
+            self._shared = Remux(self._loop, track, BYTES)
             self._shared.begin(now - BEFORE)
             self._loop.call_later(LINGER, self._forget)
         else:
@@ -321,7 +321,7 @@ class Mp4:
         if len(self._past) >= MOST_PAST:
             text = f"ya hay {MOST_PAST} espectadores en diferido: pruebe mas tarde, o sin back"
             raise HttpError(503, text)
-        remux = Remux(self._loop, track, OCTETS_PAST)
+        remux = Remux(self._loop, track, BYTES_PAST)
         remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)
         self._past.add(remux)
         return remux

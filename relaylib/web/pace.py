@@ -20,10 +20,10 @@ PER_TURN = 32
 """Streams written in a turn: about a millisecond."""
 
 LARGEST = 128 * 1024
-"""Octets of a write at the stream's own rate: a third of `SEND_BUFFER`."""
+"""Bytes of a write at the stream's own rate: a third of `SEND_BUFFER`."""
 
 _SMALLEST = 64 * 1024
-"""Octets that a stream may be written at once, however little has come: 10 Mb/s."""
+"""Bytes that a stream may be written at once, however little has come: 10 Mb/s."""
 
 _CATCH_UP = 4
 """How many times the stream's own rate one that is behind is written."""
@@ -35,32 +35,32 @@ class StreamWriter(Protocol):
     """What is written: a connection that carries a stream."""
 
     def write_on(self, until: float, most: int) -> None:
-        """Write what had come `until` then, up to about `most` octets."""
+        """Write what had come `until` then, up to about `most` bytes."""
 
     def abort(self, reason: str) -> None:
         """End, and have itself removed."""
 
 
 class Pace:
-    """Writes streams. `octets` tells how many octets of the live stream have ever come.
+    """Writes streams. `byte_count` tells how many bytes of the live stream have ever come.
 
     `is_running` tells whether the timer is: it is not where there is nobody to write to.
     """
 
-    def __init__(self, loop: Loop, coalesce: float, octets: Callable[[], int]) -> None:
+    def __init__(self, loop: Loop, coalesce: float, byte_count: Callable[[], int]) -> None:
         self._loop = loop
         self._coalesce = coalesce
-        self._octets = octets
+        self._bytes = byte_count
         self._writers: dict[StreamWriter, None] = {}
         self._waiting: deque[StreamWriter] = deque()
         self._until = self._since = loop.now
-        self._counted = octets()
+        self._counted = byte_count()
         self._rate = 0.0
         self.is_running = False
 
     @property
     def most(self) -> int:
-        """Octets that a stream may be written at once."""
+        """Bytes that a stream may be written at once."""
         return max(_SMALLEST, int(_CATCH_UP * self._rate * self.period))
 
     @property
@@ -73,7 +73,7 @@ class Pace:
         self._writers[writer] = None
         if not self.is_running:
             self.is_running = True
-            self._since, self._counted = self._loop.time(), self._octets()
+            self._since, self._counted = self._loop.time(), self._bytes()
             self._loop.call_later(self._loop.until_step(self.period), self._tick)
 
     def remove(self, writer: StreamWriter) -> None:
@@ -89,12 +89,12 @@ class Pace:
 
     def _measure(self) -> None:
         elapsed, self._since = self._until - self._since, self._until
-        octets, self._counted = self._octets() - self._counted, self._octets()
-        rate = max(0, octets) / max(elapsed, 0.001)
+        byte_count, self._counted = self._bytes() - self._counted, self._bytes()
+        rate = max(0, byte_count) / max(elapsed, 0.001)
         self._rate += (rate - self._rate) * (_WEIGHT if self._rate else 1.0)
 
     def _write_some(self) -> None:
-        """Write some of those who wait; when nobody waits any more, let octets gather."""
+        """Write some of those who wait; when nobody waits any more, let bytes gather."""
         try:
             for _ in range(min(PER_TURN, len(self._waiting))):
                 self._write(self._waiting.popleft())

@@ -5,7 +5,7 @@ A segment begins where decoding can start, and the next one begins at the first 
 video does not go on (another source, a silence, a clock that jumped, other streams in it) a segment
 ends early, and the next one is a discontinuity (4.3.2.3).
 
-The numbers of segments only grow, and a number stands for the same octets as long as the run has
+The numbers of segments only grow, and a number stands for the same bytes as long as the run has
 its name. The playlist is a value, so a reload hands it over as it is.
 
 RFC 8216 wants the target duration to stay as it is (6.2.1), and no segment to be longer (4.3.3.1).
@@ -76,7 +76,7 @@ class Segment:
 class Playlist:
     """The segments of a `run`. `target` is the target duration; 0 until somebody was told one.
 
-    `segments` are those whose octets there are, `sequence` is the number of the next one, which
+    `segments` are those whose bytes there are, `sequence` is the number of the next one, which
     began at `begun`; up to `latest` it is `elapsed` seconds long.
     """
 
@@ -144,7 +144,7 @@ class Playlist:
     # --- telling
 
     def find(self, sequence: int) -> Segment | None:
-        """Return a segment whose octets there are."""
+        """Return a segment whose bytes there are."""
         at = sequence - self.segments[0].sequence if self.segments else -1
         return self.segments[at] if 0 <= at < len(self.segments) else None
 

@@ -32,7 +32,7 @@ NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 """Content-Security-Policy of what is no page."""
 
 _WORTH_COMPRESSING = 512
-"""Octets below which a header more and an encoding save nothing."""
+"""Bytes below which a header more and an encoding save nothing."""
 
 Piece = bytes | memoryview
 """Part of a body."""
@@ -60,15 +60,15 @@ class StreamBody(Protocol):
     skipped: int
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next, of what was there `until` then: up to `most` octets or a bit
+        """Return what comes next, of what was there `until` then: up to `most` bytes or a bit
         more, in no more than 1,000 pieces; nothing, if nothing has come.
 
         Raises:
             StreamEndError: nothing will.
         """
 
-    def taken(self, octets: int) -> None:
-        """Note that so many octets of what `look` returned have been sent; not always all."""
+    def taken(self, byte_count: int) -> None:
+        """Note that so many bytes of what `look` returned have been sent; not always all."""
 
     def export(self) -> "StreamState | None":
         """Return what the next program needs to go on; None: the reader has to come again."""
@@ -90,7 +90,7 @@ class Response:
         etag: tells versions of a body apart: who has this one gets no body again (304).
         compress: use gzip for who takes it. The same `bytes` object is compressed once.
         is_media: pages of other origins may read it, if the configuration allows any (CORS).
-        length: octets of a body that is a stream, if it has an end: it is sent as fast as its
+        length: bytes of a body that is a stream, if it has an end: it is sent as fast as its
             reader takes it, and the connection may be used again.
         headers: more of them, or others than those that are added to all.
     """

@@ -15,7 +15,7 @@ from relaylib.net.address import is_ip
 from relaylib.net.networks import Network, contains
 
 TARGET_CAP = 2048
-"""Octets of a target: ten times what any of ours needs."""
+"""Bytes of a target: ten times what any of ours needs."""
 
 _SHOWN = 80
 """Characters of a value that are echoed."""

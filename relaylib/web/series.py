@@ -33,9 +33,9 @@ class Series:
         self._observer = observer = parts.channel.observer
         self._web = parts.web
         self._at = self._loop.time()
-        self._octets = observer.fresh().totals.octets
+        self._bytes = observer.fresh().totals.byte_count
         self._faults: int | None = None
-        self._worked, self._http_octets = self._loop.turns.sum, 0
+        self._worked, self._http_bytes = self._loop.turns.sum, 0
         self._arm()
 
     def export(self) -> SeriesState:
@@ -77,16 +77,16 @@ class Series:
         """Return bits a second, and the faults, since the last time."""
         now, totals = self._loop.time(), self._observer.fresh().totals
         elapsed, self._at = max(now - self._at, 0.001), now
-        octets, self._octets = totals.octets - self._octets, totals.octets
+        byte_count, self._bytes = totals.byte_count - self._bytes, totals.byte_count
         worked, self._worked = self._loop.turns.sum - self._worked, self._loop.turns.sum
         self.busy = min(1.0, worked / elapsed)
-        http = self._web().octets_in_all
-        self.http_bitrate = (http - self._http_octets) * 8 / elapsed if self._http_octets else 0.0
-        self._http_octets = http
+        http = self._web().bytes_in_all
+        self.http_bitrate = (http - self._http_bytes) * 8 / elapsed if self._http_bytes else 0.0
+        self._http_bytes = http
         total = _faults(totals)
         before = total if self._faults is None else self._faults
         self._faults = max(total, before)  # a packet that was late is not lost any more
-        return round(octets * 8 / elapsed), self._faults - before
+        return round(byte_count * 8 / elapsed), self._faults - before
 
 
 def _faults(totals: Totals) -> int:

@@ -57,7 +57,7 @@ SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
 
 HANDED_OVER = 4 << 20
-"""Octets of responses under way that a reload hands over in all: more would take its time."""
+"""Bytes of responses under way that a reload hands over in all: more would take its time."""
 
 PENDING = 64
 """Requests that may wait for an answer which is not known yet, each a timer."""
@@ -72,8 +72,8 @@ class HttpServer:
     """Serves the resources; `table` has them by path, or by what it begins with: "/hls/*".
 
     Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
-    `requests` responses by status, `octets` and `skipped` what streams were written, segments of
-    HLS included, and what they had to leave out, in the past; `streams` are those of now, which
+    `requests` responses by status, `byte_count` and `skipped` what streams were written, segments
+    of HLS included, and what they had to leave out, in the past; `streams` are those of now, which
     count for themselves. `admit` raises DeclinedError if the stream can be sent to nobody more.
     """
 
@@ -81,7 +81,7 @@ class HttpServer:
         self,
         loop: Loop,
         config: Config,
-        octets: Callable[[], int],
+        byte_count: Callable[[], int],
         table: Mapping[str, Resource],
         admit: Callable[[], None] = lambda: None,
     ) -> None:
@@ -91,7 +91,7 @@ class HttpServer:
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
-        self.octets = self.skipped = 0
+        self.byte_count = self.skipped = 0
         self._admit_stream = admit
         self._loop = loop
         self._acceptor: Acceptor | None = None
@@ -103,7 +103,7 @@ class HttpServer:
         self._waiting: dict[HttpConnection, None] = {}
         self._pending: dict[HttpConnection, float] = {}  # until when its answer may wait
         self._leaving: set[HttpConnection] = set()
-        self._pace = Pace(loop, config.http_coalesce, octets)
+        self._pace = Pace(loop, config.http_coalesce, byte_count)
         self._events = PeerLog(loop)
         loop.call_every(SWEEP, self._sweep)
 
@@ -273,7 +273,7 @@ class HttpServer:
         self._pace.remove(connection)
         assert connection.stream is not None
         skipped = connection.stream.skipped
-        self.octets += connection.octets
+        self.byte_count += connection.byte_count
         self.skipped += skipped
         client = connection.client
         if client != connection.peer[0]:
@@ -286,7 +286,7 @@ class HttpServer:
             client=show(connection.peer) if client == connection.peer[0] else client,
             path=connection.path,
             reason=reason,
-            octets=connection.octets,
+            octets=connection.byte_count,
             skipped=skipped,
         )
 
@@ -308,9 +308,8 @@ class HttpServer:
             client = (each.client, 0) if proxied else each.peer
             state = PAUSED if each.is_stuck(now) else STREAMING
             delay = stream.delay(now)
-            yield ViewerRow(
-                each, HTTP, state, client, each.path, delay, each.octets, stream.skipped, each.since
-            )
+            sent, lost = each.byte_count, stream.skipped
+            yield ViewerRow(each, HTTP, state, client, each.path, delay, sent, lost, each.since)
 
     @property
     def watching(self) -> int:
@@ -318,9 +317,9 @@ class HttpServer:
         return sum(hasattr(each.stream, "delay") for each in self.streams)
 
     @property
-    def octets_in_all(self) -> int:
-        """Octets that streams were written, segments included, in the past and now."""
-        return self.octets + sum(each.octets for each in self.streams)
+    def bytes_in_all(self) -> int:
+        """Bytes that streams were written, segments included, in the past and now."""
+        return self.byte_count + sum(each.byte_count for each in self.streams)
 
     @property
     def skipped_in_all(self) -> int:
@@ -348,12 +347,12 @@ class HttpServer:
                 connections.append(saved)
         return WebState(
             descriptor(listener), self.asked, connections, self.accepted,
-            dict(self.declined), dict(self.requests), self.octets, self.skipped,
+            dict(self.declined), dict(self.requests), self.byte_count, self.skipped,
         )  # fmt: skip
 
     def _restore_all(self, saved: WebState) -> None:
         self.asked = saved.asked
-        self.accepted, self.octets, self.skipped = saved.accepted, saved.octets, saved.skipped
+        self.accepted, self.byte_count, self.skipped = saved.accepted, saved.octets, saved.skipped
         self.declined.update(saved.declined)
         self.requests.update(saved.requests)
         for each in saved.connections:

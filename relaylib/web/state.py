@@ -31,7 +31,7 @@ class ConnectionState:
     stream: StreamState | None = None
     octets: int = 0
     left: int | None = None
-    """Octets of the stream that are still to come, if it has an end."""
+    """Bytes of the stream that are still to come, if it has an end."""
 
 
 @dataclass(slots=True)

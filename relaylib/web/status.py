@@ -267,9 +267,9 @@ def _errors(counts: Counts | None) -> dict[str, Any]:
 def _history(kept: Kept) -> dict[str, Any]:
     return {
         "seconds": round(kept.seconds, 1),
-        "bytes": kept.octets,
+        "bytes": kept.byte_count,
         "limit_s": kept.limit_s,
-        "limit_bytes": kept.limit_octets,
+        "limit_bytes": kept.limit_bytes,
         "points": kept.points,
     }
 

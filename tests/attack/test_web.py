@@ -1,4 +1,4 @@
-"""The web under attack: who watches by UDP loses nothing, who watches by HTTP gets every octet."""
+"""The web under attack: who watches by UDP loses nothing, who watches by HTTP gets every byte."""
 
 import contextlib
 import time

@@ -21,7 +21,7 @@ from tools.lab.web import HttpViewer, http_port, request
 
 FAKE_VLC = (sys.executable, "tools/fake_vlc.py", "--loop", "127.0.0.1")
 
-OCTETS = "relay_http_stream_bytes_total "
+BYTES = "relay_http_stream_bytes_total "
 
 RATE = "16M"
 """A segment of a second has 2 MB: more than any buffer on the way to a reader."""
@@ -96,7 +96,7 @@ def test_one_connection_carries_playlists_and_segments(relay: RelayProcess) -> N
         assert browser.get("/live.m3u8").status == 200
 
 
-def test_octets_of_segments_are_counted(relay: RelayProcess) -> None:
+def test_bytes_of_segments_are_counted(relay: RelayProcess) -> None:
     """As those of live streams are, whole segments and nothing else of what HLS takes."""
     uri = listed(relay)[-1]
 
@@ -104,7 +104,7 @@ def test_octets_of_segments_are_counted(relay: RelayProcess) -> None:
 
         def counted() -> int:
             text = browser.get("/metrics").body.decode()
-            [line] = [line for line in text.split("\n") if line.startswith(OCTETS)]
+            [line] = [line for line in text.split("\n") if line.startswith(BYTES)]
             return int(float(line.split()[1]))
 
         before = counted()
@@ -116,7 +116,7 @@ def test_octets_of_segments_are_counted(relay: RelayProcess) -> None:
 
 
 def test_a_reload_changes_nothing(relay: RelayProcess) -> None:
-    """Same addresses, same octets, also for one that was half read, and who then asks for more."""
+    """Same addresses, same bytes, also for one that was half read, and who then asks for more."""
     uris = listed(relay)
     with HttpViewer(http_port(relay)) as browser:
         before = {uri: browser.get(uri).body for uri in uris[-3:]}

@@ -56,7 +56,7 @@ class Parts:
         self.observer = Observer(
             cast(Any, self.loop),
             cast(Any, self.ingest),
-            cast(Any, SimpleNamespace(octets=1316)),
+            cast(Any, SimpleNamespace(byte_count=1316)),
             cast(Any, self.health),
             history=None,
             track=None,

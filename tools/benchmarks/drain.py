@@ -2,9 +2,9 @@
 
 They ask for TARGET by HTTP; `-`: the server just sends. When each of them has got the beginning of
 a stream, it says `ready`; then, for each byte on standard input, the time (CLOCK_MONOTONIC) and how
-many octets each has got by now, as JSON.
+many bytes each has got by now, as JSON.
 
-The kernel throws the octets away (MSG_TRUNC, tcp(7)), and all sockets are read at most a hundred
+The kernel throws the bytes away (MSG_TRUNC, tcp(7)), and all sockets are read at most a hundred
 times a second: so a thousand viewers of 5 Mb/s take a tenth of a core, and not the relay's.
 """
 
@@ -22,7 +22,7 @@ from tools.lab.process import PATIENCE
 from tools.lab.web import request
 
 REST = 0.01
-"""Seconds in which octets gather, in the sockets."""
+"""Seconds in which bytes gather, in the sockets."""
 
 APART = 0.002
 """Seconds from one to the next: tcpserversink lets five wait to be accepted."""
@@ -48,7 +48,7 @@ def connect(port: int, target: str) -> socket.socket:
 
 
 def begin(sock: socket.socket, target: str) -> int:
-    """Read until there is the beginning of a stream; return how many octets of it there are."""
+    """Read until there is the beginning of a stream; return how many bytes of it there are."""
     data = b""
     while True:
         data += (some := sock.recv(1 << 16))
@@ -65,7 +65,7 @@ def is_stream(data: bytes) -> bool:
     return data[:1] == data[PACKET : PACKET + 1] == b"\x47" or data[4:8] == b"ftyp"
 
 
-def drain(socks: list[socket.socket], octets: list[int]) -> None:
+def drain(socks: list[socket.socket], byte_count: list[int]) -> None:
     """Read on, and tell how far everybody is, until standard input ends."""
     poll = select.epoll()
     places = {sock.fileno(): place for place, sock in enumerate(socks)}
@@ -77,12 +77,12 @@ def drain(socks: list[socket.socket], octets: list[int]) -> None:
             if fd == 0:
                 if not os.read(0, 1):
                     return
-                print(json.dumps([time.monotonic(), octets]), flush=True)
+                print(json.dumps([time.monotonic(), byte_count]), flush=True)
                 continue
             place, got = places[fd], 0
             with contextlib.suppress(ConnectionResetError):
                 got = socks[place].recv_into(_room, 0, socket.MSG_TRUNC)
-            octets[place] += got
+            byte_count[place] += got
             if not got:
                 poll.unregister(fd)
 
@@ -90,9 +90,9 @@ def drain(socks: list[socket.socket], octets: list[int]) -> None:
 def main(port: int, target: str, count: int) -> None:
     raise_descriptor_limit()
     socks = [connect(port, target) for _ in range(count)]
-    octets = [begin(sock, target) for sock in socks]
+    byte_count = [begin(sock, target) for sock in socks]
     print("ready", flush=True)
-    drain(socks, octets)
+    drain(socks, byte_count)
 
 
 if __name__ == "__main__":

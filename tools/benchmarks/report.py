@@ -23,9 +23,9 @@ Over TCP a film is sent, of constant rate with a keyframe a second. The viewers 
 throws away what it gets, or follows the playlist; it is not on the server's core. CPU is the
 server's whole process: the relay's takes the stream in, inspects it and keeps its history, too.
 Slowest is the share of the stream that one viewer got who got least; held is 95 % for everybody,
-and nothing skipped. tcpserversink sends as many octets without HTTP. ffmpeg serves a single viewer
+and nothing skipped. tcpserversink sends as many bytes without HTTP. ffmpeg serves a single viewer
 (`-listen 1`; with `-listen 2` its program serves nobody). nginx serves files that ffmpeg cuts, on
-another core and not counted. MP4 has fewer octets than the stream. Beside UDP: 100 viewers by UDP,
+another core and not counted. MP4 has fewer bytes than the stream. Beside UDP: 100 viewers by UDP,
 and others by HTTP, who get their stream, or the round does not count. Delay is the longest
 from a datagram's `send` to the end of its segment's arrival, at a viewer who follows the end of the
 playlist as RFC 8216 (6.3.4) has it, in target durations."""

@@ -40,7 +40,7 @@ class Measurement:
 class WebSample:
     """What viewers over TCP got: `megabits` a second together, for `cpu` seconds a second.
 
-    `slowest` is the share of the stream that one got who got least, where the octets are those of
+    `slowest` is the share of the stream that one got who got least, where the bytes are those of
     the source; `skipped` is how often the relay left something out. `delay` is how far behind a
     viewer of HLS was, in target durations.
     """

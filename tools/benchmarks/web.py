@@ -41,15 +41,15 @@ ENOUGH = 0.9
 
 
 class Reading(NamedTuple):
-    """How many octets each viewer has got by a time of CLOCK_MONOTONIC in seconds."""
+    """How many bytes each viewer has got by a time of CLOCK_MONOTONIC in seconds."""
 
     time: float
-    octets: list[int]
+    byte_count: list[int]
 
     def megabits(self, before: "Reading") -> list[float]:
         """Return what each viewer got since then, in Mb/s."""
         scale = 8e-6 / (self.time - before.time)
-        return [(b - a) * scale for a, b in zip(before.octets, self.octets, strict=True)]
+        return [(b - a) * scale for a, b in zip(before.byte_count, self.byte_count, strict=True)]
 
 
 class HttpViewers(ChildProcess):
@@ -150,9 +150,9 @@ def _segments(name: str, server: Serving, audience: HttpLoad, seconds: float) ->
         cpu, began = cpu_seconds(pid), time.monotonic()
         with _hls_viewers(server.port, audience.viewers, COMING + seconds) as viewers:
             delay = _follow(browser, COMING + seconds) if name == HLS else None
-            octets = _octets(viewers)
+            byte_count = _bytes(viewers)
         cpu, took = cpu_seconds(pid) - cpu, time.monotonic() - began
-    return WebSample(name, str(audience), octets * 8e-6 / took, cpu / took, delay=delay)
+    return WebSample(name, str(audience), byte_count * 8e-6 / took, cpu / took, delay=delay)
 
 
 def _hls_viewers(port: int, count: int, seconds: float) -> ChildProcess:
@@ -160,14 +160,14 @@ def _hls_viewers(port: int, count: int, seconds: float) -> ChildProcess:
     return ChildProcess(sys.executable, "tools/hls_viewers.py", *map(str, words))
 
 
-def _octets(viewers: ChildProcess) -> int:
+def _bytes(viewers: ChildProcess) -> int:
     """Wait for the end of viewers of HLS; return what they got."""
     viewers.wait()
     assert viewers.stdout, "".join(viewers.stderr[-1:])
     tally = json.loads(viewers.stdout[-1])
     assert not tally["failures"], f"viewers of HLS: {tally['failures']}"
-    octets: int = tally["octets"]
-    return octets
+    byte_count: int = tally["byte_count"]
+    return byte_count
 
 
 def _playlist(browser: HttpViewer) -> tuple[list[str], float]:
@@ -239,7 +239,7 @@ def company(
         with _hls_viewers(port, load.guests, COMING + seconds) as viewers:
             watch(COMING)
             yield
-            share = _octets(viewers) * 8e-6 / (COMING + seconds) / megabits / load.guests
+            share = _bytes(viewers) * 8e-6 / (COMING + seconds) / megabits / load.guests
             assert share > ENOUGH, f"they got {share:.0%} of the stream"
     elif load.beside in ATTACKS:
         with Worker("hostile", load.beside.replace("-", "_"), port, seconds + 1, relay.pid):

@@ -38,7 +38,7 @@ def numbers(data: bytes) -> Iterator[int]:
     for at in range(0, len(data) - PACKET + 1, PACKET):
         each = data[at : at + PACKET]
         number: int = _NUMBERED.unpack_from(each)[1]
-        assert each == packet(number), f"octet {at} of {len(data)}: {each[:16].hex()}"
+        assert each == packet(number), f"byte {at} of {len(data)}: {each[:16].hex()}"
         yield number
 
 
@@ -128,7 +128,7 @@ class HttpViewer:
         return Answer(status, headers, self.read(size))
 
     def read(self, size: int) -> bytes:
-        """Read so many octets."""
+        """Read so many bytes."""
         while len(self._read) < size:
             data = self.sock.recv(65536)
             assert data, "the relay closed the connection"

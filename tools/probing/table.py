@@ -238,5 +238,5 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _bits(octets_per_second: float) -> str:
-    return rate(round(octets_per_second), 1.0)
+def _bits(bytes_per_second: float) -> str:
+    return rate(round(bytes_per_second), 1.0)

@@ -42,13 +42,13 @@ class FlowTally:
     duration: int = 0
     """Nanoseconds. Clocks are set back, and cores overtake each other: such gaps count as 0."""
     datagrams: int = 0
-    octets: int = 0
+    byte_count: int = 0
 
     def add(self, time: int, payload: bytes) -> None:
         self.duration += max(0, time - self.last)
         self.last = time
         self.datagrams += 1
-        self.octets += len(payload)
+        self.byte_count += len(payload)
 
     @property
     def gap(self) -> int:
@@ -72,7 +72,7 @@ class Survey:
 
     def ranked(self) -> list[tuple[Flow, FlowTally]]:
         """The flows, the largest first."""
-        return sorted(self.flows.items(), key=lambda item: -item[1].octets)
+        return sorted(self.flows.items(), key=lambda item: -item[1].byte_count)
 
     def warnings(self) -> Iterator[str]:
         """Yield a line for each thing that is missing."""
@@ -159,7 +159,7 @@ def choose(survey: Survey, wanted: str | None) -> Flow:
 def listing(survey: Survey) -> Iterator[str]:
     """Yield a line per flow, with its rank."""
     for rank, (flow, tally) in enumerate(survey.ranked()[:_LISTED], 1):
-        size = f"{tally.datagrams} datagrams, {amount(tally.octets)}"
+        size = f"{tally.datagrams} datagrams, {amount(tally.byte_count)}"
         yield f"  {rank}: {flow}  {size}, {tally.duration / 1e9:.1f} s"
     if len(survey.flows) > _LISTED:
         yield f"  and {len(survey.flows) - _LISTED} smaller ones"

@@ -141,16 +141,16 @@ class Progress:
             sys.stderr.flush()
 
 
-def amount(octets: int) -> str:
+def amount(byte_count: int) -> str:
     """Show a number of bytes: 1316 B, 12.3 kB, 4.56 MB."""
-    if octets < 1000:
-        return f"{octets} B"
-    return f"{octets / 1e3:.1f} kB" if octets < 1e6 else f"{octets / 1e6:.2f} MB"
+    if byte_count < 1000:
+        return f"{byte_count} B"
+    return f"{byte_count / 1e3:.1f} kB" if byte_count < 1e6 else f"{byte_count / 1e6:.2f} MB"
 
 
-def rate(octets: int, seconds: float) -> str:
+def rate(byte_count: int, seconds: float) -> str:
     """Show a bit rate; a dash where there is no time to speak of."""
     if seconds <= 0:
         return "-"
-    bits = octets * 8 / seconds
+    bits = byte_count * 8 / seconds
     return f"{bits / 1e6:.2f} Mb/s" if bits >= 1e6 else f"{bits / 1e3:.1f} kb/s"

@@ -66,7 +66,7 @@ class Sender:
             self._sock.close()
             raise SetupError(f"cannot send to {self.where}: {error.strerror}") from None
         self.schedule = Schedule()
-        self.sent = self.octets = self.failed = 0
+        self.sent = self.byte_count = self.failed = 0
         self._told = False
         self._position = 0.0
         self._meter = _Meter(time.monotonic())
@@ -96,7 +96,7 @@ class Sender:
 
     def _line(self) -> str:
         minutes, seconds = divmod(int(self._position), 60)
-        speed = self._meter.rate(self.octets, time.monotonic())
+        speed = self._meter.rate(self.byte_count, time.monotonic())
         return f"{minutes}:{seconds:02}  {speed}  {self.sent} datagrams"
 
     def _send(self, payload: bytes) -> None:
@@ -107,7 +107,7 @@ class Sender:
                 self._tolerate(error)
             else:
                 self.sent += 1
-                self.octets += len(payload)
+                self.byte_count += len(payload)
                 return
         self.failed += 1
 
@@ -131,9 +131,9 @@ class _Meter:
     """The rate since it was last asked."""
 
     def __init__(self, now: float) -> None:
-        self._then, self._octets = now, 0
+        self._then, self._bytes = now, 0
 
-    def rate(self, octets: int, now: float) -> str:
-        shown = rate(octets - self._octets, now - self._then)
-        self._then, self._octets = now, octets
+    def rate(self, byte_count: int, now: float) -> str:
+        shown = rate(byte_count - self._bytes, now - self._then)
+        self._then, self._bytes = now, byte_count
         return shown

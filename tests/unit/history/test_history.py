@@ -13,7 +13,7 @@ from relaylib.history.history import History, HistoryState, Place, open_history
 from relaylib.net.descriptors import Descriptor
 from relaylib.source.batch import MAX_BYTES, MAX_DATAGRAMS, Batch, Run
 
-OCTETS = 1 << 18
+BYTES = 1 << 18
 
 batches = st.lists(
     st.lists(st.integers(1, 3000), min_size=1, max_size=MAX_DATAGRAMS), min_size=1, max_size=120
@@ -58,24 +58,24 @@ def read(history: History, place: Place, until: float = float("inf")) -> list[by
 
 @pytest.fixture
 def history() -> History:
-    return History(1e9, OCTETS)
+    return History(1e9, BYTES)
 
 
 @given(batches)
 def test_it_holds_the_latest_datagrams_as_they_came(sizes: list[list[int]]) -> None:
     """From the oldest place on, what is read is the end of what was written; nothing else."""
-    history = History(1e9, OCTETS)
+    history = History(1e9, BYTES)
     sent = [datagram for _, datagram in write(history, sizes)]
     got = read(history, Place(history.oldest))
     assert got == sent[len(sent) - len(got) :]
-    assert len(got) == len(sent) or sum(map(len, got)) > OCTETS // 2
+    assert len(got) == len(sent) or sum(map(len, got)) > BYTES // 2
     history.close()
 
 
 @given(batches, st.integers(0, 130))
 def test_what_came_since_a_time_is_found(sizes: list[list[int]], since: int) -> None:
     """Reading from the place of a time on gives just what came then or later."""
-    history = History(1e9, OCTETS)
+    history = History(1e9, BYTES)
     sent = write(history, sizes)
     kept = len(read(history, Place(history.oldest)))
     wanted = [datagram for time, datagram in sent[len(sent) - kept :] if time >= since]
@@ -86,7 +86,7 @@ def test_what_came_since_a_time_is_found(sizes: list[list[int]], since: int) -> 
 @given(batches, st.integers(0, 130))
 def test_nothing_is_read_before_it_is_due(sizes: list[list[int]], until: int) -> None:
     """What came later than asked for is not among what is read."""
-    history = History(1e9, OCTETS)
+    history = History(1e9, BYTES)
     sent = write(history, sizes)
     due = [datagram for time, datagram in sent if time <= until]
     got = read(history, Place(history.oldest), until)
@@ -139,9 +139,9 @@ def test_the_next_program_goes_on_with_it(
     before: list[list[int]], meanwhile: list[list[int]]
 ) -> None:
     """What the old program and the stand-in wrote is there, and is gone on with."""
-    old = History(1e9, OCTETS)
+    old = History(1e9, BYTES)
     sent = write(old, before)
-    new = History(1e9, OCTETS, copied(old))
+    new = History(1e9, BYTES, copied(old))
     sent += write(old, meanwhile, len(before))
     new.refresh()
     assert (new.oldest, new.end) == (old.oldest, old.end)
@@ -149,7 +149,7 @@ def test_the_next_program_goes_on_with_it(
     got = read(new, Place(new.oldest))
     everything = [datagram for _, datagram in sent]
     assert got == everything[len(everything) - len(got) :]
-    assert len(got) == len(everything) or sum(map(len, got)) > OCTETS // 2
+    assert len(got) == len(everything) or sum(map(len, got)) > BYTES // 2
     old.close()
     new.close()
 
@@ -157,14 +157,14 @@ def test_the_next_program_goes_on_with_it(
 @given(batches, st.data())
 def test_a_byte_is_found_in_its_datagram(sizes: list[list[int]], data: st.DataObject) -> None:
     """Each byte that is there belongs to one datagram; what is overwritten or unused to none."""
-    history = History(1e9, OCTETS)
+    history = History(1e9, BYTES)
     write(history, sizes)
     number = data.draw(st.integers(history.oldest, history.end - 1))
     record = history[number]
-    at = data.draw(st.integers(0, record.octets - 1))
+    at = data.draw(st.integers(0, record.byte_count - 1))
     datagram, offset = divmod(at, record.size)
     assert history.locate(record.start + at) == (Place(number, datagram), offset)
-    behind = record.start + record.octets
+    behind = record.start + record.byte_count
     following = history[number + 1].start if number + 1 < history.end else None
     found = history.locate(behind)
     assert found == (None if following != behind else (Place(number + 1), 0))
@@ -175,7 +175,7 @@ def test_a_byte_is_found_in_its_datagram(sizes: list[list[int]], data: st.DataOb
 
 def test_there_is_none_if_nobody_wants_it() -> None:
     """Without inspection and time-shift no memory is taken, and what there was is let go."""
-    saved = History(1.0, OCTETS).export()
+    saved = History(1.0, BYTES).export()
     assert saved is not None
     assert open_history(Config(inspect=False), saved) is None
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -207,7 +207,7 @@ def test_a_reload_goes_on_without_the_memory_that_it_cannot_have() -> None:
     with pytest.raises(SetupError, match="more than the machine has"):
         open_history(greedy, None)
     assert open_history(greedy, None, reloaded=True) is None
-    before = History(1.0, OCTETS)
+    before = History(1.0, BYTES)
     saved = copied(before)
     assert open_history(greedy, saved, reloaded=True) is None
     assert not is_shared(saved, before)

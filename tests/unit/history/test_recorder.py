@@ -363,10 +363,10 @@ def test_a_disk_may_let_the_relay_wait_for_a_second(
 
 
 @contextlib.contextmanager
-def files_limited(octets: int) -> Iterator[None]:
+def files_limited(byte_count: int) -> Iterator[None]:
     """Inside this context no file of this process grows larger; it is as if the disk were full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (byte_count, hard))
     try:
         yield
     finally:
@@ -622,7 +622,7 @@ def test_an_end_before_the_first_piece_leaves_a_capture_too(bench: Bench, tmp_pa
 
 def test_the_history_keeps_enough_for_it() -> None:
     """With a recorder it holds 10 s of 50 Mb/s, and more if time-shift asks for it."""
-    for config, seconds, octets in (
+    for config, seconds, byte_count in (
         (Config(record_faults="."), 10, 64 * MIB),
         (Config(record_faults=".", timeshift=5, timeshift_mib=8), 10, 64 * MIB),
         (Config(record_faults=".", timeshift=60, timeshift_mib=128), 60, 128 * MIB),
@@ -632,5 +632,5 @@ def test_the_history_keeps_enough_for_it() -> None:
         assert history.seconds >= seconds
         saved = history.export()
         assert saved is not None
-        assert saved.octets == octets
+        assert saved.octets == byte_count
         history.close()

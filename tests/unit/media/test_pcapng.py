@@ -20,8 +20,8 @@ REASON = "fuente: faltan 12 paquetes"
 PORTS = st.integers(0, 65535)
 
 
-def flows(octets: int) -> st.SearchStrategy[packets.Flow]:
-    addresses = st.binary(min_size=octets, max_size=octets)
+def flows(byte_count: int) -> st.SearchStrategy[packets.Flow]:
+    addresses = st.binary(min_size=byte_count, max_size=byte_count)
     return st.builds(packets.Flow, addresses, PORTS, addresses, PORTS)
 
 

@@ -61,13 +61,13 @@ class Shift(Bench):
         *,
         timeshift: float = 60.0,
         start: str = "live",
-        octets: int = 8 << 20,
+        byte_count: int = 8 << 20,
     ) -> None:
         MovedLoop.clock = 1000.0
         self.loop = MovedLoop(unexpected)
         self.loop.now = MovedLoop.clock
         super().__init__(make_fanout(segmentation=True), stack)
-        self.history = History(timeshift or float("inf"), octets)
+        self.history = History(timeshift or float("inf"), byte_count)
         stack.callback(self.history.close)
         ring = Ring(float("inf"), 7 * PACKET)
         stack.callback(ring.close)

@@ -30,7 +30,7 @@ class Model:
     """What a ring has to know, without a bound: the whole stream, and when each packet came."""
 
     seconds: float
-    octets: int
+    byte_count: int
     times: list[float] = field(default_factory=list)
     moments: list[tuple[float, int]] = field(default_factory=list)
     oldest: int = 0
@@ -45,10 +45,10 @@ class Model:
             self.latest = time
             self.moments.append((time, self.end))
             young = [at for begun, at in self.moments if begun >= time - self.seconds]
-            remembered = [at for _, at in self.moments[-(self.octets // A_MOMENT) :]]
+            remembered = [at for _, at in self.moments[-(self.byte_count // A_MOMENT) :]]
             self.oldest = max(self.oldest, young[0], remembered[0])
         self.times += [self.latest] * count
-        self.oldest = max(self.oldest, self.end - self.octets)
+        self.oldest = max(self.oldest, self.end - self.byte_count)
 
     def find(self, time: float) -> int:
         found = (at for at in range(self.oldest, self.end, PACKET) if self.time(at) >= time)

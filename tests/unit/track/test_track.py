@@ -27,13 +27,13 @@ from relaylib.track.track import (
 from tests.unit.track.tracks import SIZE, entry, fill, new_track
 from tools.lab.web import PACKET, PACKETS, numbers
 
-OCTETS = 20 * SIZE
+BYTES = 20 * SIZE
 
 
 @pytest.fixture
 def track() -> Iterator[Track]:
     """A track of twenty datagrams."""
-    with new_track(OCTETS) as track:
+    with new_track(BYTES) as track:
         yield track
 
 
@@ -65,7 +65,7 @@ def test_what_is_found_is_what_a_search_would_find(
 ) -> None:
     """By times and by places; entry points whose packets are gone only if that is wanted."""
     entries, breaks = list[Entry](), list[Break]()
-    with new_track(OCTETS) as track:
+    with new_track(BYTES) as track:
         for number, kind in enumerate(kinds):
             if kind == "entry":
                 entries.append(entry(number, packets=number % 3))
@@ -99,7 +99,7 @@ def test_breaks_are_between_packets(track: Track) -> None:
 
 def test_entry_points_are_remembered_sparsely_in_a_long_track() -> None:
     """However many there are, they reach back over the whole of it, and so many at most."""
-    track = Track(Ring(1024.0, OCTETS), 1024.0 / MAX_ENTRIES)
+    track = Track(Ring(1024.0, BYTES), 1024.0 / MAX_ENTRIES)
     for number in range(10_000):
         track.mark(Entry(number * PACKET, number / 10, None, b"", 0))
     assert track.entries[0].time == 0.0

@@ -29,7 +29,7 @@ SIZE = 7 * PACKET
 DATAGRAMS = [SAMPLE[at : at + SIZE] for at in range(0, len(SAMPLE), SIZE)][:-1]
 IN_RTP = [rtp.header(65_000 + n, 1200 * n, 7) + each for n, each in enumerate(DATAGRAMS)]
 CUT = [SAMPLE[at : at + 1472] for at in range(0, len(SAMPLE), 1472)][:-1]
-OCTETS = 1 << 24
+BYTES = 1 << 24
 
 
 def swapped(datagrams: list[bytes]) -> list[bytes]:
@@ -58,8 +58,8 @@ class Reading:
     """A history that is written to, the walk over it, and what that has told of the form."""
 
     loop: Loop
-    history: History = field(default_factory=lambda: History(math.inf, OCTETS))
-    track: Track = field(default_factory=lambda: Track(Ring(math.inf, OCTETS), 0.0))
+    history: History = field(default_factory=lambda: History(math.inf, BYTES))
+    track: Track = field(default_factory=lambda: Track(Ring(math.inf, BYTES), 0.0))
     saved: WalkState | None = None
     passed: int = 0
 
@@ -121,8 +121,8 @@ class Reading:
         track.ring.memory = Descriptor(os.dup(track.ring.memory))
         return Reading(
             loop,
-            History(math.inf, OCTETS, history),
-            Track(Ring(math.inf, OCTETS, track.ring), 0.0, track),
+            History(math.inf, BYTES, history),
+            Track(Ring(math.inf, BYTES, track.ring), 0.0, track),
             self.saved,
         )
 
@@ -235,7 +235,7 @@ def test_a_history_that_has_begun_anew_is_a_break(loop: Loop, past: Loop) -> Non
     old = Reading(past)
     before = old.seen(DATAGRAMS[:100])
     old.saved = old.walk.export()
-    old.history = History(math.inf, OCTETS)
+    old.history = History(math.inf, BYTES)
     new = old.next(loop)
     assert new.counts == before
     counts = new.seen(DATAGRAMS[300:400])

@@ -16,9 +16,9 @@ TABLES = b"\x47\x00\x00\x10" + bytes(184)
 
 
 @contextlib.contextmanager
-def new_track(octets: int, seconds: float = math.inf, form: Form = Form.TS) -> Iterator[Track]:
+def new_track(byte_count: int, seconds: float = math.inf, form: Form = Form.TS) -> Iterator[Track]:
     """An empty track of a stream of this form, in which every entry point is remembered."""
-    track = Track(Ring(seconds, octets), 0.0)
+    track = Track(Ring(seconds, byte_count), 0.0)
     track.form = form
     yield track
     track.ring.close()

@@ -1,4 +1,4 @@
-"""HLS out of a track, without a socket: a URI names the same octets for as long as it does."""
+"""HLS out of a track, without a socket: a URI names the same bytes for as long as it does."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ RATE = 10
 """Datagrams a second."""
 
 SECONDS = 20.0
-OCTETS = 1 << 18
+BYTES = 1 << 18
 
 
 class Stage:
@@ -108,11 +108,11 @@ class Stage:
 @contextlib.contextmanager
 def staged() -> Iterator[Stage]:
     """A stage in a loop."""
-    with running_loop() as loop, new_track(OCTETS, SECONDS) as track:
+    with running_loop() as loop, new_track(BYTES, SECONDS) as track:
         yield Stage(loop, track)
 
 
-def test_a_uri_names_the_same_octets_as_long_as_it_does() -> None:
+def test_a_uri_names_the_same_bytes_as_long_as_it_does() -> None:
     """Slide, reload, change of source: each segment is what it was, and nothing lies between.
 
     But for what another source sends before its first entry point.
@@ -151,7 +151,7 @@ def test_the_window_is_what_the_track_has_but_for_a_margin() -> None:
 
 
 def test_a_segment_that_is_overtaken_ends_too_soon() -> None:
-    """A reader that is too slow gets fewer octets than were announced, and no wrong ones."""
+    """A reader that is too slow gets fewer bytes than were announced, and no wrong ones."""
     with staged() as stage:
         stage.send(5)
         uri = stage.listed()[0]
@@ -202,7 +202,7 @@ def test_a_run_has_a_name_of_its_own() -> None:
         stage.hls = stage.open(None)
         assert stage.status(uri) == 404
         assert stage.listed()[0] not in ("", uri)
-        with new_track(OCTETS, SECONDS) as another:
+        with new_track(BYTES, SECONDS) as another:
             stage.hls = stage.open(saved, another)
             assert stage.status(uri) == 404
             assert stage.hls.export().run != saved.run

@@ -103,7 +103,7 @@ def test_who_is_overtaken_in_the_tables_has_them_filled_up(track: Track) -> None
 
 @pytest.mark.parametrize("writes", [1000, 1316, 100_000])
 def test_it_travels(track: Track, writes: int) -> None:
-    """Exported and restored after any write, it goes on with the next octet."""
+    """Exported and restored after any write, it goes on with the next byte."""
     live = Live(track, list)
     fill(track, 0, 50)
     track.mark(entry(10))

@@ -133,7 +133,7 @@ class Air:
         return got
 
     def read(self, stream: Mp4Stream, a_write: int = 1 << 30, most: int = 1 << 16) -> bytes:
-        """Read what there is, in writes of so many octets at most."""
+        """Read what there is, in writes of so many bytes at most."""
         got = b""
         while pieces := stream.look(self.clock(), most):
             taken = b"".join(pieces)[:a_write]
@@ -148,8 +148,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Air]]:
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(running_loop())
 
-        def new(octets: int = 8 << 20, *, in_rtp: bool = False) -> Air:
-            air = Air(loop, stack.enter_context(new_track(octets, 60.0)), in_rtp=in_rtp)
+        def new(byte_count: int = 8 << 20, *, in_rtp: bool = False) -> Air:
+            air = Air(loop, stack.enter_context(new_track(byte_count, 60.0)), in_rtp=in_rtp)
             monkeypatch.setattr(Loop, "time", staticmethod(air.clock))
             return air
 
@@ -180,7 +180,7 @@ def test_it_begins_where_decoding_can_start(make: Callable[..., Air], in_rtp: bo
 
 @pytest.mark.parametrize("a_write", [1, 100, 5000])
 def test_a_write_may_end_anywhere(air: Air, a_write: int) -> None:
-    """However little is taken at once, each viewer gets the same octets."""
+    """However little is taken at once, each viewer gets the same bytes."""
     air.send(SAMPLE[:100])
     whole, cut = air.watch(), air.watch()
     assert air.read(cut, a_write, most=1) == air.read(whole)
@@ -325,7 +325,7 @@ def test_what_no_browser_plays(air: Air) -> None:
 
 def test_who_is_overtaken_goes_on_at_the_newest(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fragment that was begun is finished before."""
-    monkeypatch.setattr(module, "OCTETS", 200_000)
+    monkeypatch.setattr(module, "BYTES", 200_000)
     air.send(SAMPLE[:200])
     slow, quick = air.watch(), air.watch()
     got = b"".join(slow.look(air.now, 1 << 20))[:3000]
@@ -340,7 +340,7 @@ def test_who_is_overtaken_goes_on_at_the_newest(air: Air, monkeypatch: pytest.Mo
 
 def test_what_was_overwritten_is_left_out(make: Callable[..., Air]) -> None:
     """If the track has gone on before anybody remuxed it, one goes on where decoding can start."""
-    air = make(octets=1 << 18)
+    air = make(byte_count=1 << 18)
     air.send(SAMPLE[:150])
     stream = air.watch()
     got = air.read(stream)

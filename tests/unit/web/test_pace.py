@@ -6,12 +6,12 @@ from tools.lab.inprocess import running_loop, turn_until
 
 
 class Stream:
-    """The live stream: so many octets come each time somebody asks."""
+    """The live stream: so many bytes come each time somebody asks."""
 
     def __init__(self, loop: Loop, rate: float) -> None:
         self._loop, self._rate, self._begun = loop, rate, loop.time()
 
-    def octets(self) -> int:
+    def byte_count(self) -> int:
         """Count."""
         return int((self._loop.time() - self._begun) * self._rate)
 
@@ -34,7 +34,7 @@ class Writer:
 def test_all_are_written_each_time_and_the_loop_turns_meanwhile() -> None:
     """More writers than a turn writes all have their turn, at one time, before the next comes."""
     with running_loop() as loop:
-        pace = Pace(loop, 0.01, Stream(loop, 1e6).octets)
+        pace = Pace(loop, 0.01, Stream(loop, 1e6).byte_count)
         writers, turns = [Writer() for _ in range(3 * PER_TURN)], [0]
         for writer in writers:
             pace.add(writer)
@@ -80,7 +80,7 @@ def test_who_has_gone_is_not_written() -> None:
 def test_a_write_fits_the_buffer() -> None:
     """A stream of many bits is written more often; who is behind gets some times as much."""
     with running_loop() as loop:
-        pace = Pace(loop, 0.05, Stream(loop, 100e6 / 8).octets)
+        pace = Pace(loop, 0.05, Stream(loop, 100e6 / 8).byte_count)
         writer = Writer()
         pace.add(writer)
         turn_until(loop, lambda: len(writer.writes) > 9, "some writes")

@@ -19,7 +19,7 @@ FOLDER = ROOT / "relaylib/web/page"
 TEXT = {path.name: path.read_text() for path in FOLDER.iterdir()}
 
 WHOLE = 100 << 10
-"""Octets that the page may have in all."""
+"""Bytes that the page may have in all."""
 
 NAMESPACE = "http://www.w3.org/2000/svg"
 """Looks like an address, and is a name."""

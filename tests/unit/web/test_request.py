@@ -97,7 +97,7 @@ def test_no_body_is_taken(headers: list[tuple[bytes, bytes]], status: int) -> No
 
 
 def test_headers_are_joined() -> None:
-    """Of a header that comes twice both values count; a body of no octets is none."""
+    """Of a header that comes twice both values count; a body of no bytes is none."""
     headers = [(b"accept", b"a"), (b"content-length", b"0"), (b"accept", b"\xe9")]
     assert read_headers(headers) == {"accept": "a, \xe9", "content-length": "0"}
 

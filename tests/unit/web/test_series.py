@@ -42,7 +42,7 @@ class Clock:
 @pytest.fixture
 def relay() -> Any:
     """What the series looks at."""
-    totals = SimpleNamespace(octets=0, overflowed=0, found=Counts())
+    totals = SimpleNamespace(byte_count=0, overflowed=0, found=Counts())
     return SimpleNamespace(
         loop=Clock(), totals=totals, fresh=lambda: SimpleNamespace(totals=totals)
     )
@@ -50,7 +50,7 @@ def relay() -> Any:
 
 def make(relay: Any, saved: SeriesState | None = None) -> Series:
     """Make a series of it."""
-    web = SimpleNamespace(octets_in_all=0)
+    web = SimpleNamespace(bytes_in_all=0)
     channel = SimpleNamespace(observer=relay)
     parts = SimpleNamespace(loop=relay.loop, channel=channel, web=lambda: web)
     return Series(cast(Parts, parts), saved)
@@ -60,7 +60,7 @@ def test_a_point_a_second(relay: Any) -> None:
     """What came, and what a viewer sees going wrong; who asks again gets what is new."""
     series = make(relay)
     for number in range(1, 5):
-        relay.totals.octets += 1000 * number
+        relay.totals.byte_count += 1000 * number
         relay.totals.overflowed += number == 2
         relay.totals.found.errors = {FAULTS[0]: number // 3, "PTS_error": 9 * number}
         relay.loop.turn()
