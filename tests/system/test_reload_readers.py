@@ -11,11 +11,11 @@ import pytest
 from relaylib.media import rtp
 from tools.lab.media import make_clip
 from tools.lab.process import wait_for
-from tools.lab.relay import Relay
-from tools.lab.restarts import Work, restart
+from tools.lab.relay import RelayProcess
+from tools.lab.reloads import Work, reload
 from tools.lab.sockets import source
-from tools.lab.viewer import Viewer
-from tools.lab.web import Browser, Watching, http_port, request
+from tools.lab.viewer import TestViewer
+from tools.lab.web import HttpViewer, Watching, http_port, request
 
 SIZE = 7 * 188
 RELOADS = 3
@@ -55,7 +55,7 @@ class Sending(Work):
 class Playing(Work):
     """Receives RTP for a viewer; `numbers` are sequence numbers as they come."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: TestViewer) -> None:
         super().__init__()
         self.numbers = list[int]()
         self._player = viewer.player
@@ -74,7 +74,7 @@ class Playing(Work):
 
 def segments(port: int) -> Iterator[str]:
     """Yield the addresses of the segments that are listed."""
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         text = browser.get("/live.m3u8").body.decode()
     yield from (f"/{line}" for line in text.split("\n") if line.startswith("hls/"))
 
@@ -83,13 +83,15 @@ def test_every_reader_goes_on(clip: bytes, tmp_path: Path) -> None:
     """Live and deferred by UDP, `/live.ts` now and behind, segments, MP4, and the recorder."""
     with contextlib.ExitStack() as stack:
         relay = stack.enter_context(
-            Relay("--http", "127.0.0.1:0", "--timeshift", "60", "--record-faults", str(tmp_path))
+            RelayProcess(
+                "--http", "127.0.0.1:0", "--timeshift", "60", "--record-faults", str(tmp_path)
+            )
         )
         port = http_port(relay)
         sending = stack.enter_context(Sending(relay.ingest_port, clip, without=LOST))
         wait_for(lambda: len(list(segments(port))) >= 4, "some segments", 30)
         relay.wait_event("recording_started")
-        viewers = [stack.enter_context(Viewer(relay.port).subscribe()) for _ in range(2)]
+        viewers = [stack.enter_context(TestViewer(relay.port).subscribe()) for _ in range(2)]
         live, deferred = [stack.enter_context(Playing(viewer)) for viewer in viewers]
         wait_for(lambda: deferred.numbers and live.numbers, "datagrams")
         assert viewers[1].command("INTERRUMPIR") == "OK"
@@ -103,11 +105,11 @@ def test_every_reader_goes_on(clip: bytes, tmp_path: Path) -> None:
         films = [stack.enter_context(Watching(port, "/live.mp4"))]
         for _ in range(RELOADS):
             address = list(segments(port))[-1]
-            half = stack.enter_context(Browser(port, receive_buffer=4096))
+            half = stack.enter_context(HttpViewer(port, receive_buffer=4096))
             half.send(request(address))
             length = int(half.head()[1]["content-length"])
             part = half.read(20_000)
-            restart(relay)
+            reload(relay)
             wait_for(lambda: films[-1].ended, "the film to end")  # the page asks again
             films.append(stack.enter_context(Watching(port, "/live.mp4")))
             assert part + half.read(length - len(part)) == fetched(port, address)
@@ -129,7 +131,7 @@ def test_every_reader_goes_on(clip: bytes, tmp_path: Path) -> None:
 
 def fetched(port: int, address: str) -> bytes:
     """Return a segment."""
-    with Browser(port) as browser:
+    with HttpViewer(port) as browser:
         answer = browser.get(address)
     assert answer.status == 200
     return answer.body
