@@ -59,7 +59,7 @@ from relaylib.net.descriptors import (
 )
 from relaylib.net.loop import Loop
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import ViewerRow
+from relaylib.outputs.viewer_row import ViewerRow
 from relaylib.stdio import say
 from relaylib.viewers.egress import Egress
 from relaylib.viewers.server import ControlServer
@@ -95,7 +95,7 @@ class Relay:
             sockets.membership,
             shared=sockets.shared,
             viewers=self._outputs_of_viewers,
-            watchers=self._watchers,
+            viewer_rows=self._viewer_rows,
             saved=inherited.channel if inherited else None,
         )
         self._open_doors(config, sockets.listener, inherited)
@@ -156,9 +156,9 @@ class Relay:
     def _outputs_of_viewers(self) -> list[Output]:
         return self.server.outputs()
 
-    def _watchers(self) -> Iterable[ViewerRow]:
-        by_http = self.site.server.watchers() if self.site else ()
-        return chain(self.server.watchers(), by_http)
+    def _viewer_rows(self) -> Iterable[ViewerRow]:
+        by_http = self.site.server.viewer_rows() if self.site else ()
+        return chain(self.server.viewer_rows(), by_http)
 
     def _streams(self) -> int:
         """Count how many times the stream is sent, by UDP and by HTTP."""
@@ -183,7 +183,7 @@ class Relay:
         ingest = self.channel.address
         log.info("listening", host=host, port=port, ingest_port=ingest[1], ingest=show(ingest))
         if reloaded:
-            log.info("reloaded", clients=len(self.server.clients), version=__version__)
+            log.info("reloaded", clients=len(self.server.viewers), version=__version__)
         http = self.site.port if self.site else None
         if os.isatty(1) and not reloaded:
             show_guide(self._control_address, ingest, self._allow, http)

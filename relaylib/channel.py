@@ -44,7 +44,7 @@ from relaylib.outputs.behind import Deferred
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.fixed import FixedOutputs, FixedState, check_outputs
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import ViewerRow
+from relaylib.outputs.viewer_row import ViewerRow
 from relaylib.snapshot import Observer, Snapshot
 from relaylib.source.batch import Run
 from relaylib.source.group import Group, remedy
@@ -85,14 +85,14 @@ class Channel:
         *,
         shared: bool = False,
         viewers: Callable[[], Iterable[Output]],
-        watchers: Callable[[], Iterable[ViewerRow]] = lambda: (),
+        viewer_rows: Callable[[], Iterable[ViewerRow]] = lambda: (),
         saved: ChannelState | None = None,
     ) -> None:
         """Make the parts; `begin` lets the stream flow.
 
         The stream comes in on `sock`. `shared`: another program holds it, too. `membership`: the
-        group that it receives, if any. `viewers` returns the outputs of sessions, `watchers` all
-        rows of the list of viewers but those of fixed outputs.
+        group that it receives, if any. `viewers` returns the outputs of sessions,
+        `viewer_rows` all rows of the list of viewers but those of fixed outputs.
 
         Raises:
             SetupError: the stream cannot be sent where it should be, or there is no memory.
@@ -115,7 +115,7 @@ class Channel:
             track=self.track,
             by_http=config.http is not None,
             deferred=self.deferred,
-            watchers=lambda: chain(self.fixed.watchers(), watchers()),
+            viewer_rows=lambda: chain(self.fixed.viewer_rows(), viewer_rows()),
             outputs=self.outputs,
         )
         if saved is not None:

@@ -29,7 +29,7 @@ from relaylib.net.loop import Loop
 from relaylib.outputs.behind import Deferred
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import ViewerRow
+from relaylib.outputs.viewer_row import ViewerRow
 from relaylib.source.gate import Presence
 from relaylib.source.ingest import Ingest
 from relaylib.track.health import Health, Rates
@@ -168,7 +168,7 @@ class Audience:
     `dropped` and `unreachable` count the datagrams that their outputs did not get.
     """
 
-    watchers: tuple[ViewerRow, ...]
+    rows: tuple[ViewerRow, ...]
     counts: Mapping[tuple[str, str], int]
     dropped: int
     unreachable: int
@@ -181,8 +181,8 @@ class Audience:
 class Observer:
     """Makes snapshots of the parts of a stream.
 
-    `watchers` tells of all that it goes to, `outputs` are those of them that get datagrams. Where
-    some watch `by_http`, the history that is told of is theirs.
+    `viewer_rows` makes the rows of all that it goes to, `outputs` are those of them that get
+    datagrams. Where some watch `by_http`, the history that is told of is theirs.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Observer:
         track: Track | None,
         by_http: bool,
         deferred: Deferred,
-        watchers: Callable[[], Iterable[ViewerRow]],
+        viewer_rows: Callable[[], Iterable[ViewerRow]],
         outputs: Callable[[], Iterable[Output]],
     ) -> None:
         self._loop = loop
@@ -206,7 +206,7 @@ class Observer:
         self._history = history
         self._track, self._by_http = track, by_http
         self._deferred = deferred
-        self._watchers = watchers
+        self._viewer_rows = viewer_rows
         self._outputs = outputs
         self._snapshot: Snapshot | None = None
         self._made_of: tuple[object, ...] = ()
@@ -231,7 +231,7 @@ class Observer:
         """Return who gets the stream, `FRESH` or better."""
         now = self._loop.time()
         if self._audience is None or now - self._counted_at >= FRESH:
-            self._audience, self._counted_at = self._look_at_watchers(), now
+            self._audience, self._counted_at = self._look_at_rows(), now
         return self._audience
 
     def _what_shows_at_once(self) -> tuple[object, ...]:
@@ -239,11 +239,11 @@ class Observer:
         form = self._ingest.form, self._ingest.payload_type
         return lock.presence, lock.state.active, *form, verdict and verdict.word
 
-    def _look_at_watchers(self) -> Audience:
+    def _look_at_rows(self) -> Audience:
         """Look at each, and let the stream pass in between."""
         found = list[ViewerRow]()
-        for count, watcher in enumerate(self._watchers(), 1):
-            found.append(watcher)
+        for count, row in enumerate(self._viewer_rows(), 1):
+            found.append(row)
             if not count % _AT_ONCE:
                 self._loop.read_priority()
         counters = [output.counters for output in self._outputs()]

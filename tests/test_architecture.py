@@ -65,7 +65,7 @@ PURE_MODULES = {
     "relaylib.source.failover",
     "relaylib.source.recognition",
     "relaylib.source.gate",
-    "relaylib.outputs.watcher",
+    "relaylib.outputs.viewer_row",
     "relaylib.net.access",
     "relaylib.viewers.egress",
     "relaylib.web.request",

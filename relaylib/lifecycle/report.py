@@ -9,7 +9,7 @@ from relaylib.lifecycle import systemd
 from relaylib.media.catalogue import sentence
 from relaylib.net.address import show
 from relaylib.net.loop import Loop
-from relaylib.outputs.watcher import DEFERRED, STREAMING, UDP
+from relaylib.outputs.viewer_row import DEFERRED, STREAMING, UDP
 from relaylib.snapshot import Kept, Observer, Snapshot
 
 STATUS_PERIOD = 5.0

@@ -18,13 +18,13 @@ log = structlog.get_logger()
 
 def shut_down(loop: Loop, server: ControlServer) -> None:
     """Send everyone a farewell; stop the loop when all have gone, or after `GRACE`."""
-    log.info("shutting_down", clients=len(server.clients))
+    log.info("shutting_down", clients=len(server.viewers))
     systemd.notify("STOPPING=1")
     server.close(FAREWELL)
     loop.call_later(GRACE, loop.stop)
 
     def stop_when_empty() -> None:
-        if server.clients:
+        if server.viewers:
             loop.call_later(_LOOK_EVERY, stop_when_empty)
         else:
             loop.stop()

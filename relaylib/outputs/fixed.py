@@ -28,7 +28,7 @@ from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import find_interface, group_address, has_scope, set_sending
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.output import Counters, Output, OutputState, open_socket
-from relaylib.outputs.watcher import FIXED, STREAMING, UNREACHABLE, ViewerRow
+from relaylib.outputs.viewer_row import FIXED, STREAMING, UNREACHABLE, ViewerRow
 
 LOOK_PERIOD = 2.0
 """Seconds between two looks at how each of them fares, and two attempts where there is no way."""
@@ -124,7 +124,7 @@ class FixedOutputs:
         """All that are open."""
         return [each.output for each in (*self._fixed, *self._gone) if each.output is not None]
 
-    def watchers(self) -> Iterator[ViewerRow]:
+    def viewer_rows(self) -> Iterator[ViewerRow]:
         """Tell how each of them fares."""
         for each in self._fixed:
             output = each.output

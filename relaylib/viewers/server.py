@@ -26,7 +26,7 @@ from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
 from relaylib.outputs.output import Output
-from relaylib.outputs.watcher import ViewerRow
+from relaylib.outputs.viewer_row import ViewerRow
 from relaylib.protocol import commands
 from relaylib.protocol.lines import Telnet
 from relaylib.protocol.session import State
@@ -107,7 +107,7 @@ class ControlServer:
         egress: Egress,
     ) -> None:
         self.listener = listener
-        self.clients: dict[Viewer, None] = {}  # in the order in which they came
+        self.viewers: dict[Viewer, None] = {}  # in the order in which they came
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self._loop = loop
@@ -132,7 +132,7 @@ class ControlServer:
             on_error=self._note_error,
             on_gone=self._remove,
         )
-        self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `clients`
+        self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `viewers`
         self._leaving: set[_Leaving | Viewer] = set()
         self._error_log = Throttle(loop.call_later)
         self._declined_log = Throttle(loop.call_later)
@@ -152,20 +152,20 @@ class ControlServer:
             own = partial(is_own, address)
             self._access.admit(address[0], self._loop.now, own, self._make_room)
             tune(sock)
-            client = Viewer(self._services, sock, peer)
+            viewer = Viewer(self._services, sock, peer)
         except DeclinedError as error:
             self._decline(sock, peer, error)
         except OSError as error:  # the system watches no more sockets (ENOSPC, epoll_ctl(2))
             self._decline_at_once(sock, peer, DeclinedError(NO_ROOM, error_name(error)))
         else:
-            self._add(client)
+            self._add(viewer)
             self.accepted += 1
             self._events.log(
                 log.info,
                 "client_connected",
                 address[0],
-                client=client.name,
-                clients=len(self.clients),
+                client=viewer.name,
+                clients=len(self.viewers),
             )
 
     # --- turning away
@@ -177,23 +177,23 @@ class ControlServer:
         than to come again, which has limits.
         """
         while self._without_stream:
-            client = next(iter(self._without_stream))
-            del self._without_stream[client]
-            if client.session.state is State.IDLE:
-                self._give_way(client)
+            viewer = next(iter(self._without_stream))
+            del self._without_stream[viewer]
+            if viewer.session.state is State.IDLE:
+                self._give_way(viewer)
                 return True
         return False
 
-    def _give_way(self, client: Viewer) -> None:
+    def _give_way(self, viewer: Viewer) -> None:
         """Take a viewer's place, and let its connection linger like those of the turned away."""
-        self._vacate(client)
-        client.dismiss(DeclinedError(GIVE_WAY, "gave_way"))
+        self._vacate(viewer)
+        viewer.dismiss(DeclinedError(GIVE_WAY, "gave_way"))
         if len(self._leaving) < LEAVING:
-            self._leaving.add(client)
+            self._leaving.add(viewer)
         else:
             with contextlib.suppress(OSError):
-                client.connection.sock.send(client.connection.unsent)
-            client.connection.abort("gave_way")
+                viewer.connection.sock.send(viewer.connection.unsent)
+            viewer.connection.abort("gave_way")
 
     def _decline(self, sock: socket.socket, peer: Address, error: DeclinedError) -> None:
         """Say why and close, in order while few are leaving."""
@@ -218,43 +218,43 @@ class ControlServer:
 
     # --- the viewers
 
-    def _add(self, client: Viewer) -> None:
-        self.clients[client] = self._without_stream[client] = None
-        self._access.arrived(client.peer[0])
+    def _add(self, viewer: Viewer) -> None:
+        self.viewers[viewer] = self._without_stream[viewer] = None
+        self._access.arrived(viewer.peer[0])
 
-    def _vacate(self, client: Viewer) -> None:
-        del self.clients[client]
-        self._without_stream.pop(client, None)
-        self._access.left(client.peer[0])
+    def _vacate(self, viewer: Viewer) -> None:
+        del self.viewers[viewer]
+        self._without_stream.pop(viewer, None)
+        self._access.left(viewer.peer[0])
 
-    def _remove(self, client: Viewer, reason: str) -> None:
-        if client in self.clients:
-            self._vacate(client)
-        self._leaving.discard(client)
+    def _remove(self, viewer: Viewer, reason: str) -> None:
+        if viewer in self.viewers:
+            self._vacate(viewer)
+        self._leaving.discard(viewer)
         self._events.log(
             log.info,
             "client_gone",
-            client.peer[0],
-            client=client.name,
+            viewer.peer[0],
+            client=viewer.name,
             reason=reason,
-            clients=len(self.clients),
+            clients=len(self.viewers),
         )
 
     def close(self, farewell: str) -> None:
         """Accept nobody any more, and send everyone away with one line."""
         self._acceptor.close()
-        for client in list(self.clients):
-            client.end("shutdown", farewell)
+        for viewer in list(self.viewers):
+            viewer.end("shutdown", farewell)
 
     def outputs(self) -> list[Output]:
         """Return their outputs, paused ones included."""
-        return [each.output for each in self.clients if each.output is not None]
+        return [each.output for each in self.viewers if each.output is not None]
 
-    def watchers(self) -> Iterator[ViewerRow]:
+    def viewer_rows(self) -> Iterator[ViewerRow]:
         """Tell how each viewer fares."""
-        for each in self.clients:
+        for each in self.viewers:
             if each.session.state is not State.CLOSED:
-                yield each.watcher()
+                yield each.row()
 
     def _facts(self, output: Output | None) -> str:
         """Return what ESTADO tells of the stream that an output gets."""
@@ -266,7 +266,7 @@ class ControlServer:
 
     def export(self) -> list[ViewerState]:
         """Return what the next program needs to go on with everyone, leaving ones included."""
-        return [each.export() for each in (*self.clients, *self._leaving)]
+        return [each.export() for each in (*self.viewers, *self._leaving)]
 
     def restore(self, viewers: list[ViewerState], accepted: int, declined: dict[str, int]) -> None:
         """Go on with the viewers and the counters of the previous program."""
@@ -290,10 +290,10 @@ class ControlServer:
         self.declined[error.kind] += 1
         self._declined_log.log(log.warning, "client_declined", client=show(peer), reason=error.kind)
 
-    def _note_error(self, client: Viewer, error: PeerError) -> None:
+    def _note_error(self, viewer: Viewer, error: PeerError) -> None:
         """Count what was declined, but no mere mistake; log it unless there was much of that."""
         if isinstance(error, DeclinedError | FatalPeerError):
             self.declined[error.kind] += 1
         event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"
         detail = {"detail": error.detail} if error.detail else {}
-        self._error_log.log(log.info, event, client=client.name, reason=error.kind, **detail)
+        self._error_log.log(log.info, event, client=viewer.name, reason=error.kind, **detail)

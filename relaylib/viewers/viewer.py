@@ -22,7 +22,7 @@ from relaylib.net.peer_log import PeerLog
 from relaylib.outputs.behind import Deferred
 from relaylib.outputs.fanout import Fanout
 from relaylib.outputs.output import Output, OutputState
-from relaylib.outputs.watcher import UDP, ViewerRow
+from relaylib.outputs.viewer_row import UDP, ViewerRow
 from relaylib.protocol import commands
 from relaylib.protocol.commands import Command, Verb
 from relaylib.protocol.lines import LineReader, Telnet
@@ -157,7 +157,7 @@ class Viewer:
 
     # --- telling about it
 
-    def watcher(self) -> ViewerRow:
+    def row(self) -> ViewerRow:
         """Tell how it fares."""
         output, state = self.output, self.session.state.value
         if output is None:

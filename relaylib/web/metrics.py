@@ -23,7 +23,7 @@ from relaylib.media.form import Form
 from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Word
 from relaylib.net.histogram import Histogram
-from relaylib.outputs.watcher import STATES
+from relaylib.outputs.viewer_row import STATES
 from relaylib.snapshot import Snapshot
 from relaylib.source.gate import Presence
 from relaylib.track.walk import Counts

@@ -25,7 +25,7 @@ from relaylib.net.descriptors import adopt, descriptor
 from relaylib.net.lookup import is_own
 from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
-from relaylib.outputs.watcher import HTTP, PAUSED, STREAMING, ViewerRow
+from relaylib.outputs.viewer_row import HTTP, PAUSED, STREAMING, ViewerRow
 from relaylib.web import reply
 from relaylib.web.connection import Answer, HttpConnection
 from relaylib.web.pace import Pace
@@ -297,7 +297,7 @@ class HttpServer:
                 connection.overdue()
                 self._loop.read_priority()
 
-    def watchers(self) -> Iterator[ViewerRow]:
+    def viewer_rows(self) -> Iterator[ViewerRow]:
         """Tell how those fare who are sent the stream."""
         now = self._loop.time()
         for each in self.streams:

@@ -18,7 +18,7 @@ from relaylib.media.tr101290 import NAMES
 from relaylib.media.verdict import Told
 from relaylib.net.address import Address, show
 from relaylib.net.networks import PRIVATE, contains
-from relaylib.outputs.watcher import FIXED, HTTP, KINDS, ViewerRow
+from relaylib.outputs.viewer_row import FIXED, HTTP, KINDS, ViewerRow
 from relaylib.snapshot import Audience, ElementaryFacts, Kept, ProgramFacts, Snapshot, SourceFacts
 from relaylib.track.walk import Counts
 from relaylib.web.parts import Parts
@@ -129,11 +129,11 @@ class StatusResource:
     # --- who watches
 
     def _viewers(self, audience: Audience, now: Snapshot) -> dict[str, Any]:
-        chosen, rates = _worst(audience.watchers), now.rates
+        chosen, rates = _worst(audience.rows), now.rates
         size = rates.bits_in / rates.datagrams_in if rates.datagrams_in else 0.0
         self._sample(chosen, now.time, size)
         return {
-            "total": len(audience.watchers),
+            "total": len(audience.rows),
             "counts": {kind: audience.states(kind) for kind in KINDS},
             "list": [self._viewer(each, now.time) for each in chosen],
         }
@@ -153,20 +153,20 @@ class StatusResource:
             samples[each.same] = last
         self._samples = samples
 
-    def _viewer(self, watcher: ViewerRow, now: float) -> dict[str, Any]:
-        sample, where = self._samples[watcher.same], watcher.destination
+    def _viewer(self, row: ViewerRow, now: float) -> dict[str, Any]:
+        sample, where = self._samples[row.same], row.destination
         return {
-            "id": f"{watcher.kind}{sample.number}",
-            "kind": watcher.kind,
-            "client": shortened(watcher.client) if watcher.client else None,
+            "id": f"{row.kind}{sample.number}",
+            "kind": row.kind,
+            "client": shortened(row.client) if row.client else None,
             "destination": shortened(where) if isinstance(where, tuple) else where,
-            "state": watcher.state,
-            "delay_s": None if watcher.delay is None else round(watcher.delay, 2),
+            "state": row.state,
+            "delay_s": None if row.delay is None else round(row.delay, 2),
             "bitrate": None if sample.rate is None else round(sample.rate),
-            "sent": watcher.sent,
-            "dropped": watcher.lost,
-            "unit": "bytes" if watcher.kind == HTTP else "datagrams",
-            "seconds": round(max(0.0, now - watcher.since), 1),
+            "sent": row.sent,
+            "dropped": row.lost,
+            "unit": "bytes" if row.kind == HTTP else "datagrams",
+            "seconds": round(max(0.0, now - row.since), 1),
         }
 
     def _egress(self, now: Snapshot) -> dict[str, Any]:
@@ -282,9 +282,9 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _worst(watchers: Sequence[ViewerRow]) -> Sequence[ViewerRow]:
+def _worst(rows: Sequence[ViewerRow]) -> Sequence[ViewerRow]:
     """Choose those to list, in the order in which they are."""
-    if len(watchers) <= LISTED:
-        return watchers
-    rank = [(each.kind != FIXED, -each.lost, at) for at, each in enumerate(watchers)]
-    return [watchers[at] for at in sorted(each[2] for each in heapq.nsmallest(LISTED, rank))]
+    if len(rows) <= LISTED:
+        return rows
+    rank = [(each.kind != FIXED, -each.lost, at) for at, each in enumerate(rows)]
+    return [rows[at] for at in sorted(each[2] for each in heapq.nsmallest(LISTED, rank))]

@@ -45,11 +45,11 @@ class Cascade(Stage):
     def watch_edge(self, host: Host) -> NetnsViewers:
         """Watch what comes from the edge."""
         words = (self._way, str(self.edge.port))
-        watcher = NetnsViewers(host, self.start(host, "tools.lab.netns_viewer", *words))
-        watcher.do("connect", 1)
-        watcher.open()
-        watcher.subscribe()
-        return watcher
+        viewer = NetnsViewers(host, self.start(host, "tools.lab.netns_viewer", *words))
+        viewer.do("connect", 1)
+        viewer.open()
+        viewer.subscribe()
+        return viewer
 
     def fetch(self) -> Self:
         """Let a client on the edge's host ask the origin for the stream, to the edge's port."""

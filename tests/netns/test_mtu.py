@@ -23,10 +23,10 @@ def stream_past(stage: Stage, devices: dict[Host, str]) -> tuple[int, dict[Host,
     """Stream for a while; return how much, and the packets for each datagram at these devices."""
     before = {host: host.packets_received(device) for host, device in devices.items()}
     source = stage.stream()
-    stage.watchers[0].wait_received(ENOUGH)
+    stage.viewers[0].wait_received(ENOUGH)
     sent = finish(source)
-    for watcher in stage.watchers:
-        watcher.wait_last(sent)
+    for viewer in stage.viewers:
+        viewer.wait_last(sent)
     return sent, {
         host: (host.packets_received(device) - before[host]) / sent
         for host, device in devices.items()

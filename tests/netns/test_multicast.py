@@ -226,7 +226,7 @@ def test_ffmpeg_to_a_group(mrl: str, destination: str) -> None:
         stage = Stage(stack, "--ingest", mrl)
         host = stage.relay_host
         lead_out(stage.source_host)
-        viewer = stage.watcher(host, "127.0.0.1")
+        viewer = stage.connect(host, "127.0.0.1")
         assert viewer.command("CONECTAR 6000") == "OK"
         probes = [probe("6000"), probe(mrl)]
         for each in probes:

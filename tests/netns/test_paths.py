@@ -37,7 +37,7 @@ def test_delay_and_loss_on_one_path_stay_there() -> None:
         )
         impair(0, 0)
         assert far.count("perdidos") == 0
-        delays = [watcher.stats()["worst_delay"] for watcher in healthy]
+        delays = [viewer.stats()["worst_delay"] for viewer in healthy]
     print(f"far: {stats}; worst delay of the others {max(delays) * 1000:.1f} ms")
     assert stats["damaged"] == 0
     assert LOSS / 2 < stats["missing"] / sent < LOSS * 2
@@ -59,7 +59,7 @@ def test_a_slow_link_drops_for_its_viewer_alone() -> None:
         assert_got_everything(healthy, sent)
         delivered, dropped = slow.count("enviados"), slow.count("perdidos")
         stats = slow.wait_received(delivered)  # what the link has queued
-        delays = [watcher.stats()["worst_delay"] for watcher in healthy]
+        delays = [viewer.stats()["worst_delay"] for viewer in healthy]
     print(f"slow: {stats}; worst delay of the others {max(delays) * 1000:.1f} ms")
     assert stats["received"] == delivered
     assert delivered + dropped == sent
@@ -71,16 +71,16 @@ def test_players_that_open_late_get_the_stream_at_once() -> None:
     """A viewer whose port was closed gets the stream as it opens; the others all of it."""
     with set_up() as stage:
         healthy = [stage.watch(stage.host(f"viewer{n}")) for n in range(3)]
-        late = [stage.watcher(stage.host(f"late{n}")) for n in range(4)]
-        for watcher in late:
-            watcher.subscribe()
+        late = [stage.connect(stage.host(f"late{n}")) for n in range(4)]
+        for viewer in late:
+            viewer.subscribe()
         source = stage.stream()
         healthy[0].wait_received(ENOUGH)
         waits = []
-        for watcher in late:
-            assert watcher.count("perdidos") > 0
-            opened = watcher.open()
-            waits.append(watcher.wait_received()["first_at"] - opened)
+        for viewer in late:
+            assert viewer.count("perdidos") > 0
+            opened = viewer.open()
+            waits.append(viewer.wait_received()["first_at"] - opened)
         sent = finish(source)
         assert_got_everything(healthy, sent)
     print("the stream came after", ", ".join(f"{wait * 1000:.0f} ms" for wait in waits))
@@ -93,8 +93,8 @@ def test_a_link_local_viewer_gets_the_stream(device: str) -> None:
     with set_up() as stage:
         host = stage.host("viewer")
         stage.wire(stage.relay_host, host, number=78)
-        watcher = stage.watch(host, f"{stage.relay_host.link_local(device)}%{device}")
+        viewer = stage.watch(host, f"{stage.relay_host.link_local(device)}%{device}")
         source = stage.stream()
-        watcher.wait_received(100)
-        assert_got_everything([watcher], finish(source))
-        assert host.link_local(device) in watcher.command("ESTADO")
+        viewer.wait_received(100)
+        assert_got_everything([viewer], finish(source))
+        assert host.link_local(device) in viewer.command("ESTADO")

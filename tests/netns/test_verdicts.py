@@ -21,13 +21,13 @@ def send(stage: Stage, host: Host, *options: str) -> ChildProcess:
     return stage.stack.enter_context(ChildProcess(*program))
 
 
-def health(watcher: NetnsViewers) -> str:
+def health(viewer: NetnsViewers) -> str:
     """Ask for it; "" if that was too often."""
-    return watcher.command("ESTADO").partition("salud=")[2].partition(" ")[0]
+    return viewer.command("ESTADO").partition("salud=")[2].partition(" ")[0]
 
 
-def wait_health(watcher: NetnsViewers, word: str) -> None:
-    wait_for(lambda: health(watcher) == word, f"salud={word} at {watcher.host.name}")
+def wait_health(viewer: NetnsViewers, word: str) -> None:
+    wait_for(lambda: health(viewer) == word, f"salud={word} at {viewer.host.name}")
 
 
 def told(stage: Stage) -> list[str]:
@@ -44,13 +44,13 @@ def dropped(host: Host) -> int:
 def test_a_source_is_healthy_until_it_stops() -> None:
     """Before there is a source and when it has stopped it is silent, and healthy in between."""
     with set_up() as stage:
-        watcher = stage.watch(stage.host("viewer"))
-        assert health(watcher) == "silencio"
+        viewer = stage.watch(stage.host("viewer"))
+        assert health(viewer) == "silencio"
         with send(stage, stage.source_host):
-            wait_health(watcher, "sano")
-            watcher.wait_received(400)
-            assert health(watcher) == "sano"
-        wait_health(watcher, "silencio")
+            wait_health(viewer, "sano")
+            viewer.wait_received(400)
+            assert health(viewer) == "sano"
+        wait_health(viewer, "silencio")
         assert told(stage) == ["healthy", "silence"]
         stage.relay.process.send_signal(signal.SIGUSR1)
         report = stage.relay.wait_event("report")
@@ -62,17 +62,17 @@ def test_a_source_is_healthy_until_it_stops() -> None:
 def test_losses_on_the_way_in_are_the_source_s() -> None:
     """What was lost before the relay is told with its count, and forgotten when it has ended."""
     with set_up() as stage:
-        watchers = [stage.watch(stage.host(f"viewer{n}")) for n in range(2)]
+        viewers = [stage.watch(stage.host(f"viewer{n}")) for n in range(2)]
         far, impair = stage.far_host("far")
         send(stage, far)
-        wait_health(watchers[0], "sano")
+        wait_health(viewers[0], "sano")
         impair(0, LOSS)
-        for watcher in watchers:
-            wait_health(watcher, "fuente")
+        for viewer in viewers:
+            wait_health(viewer, "fuente")
         event = stage.relay.wait_event("health_changed", verdict="source")
         assert "RTP packets lost" in event["evidence"]
         impair(0, 0)
-        wait_health(watchers[0], "sano")
+        wait_health(viewers[0], "sano")
         assert told(stage) == ["healthy", "source", "healthy"]
 
 
@@ -101,20 +101,20 @@ def test_a_full_link_is_its_viewer_s_path() -> None:
 def test_a_player_that_is_gone_is_its_viewer_s_path() -> None:
     """Whose port is closed is told so."""
     with set_up() as stage:
-        watcher, closed = stage.watch(stage.host("one")), stage.watcher(stage.host("other"))
+        viewer, closed = stage.watch(stage.host("one")), stage.connect(stage.host("other"))
         closed.subscribe()
         send(stage, stage.source_host)
         wait_health(closed, "red")
-        assert health(watcher) == "sano"
+        assert health(viewer) == "sano"
         assert told(stage) == ["healthy"]
 
 
 def test_what_the_kernel_dropped_here_is_the_relay_s() -> None:
     """A relay that stood still until its buffer was full says so, and does not blame the source."""
     with set_up() as stage:
-        watcher = stage.watch(stage.host("viewer"))
+        viewer = stage.watch(stage.host("viewer"))
         send(stage, stage.source_host, "--bitrate", "50M")
-        wait_health(watcher, "sano")
+        wait_health(viewer, "sano")
         before = dropped(stage.relay_host)
         stage.relay.process.send_signal(signal.SIGSTOP)
         try:
@@ -122,8 +122,8 @@ def test_what_the_kernel_dropped_here_is_the_relay_s() -> None:
         finally:
             os.kill(stage.relay.pid, signal.SIGCONT)
         event = stage.relay.wait_event("health_changed", verdict="relay")
-        assert health(watcher) == "rele"
+        assert health(viewer) == "rele"
         assert "dropped" in event["evidence"]
         assert event["remedy"]
-        wait_health(watcher, "sano")
+        wait_health(viewer, "sano")
         assert told(stage) == ["healthy", "relay", "healthy"]

@@ -9,7 +9,7 @@ import pytest
 
 from relaylib.media.form import Form
 from relaylib.media.verdict import Evidence, Told, Verdict, Word
-from relaylib.outputs.watcher import UDP, ViewerRow
+from relaylib.outputs.viewer_row import UDP, ViewerRow
 from relaylib.snapshot import _AT_ONCE, FRESH, Contents, Observer
 from relaylib.source.gate import Presence
 from relaylib.track.health import Rates
@@ -21,7 +21,7 @@ SOURCE = ("192.0.2.1", 5004)
 class Parts:
     """A relay whose parts are as they are told to be."""
 
-    def __init__(self, watchers: int = 0) -> None:
+    def __init__(self, viewers: int = 0) -> None:
         self.now, self.reads, self.walks = 100.0, 0, 0
         self.loop = SimpleNamespace(
             time=lambda: self.now, wall_time=lambda: 1000.0 + self.now, read_priority=self.read
@@ -52,7 +52,7 @@ class Parts:
             dropped=2,
             unreachable=3,
         )
-        self.watchers = watchers
+        self.viewers = viewers
         self.observer = Observer(
             cast(Any, self.loop),
             cast(Any, self.ingest),
@@ -62,7 +62,7 @@ class Parts:
             track=None,
             by_http=True,
             deferred=cast(Any, SimpleNamespace(overtaken=0)),
-            watchers=self.everyone,
+            viewer_rows=self.everyone,
             outputs=lambda: (),
         )
 
@@ -73,7 +73,7 @@ class Parts:
     def everyone(self) -> Iterator[ViewerRow]:
         """Tell of each viewer."""
         self.walks += 1
-        for number in range(self.watchers):
+        for number in range(self.viewers):
             yield ViewerRow(number, UDP, "paused" if number % 4 else "streaming", SOURCE)
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_told_of_a_stream_that_does_not_come(
 
 def test_viewers_are_looked_at_once_and_the_stream_passes_in_between() -> None:
     """A thousand of them are one walk for all who ask, with looks at the ingest in it."""
-    parts = Parts(watchers=1000)
+    parts = Parts(viewers=1000)
     audience = parts.observer.audience()
     assert parts.observer.audience() is audience
     assert (parts.walks, parts.reads) == (1, 1000 // _AT_ONCE)

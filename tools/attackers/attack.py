@@ -211,17 +211,17 @@ def attack(
         web = ("--http", "127.0.0.1:0") if each.web else ()
         words = (*each.options, *web, *options)
         relay = stack.enter_context(start(*words, prefix=(*core, *each.prefix())))
-        watchers = stack.enter_context(watching(relay.port, viewers))
+        healthy = stack.enter_context(watching(relay.port, viewers))
         each.first(relay.port)
         epoch = int(each.first is not Attack.first)
         source = stack.enter_context(Worker("stream", relay.port, epoch, each.rate))
-        watchers.wait_started(epoch)
+        healthy.wait_started(epoch)
         time.sleep(0.5 if quiet else 0.0)
         if epoch:  # what a takeover costs at this rate is no part of the attack
-            watchers.begin_anew()
-        watchers.latencies()
+            healthy.begin_anew()
+        healthy.latencies()
         time.sleep(quiet)
-        calm = watchers.latencies()
+        calm = healthy.latencies()
         by = each.by.__name__
         target = relay.wait_event("http_listening")["port"] if each.web else relay.port
         edge = None
@@ -230,32 +230,32 @@ def attack(
             target = edge.port
         attacker = stack.enter_context(Worker("hostile", by, target, seconds, relay.pid))
         wait_for(lambda: attacker.stdout, "the attacker to begin")
-        watchers.latencies()
+        healthy.latencies()
         began, spent, lines = time.monotonic(), cpu_seconds(relay.pid), len(relay.stderr)
         late: dict[str, int] = {}
         if each.takeover:
             source.finish()
             epoch, ended = epoch + 1, time.monotonic()
             source = stack.enter_context(Worker("stream", relay.port, epoch, each.rate))
-            watchers.wait_started(epoch)
+            healthy.wait_started(epoch)
             late = {"ms takeover": round((time.monotonic() - ended) * 1e3)}
         counts = attacker.finish(seconds + PATIENCE) | late
         if edge:
             counts["passed on"] = edge.asked().total()
         cpu, took = cpu_seconds(relay.pid) - spent, time.monotonic() - began
         logged = sum(map(len, relay.stderr[lines:]))
-        attacked = watchers.latencies()
+        attacked = healthy.latencies()
         sent = source.finish()
-        watchers.end(epoch, sent)
-        peak, silent = memory(relay.pid, "VmHWM"), watchers.unanswered()
+        healthy.end(epoch, sent)
+        peak, silent = memory(relay.pid, "VmHWM"), healthy.unanswered()
         status = _end(relay)
         if "SIGHUPs" in counts:
             counts["reloads"] = len(relay.events("reloaded"))
         return AttackOutcome(
             counts=counts,
             sent=sent,
-            received=watchers.received,
-            lost=watchers.faults,
+            received=healthy.received,
+            lost=healthy.faults,
             silent=silent,
             bugs=len(relay.events("bug")),
             status=status,

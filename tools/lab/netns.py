@@ -262,7 +262,7 @@ class Stage(Network):
 
     def __init__(self, stack: contextlib.ExitStack, *options: str) -> None:
         super().__init__(stack)
-        self.watchers: list[NetnsViewers] = []
+        self.viewers: list[NetnsViewers] = []
         self.relay_host = self.host("relay")
         self.source_host = self.host("source")
         self.relay = stack.enter_context(
@@ -274,25 +274,25 @@ class Stage(Network):
         words = (relay or self.relay_host.address, str(self.relay.port))
         return NetnsViewers(host, self.start(host, "tools.lab.netns_viewer", *words))
 
-    def watcher(self, host: Host, relay: str = "") -> NetnsViewers:
+    def connect(self, host: Host, relay: str = "") -> NetnsViewers:
         """Connect a viewer to the relay."""
-        watcher = self.peer(host, relay)
-        assert watcher.do("connect", 1)[0].startswith("OK")
-        self.watchers.append(watcher)
-        return watcher
+        viewer = self.peer(host, relay)
+        assert viewer.do("connect", 1)[0].startswith("OK")
+        self.viewers.append(viewer)
+        return viewer
 
     def screen(self, host: Host, mrl: str) -> NetnsViewers:
         """Put a screen on a host, which shows what comes and asks for nothing."""
-        watcher = self.peer(host)
-        watcher.do("watch", mrl)
-        return watcher
+        viewer = self.peer(host)
+        viewer.do("watch", mrl)
+        return viewer
 
     def watch(self, host: Host, relay: str = "") -> NetnsViewers:
         """Connect a viewer that wants the stream and has its player open."""
-        watcher = self.watcher(host, relay)
-        watcher.open()
-        watcher.subscribe()
-        return watcher
+        viewer = self.connect(host, relay)
+        viewer.open()
+        viewer.subscribe()
+        return viewer
 
     def stream(self) -> ChildProcess:
         """Start the source."""
@@ -312,8 +312,8 @@ def finish(source: ChildProcess) -> int:
     return int(ask(source, "end")["sent"])
 
 
-def assert_got_everything(watchers: list[NetnsViewers], sent: int) -> None:
+def assert_got_everything(viewers: list[NetnsViewers], sent: int) -> None:
     """Assert that viewers who were there from the first datagram got each one, once, in order."""
-    for watcher in watchers:
-        name, stats = watcher.host.name, watcher.wait_last(sent)
+    for viewer in viewers:
+        name, stats = viewer.host.name, viewer.wait_last(sent)
         assert Stats(**stats).whole(sent), (name, sent, stats)

@@ -72,9 +72,9 @@ class ControlSide:
 
     def connect(self) -> socket.socket:
         """Connect a peer, and wait until it is a client."""
-        count = len(self.server.clients)
+        count = len(self.server.viewers)
         peer = self.knock()
-        self.turn_until(lambda: len(self.server.clients) > count, "the client")
+        self.turn_until(lambda: len(self.server.viewers) > count, "the viewer")
         return peer
 
     def ask(self, peer: socket.socket, line: str) -> str:
@@ -97,7 +97,7 @@ class ControlSide:
     @property
     def client(self) -> Viewer:
         """The only client."""
-        [client] = self.server.clients
+        [client] = self.server.viewers
         return client
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class ControlSide:
         self.server.close("fin")
         for peer in self.peers:
             peer.close()
-        self.turn_until(lambda: not self.server.clients, "the clients' end")
+        self.turn_until(lambda: not self.server.viewers, "the viewers' end")
         self.loop.close()
         self.channel.close()
 
@@ -162,7 +162,7 @@ def test_a_bug_costs_one_client_only(control: ControlSide) -> None:
         assert control.ask(victim, "ESTADO") == ""
     assert control.ask(other, "ESTADO").startswith("OK")
     assert [str(bug) for bug in control.bugs] == ["bug"]
-    assert len(control.server.clients) == 1
+    assert len(control.server.viewers) == 1
     control.bugs.clear()
 
 
@@ -208,7 +208,7 @@ def test_outputs_are_closed_with_their_viewers(control: ControlSide) -> None:
             assert control.ask(peer, f"CONECTAR {port}") == "OK\n"
         control.peers.remove(peer)
         peer.close()
-        control.turn_until(lambda: not control.server.clients, "the client to be gone")
+        control.turn_until(lambda: not control.server.viewers, "the viewer to be gone")
     control.turn_until(lambda: not control.loop._soon, "the sockets to be closed")
     if before:
         assert len(os.listdir("/proc/self/fd")) == before
@@ -333,7 +333,7 @@ def test_the_listener_rests_when_accept_fails(
             assert accept.call_count == calls <= 2
         assert [(log["event"], log["reason"]) for log in logs] == [("accept_failed", reason)]
         clock.return_value += ACCEPT_PAUSE
-        control.turn_until(lambda: control.server.clients, "the client")
+        control.turn_until(lambda: control.server.viewers, "the viewer")
         assert control.ask(peer, "AYUDA").startswith("OK")
 
 
@@ -367,7 +367,7 @@ def test_whom_a_reload_excludes_has_to_go() -> None:
         assert after.server.declined == {"not_allowed": 1}
         assert after.client.output is None
         peer.close()
-        after.turn_until(lambda: not after.server.clients, "the end")
+        after.turn_until(lambda: not after.server.viewers, "the end")
     [gone, *_] = [log["reason"] for log in logs if log["event"] == "client_gone"]
     assert gone == "not_allowed"
 
@@ -390,7 +390,7 @@ def test_in_a_full_relay_the_longest_without_the_stream_gives_way() -> None:
             assert control.reply(gone) == f"ERROR {GIVE_WAY}\n"
             assert control.reply(gone) == ""
             assert control.ask(newcomer, f"CONECTAR {unused_port()}") == "OK\n"
-            assert len(control.server.clients) == 3
+            assert len(control.server.viewers) == 3
         assert control.reply(control.knock()) == FULL
         assert control.ask(watching, "ESTADO").startswith("OK estado=pausado")
         assert control.server.declined == {"gave_way": 2, "full": 1}
@@ -409,7 +409,7 @@ def test_giving_way_takes_a_bounded_number_of_descriptors() -> None:
         for number in range(LEAVING + 10):
             idle.append(control.knock())
             assert control.reply(idle[number]) == f"ERROR {GIVE_WAY}\n"
-        assert len(control.server.clients) == 3
+        assert len(control.server.viewers) == 3
         assert len(control.server._leaving) == LEAVING
         assert all(control.ask(peer, "AYUDA").startswith("OK") for peer in idle[-3:])
 
@@ -423,7 +423,7 @@ def test_who_is_being_turned_away_is_not_reset_by_a_reload() -> None:
         before.turn()
         [_, saved] = before.server.export()
         after.server.restore([handed_over(saved)], 1, before.server.declined)
-        assert (len(after.server.clients), len(after.server._leaving)) == (0, 1)
+        assert (len(after.server.viewers), len(after.server._leaving)) == (0, 1)
         before.server._leaving.clear()
         for watched in [sock for sock in before.loop._watches if sock.fileno() == saved.sock]:
             before.loop.discard(watched)  # as the exec does

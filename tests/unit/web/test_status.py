@@ -5,7 +5,7 @@ import pytest
 from relaylib.media.verdict import Evidence, Told
 from relaylib.net.address import Address
 from relaylib.net.histogram import Histogram
-from relaylib.outputs.watcher import FIXED, UDP, ViewerRow
+from relaylib.outputs.viewer_row import FIXED, UDP, ViewerRow
 from relaylib.web.status import LISTED, _told, _worst, shortened
 
 

@@ -1,4 +1,4 @@
-"""What is told about one of those that the stream goes to, whatever it is. Pure."""
+"""One row of the list of viewers. Pure."""
 
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ STATES = {
 
 
 class ViewerRow(NamedTuple):
-    """A viewer or a fixed output.
+    """A viewer, or a fixed output.
 
     `sent` is in datagrams, or, by HTTP, in bytes; `lost` in datagrams, or times that something was
     left out. `since` is when it came, in seconds of the loop's clock; `delay` how many seconds it
