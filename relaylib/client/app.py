@@ -166,18 +166,18 @@ class App:
         if self._input_over and self._commands.over and not self._stays:
             self.leave()
 
-    def succeeded(self, request: Command) -> None:
+    def succeeded(self, command: Command) -> None:
         """Note where the session stands now, and find out what goes with it."""
         dialogue = self._exchange.dialogue
         if self._reconnect:
-            self._reconnect.remember(request)
+            self._reconnect.remember(command)
         if self.leaving:
             return
-        if request.verb is Verb.CONNECT:
+        if command.verb is Verb.CONNECT:
             # Old relays do not answer ESTADO. They are asked only if a player waits, and once.
             if self._player_path or (dialogue.explicit and self._console.interactive):
                 self._exchange.ask(self._use_facts)
-        elif request.verb is not Verb.STATUS and self._reconnect and dialogue.explicit:
+        elif command.verb is not Verb.STATUS and self._reconnect and dialogue.explicit:
             self._exchange.ask(self._commands.show_error)  # how far it is behind
 
     # --- what the source sends

@@ -42,7 +42,7 @@ class CommandOwner(Protocol):
     def disconnect(self) -> None:
         """End the session: that was the command."""
 
-    def succeeded(self, request: Command) -> None:
+    def succeeded(self, command: Command) -> None:
         """Note that the relay did what was asked."""
 
     def unsuccessful(self) -> None:
@@ -136,8 +136,8 @@ class Commands:
     def _begin(self, entry: bytes | Step) -> None:
         if isinstance(entry, Step):
             self._console.echo(entry.text)
-            if entry.request is not None:
-                self._carry_out(entry.request, entry.place)
+            if entry.command is not None:
+                self._carry_out(entry.command, entry.place)
             else:
                 self._hold(entry.seconds)
             return
@@ -145,12 +145,12 @@ class Commands:
         if self._owner.leaving:  # a failed `echo` makes us leave
             return
         try:
-            request = read_command(entry, self._port)
+            command = read_command(entry, self._port)
         except PeerError:
             self._not_sent(explain(entry))
             return
-        if request is not None:
-            self._carry_out(request)
+        if command is not None:
+            self._carry_out(command)
 
     def _hold(self, seconds: float) -> None:
         """Send no command for so long."""
@@ -162,50 +162,50 @@ class Commands:
             self._decline()
         self.advance()
 
-    def _carry_out(self, request: Command, place: str = "") -> None:
-        if request.verb is Verb.HELP:
+    def _carry_out(self, command: Command, place: str = "") -> None:
+        if command.verb is Verb.HELP:
             listed = say(HELP) if self._console.interactive else HELP
             self._console.reply(listed.format(port=self._port))
-        elif request.verb is Verb.DISCONNECT:
+        elif command.verb is Verb.DISCONNECT:
             self._queue.clear()  # ignored, as what follows `exit` in a script
             self._owner.disconnect()
         else:
-            self._current = request, place
-            self._doubtful = not self._exchange.dialogue.allows(request.verb)
+            self._current = command, place
+            self._doubtful = not self._exchange.dialogue.allows(command.verb)
             if self._doubtful:
                 self._exchange.ask(self._settle_doubt)
             else:
-                self._exchange.send(request, self._judge)
+                self._exchange.send(command, self._judge)
 
     def _settle_doubt(self, reply: str | None) -> None:
         """Send the doubtful command after all, or say that it is out of order."""
         self.show_error(reply)
         if self._current is None or not self._doubtful:
             return
-        request, place = self._current
+        command, place = self._current
         self._doubtful = False
         state = self._exchange.dialogue.state
-        if state is None or self._exchange.dialogue.allows(request.verb):
-            self._exchange.send(request, self._judge)
+        if state is None or self._exchange.dialogue.allows(command.verb):
+            self._exchange.send(command, self._judge)
             return
         self._current = None
         self._not_sent(
             say("{command} is not valid now ({state})",
-                command=request.verb.value, state=say(_STATES[state])),
+                command=command.verb.value, state=say(_STATES[state])),
             place,
         )  # fmt: skip
 
     def _judge(self, reply: str | None) -> None:
         """Take the reply to the current command."""
         assert self._current is not None
-        request, place = self._current
+        command, place = self._current
         if reply is None:
             self._current = None
-            self._fail(self._silence(request), place)
+            self._fail(self._silence(command), place)
         elif not self._exchange.dialogue.declined:
             self._current = None
-            self._show(request, reply)
-            self._owner.succeeded(request)
+            self._show(command, reply)
+            self._owner.succeeded(command)
         else:
             self._declined = reply
             if self._farewells and not self._owner.leaving:
@@ -213,22 +213,22 @@ class Commands:
             else:
                 self._decline()
 
-    def _silence(self, request: Command) -> str:
+    def _silence(self, command: Command) -> str:
         hangs = text("no answer to {command} in {seconds:g} s: it hangs")
         ignores = text(
             "no answer to {command} in {seconds:g} s: it hangs, or ignores what it rejects"
         )
         explicit = self._exchange.dialogue.explicit
-        verb = request.verb.value
+        verb = command.verb.value
         return say(hangs if explicit else ignores, command=verb, seconds=PATIENCE)
 
     def _decline(self) -> None:
         """Take the ERROR as the reply to the current command."""
         assert self._current is not None
-        (request, place), self._current = self._current, None
+        (command, place), self._current = self._current, None
         reply, self._declined = self._declined, ""
         self._console.reply(reply)
-        self._fail(f"{encode(request).decode().rstrip()}: {reply}" if place else "", place)
+        self._fail(f"{encode(command).decode().rstrip()}: {reply}" if place else "", place)
 
     def _not_sent(self, reason: str, place: str = "") -> None:
         self._fail(say("{reason}: not sent", reason=reason), place)
@@ -248,9 +248,9 @@ class Commands:
         if reply is not None and self._exchange.dialogue.declined:
             self._console.reply(reply)
 
-    def _show(self, request: Command, reply: str) -> None:
+    def _show(self, command: Command, reply: str) -> None:
         person = self._console.interactive and self._console.readable
-        if request.verb is Verb.STATUS and person:
+        if command.verb is Verb.STATUS and person:
             self._status.take(self._exchange.dialogue.facts, self._loop.now)
             self._console.block(self._status)
         else:

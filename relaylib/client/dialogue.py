@@ -66,13 +66,13 @@ def explain(line: bytes) -> str:
     return say("unknown command: {line} (AYUDA lists them)", line=shown(line))
 
 
-def encode(request: Command) -> bytes:
+def encode(command: Command) -> bytes:
     """Spell a command for the wire, in the spelling that every relay knows."""
-    words = [request.verb.value]
-    if request.port is not None:
-        words.append(str(request.port))
-    if request.seconds is not None:
-        words.append(f"{request.seconds:.3f}".rstrip("0").rstrip("."))
+    words = [command.verb.value]
+    if command.port is not None:
+        words.append(str(command.port))
+    if command.seconds is not None:
+        words.append(f"{command.seconds:.3f}".rstrip("0").rstrip("."))
     return f"{' '.join(words)}\n".encode("ascii")
 
 

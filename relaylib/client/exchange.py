@@ -63,11 +63,11 @@ class Exchange:
         """Whether a reply is awaited."""
         return bool(self.dialogue.unanswered)
 
-    def send(self, request: Command, answered: Answered) -> None:
+    def send(self, command: Command, answered: Answered) -> None:
         """Send a command; `answered` gets its reply."""
-        self._write(encode(request))
-        self.dialogue.sent(request.verb)
-        self._answers[request.verb] = answered
+        self._write(encode(command))
+        self.dialogue.sent(command.verb)
+        self._answers[command.verb] = answered
         self._stop_waiting()
         self._timer = self._loop.call_later(PATIENCE, self._patience_over)
 

@@ -64,12 +64,12 @@ class Reconnect:
         self._steps: Iterator[Command] = iter(())
         self._timer: Timer | None = None
 
-    def remember(self, request: Command) -> None:
+    def remember(self, command: Command) -> None:
         """Take where a command that succeeded has led; what the relay does by itself, it undoes."""
         recovery, state = self._recovery, self._exchange.dialogue.state
-        if request.port is not None:
-            recovery.port = request.port
-        if request.verb is not Verb.STATUS and state is not None:
+        if command.port is not None:
+            recovery.port = command.port
+        if command.verb is not Verb.STATUS and state is not None:
             recovery.state = state
 
     def measure(self) -> None:
@@ -140,20 +140,20 @@ class Reconnect:
         self._step()
 
     def _step(self) -> None:
-        request = next(self._steps, None)
-        if request is not None:
-            self._exchange.send(request, partial(self._stepped, request))
+        command = next(self._steps, None)
+        if command is not None:
+            self._exchange.send(command, partial(self._stepped, command))
         elif self._exchange.dialogue.state is State.DEFERRED:
             self._exchange.ask(self._back)
         else:
             self._back(None)
 
-    def _stepped(self, request: Command, reply: str | None) -> None:
+    def _stepped(self, command: Command, reply: str | None) -> None:
         if reply is None or not self._exchange.dialogue.declined:
             self._step()
-        elif request.verb is Verb.CONNECT:
-            command = encode(request).decode().rstrip()
-            self.lost(say("{command} got {reply}", command=command, reply=reply))
+        elif command.verb is Verb.CONNECT:
+            line = encode(command).decode().rstrip()
+            self.lost(say("{command} got {reply}", command=line, reply=reply))
         else:
             self._back(None)  # no going back: it stays live
 

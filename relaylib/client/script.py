@@ -29,7 +29,7 @@ _COMMAND = re.compile(
 class Step:
     """A command, or None and the seconds to wait. `text` is as it was written, `place` where."""
 
-    request: Command | None
+    command: Command | None
     seconds: float
     text: str
     place: str
@@ -76,8 +76,8 @@ def _steps(line: bytes, place: str, port: int) -> Iterator[Step]:
             say("{place}: ESPERAR takes seconds, up to {most}", place=place, most=MAX_SECONDS), 2
         )
     try:
-        request = read_command(line, port)
+        command = read_command(line, port)
     except PeerError:
         raise SetupError(f"{place}: {explain(line)}", 2) from None
-    if request is not None:
-        yield Step(request, 0.0, line.decode("ascii"), place)
+    if command is not None:
+        yield Step(command, 0.0, line.decode("ascii"), place)

@@ -45,7 +45,7 @@ class Command:
     seconds: float | None = None
 
 
-# --- requests
+# --- commands
 
 _ARGUMENTS = {Verb.CONNECT: " <puerto>", Verb.REWIND: " <segundos>"}
 
@@ -63,7 +63,7 @@ _SECONDS = re.compile(rb"\d{1,5}(?:[.,]\d{1,3})?")
 
 
 def parse(line: bytes) -> Command | None:
-    """Make a request of one line; None for a blank line, which gets no reply.
+    """Make a command of one line; None for a blank line, which gets no reply.
 
     Raises:
         BadCommandError: the line is no command, or its argument is missing, wrong or one too many.

@@ -66,9 +66,9 @@ def step(state: State, verb: Verb) -> State:
 
 
 class Session:
-    """Turns what a peer sends into requests that are valid now.
+    """Turns what a peer sends into commands that are valid now.
 
-    Its owner feeds it bytes, takes one item after another, carries each request out, and calls
+    Its owner feeds it bytes, takes one item after another, carries each command out, and calls
     `advance` if that succeeded: a command that fails changes nothing.
     """
 
@@ -83,16 +83,16 @@ class Session:
         self.lines.feed(data)
 
     def next_item(self) -> Command | PeerError | None:
-        """Return the next request, or what is wrong with the next line; None: feed more.
+        """Return the next command, or what is wrong with the next line; None: feed more.
 
         Each item gets one reply. A line that is too long, or of another protocol, closes the
         session, and a closed session has no more items.
         """
         try:
             while self.state is not State.CLOSED and (line := self.lines.next_line()) is not None:
-                if (request := parse(line)) is not None:
-                    step(self.state, request.verb)
-                    return request
+                if (command := parse(line)) is not None:
+                    step(self.state, command.verb)
+                    return command
         except FatalPeerError as error:
             self.close()
             return error

@@ -230,7 +230,7 @@ class Viewer:
     # --- commands
 
     def _carry_out(self, item: Command | PeerError) -> bytes:
-        """Let a request have its effect, then move the session on; return the reply.
+        """Let a command have its effect, then move the session on; return the reply.
 
         Raises:
             PeerError: the line was wrong, or the effect failed. The session stays as it is.
@@ -241,9 +241,9 @@ class Viewer:
         self.session.advance(item.verb)
         return reply
 
-    def _connect(self, request: Command) -> bytes:
+    def _connect(self, command: Command) -> bytes:
         self._check_egress()
-        destination: Address = (self.peer[0], request.port, *self.peer[2:])
+        destination: Address = (self.peer[0], command.port, *self.peer[2:])
         if self.output is None or self.output.destination != destination:
             local = unmapped(self.connection.sock.getsockname())
             opened = self._services.destinations.open(destination, local, self._port_closed)
@@ -255,13 +255,13 @@ class Viewer:
         self._services.deferred.start(self.output)
         return commands.ok()
 
-    def _interrupt(self, _request: Command) -> bytes:
+    def _interrupt(self, _command: Command) -> bytes:
         assert self.output is not None
         self._services.deferred.pause(self.output)
         self._log(log.info, "paused", self.output)
         return commands.ok()
 
-    def _continue(self, _request: Command) -> bytes:
+    def _continue(self, _command: Command) -> bytes:
         assert self.output is not None
         self._check_egress()
         self._services.deferred.start(self.output)
@@ -277,27 +277,27 @@ class Viewer:
         if self.output is None or self.output.paused:
             self._services.egress.admit()
 
-    def _continue_deferred(self, request: Command) -> bytes:
-        self._check_history(request)
+    def _continue_deferred(self, command: Command) -> bytes:
+        self._check_history(command)
         self._check_egress()
         assert self.output is not None
         self._services.deferred.go_on(self.output)
         self._log_deferred(self.output)
         return commands.ok()
 
-    def _rewind(self, request: Command) -> bytes:
-        self._check_history(request)
+    def _rewind(self, command: Command) -> bytes:
+        self._check_history(command)
         self._check_egress()
         assert self.output is not None
-        assert request.seconds is not None
-        if not self._services.deferred.rewind(self.output, request.seconds):
+        assert command.seconds is not None
+        if not self._services.deferred.rewind(self.output, command.seconds):
             raise DeclinedError("todavia no hay nada a lo que RETROCEDER", "empty_history")
         self._log_deferred(self.output)
         return commands.ok()
 
-    def _check_history(self, request: Command) -> None:
+    def _check_history(self, command: Command) -> None:
         if not self._services.deferred.keeps:
-            name = request.verb.value
+            name = command.verb.value
             message = f"{name} no esta disponible: este relay no guarda historial (--timeshift)"
             raise DeclinedError(message, "no_history")
 
@@ -305,10 +305,10 @@ class Viewer:
         seconds = round(self._services.deferred.delay(output) or 0.0, 1)
         self._log(log.info, "deferred", output, seconds=seconds)
 
-    def _disconnect(self, _request: Command) -> bytes:
+    def _disconnect(self, _command: Command) -> bytes:
         return commands.ok()  # `_answer` ends a session that is closed
 
-    def _status(self, _request: Command) -> bytes:
+    def _status(self, _command: Command) -> bytes:
         destination, sent, lost, delay = "-", 0, 0, None
         if self.output is not None:
             self._services.fanout.update_counters(self.output)
@@ -325,7 +325,7 @@ class Viewer:
         )
         return commands.ok(" ".join(filter(None, pairs)))
 
-    def _help(self, _request: Command) -> bytes:
+    def _help(self, _command: Command) -> bytes:
         return commands.HELP
 
     _EFFECTS: ClassVar[dict[Verb, Callable[["Viewer", Command], bytes]]] = {
