@@ -117,7 +117,7 @@ class Config:
     timeshift_mib: int = 256
     """Most memory for that, in MiB: a minute of 36 Mb/s."""
     start: str = "live"
-    """Where viewers start: with what comes next, or at the latest random access point."""
+    """Where viewers start: with what comes next, or at the latest entry point."""
     inspect: bool = True
     """Look into the stream, to say what is wrong and whose fault it is."""
     record_faults: str | None = None

@@ -51,7 +51,7 @@ RECORDABLE = 15.0
 """Seconds that it needs: those before a fault, and as long as it takes to write them."""
 
 FOR_A_START = 32 << 20
-"""Bytes where viewers start at a random access point: `START` seconds at 9 Mb/s."""
+"""Bytes where viewers start at an entry point: `START` seconds at 9 Mb/s."""
 
 START = 30.0
 """Seconds that it may lie back: at three times the pace it takes half as long to be live."""

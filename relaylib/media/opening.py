@@ -1,8 +1,8 @@
-"""How a stream opens for somebody who comes in the middle: with the tables, at an access point.
+"""How a stream opens for somebody who comes in the middle: with the tables, at an entry point.
 
 A decoder that gets a transport stream from anywhere waits for the next PAT and PMT, and then for
-the next random access point. So it is first given the latest tables, and then the stream from the
-packet of the access point on. What came before that packet in its datagram is left out.
+the next entry point. So it is first given the latest tables, and then the stream from the
+packet of the entry point on. What came before that packet in its datagram is left out.
 """
 
 from relaylib.media import rtp

@@ -1,8 +1,8 @@
 """A transport stream made into fragmented MP4, live: what browsers play (Media Source Extensions).
 
 Nothing is decoded. Packets go in; an init segment comes out as soon as the headers of picture and
-sound are known, then a fragment every fifth of a second, the first of which begins at a random
-access point. `selection` chooses the streams, `pes` puts PES packets together, `nal` and `sound`
+sound are known, then a fragment every fifth of a second, the first of which begins at an
+entry point. `selection` chooses the streams, `pes` puts PES packets together, `nal` and `sound`
 make samples of them, `boxes` writes. What joins them is here: times, and where a fragment ends.
 
 Times. Pictures are the clock: their DTS makes all times, which begin at 0 and only rise. Sound is
@@ -12,10 +12,10 @@ coded frame processing). So there is none: after a loss, the next sample is deco
 the one before, and its composition offset puts it where it is to be shown.
 
 Loss. Browsers give up at a picture that needs one which is not there, where a player would show
-something. So pictures pause until the next random access point; sound goes on with the next frame.
+something. So pictures pause until the next entry point; sound goes on with the next frame.
 
 A change. Where the clock jumps, or the source is another one, or a header changes, a new init
-segment comes at the next random access point, and times go on from where they were.
+segment comes at the next entry point, and times go on from where they were.
 """
 
 from collections import deque
@@ -299,7 +299,7 @@ class Remuxer:
         self._skew = 0
         self._old: int | None = None
         self._losses, self._follows = 0, False  # all pictures that the next one may need are there
-        self._first = 0  # PTS of the random access point: what is shown before it needs lost ones
+        self._first = 0  # PTS of the entry point: what is shown before it needs lost ones
         self._shift = HEADROOM  # of the times at which pictures are decoded; it may have to grow
         self._running = False
 

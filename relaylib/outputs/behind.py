@@ -5,12 +5,12 @@ arrived. One timer serves all of them, as long as there are any. The stream come
 between two outputs. For each output a turn sends what has become due since the last one, whole runs
 of it, so that many who are behind cost about what as many live ones do.
 
-An output that starts at a random access point is `catching_up`: what it gets comes faster than it
+An output that starts at an entry point is `catching_up`: what it gets comes faster than it
 came, until there is no more. Then it joins the live outputs, in the same turn, so that nothing is
 missing in between and nothing comes twice.
 
 What is overwritten before its turn came, or while the output was paused, is lost for it. It goes on
-at the oldest random access point, or at the oldest datagram where none is known; not at the very
+at the oldest entry point, or at the oldest datagram where none is known; not at the very
 oldest, which would be overwritten next. Wherever it goes on at such a point, the tables come first.
 
 A place that is remembered while an output is paused is exact, because commands and sending never
@@ -104,7 +104,7 @@ class Deferred:
     def start(self, output: Output) -> None:
         """Send live to an output: a new one, or one that was paused or deferred.
 
-        Where viewers start at a random access point, it comes from there, and catches up; if it is
+        Where viewers start at an entry point, it comes from there, and catches up; if it is
         nearer to live already, from where it is.
         """
         here = output.behind
@@ -138,7 +138,7 @@ class Deferred:
     def rewind(self, output: Output, seconds: float) -> bool:
         """Go back by so much from where an output is; return False if there is nothing yet.
 
-        It goes on at a random access point, unless none is known there.
+        It goes on at an entry point, unless none is known there.
         """
         history, now = self._history, self._loop.time()
         assert history is not None

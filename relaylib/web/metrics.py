@@ -96,7 +96,7 @@ class _Relay(Collector):
         yield _counter("rtp_reordered_packets", "RTP packets that came late", counts.reordered)
         yield _counter("rtp_duplicated_packets", "RTP packets come twice", counts.duplicated)
         yield _counter("stream_scrambled_packets", "TS packets scrambled", counts.scrambled)
-        yield _counter("stream_access_points", "Random access points", counts.access_points)
+        yield _counter("stream_access_points", "Entry points", counts.access_points)
         yield _counter("stream_unseen_datagrams", "Datagrams not looked at", counts.unseen)
 
     def _of_egress(self, now: Snapshot) -> Iterator[Metric]:

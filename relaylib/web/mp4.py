@@ -1,6 +1,6 @@
 """`/live.mp4`: the stream as fragmented MP4, for Media Source Extensions, as browsers play it.
 
-    GET /live.mp4                  what comes now, from the latest random access point
+    GET /live.mp4                  what comes now, from the latest entry point
     GET /live.mp4?back=SECONDS     the same from some seconds ago, as fast as it came
 
     200  Content-Type: video/mp4; codecs="avc1.64001f, mp4a.40.2"     for `addSourceBuffer`
@@ -14,8 +14,8 @@
 Times in it only rise. They begin anywhere, and differ from one response to the next: a page opens
 a new MediaSource for each. Where the source changed or its clock jumped, another init segment comes
 in place, and times go on. The response ends where codecs change, and at a reload of the relay: the
-page asks again. A viewer that is too slow is moved to the newest random access fragment: its times
-have a hole there.
+page asks again. A viewer that is too slow is moved to the newest entry point: its times have a
+hole there.
 """
 
 import json

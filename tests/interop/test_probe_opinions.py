@@ -93,7 +93,7 @@ def ffprobed(film: Path) -> Said:
 
 
 def assert_agree(ours: Said, theirs: Said) -> None:
-    """Programs, codecs and random access points are the same, the bit rate within 2 %."""
+    """Programs, codecs and entry points are the same, the bit rate within 2 %."""
     assert ours.programs == theirs.programs
     assert ours.keyframes == theirs.keyframes
     assert ours.bitrate == pytest.approx(theirs.bitrate, rel=0.02)

@@ -97,10 +97,10 @@ def test_a_source_that_changes_its_port_is_never_called_healthy(relay: RelayProc
 
 
 def test_nothing_is_told_of_a_source_that_is_silent(relay: RelayProcess) -> None:
-    """Rates are 0, and the stream has no programs, no jitter and no access points any more."""
+    """Rates are 0, and the stream has no programs, no jitter and no entry points any more."""
     with HttpViewer(http_port(relay)) as browser:
         with Encoder(relay):
-            wait_for(lambda: status(browser)["stream"]["random_access_s"], "a random access point")
+            wait_for(lambda: status(browser)["stream"]["random_access_s"], "an entry point")
             wait_for(lambda: status(browser)["stream"]["bitrate"], "a rate")
         relay.wait_event("ingest_silent")
         found = status(browser)
@@ -120,7 +120,7 @@ def test_another_source_is_not_blamed_for_the_former_one(relay: RelayProcess) ->
             wait_for(lambda: status(browser)["errors"]["lost"] > 5, "losses")
         with Encoder(relay, "127.0.0.2"):
             relay.wait_event("source_takeover", reason="silence")
-            wait_for(lambda: status(browser)["stream"]["random_access_s"], "two access points")
+            wait_for(lambda: status(browser)["stream"]["random_access_s"], "two entry points")
             found = status(browser)
             assert relay.events("health_changed")[-1]["verdict"] == "healthy"
     assert found["verdict"]["word"] == "healthy"

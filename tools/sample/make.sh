@@ -4,7 +4,7 @@
 # testsrc2 moves, and writes the time and the frame number into the picture by itself: no font is
 # needed. Sound and picture both last 8 s exactly (375 AAC frames of 1024 samples at 48 kHz are
 # 200 pictures at 25/s), so that a loop has no seam. One thread and bitexact: the same ffmpeg makes
-# the same bytes. A random access point each second: who joins waits for a picture no longer than that.
+# the same bytes. An entry point each second: who joins waits for a picture no longer than that.
 set -eu
 cd "$(dirname "$0")"
 command -v ffmpeg >/dev/null || { echo 'ffmpeg is needed: sudo apt-get install -y ffmpeg' >&2; exit 1; }

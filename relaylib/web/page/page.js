@@ -1065,7 +1065,7 @@ document.title = text("title");
 say($("connection"), text("connecting"));
 
 /** Tells whether a picture can be had, so that nothing is asked for in vain: there is a source, long
-    enough to know its codecs, and an access point, unless nobody looks for them, or there is none. */
+    enough to know its codecs, and an entry point, unless nobody looks for them, or there is none. */
 function hasPicture(status) {
   if (status?.source.presence !== "active" || status.stream.unplayable) return false;
   if (status.source.form === "rtp_other") return false;

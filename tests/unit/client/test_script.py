@@ -11,7 +11,7 @@ def test_a_script_is_commands_waits_and_comments() -> None:
     """One a line, in any case and line ending, each with its place; blank lines do not matter."""
     data = b"\xef\xbb\xbf# edge\r\nconectar  # to VLCPORT\n\nESPERAR 2,5\nEstado\nconectar 6000"
     steps = read_script(data, "x.txt", 5004)
-    done = [encode(step.command).decode() if step.request else step.seconds for step in steps]
+    done = [encode(step.command).decode() if step.command else step.seconds for step in steps]
     assert done == ["CONECTAR 5004\n", 2.5, "ESTADO\n", "CONECTAR 6000\n"]
     assert [step.text for step in steps] == ["conectar", "ESPERAR 2,5", "Estado", "conectar 6000"]
     assert [step.place for step in steps] == [f"x.txt, line {n}" for n in (2, 4, 5, 6)]

@@ -16,7 +16,7 @@ from tests.unit.media.streams import MS, pat, pes, plain_packet, pmt, table_pack
 PMT_PID, VIDEO, AUDIO, NULL = 4096, 256, 257, 0x1FFF
 PROGRAM = pmt(1, VIDEO, {VIDEO: 0x1B, AUDIO: 0x0F})
 SPS = bytes.fromhex("000000016742c01ed900a0479780")
-"""Stands in for a parameter set: that it is there is a random access point."""
+"""Stands in for a parameter set: that it is there is an entry point."""
 
 
 class Due(NamedTuple):
@@ -69,7 +69,7 @@ def nth(what: str, number: int) -> Callable[[list[Due]], int]:
 
 
 def test_a_healthy_stream_has_no_errors() -> None:
-    """Programs, streams, random access points and rates are told, over the wrap of every clock."""
+    """Programs, streams, entry points and rates are told, over the wrap of every clock."""
     wrap = mpegts.PTS_WRAP // 90
     for clock in (0, wrap - 3000):
         transport = watched(healthy(clock=clock))

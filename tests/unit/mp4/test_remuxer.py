@@ -22,7 +22,7 @@ AUDIO_PID, VIDEO_PID = 0x101, 0x100
 
 @cache
 def sample() -> tuple[bytes, ...]:
-    """The packets of the sample: H.264 and AAC, a random access point each second."""
+    """The packets of the sample: H.264 and AAC, an entry point each second."""
     data = (ROOT / "tools/sample/sample.ts").read_bytes()
     return tuple(data[at : at + PACKET_SIZE] for at in range(0, len(data), PACKET_SIZE))
 

@@ -245,7 +245,7 @@ def test_what_was_overwritten_is_skipped_and_told(stack: contextlib.ExitStack) -
     assert shift.deferred.overtaken == 1
 
 
-# --- random access points
+# --- entry points
 
 
 def ts(pid: int, count: int) -> bytes:
@@ -327,7 +327,7 @@ def test_a_new_viewer_catches_up(stack: contextlib.ExitStack) -> None:
 
 
 def test_a_point_too_far_back_is_no_start(stack: contextlib.ExitStack) -> None:
-    """Where random access points are rare, a viewer starts live."""
+    """Where entry points are rare, a viewer starts live."""
     shift = Marked(stack, start="keyframe")
     shift.play(1)
     shift.silent = True
