@@ -71,7 +71,7 @@ class ControlSide:
         return peer
 
     def connect(self) -> socket.socket:
-        """Connect a peer, and wait until it is a client."""
+        """Connect a peer, and wait until it is a viewer."""
         count = len(self.server.viewers)
         peer = self.knock()
         self.turn_until(lambda: len(self.server.viewers) > count, "the viewer")
@@ -95,10 +95,10 @@ class ControlSide:
         return data[0].decode()
 
     @property
-    def client(self) -> Viewer:
-        """The only client."""
-        [client] = self.server.viewers
-        return client
+    def viewer(self) -> Viewer:
+        """The only viewer."""
+        [viewer] = self.server.viewers
+        return viewer
 
     def close(self) -> None:
         """Close everything."""
@@ -155,7 +155,7 @@ def test_a_player_that_stays_closed_pauses_the_session(control: ControlSide) -> 
     assert control.ask(peer, "ESTADO").startswith("OK estado=transmitiendo ")
 
 
-def test_a_bug_costs_one_client_only(control: ControlSide) -> None:
+def test_a_bug_costs_one_viewer_only(control: ControlSide) -> None:
     """A command that meets a bug costs its own connection; the traceback is reported once."""
     victim, other = control.connect(), control.connect()
     with mock.patch.object(Session, "next_item", side_effect=RuntimeError("bug")):
@@ -191,11 +191,11 @@ def test_repeating_conectar_keeps_the_output_and_its_counters(control: ControlSi
     """CONECTAR to the same port is no new output: the socket and the counters stay."""
     peer, port = control.connect(), unused_port()
     control.ask(peer, f"CONECTAR {port}")
-    output = control.client.output
+    output = control.viewer.output
     control.ask(peer, "INTERRUMPIR")
     assert control.ask(peer, f"CONECTAR {port}") == "OK\n"
-    assert control.client.output is output
-    assert control.client.session.state is State.STREAMING
+    assert control.viewer.output is output
+    assert control.viewer.session.state is State.STREAMING
 
 
 def test_outputs_are_closed_with_their_viewers(control: ControlSide) -> None:
@@ -219,14 +219,14 @@ def test_outputs_are_closed_with_their_viewers(control: ControlSide) -> None:
 
 
 def test_whoever_types_is_not_idle() -> None:
-    """Only after `idle_timeout` without CONECTAR and without a byte is a client sent away."""
+    """Only after `idle_timeout` without CONECTAR and without a byte is a viewer sent away."""
     with control_side(Config(idle_timeout=10.0)) as control:
         peer, clock = control.connect(), mock.Mock(return_value=control.loop.time())
         with mock.patch.object(control.loop, "time", clock), capture_logs() as logs:
             for typed, byte in enumerate(b"CONE", 1):
                 clock.return_value += 9.0
                 peer.send(bytes([byte]))
-                lines = control.client.session.lines
+                lines = control.viewer.session.lines
                 control.turn_until(lambda n=typed: len(lines.pending) == n, "the byte")  # type: ignore[misc]  # noqa: B023
             clock.return_value += 9.9
             control.turn(3)
@@ -240,7 +240,7 @@ def test_whoever_types_is_not_idle() -> None:
 
 
 def test_whoever_watches_is_not_idle() -> None:
-    """A client that has asked for the stream may be silent for ever."""
+    """A viewer who has asked for the stream may be silent for ever."""
     with control_side(Config(idle_timeout=10.0)) as control:
         peer, clock = control.connect(), mock.Mock(return_value=control.loop.time())
         with mock.patch.object(control.loop, "time", clock):
@@ -262,7 +262,7 @@ def test_a_reload_is_no_excuse_for_idling() -> None:
     """The idle timeout goes on where the previous program's stopped; a newer one may be shorter."""
     with control_side(Config(idle_timeout=60.0)) as before:
         before.connect()
-        before.client._heard -= 50.0
+        before.viewer._heard -= 50.0
         [saved] = before.server.export()
         assert saved.silent_for >= 50.0
         for timeout, passed, dismissed in ((60.0, 9.0, 0), (60.0, 10.0, 1), (45.0, 0.0, 1)):
@@ -289,7 +289,7 @@ def test_closing_says_farewell_and_takes_nobody_new(control: ControlSide) -> Non
         socket.create_connection(address)
 
 
-def test_a_client_that_cannot_be_watched_takes_no_place() -> None:
+def test_a_viewer_that_cannot_be_watched_takes_no_place() -> None:
     """If the system watches no more sockets a newcomer is told so, and nothing is left of it."""
     with control_side(Config(max_clients=1)) as control:
         with mock.patch.object(control.loop, "watch", side_effect=failure(errno.ENOSPC)):
@@ -365,7 +365,7 @@ def test_whom_a_reload_excludes_has_to_go() -> None:
         after.turn()
         assert after.reply(peer) == "ERROR acceso no permitido desde 127.0.0.1 (--allow)\n"
         assert after.server.declined == {"not_allowed": 1}
-        assert after.client.output is None
+        assert after.viewer.output is None
         peer.close()
         after.turn_until(lambda: not after.server.viewers, "the end")
     [gone, *_] = [log["reason"] for log in logs if log["event"] == "client_gone"]
