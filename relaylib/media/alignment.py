@@ -47,7 +47,8 @@ class Alignment:
         Pieces of whole packets have had the `usual` length.
         """
         self.first = self.start = position
-        if aligned(data) or (not self._rest and _has_packets(data, usual)):
+        is_whole = len(self._rest) + len(self._doubtful) == PACKET_SIZE  # by the last piece
+        if (aligned(data) and not is_whole) or (not self._rest and _has_packets(data, usual)):
             self.torn += self._is_certain
             self.begin_anew()
             return data
