@@ -203,7 +203,7 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             received=ingest.received,
-            rejected=ingest.lock.state.rejected,
+            rejected=ingest.gate.state.rejected,
             overflowed=ingest.buffer.drops.total,
         )
 

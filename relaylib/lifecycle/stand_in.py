@@ -95,7 +95,7 @@ class StandIn:
             self._channel.stop_reading()
 
     def _fork(self) -> StandInState | None:
-        if self._ingest.lock.undisputed is None and not self._channel.deferred.active:
+        if self._ingest.gate.undisputed is None and not self._channel.deferred.active:
             return None
         try:
             ours, its = socket.socketpair()
@@ -127,7 +127,7 @@ class StandIn:
         self._channel.begin()
 
     def _add(self, report: StandInReport) -> None:
-        lock = self._ingest.lock.state
+        lock = self._ingest.gate.state
         self._ingest.received += report.received
         lock.rejected += report.rejected
         lock.last = max(lock.last, report.heard)
@@ -145,7 +145,7 @@ class StandIn:
             self._relay_only()
             self._loop.watch(line, self._loop.stop, broken=lambda _error: None)
             self._loop.call_later(LIMIT, self._loop.stop)
-            received, rejected = self._ingest.received, self._ingest.lock.state.rejected
+            received, rejected = self._ingest.received, self._ingest.gate.state.rejected
             self._loop.run()
             line.settimeout(ANSWER)
             line.sendall(codec.encode(self._report(received, rejected)))
@@ -156,7 +156,7 @@ class StandIn:
         """Forget all that the parent does besides; read nothing where there is nothing to read."""
         self._loop.keep_only(self._ingest.sockets.stream)
         self._ingest.stop_reading()
-        if self._ingest.lock.undisputed is None:
+        if self._ingest.gate.undisputed is None:
             self._loop.unwatch(self._ingest.sockets.stream)
         else:
             self._ingest.begin()
@@ -168,8 +168,8 @@ class StandIn:
             self._channel.fanout.update_counters(output)
         return StandInReport(
             self._ingest.received - received,
-            self._ingest.lock.state.rejected - rejected,
-            self._ingest.lock.state.last,
+            self._ingest.gate.state.rejected - rejected,
+            self._ingest.gate.state.last,
             [(descriptor(output.sock), output.counters) for output in outputs],
             [(descriptor(output.sock), output.behind) for output in outputs],
         )
