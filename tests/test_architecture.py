@@ -64,6 +64,7 @@ PURE_MODULES = {
     "relaylib.source.failover",
     "relaylib.source.recognition",
     "relaylib.source.gate",
+    "relaylib.source.send_rate",
     "relaylib.outputs.watcher",
     "relaylib.net.access",
     "relaylib.viewers.egress",

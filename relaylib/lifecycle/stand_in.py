@@ -12,10 +12,10 @@ reported (`Channel.begin`). Whoever tries raises.
 
 It also sends to the outputs that are behind, and writes the history. It does nothing else: TCP
 connections, all other timers and the log are the parent's. So all that the new program has to learn
-of it are counts, and where those outputs are by now. A source cannot take over either, because that
-takes a look at the standby socket, which nobody has; where there is no active source, or one that
-may be displaced at any datagram, there is nothing to read, and no stand-in unless outputs are
-behind.
+of it are counts, and where those outputs are by now. A source cannot take over either: nobody looks
+at the standby socket, and who might come back is forgotten here. Where there is no active source,
+or one that may be displaced at any datagram, there is nothing to read, and no stand-in unless
+outputs are behind.
 
 The two are joined by a pair of sockets. The end of what the new program has to say, which is
 nothing, asks for the report; so a stand-in cannot survive a program that died.
@@ -95,7 +95,7 @@ class StandIn:
             self._channel.stop_reading()
 
     def _fork(self) -> StandInState | None:
-        if self._ingest.gate.undisputed is None and not self._channel.deferred.active:
+        if self._ingest.gate.steady is None and not self._channel.deferred.active:
             return None
         try:
             ours, its = socket.socketpair()
@@ -156,7 +156,8 @@ class StandIn:
         """Forget all that the parent does besides; read nothing where there is nothing to read."""
         self._loop.keep_only(self._ingest.sockets.stream)
         self._ingest.stop_reading()
-        if self._ingest.gate.undisputed is None:
+        self._ingest.gate.pin()
+        if self._ingest.gate.steady is None:
             self._loop.unwatch(self._ingest.sockets.stream)
         else:
             self._ingest.begin()

@@ -3,24 +3,38 @@
 Two sources at once would splice their streams into one that nothing can play. So one holds the
 ingest, the active source, and all others are rejected. This is who holds it when:
 
-                 anybody: opaque
-      ABSENT ----------------------> STRAY  the first who came; sends nothing that is recognised
-     nobody has                        |      may be displaced by anybody's recognised stream
-     sent yet                          |
-         |                             | its form is recognised, or its 50th datagram,
-         |  anybody: recognised        | or another's recognised stream (FORM)
-         +-------------+   +-----------+
-                       v   v
-                       HELD  the active source alone, until it is silent
-                       |  ^    another one that was appointed takes over (ERRORS, PREFERRED)
-       silent, and     |  |
-       all is read     |  | it sends again (RESUMED), or anybody's recognised stream (SILENCE)
-                       v  |
-                      SILENT  still its own, for whoever comes first; a STRAY falls silent, too,
-                                and anybody's opaque datagram makes a STRAY of its sender
+     ABSENT         nobody has it
+        |
+        | anybody's datagram
+        v
+      STRAY         who came first, and has sent nothing that is recognised
+        |               displaced by anybody's recognised stream (FORM)
+        | its form is recognised, or it is its 50th datagram;
+        | or the first datagram was recognised already
+        v
+    PROVISIONAL     the active source, as long as a former one may come back, that is for a minute;
+      |    ^            displaced by that one if it is back at its rate and this one trickles
+      |    |            (RETURNED)
+      |    | it trickles
+      |    | in that minute
+      v    |
+       HELD         the active source alone
+        |               displaced by who is appointed (ERRORS, PREFERRED), as from any of these
+        | silent for the time-out, and everything has been read
+        v
+      SILENT        nobody sends; it goes on as PROVISIONAL if it sends again (RESUMED), and anybody
+                        takes over with the first datagram: to STRAY or PROVISIONAL (SILENCE)
 
-    In any state: what goes in a circle is found in the active source's stream: ABSENT, and that
-    sender is barred for a second. Who is not allowed, or barred, or sends nothing, gets nothing.
+From STRAY and PROVISIONAL, too, a source falls silent. PROVISIONAL is HELD at once if there is no
+former source. In any state: if the active source's stream is found to go in a circle, it is ABSENT,
+and that sender is barred for a second. Who is barred, not allowed, or sends nothing, gets nothing.
+
+A takeover in a silence is a guess: whoever sends one datagram at that moment may be a squatter, who
+keeps out an encoder that was restarted. The former source is the one that was HELD when it fell
+silent, and is known by its host, because an encoder that is restarted sends from another port. The
+active source sends like a stream if it sends, over three seconds, at least a tenth of the former's
+rate; less is a trickle. Who sends like a stream is never displaced by a higher rate, or that would
+be the next attack.
 
 Rejected: the newest source wins (one stray packet ends the stream), and the smallest address wins
 (nobody knows which one that is).
@@ -42,6 +56,7 @@ from typing import NamedTuple
 from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.networks import Network, contains
+from relaylib.source.send_rate import PERIOD, SendRate, SendRates
 
 ESTABLISHED = 50
 """Datagrams after which a source of unknown form is as protected as any: a tenth of a second of a
@@ -55,11 +70,30 @@ LOOP_PAUSE = 1.0
 round any more, whatever it was held up by on the way. An encoder may begin at once."""
 
 
+REMEMBERED = 60.0
+"""Seconds after its last datagram for which a former source may come back: time to restart it."""
+
+RETURNING = 1.0
+"""Seconds for which a former source has to send before it is back; and for which the active source
+is left alone at least."""
+
+TRICKLE = 0.1
+"""Share of the former source's rate that makes a stream."""
+
+AT_ITS_RATE = 0.5
+"""Share of its former rate at which a source is back."""
+
+ENOUGH = 250.0
+"""Datagrams a second that are always enough to be back: 2.6 Mb/s. The standby socket is small, and
+more of a fast stream may not be seen."""
+
+
 class Hold(Enum):
     """How the ingest is held; see the drawing."""
 
     ABSENT = "absent"
     STRAY = "stray"
+    PROVISIONAL = "provisional"
     HELD = "held"
     SILENT = "silent"
 
@@ -75,6 +109,8 @@ class Event(Enum):
     """The active source's, with nothing in it: ends no silence."""
     APPOINTED = "appointed"
     """The successor's."""
+    RETURNS = "returns"
+    """The former source's, which is back at its rate, while the active one trickles."""
     RECOGNISED = "recognised"
     """Somebody else's, whose form is known."""
     OPAQUE = "opaque"
@@ -87,6 +123,10 @@ class Event(Enum):
     """Of one that is not allowed."""
     FORM_FOUND = "form_found"
     """Whoever looks at the whole stream has recognised it."""
+    STREAMS = "streams"
+    """It has sent like a stream, or there is no former source any more."""
+    TRICKLES = "trickles"
+    """It has not, and there is a former source."""
     READ_ALL = "read_all"
     """Everything has been read, and the active source has been silent for the time-out."""
     CIRCLE = "circle"
@@ -119,7 +159,7 @@ class Decision(Enum):
         return self not in _REJECTED
 
 
-_REJECTED = (Decision.LOCKED, Decision.NOT_ALLOWED, Decision.LOOP, Decision.EMPTY)
+_REJECTED = (Decision.LOCKED, Decision.EMPTY, Decision.LOOP, Decision.NOT_ALLOWED)
 
 
 class Reason(Enum):
@@ -129,16 +169,18 @@ class Reason(Enum):
     """The active one was silent."""
     FORM = "form"
     """This one sends a stream; the active one was not established, and what it sends is opaque."""
+    RETURNED = "returned"
+    """This one had it before; the active one took over in its silence, and trickles."""
     ERRORS = "errors"
     """Appointed: the active one's stream has gaps, this one's has none."""
     PREFERRED = "preferred"
     """Appointed: the configuration prefers this one."""
 
 
-_ABSENT, _STRAY, _HELD, _SILENT = Hold
+_A, _S, _P, _H, _Q = Hold
 _STARTED, _STREAM, _RESUMED = Decision.STARTED, Decision.STREAM, Decision.RESUMED
-_LOCKED, _EMPTY, _NEXT = Decision.LOCKED, Decision.EMPTY, Decision.TAKEOVER
-_FORM, _SILENCE = Reason.FORM, Reason.SILENCE
+_LOCKED, _EMPTY, _LOOP, _BANNED = _REJECTED
+_NEXT, _SILENCE, _FORM, _BACK = Decision.TAKEOVER, Reason.SILENCE, Reason.FORM, Reason.RETURNED
 
 Cell = tuple[Decision | Reason | None, Hold] | None
 """The decision about the datagram, and how the ingest is held then. A reason is a takeover for it.
@@ -148,19 +190,22 @@ Cell = tuple[Decision | Reason | None, Hold] | None
 
 # fmt: off
 _ROWS: dict[Event, tuple[Cell, ...]] = {
-    # held:             ABSENT             STRAY              HELD              SILENT
-    Event.OWN:        ( None,              (_STREAM, _STRAY), None,             (_RESUMED, _STRAY)),
-    Event.OWN_PROOF:  ( None,              (_STREAM, _HELD),  (_STREAM, _HELD), (_RESUMED, _HELD)),
-    Event.OWN_EMPTY:  ( None,              (_STREAM, _STRAY), (_STREAM, _HELD), (_STREAM, _SILENT)),
-    Event.APPOINTED:  ((_STARTED, _HELD),  (_NEXT, _HELD),    (_NEXT, _HELD),   (_SILENCE, _HELD)),
-    Event.RECOGNISED: ((_STARTED, _HELD),  (_FORM, _HELD),    (_LOCKED, _HELD), (_SILENCE, _HELD)),
-    Event.OPAQUE:     ((_STARTED, _STRAY), (_LOCKED, _STRAY), (_LOCKED, _HELD), (_SILENCE, _STRAY)),
-    Event.EMPTY:      ((_EMPTY, _ABSENT),  (_LOCKED, _STRAY), (_LOCKED, _HELD), (_EMPTY, _SILENT)),
-    Event.BARRED:     tuple((Decision.LOOP, same) for same in Hold),
-    Event.FOREIGN:    tuple((Decision.NOT_ALLOWED, same) for same in Hold),
-    Event.FORM_FOUND: ((None, _ABSENT),    (None, _HELD),     (None, _HELD),    (None, _SILENT)),
-    Event.READ_ALL:   ( None,              (None, _SILENT),   (None, _SILENT),  None),
-    Event.CIRCLE:     ( None,              (None, _ABSENT),   (None, _ABSENT),  (None, _ABSENT)),
+    # while it is      ABSENT          STRAY          PROVISIONAL    HELD           SILENT
+    Event.OWN:        (None,           (_STREAM, _S), None,          None,          (_RESUMED, _S)),
+    Event.OWN_PROOF:  (None,           (_STREAM, _P), (_STREAM, _P), (_STREAM, _H), (_RESUMED, _P)),
+    Event.OWN_EMPTY:  (None,           (_STREAM, _S), (_STREAM, _P), (_STREAM, _H), (_STREAM, _Q)),
+    Event.APPOINTED:  ((_STARTED, _H), (_NEXT, _H),   (_NEXT, _H),   (_NEXT, _H),   (_SILENCE, _H)),
+    Event.RETURNS:    (None,           (_BACK, _P),   (_BACK, _P),   (_LOCKED, _H), (_SILENCE, _P)),
+    Event.RECOGNISED: ((_STARTED, _P), (_FORM, _P),   (_LOCKED, _P), (_LOCKED, _H), (_SILENCE, _P)),
+    Event.OPAQUE:     ((_STARTED, _S), (_LOCKED, _S), (_LOCKED, _P), (_LOCKED, _H), (_SILENCE, _S)),
+    Event.EMPTY:      ((_EMPTY, _A),   (_LOCKED, _S), (_LOCKED, _P), (_LOCKED, _H), (_EMPTY, _Q)),
+    Event.BARRED:     ((_LOOP, _A),    (_LOOP, _S),   (_LOOP, _P),   (_LOOP, _H),   (_LOOP, _Q)),
+    Event.FOREIGN:    ((_BANNED, _A),  (_BANNED, _S), (_BANNED, _P), (_BANNED, _H), (_BANNED, _Q)),
+    Event.FORM_FOUND: ((None, _A),     (None, _P),    (None, _P),    (None, _H),    (None, _Q)),
+    Event.STREAMS:    (None,           None,          (None, _H),    None,          None),
+    Event.TRICKLES:   (None,           None,          None,          (None, _P),    None),
+    Event.READ_ALL:   (None,           (None, _Q),    (None, _Q),    (None, _Q),    None),
+    Event.CIRCLE:     (None,           (None, _A),    (None, _A),    (None, _A),    (None, _A)),
 }
 # fmt: on
 
@@ -188,6 +233,15 @@ class Successor(NamedTuple):
     form: Form
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A source that may come back: how many datagrams a second it sent, and until when it may."""
+
+    source: Address
+    rate: float
+    until: float
+
+
 @dataclass(slots=True)
 class GateState:
     """What a reload hands over.
@@ -209,6 +263,9 @@ class GateState:
     """Datagrams of the active source's host, from another port, rejected while it was quiet: of a
     sender that changes its port, and not of a standby, which sends beside the active source.
     """
+    rate: float = 0.0
+    """Datagrams a second of the active source, over the seconds before its last one."""
+    former: Former | None = None
 
 
 class Gate:
@@ -228,6 +285,8 @@ class Gate:
         self._other_since = 0.0
         self._asked, self._answer = "", False
         self._barred = dict[Address, float]()
+        self._own_rate: SendRate | None = None
+        self._rejected, self._returning = SendRates(), SendRates()
 
     def restore(self, saved: GateState) -> None:
         """Go on from this state, without an active source that is no longer allowed."""
@@ -242,7 +301,7 @@ class Gate:
             return Hold.ABSENT
         if self.state.silent:
             return Hold.SILENT
-        return Hold.HELD if self._is_established else Hold.STRAY
+        return Hold.PROVISIONAL if self._is_established else Hold.STRAY
 
     # --- who holds the ingest
 
@@ -255,6 +314,12 @@ class Gate:
     def undisputed(self) -> Address | None:
         """The source whose datagrams need not be offered: nobody can take over from it now."""
         return self.state.active if self.hold is Hold.HELD and not self._successor else None
+
+    @property
+    def steady(self) -> Address | None:
+        """The source whose stream may be read without a look at what others send meanwhile."""
+        is_held = self.hold in (Hold.PROVISIONAL, Hold.HELD)
+        return self.state.active if is_held and not self._successor else None
 
     @property
     def presence(self) -> Presence:
@@ -286,12 +351,14 @@ class Gate:
         answer = self._happens(event)
         if answer in _REJECTED:
             self.state.rejected += 1
+            self._note_rejected(source, now)
             if event not in (Event.BARRED, Event.FOREIGN):
                 self._note_other(source, now, before)
         elif source != self.state.active:
-            return self._hand_over(source, now, form, answer)
+            self._hand_over(source, now, form, event)
+            return self._say_why(answer)
         elif size:
-            self.state.last = now
+            self._sent(now, answer)
         assert isinstance(answer, Decision)
         return answer
 
@@ -309,29 +376,66 @@ class Gate:
             return Event.FOREIGN
         if not size:
             return Event.EMPTY
+        return self._claim(source, now, form)
+
+    def _claim(self, source: Address, now: float, form: Form) -> Event:
+        """Find out why somebody else might have the ingest."""
         if self._successor and source == self._successor.source:
             return Event.APPOINTED
+        if self._returns(source, now):
+            return Event.RETURNS
         return Event.OPAQUE if form is Form.OPAQUE else Event.RECOGNISED
 
     @property
     def _own(self) -> Event:
         return Event.OWN_PROOF if self._is_established else Event.OWN
 
-    def _hand_over(
-        self, source: Address, now: float, form: Form, answer: Decision | Reason | None
-    ) -> Decision:
+    def _hand_over(self, source: Address, now: float, form: Form, event: Event) -> None:
         """Make this one the active source."""
-        state, successor = self.state, self._successor
-        if successor and source == successor.source:
-            form = successor.form
-            answer = successor.reason if answer is Decision.TAKEOVER else answer
-        state.active, state.last, state.since = source, now, now
-        state.form, state.datagrams = form, 1
+        state = self.state
+        if self._successor and event is Event.APPOINTED:
+            self.reason, form = self._successor.reason, self._successor.form
+            state.former = None
+        state.active, state.last, state.since, state.form = source, now, now, form
+        state.datagrams = ESTABLISHED if event is Event.RETURNS else 1
+        state.rate, self._own_rate = 0.0, SendRate(now)
         self._successor, self.unsettled = None, True
-        if not isinstance(answer, Reason):
-            return Decision.STARTED
-        self.reason = answer
-        return Decision.TAKEOVER
+
+    def _say_why(self, answer: Decision | Reason | None) -> Decision:
+        """Tell how it came that there is another source now."""
+        if isinstance(answer, Reason):
+            self.reason = answer
+            return Decision.TAKEOVER
+        assert answer is not None
+        return answer
+
+    def _returns(self, source: Address, now: float) -> bool:
+        """Tell whether it is the former source, back at its rate, while the active one trickles."""
+        former = self.state.former
+        if former is None or source[0] != former.source[0] or now >= former.until:
+            return False
+        rate = self._returning.at(source, now, RETURNING)
+        is_back = rate >= min(AT_ITS_RATE * former.rate, ENOUGH)
+        return is_back and self._trickles(now, RETURNING)
+
+    def _trickles(self, now: float, least: float) -> bool:
+        """Tell whether the active source, which has been it for `least` s, sends next to nothing.
+
+        Without a former source there is nothing to compare with.
+        """
+        own, former = self._own_rate, self.state.former
+        if own is None or former is None or now - own.begun < least:
+            return False
+        return own.at(now) < TRICKLE * former.rate
+
+    def _streams(self, now: float) -> bool:
+        own = self._own_rate
+        return own is not None and now - own.begun >= PERIOD and not self._trickles(now, PERIOD)
+
+    def _note_rejected(self, source: Address, now: float) -> None:
+        self._rejected.add(source, now)
+        if self.state.former and source[0] == self.state.former.source[0]:
+            self._returning.add(source, now)
 
     def _note_other(self, source: Address, now: float, hold: Hold) -> None:
         """Count a datagram if it seems to be the active source's, from another port."""
@@ -345,12 +449,51 @@ class Gate:
 
     # --- everything else that happens
 
-    def heard(self, now: float) -> Decision:
-        """Note that the active source has sent something, without looking at each datagram."""
-        self.state.last = now
+    def heard(self, now: float, count: int = 1) -> Decision:
+        """Note so many datagrams of the active source, offered or not: its rate is made of them."""
+        if self._own_rate is None:
+            self._own_rate = SendRate(now)
+        self._own_rate.add(now, count)
         decision = self._happens(self._own)
         assert isinstance(decision, Decision)
+        self._sent(now, decision)
         return decision
+
+    def _sent(self, now: float, answer: Decision | Reason | None) -> None:
+        self.state.last = now
+        if answer is Decision.RESUMED:
+            self._forget(self.state.active)
+
+    def _forget(self, source: Address | None) -> None:
+        """Let this source not be a former one any more: it is the active one, or barred."""
+        if self.state.former and self.state.former.source == source:
+            self.pin()
+
+    def pin(self) -> None:
+        """Forget the former source: nobody comes back."""
+        self.state.former = None
+        if self.hold is Hold.PROVISIONAL:
+            self._happens(Event.STREAMS)
+
+    def look(self, now: float) -> None:
+        """Find out how fast the active source sends; to be called some times a second."""
+        self._note_rate()
+        if self.state.former and now >= self.state.former.until:
+            self.pin()
+        if self.hold is Hold.PROVISIONAL and self._streams(now):
+            self._happens(Event.STREAMS)
+        elif self.hold is Hold.HELD and self._trickles(now, PERIOD):
+            self._happens(Event.TRICKLES)
+
+    def _note_rate(self) -> None:
+        own, state = self._own_rate, self.state
+        if own and (state.last - own.begun >= 1.0 or not state.rate):
+            state.rate = own.at(state.last)
+
+    def rates(self, source: Address, now: float) -> tuple[float, float]:
+        """Return the datagrams a second of one that is rejected, and of the active source."""
+        active = self._own_rate.at(now) if self._own_rate and self.state.active else 0.0
+        return self._rejected.at(source, now), active
 
     def recognise(self, form: Form) -> None:
         """Note what the active source sends, as whoever looks at all of it knows."""
@@ -369,6 +512,10 @@ class Gate:
 
     def fall_silent(self) -> None:
         """Let another source take over: everything has been read, and nothing was there."""
+        self._note_rate()
+        state = self.state
+        if self.hold is Hold.HELD and state.active:
+            state.former = Former(state.active, state.rate, state.last + REMEMBERED)
         self._happens(Event.READ_ALL)
 
     def bar(self, now: float) -> None:
@@ -376,6 +523,7 @@ class Gate:
         assert self.state.active is not None
         self._barred = {each: until for each, until in self._barred.items() if until > now}
         self._barred[self.state.active] = now + LOOP_PAUSE
+        self._forget(self.state.active)
         self._happens(Event.CIRCLE)
         self._successor, self.unsettled = None, False
 
@@ -388,10 +536,12 @@ class Gate:
         return answer
 
     def _enter(self, hold: Hold) -> None:
+        if hold is Hold.PROVISIONAL and self.state.former is None:
+            hold = Hold.HELD
         self.hold = hold
         self.state.silent = hold is Hold.SILENT
         if hold is Hold.ABSENT:
-            self.state.active = None
+            self.state.active = self._own_rate = None
 
     def _learn(self, form: Form) -> None:
         """What is opaque now has not lost its form for that."""

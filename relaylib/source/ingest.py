@@ -243,7 +243,7 @@ class Ingest:
             self._use_standby()  # the configuration has changed: anybody else may begin
         else:
             self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
-            if self.gate.undisputed is None:
+            if self.gate.steady is None:
                 self._watch_standby()
 
     # --- reading the stream
@@ -328,7 +328,7 @@ class Ingest:
 
     def _arrived(self, now: float, count: int) -> None:
         self.received += count
-        if self.gate.heard(now) is Decision.RESUMED:
+        if self.gate.heard(now, count) is Decision.RESUMED:
             self._resumed()
 
     def _schedule_read(self, started: float, count: int) -> None:
@@ -479,6 +479,7 @@ class Ingest:
         self._sample = self._glance = True
 
     def _check_silence(self) -> None:
+        self.gate.look(self._loop.time())
         if self.gate.overdue(self._loop.time()):
             self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
         if self.gate.overdue(self._loop.time()):
@@ -520,17 +521,16 @@ class Ingest:
             if self.gate.accepts(source, len(data), now, form):
                 self._pump()  # the active source may be back: its datagrams come first
             if self.gate.accepts(source, len(data), now, form):
-                self._begin_at_standby(source, data, form)
+                self._begin_at_standby(source, data, now, form)
             else:
                 self._offer(source, data, now, form)
         self._count_standby_drops()
 
-    def _begin_at_standby(self, source: Address, data: bytes, form: Form) -> None:
+    def _begin_at_standby(self, source: Address, data: bytes, now: float, form: Form) -> None:
         """Read the stream from the standby socket, on which this datagram of it has come in."""
         self._use_standby()
         if source == self.gate.state.active:
             self._not_locked("arrives_at_standby")
-        now = self._loop.time()
         self._offer(source, data, now, form)
         self._settle()
         self._arrived(now, 1)
@@ -575,7 +575,15 @@ class Ingest:
         if self._rejected is not None and now >= self._report_at:
             source, decision = self._rejected
             total = self.gate.state.rejected
-            log.warning("source_rejected", source=show(source), reason=decision.value, total=total)
+            rate, active_rate = self.gate.rates(source, now)
+            log.warning(
+                "source_rejected",
+                source=show(source),
+                reason=decision.value,
+                total=total,
+                rate=round(rate, 1),
+                active_rate=round(active_rate, 1),
+            )
             self._rejected = None
             self._report_at = now + REJECTED_PERIOD
 

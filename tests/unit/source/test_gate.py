@@ -1,6 +1,8 @@
 """Who may send the stream: every case in a table, and any order of them."""
 
 import ipaddress
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relaylib.lifecycle import codec
 from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.networks import ANY, PRIVATE
@@ -16,6 +19,7 @@ from relaylib.source.gate import (
     TABLE,
     Decision,
     Event,
+    Former,
     Gate,
     GateState,
     Hold,
@@ -30,6 +34,8 @@ OTHER: Address = ("192.0.2.2", 1000)
 NEIGHBOUR: Address = ("192.0.2.1", 1001)
 MAPPED: Address = ("::ffff:192.0.2.1", 1000, 0, 0)
 FOREIGN: Address = ("198.51.100.1", 1000)
+BACK: Address = ("192.0.2.3", 1000)
+"""On the host of the former source."""
 ALLOWED = (ipaddress.ip_network("192.0.2.0/24"),)
 
 
@@ -54,7 +60,9 @@ def test_who_is_barred_sends_nothing_and_anybody_else_may_begin() -> None:
 Step = Callable[[Gate], Decision | None]
 
 
-def datagram(source: Address, size: int = 1316, form: Form = Form.OPAQUE) -> Step:
+def datagram(
+    source: Address, size: int = 1316, form: Form = Form.OPAQUE
+) -> Callable[[Gate], Decision]:
     """Somebody sends."""
 
     def step(made: Gate) -> Decision:
@@ -78,17 +86,36 @@ def barred(made: Gate) -> Decision:
     return made.offer(OTHER, 1316, 20.0, Form.TS)
 
 
+def returns(made: Gate) -> Decision:
+    """The former source is back: it has sent for a second and more."""
+    for tenth in range(20):
+        for _ in range(10):
+            made._returning.add(BACK, 18.0 + tenth / 10)
+    return datagram(BACK, form=Form.TS)(made)
+
+
+def streams(made: Gate) -> None:
+    """The active source has sent at the former one's rate for three seconds."""
+    if made.hold is not Hold.SILENT:
+        for tenth in range(31):
+            made.heard(20.0 + tenth / 10, 10)
+    made.look(23.0)
+
+
 EVENT: dict[Event, Step] = {
     Event.OWN: datagram(ONE),
     Event.OWN_PROOF: datagram(ONE, form=Form.TS),
     Event.OWN_EMPTY: datagram(ONE, 0),
     Event.APPOINTED: appointed,
+    Event.RETURNS: returns,
     Event.RECOGNISED: datagram(OTHER, form=Form.RTP),
     Event.OPAQUE: datagram(OTHER),
     Event.EMPTY: datagram(OTHER, 0, Form.TS),
     Event.BARRED: barred,
     Event.FOREIGN: datagram(FOREIGN, form=Form.TS),
     Event.FORM_FOUND: lambda made: made.recognise(Form.TS),
+    Event.STREAMS: streams,
+    Event.TRICKLES: lambda made: made.look(20.0),
     Event.READ_ALL: lambda made: made.fall_silent(),
     Event.CIRCLE: lambda made: made.bar(20.0),
 }
@@ -96,10 +123,17 @@ EVENT: dict[Event, Step] = {
 
 
 def in_hold(hold: Hold) -> Gate:
-    """Make a gate that is held like this, by ONE, last heard at 10 s."""
+    """Make a gate that is held like this, by ONE, last heard at 10 s; another one held it before.
+
+    ONE has sent one datagram, and the former source 100 a second.
+    """
     made = Gate(ALLOWED, TIMEOUT)
+    made.state.former = Former(("192.0.2.3", 1), 100.0, 60.0)
+    if hold is Hold.HELD:
+        made.appoint(Successor(ONE, Reason.ERRORS, Form.TS))
     if hold is not Hold.ABSENT:
-        made.offer(ONE, 1316, 10.0, Form.TS if hold is Hold.HELD else Form.OPAQUE)
+        made.offer(ONE, 1316, 10.0, Form.TS if hold is Hold.PROVISIONAL else Form.OPAQUE)
+        made.state.former = Former(("192.0.2.3", 1), 100.0, 60.0)
     if hold is Hold.SILENT:
         made.fall_silent()
     assert made.hold is hold
@@ -123,24 +157,159 @@ def test_every_pair(hold: Hold, event: Event) -> None:
     else:
         assert verdict is answer
     taken = verdict in (Decision.STARTED, Decision.TAKEOVER)
-    former = None if Hold.ABSENT in (hold, after) else ONE
-    sender = ONE if event is Event.OWN else OTHER
-    assert made.state.active == (sender if taken else former)
+    before = None if Hold.ABSENT in (hold, after) else ONE
+    sender = BACK if event is Event.RETURNS else OTHER
+    assert made.state.active == (sender if taken else before)
     assert made.state.rejected == (verdict is not None and not verdict.accepted)
     assert made.state.silent is (after is Hold.SILENT)
 
 
 @pytest.mark.parametrize(("hold", "event"), [pair for pair, cell in TABLE.items() if not cell])
 def test_no_other_pair_can_be(hold: Hold, event: Event) -> None:
-    """Without an active source nothing is its own; one that is silent does not fall silent."""
-    if hold is Hold.HELD:
-        assert event is Event.OWN  # any of its datagrams proves what it is
-        made = in_hold(hold)
+    """Where nobody is active, or everybody is silent already, nothing comes of it.
+
+    An established source proves itself with each datagram.
+    """
+    made = in_hold(hold)
+    if hold is Hold.ABSENT or event is Event.READ_ALL:
+        assert not made.overdue(1e9)
+        made.look(20.0)
+    elif event is Event.OWN:
         assert made.offer(ONE, 5, 20.0) is Decision.STREAM
-        assert made.hold is hold
     else:
-        assert event in (Event.OWN, Event.OWN_PROOF, Event.OWN_EMPTY, Event.READ_ALL, Event.CIRCLE)
-        assert not in_hold(hold).overdue(1e9)
+        assert EVENT[event](made) is None
+    assert made.hold is hold
+
+
+# --- a former source
+
+
+def play(made: Gate, begin: float, end: float, *senders: tuple[Address, float]) -> set[Address]:
+    """Let these send at these rates, as an ingest would; return who was active meanwhile."""
+    due = sorted(
+        (begin + index / rate, source)
+        for source, rate in senders
+        for index in range(math.ceil((end - begin) * rate))
+    )
+    active, looked = set[Address](), begin
+    for now, source in due:
+        while now - looked >= 0.1:
+            looked += 0.1
+            made.look(looked)
+            if made.overdue(looked):
+                made.fall_silent()
+        if made.offer(source, 1316, now, Form.TS).accepted:
+            made.heard(now)
+        assert made.state.active is not None
+        active.add(made.state.active)
+    return active
+
+
+def squatted(rate: float = 100.0, *, squatter: float = 2 / 3) -> Gate:
+    """Make a gate whose source sent for ten seconds; a squatter has had it for three since."""
+    made = Gate(ALLOWED, TIMEOUT)
+    play(made, 0.0, 10.0, (BACK, rate))
+    made.look(12.0)
+    assert made.overdue(12.0)
+    made.fall_silent()
+    assert play(made, 12.0, 15.0, (OTHER, squatter)) == {OTHER}
+    return made
+
+
+@pytest.mark.parametrize("port", [BACK[1], 9])
+@pytest.mark.parametrize("rate", [20.0, 100.0, 9000.0])
+def test_a_squatter_gives_way_to_the_source_that_is_back(port: int, rate: float) -> None:
+    """After a second at its rate, from whatever port it sends now; and then it is held again."""
+    made, back = squatted(rate), (BACK[0], port)
+    squatter = (OTHER, 2 / 3)
+    assert play(made, 15.0, 16.0, (back, min(rate, 300.0)), squatter) == {OTHER}
+    play(made, 16.0, 16.5, (back, min(rate, 300.0)), squatter)
+    assert (made.state.active, made.reason) == (back, Reason.RETURNED)
+    if rate < 3000.0:
+        assert play(made, 16.5, 21.0, (back, rate), squatter) == {back}
+        assert made.hold is Hold.HELD
+
+
+@pytest.mark.parametrize(
+    ("squatter", "source", "rate"),
+    [
+        (11.0, (BACK[0], 9), 100.0),
+        (11.0, (BACK[0], 9), 5000.0),
+        (2 / 3, (BACK[0], 9), 20.0),
+        (2 / 3, NEIGHBOUR, 100.0),
+    ],
+)
+def test_nobody_else_is_displaced(squatter: float, source: Address, rate: float) -> None:
+    """Not by any rate who sends like a stream; a trickling one not by a slow or another source."""
+    made = squatted(squatter=squatter)
+    assert play(made, 15.0, 25.0, (OTHER, squatter), (source, rate)) == {OTHER}
+
+
+def test_a_source_that_comes_back_after_a_minute_is_another_one() -> None:
+    """The newcomer holds the ingest then, at whatever rate."""
+    made = squatted()
+    assert made.hold is Hold.PROVISIONAL
+    play(made, 15.0, 72.0, (OTHER, 2 / 3))
+    assert (made.hold, made.state.former) == (Hold.HELD, None)
+    assert play(made, 72.0, 80.0, (BACK, 100.0), (OTHER, 2 / 3)) == {OTHER}
+
+
+def test_who_begins_to_trickle_within_the_minute_is_on_trial_again() -> None:
+    """A newcomer that has sent like a stream for some seconds and then next to nothing."""
+    made, holds = squatted(squatter=50.0), list[Hold]()
+    for begin, end, rate in ((15.0, 16.0, 50.0), (16.0, 24.0, 2 / 3)):
+        play(made, begin, end, (OTHER, rate))
+        holds.append(made.hold)
+    assert holds == [Hold.HELD, Hold.PROVISIONAL]
+    play(made, 24.0, 26.0, (OTHER, 2 / 3), (BACK, 100.0))
+    assert made.state.active == BACK
+
+
+def test_squatters_in_a_row_do_not_make_the_source_forgotten() -> None:
+    """Who never sent like a stream is no former source when it falls silent."""
+    made = squatted()
+    play(made, 18.0, 18.1, (NEIGHBOUR, 100.0))
+    made.fall_silent()
+    play(made, 18.2, 19.0, (NEIGHBOUR, 2.0))
+    assert made.state.active == NEIGHBOUR
+    play(made, 19.0, 21.0, (NEIGHBOUR, 0.6), (BACK, 100.0))
+    assert made.state.active == BACK
+
+
+def test_a_source_that_resumes_is_not_on_trial() -> None:
+    """A pause changes nothing, however little it sends then."""
+    made = Gate(ALLOWED, TIMEOUT)
+    play(made, 0.0, 10.0, (ONE, 100.0))
+    made.fall_silent()
+    play(made, 20.0, 30.0, (ONE, 1.0))
+    assert (made.hold, made.undisputed) == (Hold.HELD, ONE)
+
+
+def test_a_reload_leaves_the_former_source_its_claim() -> None:
+    """Rates are measured anew, and what had been measured of a silent source is known."""
+    made = squatted()
+    after = Gate(ALLOWED, TIMEOUT)
+    after.restore(codec.read(GateState, json.loads(codec.encode(made.state))))
+    assert after.hold is Hold.PROVISIONAL
+    assert after.steady == OTHER
+    play(after, 15.0, 20.0, (OTHER, 2 / 3), (BACK, 100.0))
+    assert after.state.active == BACK
+    older = Gate(ALLOWED, TIMEOUT)
+    older.restore(GateState(ONE, last=10.0))
+    assert older.hold is Hold.HELD
+
+
+def test_the_rates_of_one_that_is_rejected_and_of_the_active_source() -> None:
+    """In datagrams a second; of hundreds that are rejected the latest ones are remembered."""
+    made = Gate(ALLOWED, TIMEOUT)
+    play(made, 0.0, 5.0, (ONE, 100.0), (OTHER, 20.0))
+    rate, active = made.rates(OTHER, 5.0)
+    assert rate == pytest.approx(20.0, rel=0.1)
+    assert active == pytest.approx(100.0, rel=0.1)
+    for port in range(500):
+        made.offer((OTHER[0], 2000 + port), 1316, 5.0)
+    assert made.rates(OTHER, 5.0)[0] == 0.0
+    assert made.rates((OTHER[0], 2499), 5.0)[0] == 1.0
 
 
 @pytest.mark.parametrize(
