@@ -84,7 +84,7 @@ class Relay:
         config = keep_sources(config, inherited)
         sockets = open_sockets(config, inherited)
         self._control_address = sockets.listener.getsockname()
-        self._allow = config.allow
+        self._allow, self._allow_source = config.allow, config.allow_source
         self.loop = Loop(self._log_bug)
         self._bug_log = Throttle(self.loop.call_later)
         self._reloading = inherited is not None
@@ -186,7 +186,7 @@ class Relay:
             log.info("reloaded", clients=len(self.server.viewers), version=__version__)
         http = self.site.port if self.site else None
         if os.isatty(1) and not reloaded:
-            show_guide(self._control_address, ingest, self._allow, http)
+            show_guide(self._control_address, ingest, self._allow, http, self._allow_source)
         # WATCHDOG=1: the last beat may be older than systemd allows. `tools/demo.py` needs ports.
         ports = f"{port} {ingest[1]} {http or 0}"
         systemd.notify(f"READY=1\nSTATUS=\nWATCHDOG=1\nX_RELAY_PORTS={ports}")
@@ -203,7 +203,7 @@ class Relay:
             accepted=self.server.accepted,
             declined=dict(self.server.declined),
             received=ingest.received,
-            rejected=ingest.lock.state.rejected,
+            rejected=ingest.gate.state.rejected,
             overflowed=ingest.buffer.drops.total,
         )
 

@@ -226,7 +226,7 @@ class Channel:
         return [*self.fixed.outputs, *self._viewers()]
 
     def _endpoints(self) -> tuple[Address | None, Address]:
-        return self.ingest.lock.state.active, self.ingest.sockets.stream.getsockname()
+        return self.ingest.gate.state.active, self.ingest.sockets.stream.getsockname()
 
     # --- its life
 

@@ -235,7 +235,7 @@ class Observer:
         return self._audience
 
     def _what_shows_at_once(self) -> tuple[object, ...]:
-        lock, verdict = self._ingest.lock, self._health.verdict
+        lock, verdict = self._ingest.gate, self._health.verdict
         form = self._ingest.form, self._ingest.payload_type
         return lock.presence, lock.state.active, *form, verdict and verdict.word
 
@@ -274,7 +274,7 @@ class Observer:
         )
 
     def _source(self) -> SourceFacts:
-        lock = self._ingest.lock
+        lock = self._ingest.gate
         state, there = lock.state, lock.state.active is not None
         return SourceFacts(
             lock.presence,
@@ -309,7 +309,7 @@ class Observer:
 
     @property
     def _comes(self) -> bool:
-        return self._ingest.lock.presence is Presence.ACTIVE
+        return self._ingest.gate.presence is Presence.ACTIVE
 
     def _totals(self) -> Totals:
         health, walk = self._health, self._health.walk

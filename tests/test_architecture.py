@@ -65,6 +65,7 @@ PURE_MODULES = {
     "relaylib.source.failover",
     "relaylib.source.recognition",
     "relaylib.source.gate",
+    "relaylib.source.send_rate",
     "relaylib.outputs.viewer_row",
     "relaylib.net.access",
     "relaylib.viewers.egress",

@@ -92,6 +92,7 @@ class Examination:
             return
         here = network.places(control)
         yield network.addresses(config, control, here)
+        yield network.senders(config, network.places(ingest_address(config)))
         yield from network.links(here)
         if here and (door.control is not None or self._answer):
             yield network.firewall(here, control, door.ingest, running=bool(self._answer))

@@ -22,7 +22,7 @@ from relaylib.net.interfaces import index_towards, is_running, name_of, own_addr
 from relaylib.net.lookup import family_of
 from relaylib.net.loop import Loop
 from relaylib.net.mrl import Mrl
-from relaylib.net.networks import PRIVATE, contains
+from relaylib.net.networks import PRIVATE, contains, is_any
 
 PATIENCE = 0.3
 """Seconds for a packet that does not leave this machine."""
@@ -77,6 +77,18 @@ def addresses(config: Config, bound: Address, here: Sequence[LocalAddress]) -> F
         return make(found, Grade.HINT, advice, ("--allow private --allow 203.0.113.0/24",))
     client = f"{client_command()} {far[0].host} {bound[1]} 5004 --vlc"
     return make(found, advice="Viewers type:", commands=(client,))
+
+
+def senders(config: Config, here: Sequence[LocalAddress]) -> Finding:
+    """Say who may send the stream, to these addresses."""
+    make = partial(Finding, "senders", "who may send")
+    if not is_any(config.allow_source):
+        return make("who is in --allow-source")
+    if not any(place.is_far for place in here):
+        return make("whoever reaches the ingest, from this machine")
+    advice = "Whoever sends while the encoder pauses may be relayed. If it is one encoder, name it:"
+    found = "whoever reaches the ingest"
+    return make(found, Grade.HINT, advice, ("--allow-source ADDRESS",))
 
 
 def links(here: Iterable[LocalAddress]) -> Iterator[Finding]:

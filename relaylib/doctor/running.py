@@ -192,7 +192,8 @@ def _others(told: Mapping[str, Any]) -> Iterator[Finding]:
         found = f"{rejected} datagrams of others than {told['source']['address']} were turned away"
         advice = (
             "A second source is a standby: it takes over when the first falls silent. If it is not "
-            "meant to be one, the log's source_rejected names it."
+            "meant to be one, the log's source_rejected names it; --allow-source lets only the "
+            "encoder send."
         )
         figures = {"rejected": rejected, "source": told["source"]["address"]}
         yield Finding("other_sources", "other sources", found, Grade.HINT, advice, figures=figures)

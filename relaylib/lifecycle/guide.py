@@ -1,9 +1,11 @@
 """What a person at a terminal is told when the relay has started: what to type next."""
 
+import ipaddress
+
 from relaylib.cli import client_command, is_installed
 from relaylib.net.address import Address, player_url, show
 from relaylib.net.lookup import reachable_host
-from relaylib.net.networks import PRIVATE, Network, contains
+from relaylib.net.networks import PRIVATE, Network, contains, is_any
 from relaylib.stdio import say
 
 GUIDE = """\
@@ -15,7 +17,7 @@ Relay listening on {listening}
        {client} {host} {port} 5004 --vlc      (or: nc {host} {port}, then CONECTAR 5004)
   3. Watch it: --vlc opened the player; by hand, open this address in VLC:
        {udp}      ({rtp} is better for a source that sends RTP)
-{page}{others}
+{page}{others}{open}
   Ctrl-C ends the relay.
 """
 
@@ -34,13 +36,20 @@ OTHERS = """
   until it names their network, for example --allow private --allow 203.0.113.0/24
 """
 
+OPEN = """
+  Whoever reaches UDP {ingest} may send the stream when nobody else does. If only your encoder is
+  to: --allow-source ADDRESS
+"""
+
 
 def guide(
     listening: Address,
     host: str,
     ingest: Address,
     allow: tuple[Network, ...],
+    *,
     http: int | None = None,
+    allow_source: tuple[Network, ...] = (),
 ) -> str:
     """Tell a person at a terminal what to type next.
 
@@ -58,14 +67,25 @@ def guide(
         udp=udp,
         rtp=rtp,
         page="" if http is None else PAGE.format(url=f"http://{show((host, http))}/"),
+        open=OPEN.format(ingest=show(ingest)) if _is_open(ingest, allow_source) else "",
         others="" if contains((*PRIVATE, *allow), host) else OTHERS.format(host=host),
     )
 
 
+def _is_open(ingest: Address, allow_source: tuple[Network, ...]) -> bool:
+    """Tell whether anybody on other machines may send the stream."""
+    here_only = ipaddress.ip_address(ingest[0].partition("%")[0]).is_loopback
+    return is_any(allow_source) and not here_only
+
+
 def show_guide(
-    listening: Address, ingest: Address, allow: tuple[Network, ...], http: int | None
+    listening: Address,
+    ingest: Address,
+    allow: tuple[Network, ...],
+    http: int | None,
+    allow_source: tuple[Network, ...],
 ) -> None:
     """Write the guide on stdout, as much of it as there is room for."""
     source = (reachable_host(ingest[0]), ingest[1])
     viewers = reachable_host(listening[0])
-    say(guide(listening, viewers, source, allow, http) + "\n")
+    say(guide(listening, viewers, source, allow, http=http, allow_source=allow_source) + "\n")

@@ -12,10 +12,10 @@ reported (`Channel.begin`). Whoever tries raises.
 
 It also sends to the outputs that are behind, and writes the history. It does nothing else: TCP
 connections, all other timers and the log are the parent's. So all that the new program has to learn
-of it are counts, and where those outputs are by now. A source cannot take over either, because that
-takes a look at the standby socket, which nobody has; where there is no active source, or one that
-may be displaced at any datagram, there is nothing to read, and no stand-in unless outputs are
-behind.
+of it are counts, and where those outputs are by now. A source cannot take over either: nobody looks
+at the standby socket, and who might come back is forgotten here. Where there is no active source,
+or one that may be displaced at any datagram, there is nothing to read, and no stand-in unless
+outputs are behind.
 
 The two are joined by a pair of sockets. The end of what the new program has to say, which is
 nothing, asks for the report; so a stand-in cannot survive a program that died.
@@ -95,7 +95,7 @@ class StandIn:
             self._channel.stop_reading()
 
     def _fork(self) -> StandInState | None:
-        if self._ingest.lock.undisputed is None and not self._channel.deferred.active:
+        if self._ingest.gate.steady is None and not self._channel.deferred.active:
             return None
         try:
             ours, its = socket.socketpair()
@@ -127,7 +127,7 @@ class StandIn:
         self._channel.begin()
 
     def _add(self, report: StandInReport) -> None:
-        lock = self._ingest.lock.state
+        lock = self._ingest.gate.state
         self._ingest.received += report.received
         lock.rejected += report.rejected
         lock.last = max(lock.last, report.heard)
@@ -145,7 +145,7 @@ class StandIn:
             self._relay_only()
             self._loop.watch(line, self._loop.stop, broken=lambda _error: None)
             self._loop.call_later(LIMIT, self._loop.stop)
-            received, rejected = self._ingest.received, self._ingest.lock.state.rejected
+            received, rejected = self._ingest.received, self._ingest.gate.state.rejected
             self._loop.run()
             line.settimeout(ANSWER)
             line.sendall(codec.encode(self._report(received, rejected)))
@@ -156,7 +156,8 @@ class StandIn:
         """Forget all that the parent does besides; read nothing where there is nothing to read."""
         self._loop.keep_only(self._ingest.sockets.stream)
         self._ingest.stop_reading()
-        if self._ingest.lock.undisputed is None:
+        self._ingest.gate.pin()
+        if self._ingest.gate.steady is None:
             self._loop.unwatch(self._ingest.sockets.stream)
         else:
             self._ingest.begin()
@@ -168,8 +169,8 @@ class StandIn:
             self._channel.fanout.update_counters(output)
         return StandInReport(
             self._ingest.received - received,
-            self._ingest.lock.state.rejected - rejected,
-            self._ingest.lock.state.last,
+            self._ingest.gate.state.rejected - rejected,
+            self._ingest.gate.state.last,
             [(descriptor(output.sock), output.counters) for output in outputs],
             [(descriptor(output.sock), output.behind) for output in outputs],
         )

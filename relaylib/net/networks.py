@@ -28,3 +28,8 @@ def contains(networks: tuple[Network, ...], ip: str) -> bool:
     address = ipaddress.ip_address(ip.partition("%")[0])
     address = getattr(address, "ipv4_mapped", None) or address
     return any(address in network for network in networks)
+
+
+def is_any(networks: tuple[Network, ...]) -> bool:
+    """Tell whether every address is in one of the networks, because they are `ANY`, or more."""
+    return set(ANY) <= set(networks)

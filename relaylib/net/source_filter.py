@@ -13,7 +13,7 @@ Rejected: extended BPF, which could count and take a set of networks as a map: i
 
 import struct
 
-from relaylib.net.networks import ANY, Network
+from relaylib.net.networks import Network, is_any
 
 SAMPLE = 1024
 """A power of two. An encoder's 500/s has a name in 2 s; a flood is named at once, and 500,000/s are
@@ -47,7 +47,7 @@ def assemble(networks: tuple[Network, ...]) -> bytes:
     Raises:
         ValueError: so many networks make no program.
     """
-    if set(ANY) <= set(networks):
+    if is_any(networks):
         return b""
     code = _program(networks)
     if len(code) > MAX_INSTRUCTIONS:

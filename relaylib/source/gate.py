@@ -1,17 +1,47 @@
-"""Who may send the stream: the first source that may, until it has fallen silent. Pure.
+"""Who may send the stream: all rules, as one table. Pure: datagrams and times in, decisions out.
 
-Two sources at once would splice their streams into one that nothing can play. So one is active and
-all others are rejected, until it has been silent for the time-out; the next one to send then takes
-over, which makes a second encoder a hot standby. Rejected: the newest source wins (one stray packet
-ends the stream), and the smallest address wins (nobody knows which one that is).
+Two sources at once would splice their streams into one that nothing can play. So one holds the
+ingest, the active source, and all others are rejected. This is who holds it when:
+
+     ABSENT         nobody has it
+        |
+        | anybody's datagram
+        v
+      STRAY         who came first, and has sent nothing that is recognised
+        |               displaced by anybody's recognised stream (FORM)
+        | its form is recognised, or it is its 50th datagram;
+        | or the first datagram was recognised already
+        v
+    PROVISIONAL     the active source, as long as a former one may come back, that is for a minute;
+      |    ^            displaced by that one if it is back at its rate and this one trickles
+      |    |            (RETURNED)
+      |    | it trickles
+      |    | in that minute
+      v    |
+       HELD         the active source alone
+        |               displaced by who is appointed (ERRORS, PREFERRED), as from any of these
+        | silent for the time-out, and everything has been read
+        v
+      SILENT        nobody sends; it goes on as PROVISIONAL if it sends again (RESUMED), and anybody
+                        takes over with the first datagram: to STRAY or PROVISIONAL (SILENCE)
+
+From STRAY and PROVISIONAL, too, a source falls silent. PROVISIONAL is HELD at once if there is no
+former source. In any state: if the active source's stream is found to go in a circle, it is ABSENT,
+and that sender is barred for a second. Who is barred, not allowed, or sends nothing, gets nothing.
+
+A takeover in a silence is a guess: whoever sends one datagram at that moment may be a squatter, who
+keeps out an encoder that was restarted. The former source is the one that was HELD when it fell
+silent, and is known by its host, because an encoder that is restarted sends from another port. The
+active source sends like a stream if it sends, over three seconds, at least a tenth of the former's
+rate; less is a trickle. Who sends like a stream is never displaced by a higher rate, or that would
+be the next attack.
+
+Rejected: the newest source wins (one stray packet ends the stream), and the smallest address wins
+(nobody knows which one that is).
 
 A stray datagram is no source, but nobody can tell it from the first one of a stream of unknown
-form. So whoever comes first is forwarded at once, and holds the ingest for certain only when it is
-established: its form has been recognised, or it has sent `ESTABLISHED` datagrams. Until then the
-first recognised stream takes over. Never the other way round: bytes without a form are easy to
-send, and displace nothing.
-
-Who looks at the health of the streams may appoint a successor, whose next datagram takes over.
+form. So whoever comes first is forwarded at once. A recognised stream takes over from a stray one,
+and never the other way round: bytes without a form are easy to send, and displace nothing.
 
 Silence is not computed from the clock when a datagram comes. This process may have slept while the
 active source went on sending: what it sent is waiting in the kernel, perhaps behind a datagram of
@@ -26,6 +56,7 @@ from typing import NamedTuple
 from relaylib.media.form import Form
 from relaylib.net.address import Address
 from relaylib.net.networks import Network, contains
+from relaylib.source.send_rate import PERIOD, SendRate, SendRates
 
 ESTABLISHED = 50
 """Datagrams after which a source of unknown form is as protected as any: a tenth of a second of a
@@ -33,6 +64,73 @@ ESTABLISHED = 50
 
 QUIET = 0.5
 """Seconds without a datagram of the active source, after which others of its host are noted."""
+
+LOOP_PAUSE = 1.0
+"""Seconds for which nothing is let in from where a circle of relays comes back: until nothing goes
+round any more, whatever it was held up by on the way. An encoder may begin at once."""
+
+
+REMEMBERED = 60.0
+"""Seconds after its last datagram for which a former source may come back: time to restart it."""
+
+RETURNING = 1.0
+"""Seconds for which a former source has to send before it is back; and for which the active source
+is left alone at least."""
+
+TRICKLE = 0.1
+"""Share of the former source's rate that makes a stream."""
+
+AT_ITS_RATE = 0.5
+"""Share of its former rate at which a source is back."""
+
+ENOUGH = 250.0
+"""Datagrams a second that are always enough to be back: 2.6 Mb/s. The standby socket is small, and
+more of a fast stream may not be seen."""
+
+
+class Hold(Enum):
+    """How the ingest is held; see the drawing."""
+
+    ABSENT = "absent"
+    STRAY = "stray"
+    PROVISIONAL = "provisional"
+    HELD = "held"
+    SILENT = "silent"
+
+
+class Event(Enum):
+    """What may happen: a datagram comes, or something is found out."""
+
+    OWN = "own"
+    """The active source's datagram; it is not established by that."""
+    OWN_PROOF = "own_proof"
+    """The active source's, and its form is known, or it was the `ESTABLISHED`th."""
+    OWN_EMPTY = "own_empty"
+    """The active source's, with nothing in it: ends no silence."""
+    APPOINTED = "appointed"
+    """The successor's."""
+    RETURNS = "returns"
+    """The former source's, which is back at its rate, while the active one trickles."""
+    RECOGNISED = "recognised"
+    """Somebody else's, whose form is known."""
+    OPAQUE = "opaque"
+    """Somebody else's, whose form is not known."""
+    EMPTY = "empty"
+    """Somebody else's, with nothing in it."""
+    BARRED = "barred"
+    """Of one in whose stream something went in a circle."""
+    FOREIGN = "foreign"
+    """Of one that is not allowed."""
+    FORM_FOUND = "form_found"
+    """Whoever looks at the whole stream has recognised it."""
+    STREAMS = "streams"
+    """It has sent like a stream, or there is no former source any more."""
+    TRICKLES = "trickles"
+    """It has not, and there is a former source."""
+    READ_ALL = "read_all"
+    """Everything has been read, and the active source has been silent for the time-out."""
+    CIRCLE = "circle"
+    """What the active source sends was sent by this relay."""
 
 
 class Decision(Enum):
@@ -61,7 +159,7 @@ class Decision(Enum):
         return self not in _REJECTED
 
 
-_REJECTED = (Decision.LOCKED, Decision.NOT_ALLOWED, Decision.LOOP, Decision.EMPTY)
+_REJECTED = (Decision.LOCKED, Decision.EMPTY, Decision.LOOP, Decision.NOT_ALLOWED)
 
 
 class Reason(Enum):
@@ -71,10 +169,51 @@ class Reason(Enum):
     """The active one was silent."""
     FORM = "form"
     """This one sends a stream; the active one was not established, and what it sends is opaque."""
+    RETURNED = "returned"
+    """This one had it before; the active one took over in its silence, and trickles."""
     ERRORS = "errors"
     """Appointed: the active one's stream has gaps, this one's has none."""
     PREFERRED = "preferred"
     """Appointed: the configuration prefers this one."""
+
+
+_A, _S, _P, _H, _Q = Hold
+_STARTED, _STREAM, _RESUMED = Decision.STARTED, Decision.STREAM, Decision.RESUMED
+_LOCKED, _EMPTY, _LOOP, _BANNED = _REJECTED
+_NEXT, _SILENCE, _FORM, _BACK = Decision.TAKEOVER, Reason.SILENCE, Reason.FORM, Reason.RETURNED
+
+Cell = tuple[Decision | Reason | None, Hold] | None
+"""The decision about the datagram, and how the ingest is held then. A reason is a takeover for it.
+
+`TAKEOVER`: for the reason of the appointment. No decision: it was no datagram. None: cannot be.
+"""
+
+# fmt: off
+_ROWS: dict[Event, tuple[Cell, ...]] = {
+    # while it is      ABSENT          STRAY          PROVISIONAL    HELD           SILENT
+    Event.OWN:        (None,           (_STREAM, _S), None,          None,          (_RESUMED, _S)),
+    Event.OWN_PROOF:  (None,           (_STREAM, _P), (_STREAM, _P), (_STREAM, _H), (_RESUMED, _P)),
+    Event.OWN_EMPTY:  (None,           (_STREAM, _S), (_STREAM, _P), (_STREAM, _H), (_STREAM, _Q)),
+    Event.APPOINTED:  ((_STARTED, _H), (_NEXT, _H),   (_NEXT, _H),   (_NEXT, _H),   (_SILENCE, _H)),
+    Event.RETURNS:    (None,           (_BACK, _P),   (_BACK, _P),   (_LOCKED, _H), (_SILENCE, _P)),
+    Event.RECOGNISED: ((_STARTED, _P), (_FORM, _P),   (_LOCKED, _P), (_LOCKED, _H), (_SILENCE, _P)),
+    Event.OPAQUE:     ((_STARTED, _S), (_LOCKED, _S), (_LOCKED, _P), (_LOCKED, _H), (_SILENCE, _S)),
+    Event.EMPTY:      ((_EMPTY, _A),   (_LOCKED, _S), (_LOCKED, _P), (_LOCKED, _H), (_EMPTY, _Q)),
+    Event.BARRED:     ((_LOOP, _A),    (_LOOP, _S),   (_LOOP, _P),   (_LOOP, _H),   (_LOOP, _Q)),
+    Event.FOREIGN:    ((_BANNED, _A),  (_BANNED, _S), (_BANNED, _P), (_BANNED, _H), (_BANNED, _Q)),
+    Event.FORM_FOUND: ((None, _A),     (None, _P),    (None, _P),    (None, _H),    (None, _Q)),
+    Event.STREAMS:    (None,           None,          (None, _H),    None,          None),
+    Event.TRICKLES:   (None,           None,          None,          (None, _P),    None),
+    Event.READ_ALL:   (None,           (None, _Q),    (None, _Q),    (None, _Q),    None),
+    Event.CIRCLE:     (None,           (None, _A),    (None, _A),    (None, _A),    (None, _A)),
+}
+# fmt: on
+
+TABLE: dict[tuple[Hold, Event], Cell] = {
+    (hold, event): cell
+    for event, row in _ROWS.items()
+    for hold, cell in zip(Hold, row, strict=True)
+}
 
 
 class Presence(Enum):
@@ -94,8 +233,17 @@ class Successor(NamedTuple):
     form: Form
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A source that may come back: how many datagrams a second it sent, and until when it may."""
+
+    source: Address
+    rate: float
+    until: float
+
+
 @dataclass(slots=True)
-class LockState:
+class GateState:
     """What a reload hands over.
 
     `active` is None until the first source comes. `last` is when it was last heard, in seconds of
@@ -115,29 +263,47 @@ class LockState:
     """Datagrams of the active source's host, from another port, rejected while it was quiet: of a
     sender that changes its port, and not of a standby, which sends beside the active source.
     """
+    rate: float = 0.0
+    """Datagrams a second of the active source, over the seconds before its last one."""
+    former: Former | None = None
 
 
-class SourceLock:
+class Gate:
     """Decides datagram by datagram. Times are seconds; `timeout` without a datagram is silence."""
 
     def __init__(self, allowed: tuple[Network, ...], timeout: float) -> None:
-        self.state = LockState()
+        self.state = GateState()
+        self.hold = Hold.ABSENT
         self.reason = Reason.SILENCE
         """Why the latest takeover happened."""
+        self.unsettled = False
+        """There is another source than before, which `settle` has not returned yet."""
         self._allowed = allowed
         self._timeout = timeout
         self._successor: Successor | None = None
         self._other: Address | None = None  # of the active source's host; who sent last
         self._other_since = 0.0
         self._asked, self._answer = "", False
-        self._barred = set[Address]()
+        self._barred = dict[Address, float]()
+        self._own_rate: SendRate | None = None
+        self._rejected, self._returning = SendRates(), SendRates()
 
-    def restore(self, saved: LockState) -> None:
+    def restore(self, saved: GateState) -> None:
         """Go on from this state, without an active source that is no longer allowed."""
         self.state = saved
         if saved.active is not None and not self._allows(saved.active):
             saved.active = None
-            saved.silent = False
+        self._enter(self._as_saved())
+        self.unsettled = self.hold is not Hold.ABSENT and not self._is_established
+
+    def _as_saved(self) -> Hold:
+        if self.state.active is None:
+            return Hold.ABSENT
+        if self.state.silent:
+            return Hold.SILENT
+        return Hold.PROVISIONAL if self._is_established else Hold.STRAY
+
+    # --- who holds the ingest
 
     @property
     def holder(self) -> Address | None:
@@ -147,120 +313,244 @@ class SourceLock:
     @property
     def undisputed(self) -> Address | None:
         """The source whose datagrams need not be offered: nobody can take over from it now."""
-        return None if self.state.silent or self._successor else self.holder
+        return self.state.active if self.hold is Hold.HELD and not self._successor else None
+
+    @property
+    def steady(self) -> Address | None:
+        """The source whose stream may be read without a look at what others send meanwhile."""
+        is_held = self.hold in (Hold.PROVISIONAL, Hold.HELD)
+        return self.state.active if is_held and not self._successor else None
 
     @property
     def presence(self) -> Presence:
         """Whether there is a source."""
-        if self.state.active is None or (self.state.silent and not self._is_established):
+        if self.hold is Hold.ABSENT or (self.hold is Hold.SILENT and not self._is_established):
             return Presence.ABSENT
-        return Presence.SILENT if self.state.silent else Presence.ACTIVE
+        return Presence.SILENT if self.hold is Hold.SILENT else Presence.ACTIVE
+
+    def settle(self) -> Address | None:
+        """Return the active source once, when it is established: others may be kept away now."""
+        if not self.unsettled or self.holder is None:
+            return None
+        self.unsettled = False
+        return self.holder
+
+    # --- a datagram
 
     def offer(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> Decision:
-        """Decide about a datagram of `size` bytes, and lock to its source if it may have the lock.
+        """Decide about a datagram of `size` bytes, and let its sender have the ingest if it may.
 
         `form` is what its sender's datagrams have been recognised as by now. An empty datagram
         begins nothing and ends no silence; the active source's is let through.
         """
-        state = self.state
-        if source == state.active:
-            if not size:
-                return Decision.STREAM
-            state.datagrams = min(state.datagrams + 1, ESTABLISHED)
-            self.recognise(form)
-            return self.heard(now)
-        if not self.accepts(source, size, form):
-            state.rejected += 1
-            return self._why_not(source, now)
-        first, reason = state.active is None, self._claim(source, form)
-        if self._successor and source == self._successor.source:
-            form = self._successor.form
-        state.active, state.silent, state.last = source, False, now
-        state.form, state.datagrams, state.since = form, 1, now
-        self._successor = None
-        if first or reason is None:
-            return Decision.STARTED
-        self.reason = reason
-        return Decision.TAKEOVER
+        if size and source == self.state.active:
+            self.state.datagrams = min(self.state.datagrams + 1, ESTABLISHED)
+            self._learn(form)
+        event = self._event(source, size, now, form)
+        before = self.hold
+        answer = self._happens(event)
+        if answer in _REJECTED:
+            self.state.rejected += 1
+            self._note_rejected(source, now)
+            if event not in (Event.BARRED, Event.FOREIGN):
+                self._note_other(source, now, before)
+        elif source != self.state.active:
+            self._hand_over(source, now, form, event)
+            return self._say_why(answer)
+        elif size:
+            self._sent(now, answer)
+        assert isinstance(answer, Decision)
+        return answer
 
-    def _note_other(self, source: Address, now: float) -> None:
+    def accepts(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> bool:
+        """Tell whether `offer` would make a datagram with something in it part of the stream."""
+        cell = TABLE[self.hold, self._event(source, size, now, form)]
+        return size > 0 and cell is not None and cell[0] not in _REJECTED
+
+    def _event(self, source: Address, size: int, now: float, form: Form) -> Event:
+        if source == self.state.active:
+            return self._own if size else Event.OWN_EMPTY
+        if self._barred and self._barred.get(source, now) > now:
+            return Event.BARRED
+        if not self._allows(source):
+            return Event.FOREIGN
+        if not size:
+            return Event.EMPTY
+        return self._claim(source, now, form)
+
+    def _claim(self, source: Address, now: float, form: Form) -> Event:
+        """Find out why somebody else might have the ingest."""
+        if self._successor and source == self._successor.source:
+            return Event.APPOINTED
+        if self._returns(source, now):
+            return Event.RETURNS
+        return Event.OPAQUE if form is Form.OPAQUE else Event.RECOGNISED
+
+    @property
+    def _own(self) -> Event:
+        return Event.OWN_PROOF if self._is_established else Event.OWN
+
+    def _hand_over(self, source: Address, now: float, form: Form, event: Event) -> None:
+        """Make this one the active source."""
+        state = self.state
+        if self._successor and event is Event.APPOINTED:
+            self.reason, form = self._successor.reason, self._successor.form
+            state.former = None
+        state.active, state.last, state.since, state.form = source, now, now, form
+        state.datagrams = ESTABLISHED if event is Event.RETURNS else 1
+        state.rate, self._own_rate = 0.0, SendRate(now)
+        self._successor, self.unsettled = None, True
+
+    def _say_why(self, answer: Decision | Reason | None) -> Decision:
+        """Tell how it came that there is another source now."""
+        if isinstance(answer, Reason):
+            self.reason = answer
+            return Decision.TAKEOVER
+        assert answer is not None
+        return answer
+
+    def _returns(self, source: Address, now: float) -> bool:
+        """Tell whether it is the former source, back at its rate, while the active one trickles."""
+        former = self.state.former
+        if former is None or source[0] != former.source[0] or now >= former.until:
+            return False
+        rate = self._returning.at(source, now, RETURNING)
+        is_back = rate >= min(AT_ITS_RATE * former.rate, ENOUGH)
+        return is_back and self._trickles(now, RETURNING)
+
+    def _trickles(self, now: float, least: float) -> bool:
+        """Tell whether the active source, which has been it for `least` s, sends next to nothing.
+
+        Without a former source there is nothing to compare with.
+        """
+        own, former = self._own_rate, self.state.former
+        if own is None or former is None or now - own.begun < least:
+            return False
+        return own.at(now) < TRICKLE * former.rate
+
+    def _streams(self, now: float) -> bool:
+        own = self._own_rate
+        return own is not None and now - own.begun >= PERIOD and not self._trickles(now, PERIOD)
+
+    def _note_rejected(self, source: Address, now: float) -> None:
+        self._rejected.add(source, now)
+        if self.state.former and source[0] == self.state.former.source[0]:
+            self._returning.add(source, now)
+
+    def _note_other(self, source: Address, now: float, hold: Hold) -> None:
         """Count a datagram if it seems to be the active source's, from another port."""
         state = self.state
-        if state.active is None or state.silent or source[0] != state.active[0]:
+        if state.active is None or hold is Hold.SILENT or source[0] != state.active[0]:
             return
         if source != self._other:
             self._other, self._other_since = source, now
         if now - state.last > QUIET and self._other_since >= state.last:
             state.turned_away += 1
 
-    def accepts(self, source: Address, size: int, form: Form = Form.OPAQUE) -> bool:
-        """Tell whether `offer` would make a datagram with something in it part of the stream."""
-        if not size or source == self.state.active:
-            return size > 0
-        claims = self.state.active is None or self._claim(source, form) is not None
-        return claims and source not in self._barred and self._allows(source)
+    # --- everything else that happens
 
-    def _why_not(self, source: Address, now: float) -> Decision:
-        if source in self._barred:
-            return Decision.LOOP
-        if not self._allows(source):
-            return Decision.NOT_ALLOWED
-        self._note_other(source, now)
-        return Decision.EMPTY if self._is_free else Decision.LOCKED
+    def heard(self, now: float, count: int = 1) -> Decision:
+        """Note so many datagrams of the active source, offered or not: its rate is made of them."""
+        if self._own_rate is None:
+            self._own_rate = SendRate(now)
+        self._own_rate.add(now, count)
+        decision = self._happens(self._own)
+        assert isinstance(decision, Decision)
+        self._sent(now, decision)
+        return decision
 
-    def _claim(self, source: Address, form: Form) -> Reason | None:
-        """Say why this source may take over from the active one; None: it may not."""
-        if self.state.silent:
-            return Reason.SILENCE
-        if form is not Form.OPAQUE and not self._is_established:
-            return Reason.FORM
-        if self._successor and source == self._successor.source:
-            return self._successor.reason
-        return None
+    def _sent(self, now: float, answer: Decision | Reason | None) -> None:
+        self.state.last = now
+        if answer is Decision.RESUMED:
+            self._forget(self.state.active)
 
-    def bar(self, source: Address) -> None:
-        """Let nothing in from the active source until `unbar`: there is none from now on."""
-        self._barred.add(source)
-        self.state.active, self.state.silent = None, False
-        self._successor = None
+    def _forget(self, source: Address | None) -> None:
+        """Let this source not be a former one any more: it is the active one, or barred."""
+        if self.state.former and self.state.former.source == source:
+            self.pin()
 
-    def unbar(self, source: Address) -> None:
-        """Let this source send again."""
-        self._barred.discard(source)
+    def pin(self) -> None:
+        """Forget the former source: nobody comes back."""
+        self.state.former = None
+        if self.hold is Hold.PROVISIONAL:
+            self._happens(Event.STREAMS)
+
+    def look(self, now: float) -> None:
+        """Find out how fast the active source sends; to be called some times a second."""
+        self._note_rate()
+        if self.state.former and now >= self.state.former.until:
+            self.pin()
+        if self.hold is Hold.PROVISIONAL and self._streams(now):
+            self._happens(Event.STREAMS)
+        elif self.hold is Hold.HELD and self._trickles(now, PERIOD):
+            self._happens(Event.TRICKLES)
+
+    def _note_rate(self) -> None:
+        own, state = self._own_rate, self.state
+        if own and (state.last - own.begun >= 1.0 or not state.rate):
+            state.rate = own.at(state.last)
+
+    def rates(self, source: Address, now: float) -> tuple[float, float]:
+        """Return the datagrams a second of one that is rejected, and of the active source."""
+        active = self._own_rate.at(now) if self._own_rate and self.state.active else 0.0
+        return self._rejected.at(source, now), active
+
+    def recognise(self, form: Form) -> None:
+        """Note what the active source sends, as whoever looks at all of it knows."""
+        self._learn(form)
+        if form is not Form.OPAQUE:
+            self._happens(Event.FORM_FOUND)
 
     def appoint(self, successor: Successor | None) -> None:
         """Let this source take over with its next datagram; None: nobody, unless it may anyway."""
         self._successor = successor
 
-    def recognise(self, form: Form) -> None:
-        """Note what the active source sends. What is opaque now has not lost its form for that."""
-        if form is not Form.OPAQUE:
-            self.state.form = form
-
-    def heard(self, now: float) -> Decision:
-        """Note that the active source has sent something, without looking at each datagram."""
-        self.state.last = now
-        if not self.state.silent:
-            return Decision.STREAM
-        self.state.silent = False
-        return Decision.RESUMED
-
     def overdue(self, now: float) -> bool:
         """Tell whether the active source has not been heard for long enough to be silent."""
-        state = self.state
-        return state.active is not None and not state.silent and now - state.last >= self._timeout
+        is_sending = self.hold not in (Hold.ABSENT, Hold.SILENT)
+        return is_sending and now - self.state.last >= self._timeout
 
     def fall_silent(self) -> None:
         """Let another source take over: everything has been read, and nothing was there."""
-        self.state.silent = True
+        self._note_rate()
+        state = self.state
+        if self.hold is Hold.HELD and state.active:
+            state.former = Former(state.active, state.rate, state.last + REMEMBERED)
+        self._happens(Event.READ_ALL)
+
+    def bar(self, now: float) -> None:
+        """Let nothing in from the active source for a while: its stream goes in a circle."""
+        assert self.state.active is not None
+        self._barred = {each: until for each, until in self._barred.items() if until > now}
+        self._barred[self.state.active] = now + LOOP_PAUSE
+        self._forget(self.state.active)
+        self._happens(Event.CIRCLE)
+        self._successor, self.unsettled = None, False
+
+    def _happens(self, event: Event) -> Decision | Reason | None:
+        cell = TABLE[self.hold, event]
+        assert cell is not None, (self.hold, event)
+        answer, hold = cell
+        if hold is not self.hold:
+            self._enter(hold)
+        return answer
+
+    def _enter(self, hold: Hold) -> None:
+        if hold is Hold.PROVISIONAL and self.state.former is None:
+            hold = Hold.HELD
+        self.hold = hold
+        self.state.silent = hold is Hold.SILENT
+        if hold is Hold.ABSENT:
+            self.state.active = self._own_rate = None
+
+    def _learn(self, form: Form) -> None:
+        """What is opaque now has not lost its form for that."""
+        if form is not Form.OPAQUE:
+            self.state.form = form
 
     @property
     def _is_established(self) -> bool:
         return self.state.form is not Form.OPAQUE or self.state.datagrams >= ESTABLISHED
-
-    @property
-    def _is_free(self) -> bool:
-        return self.state.active is None or self.state.silent
 
     def _allows(self, source: Address) -> bool:
         """Look it up, or remember: in a flood it is always the same one."""

@@ -65,7 +65,7 @@ class Group:
         self._membership.leave()
 
     def _count(self) -> int:
-        return self._ingest.received + self._ingest.lock.state.rejected
+        return self._ingest.received + self._ingest.gate.state.rejected
 
     def _look(self) -> None:
         heard, now = self._count(), self._loop.now

@@ -30,7 +30,7 @@ from relaylib.net.source_filter import assemble
 from relaylib.source.batch import MAX_DATAGRAMS, Batch, Run
 from relaylib.source.coalescer import Coalescer
 from relaylib.source.failover import FailoverState, Rivals
-from relaylib.source.gate import Decision, LockState, Presence, SourceLock
+from relaylib.source.gate import Decision, Gate, GateState, Presence
 from relaylib.source.loop_detection import LoopDetection
 from relaylib.source.receive_buffer import DropCount, ReceiveBuffer
 from relaylib.source.recognition import Recognition
@@ -56,10 +56,6 @@ NO_SOURCE_AFTER = 10.0
 
 REJECTED_PERIOD = 60.0
 """Seconds between two log lines about rejected sources."""
-
-LOOP_PAUSE = 1.0
-"""Seconds for which nothing is let in from where a circle of relays comes back: until nothing goes
-round any more, whatever it was held up by on the way. An encoder may begin at once."""
 
 _LOOP = (
     "relays send to each other: leave out the --to that leads back here, or let only the encoder "
@@ -93,7 +89,7 @@ class IngestState:
     """
 
     sockets: SocketsState
-    lock: LockState
+    lock: GateState  # of the gate; a reload keeps the name
     overflow: DropCount
     received: int
     no_source_at: float | None = None
@@ -138,7 +134,7 @@ class Ingest:
         errors: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Take the socket; `begin` reads from it."""
-        self.lock = SourceLock(config.allow_source, config.source_timeout)
+        self.gate = Gate(config.allow_source, config.source_timeout)
         self.buffer = ReceiveBuffer()
         self.received = 0
         self.full_reads = 0
@@ -167,7 +163,6 @@ class Ingest:
         self._rejected: tuple[Address, Decision] | None = None
         self._report_at = float("-inf")
         self._unlocked = False
-        self._unsettled = False  # there is a source, and the ingest is not locked to it yet
         self._sample = self._glance = False
         self._payload_type: int | None = None  # of what comes in RTP
         self._crowded = False
@@ -176,7 +171,7 @@ class Ingest:
     @property
     def form(self) -> Form:
         """What the active source sends, or sent last; opaque as long as it is not recognised."""
-        return self.lock.state.form
+        return self.gate.state.form
 
     @property
     def payload_type(self) -> int | None:
@@ -188,15 +183,14 @@ class Ingest:
     def export(self) -> IngestState:
         """Return what the next program needs to go on reading where this one stopped."""
         return IngestState(
-            self.sockets.state, self.lock.state, self.buffer.drops, self.received,
+            self.sockets.state, self.gate.state, self.buffer.drops, self.received,
             self._no_source_at, self._rivals.failover.state if self._rivals else FailoverState(),
         )  # fmt: skip
 
     def restore(self, saved: IngestState) -> None:
         """Go on where the previous program stopped, whose stream came in on the same socket."""
         self.sockets.restore(saved.sockets)
-        self.lock.restore(saved.lock)
-        self._unsettled = self.lock.state.active is not None and self.lock.holder is None
+        self.gate.restore(saved.lock)
         self.buffer.drops = saved.overflow
         self.received = saved.received
         self._no_source_at = saved.no_source_at
@@ -245,11 +239,11 @@ class Ingest:
         """Go on with the standby socket that the previous program had, if it had one."""
         if self.sockets.standby is None:
             return
-        if self.lock.state.active is None:
+        if self.gate.state.active is None:
             self._use_standby()  # the configuration has changed: anybody else may begin
         else:
             self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
-            if self.lock.undisputed is None:
+            if self.gate.steady is None:
                 self._watch_standby()
 
     # --- reading the stream
@@ -279,7 +273,7 @@ class Ingest:
                 full = self._read_sample(started) if self._sample else self._read()
             self._crowded |= full
             self.full_reads += full
-            if self._unsettled:
+            if self.gate.unsettled:
                 self._settle()
             if self._batch.count:
                 self._arrived(started, self._batch.count)
@@ -306,16 +300,16 @@ class Ingest:
         return True
 
     def _read_comparing(self, now: float) -> bool:
-        """Fill the batch, asking the lock about each sender; return as `_read` does."""
+        """Fill the batch, asking the gate about each sender; return as `_read` does."""
         receive, room, add = self.sockets.stream.recvfrom_into, self._batch.room, self._batch.add
-        active = self.lock.undisputed
+        active = self.gate.undisputed
         try:
             for _ in range(MAX_DATAGRAMS):
                 size, source = receive(view := room())
                 if (source == active or self._offer(source, view[:size], now)) and not add(size):
                     break
         except BlockingIOError:
-            if not self._unsettled:  # or they would not be counted
+            if not self.gate.unsettled:  # or they would not be counted
                 self.sockets.drained()
             return False
         except OSError:  # as in `_read`
@@ -325,16 +319,16 @@ class Ingest:
     def _read_sample(self, now: float) -> bool:
         """Fill the batch and see whether the kernel lets nobody but the active source in."""
         self._sample = False
-        before = self.lock.state.rejected
+        before = self.gate.state.rejected
         full = self._read_comparing(now)
-        if self.lock.state.rejected != before:
+        if self.gate.state.rejected != before:
             self.sockets.distrust()
             self._not_locked("strangers_get_in")
         return full
 
     def _arrived(self, now: float, count: int) -> None:
         self.received += count
-        if self.lock.heard(now) is Decision.RESUMED:
+        if self.gate.heard(now, count) is Decision.RESUMED:
             self._resumed()
 
     def _schedule_read(self, started: float, count: int) -> None:
@@ -351,18 +345,18 @@ class Ingest:
 
     def _form_of(self, source: Address, datagram: bytes | memoryview) -> Form:
         """Look at a datagram if it may matter what it is."""
-        if self.lock.undisputed is not None:
+        if self.gate.undisputed is not None:
             return Form.OPAQUE
-        return self._recognition.look(source, datagram, self.lock.state.active)
+        return self._recognition.look(source, datagram, self.gate.state.active)
 
     def recognise(self, form: Form, payload_type: int | None = None) -> None:
         """Take note of what the active source sends, as whoever has looked at all of it knows."""
-        self.lock.recognise(form)
+        self.gate.recognise(form)
         self._payload_type = payload_type
 
     def _look_for_loop(self, runs: list[Run], now: float) -> None:
         """See whether what was forwarded is what was forwarded before, ten times a second."""
-        self._glance, active = False, self.lock.state.active
+        self._glance, active = False, self.gate.state.active
         if active is None:
             return
         datagrams = [each for run in runs for each in run.datagrams()]
@@ -373,13 +367,11 @@ class Ingest:
 
     def _break_loop(self, source: Address) -> None:
         """Turn away for a while who sends what this relay has sent; anybody else may begin."""
-        if source != self.lock.state.active:
+        if source != self.gate.state.active:
             return
         log.warning("loop_detected", source=show(source), remedy=_LOOP)
         self._loops.forget(None)
-        self.lock.bar(source)
-        self._loop.call_later(LOOP_PAUSE, partial(self.lock.unbar, source))
-        self._unsettled = False
+        self.gate.bar(self._loop.time())
         if self.sockets.standby is not None:
             self._use_standby()
 
@@ -390,13 +382,13 @@ class Ingest:
 
         `form` is what its sender sends, if that has been looked at.
         """
-        previous = self.lock.state.active
+        previous = self.gate.state.active
         form = self._form_of(source, datagram) if form is None else form
-        decision = self.lock.offer(source, len(datagram), now, form)
+        decision = self.gate.offer(source, len(datagram), now, form)
         match decision:
             case Decision.STARTED:
                 log.info("ingest_started", source=show(source), datagram_size=len(datagram))
-                self._begun()
+                self._on_source()
             case Decision.TAKEOVER:
                 assert previous is not None
                 self._took_over(source, previous)
@@ -409,16 +401,12 @@ class Ingest:
         return decision.accepted
 
     def _took_over(self, source: Address, previous: Address) -> None:
-        reason = self.lock.reason.value
+        reason = self.gate.reason.value
         log.info("source_takeover", source=show(source), previous=show(previous), reason=reason)
-        self._begun()
-        if not self.sockets.open and self.lock.holder is None:
+        self._on_source()
+        if not self.sockets.open and self.gate.holder is None:
             self._lock()  # it is still connected to the previous source
             self._watch_standby()
-
-    def _begun(self) -> None:
-        self._unsettled = True
-        self._on_source()
 
     def _settle(self) -> None:
         """Lock the ingest when its source is established.
@@ -426,10 +414,9 @@ class Ingest:
         Not before: on one socket datagrams are in the order in which they came, so that a stream
         which takes over from a stray datagram loses none.
         """
-        holder = self.lock.holder
-        if holder is None or not self._unsettled:
+        holder = self.gate.settle()
+        if holder is None:
             return
-        self._unsettled = False
         log.info("source_locked", source=show(holder))
         self._recognition.forget()
         self._unwatch_standby()
@@ -439,17 +426,17 @@ class Ingest:
     def _judge(self) -> None:
         """Find out whether the standby is to take over, with its next datagram."""
         assert self._rivals is not None
-        active, successor = self.lock.state.active, None
-        if active is not None and not self.lock.state.silent:
+        active, successor = self.gate.state.active, None
+        if active is not None and self.gate.presence is Presence.ACTIVE:
             successor = self._rivals.judge(
                 active, dropped=self._dropped, others_dropped=self._others_dropped
             )
-        self.lock.appoint(successor)
+        self.gate.appoint(successor)
         self._dropped = self._others_dropped = False
 
     def _lock(self) -> None:
         """Have the kernel lock the ingest to the active source."""
-        active = self.lock.state.active
+        active = self.gate.state.active
         assert active is not None
         was_open = self.sockets.open
         try:
@@ -461,7 +448,7 @@ class Ingest:
 
     def _not_locked(self, reason: str, **details: str | None) -> None:
         """Log it, once for each source."""
-        active = self.lock.state.active
+        active = self.gate.state.active
         assert active is not None
         if not self._unlocked:
             log.warning("ingest_not_locked", source=show(active), reason=reason, **details)
@@ -469,16 +456,16 @@ class Ingest:
 
     def _retry(self) -> None:
         self.sockets.reserve()
-        if self.sockets.state.pending and self.lock.holder is not None:
+        if self.sockets.state.pending and self.gate.holder is not None:
             self._lock()
             if not self.sockets.state.pending:
                 self._unlocked = False
-                log.info("ingest_locked", source=show(self.lock.holder))
+                log.info("ingest_locked", source=show(self.gate.holder))
 
     def _resumed(self) -> None:
         self._unwatch_standby()
-        assert self.lock.state.active is not None
-        log.info("ingest_resumed", source=show(self.lock.state.active))
+        assert self.gate.state.active is not None
+        log.info("ingest_resumed", source=show(self.gate.state.active))
 
     # --- ten times a second, and the standby socket
 
@@ -492,15 +479,16 @@ class Ingest:
         self._sample = self._glance = True
 
     def _check_silence(self) -> None:
-        if self.lock.overdue(self._loop.time()):
+        self.gate.look(self._loop.time())
+        if self.gate.overdue(self._loop.time()):
             self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
-        if self.lock.overdue(self._loop.time()):
+        if self.gate.overdue(self._loop.time()):
             self._read_standby()  # to its end, where a standby source's stream is to begin
         now = self._loop.time()
-        if self.lock.overdue(now):
-            self.lock.fall_silent()
+        if self.gate.overdue(now):
+            self.gate.fall_silent()
             self._watch_standby()
-            active, last = self.lock.state.active, self.lock.state.last
+            active, last = self.gate.state.active, self.gate.state.last
             assert active is not None
             remedy = {} if self._remedy is None else {"remedy": self._remedy()}
             seconds = round(now - last, 1)
@@ -529,20 +517,20 @@ class Ingest:
             except BlockingIOError:
                 break
             form = self._form_of(source, data)
-            if self.lock.accepts(source, len(data), form):
+            now = self._loop.time()
+            if self.gate.accepts(source, len(data), now, form):
                 self._pump()  # the active source may be back: its datagrams come first
-            if self.lock.accepts(source, len(data), form):
-                self._begin_at_standby(source, data, form)
+            if self.gate.accepts(source, len(data), now, form):
+                self._begin_at_standby(source, data, now, form)
             else:
-                self._offer(source, data, self._loop.time(), form)
+                self._offer(source, data, now, form)
         self._count_standby_drops()
 
-    def _begin_at_standby(self, source: Address, data: bytes, form: Form) -> None:
+    def _begin_at_standby(self, source: Address, data: bytes, now: float, form: Form) -> None:
         """Read the stream from the standby socket, on which this datagram of it has come in."""
         self._use_standby()
-        if source == self.lock.state.active:
+        if source == self.gate.state.active:
             self._not_locked("arrives_at_standby")
-        now = self._loop.time()
         self._offer(source, data, now, form)
         self._settle()
         self._arrived(now, 1)
@@ -561,7 +549,7 @@ class Ingest:
 
     def _count_standby_drops(self) -> None:
         drops = self.sockets.take_standby_drops()
-        self.lock.state.rejected += drops
+        self.gate.state.rejected += drops
         self._others_dropped |= drops > 0
 
     def _count_drops(self, *, was_open: bool) -> None:
@@ -573,7 +561,7 @@ class Ingest:
         drops = self.buffer.take()
         self._dropped |= drops > 0
         if was_open and self.sockets.filtered and not self._crowded:
-            self.lock.state.rejected += drops
+            self.gate.state.rejected += drops
         else:
             self.buffer.count(drops)
         self._crowded = False
@@ -586,8 +574,16 @@ class Ingest:
         now = self._loop.now
         if self._rejected is not None and now >= self._report_at:
             source, decision = self._rejected
-            total = self.lock.state.rejected
-            log.warning("source_rejected", source=show(source), reason=decision.value, total=total)
+            total = self.gate.state.rejected
+            rate, active_rate = self.gate.rates(source, now)
+            log.warning(
+                "source_rejected",
+                source=show(source),
+                reason=decision.value,
+                total=total,
+                rate=round(rate, 1),
+                active_rate=round(active_rate, 1),
+            )
             self._rejected = None
             self._report_at = now + REJECTED_PERIOD
 
@@ -595,14 +591,14 @@ class Ingest:
         """Say once, some time after the start, that there is no source; not if there was one."""
         if self._no_source_at is None:
             return
-        if self.lock.holder is not None:
+        if self.gate.holder is not None:
             self._no_source_at = None
-        elif self._loop.now >= self._no_source_at and self.lock.presence is Presence.ABSENT:
+        elif self._loop.now >= self._no_source_at and self.gate.presence is Presence.ABSENT:
             self._no_source_at = None
             port = self.sockets.stream.getsockname()[1]
             log.warning(
                 "no_source",
                 seconds=NO_SOURCE_AFTER,
-                rejected=self.lock.state.rejected,
+                rejected=self.gate.state.rejected,
                 remedy=self._remedy() if self._remedy else _SEND_HERE.format(port=port),
             )

@@ -136,7 +136,7 @@ class Health:
             self._mark_ingest(self._loop.time())
 
     def _active_host(self) -> str | None:
-        active = self._ingest.lock.state.active
+        active = self._ingest.gate.state.active
         return active[0] if active else None
 
     @property
@@ -172,7 +172,7 @@ class Health:
 
     @property
     def _is_coming(self) -> bool:
-        return self._ingest.lock.presence is Presence.ACTIVE
+        return self._ingest.gate.presence is Presence.ACTIVE
 
     # --- judging
 
@@ -205,7 +205,7 @@ class Health:
         )
 
     def _seen(self, walk: Walk, now: float) -> Seen:
-        lock, monitor = self._ingest.lock.state, walk.present
+        lock, monitor = self._ingest.gate.state, walk.present
         return Seen(
             now=now,
             silence=self._silence(),
@@ -223,7 +223,7 @@ class Health:
         )
 
     def _silence(self) -> Told | None:
-        lock = self._ingest.lock.state
+        lock = self._ingest.gate.state
         if lock.active is None:
             return Told(Evidence.NO_SOURCE)
         return Told(Evidence.STOPPED, {"source": show(lock.active)}) if lock.silent else None

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from tools.attackers.attack import ATTACKS, attack
 from tools.lab.attacks import attack_relay
 
 SECONDS = 1.0
@@ -78,6 +79,15 @@ def test_a_stranger_floods_the_ingest() -> None:
     assert outcome.counts["datagrams"] > 10_000
     assert stopped["rejected"] >= 0.9 * outcome.counts["datagrams"]
     assert stopped["received"] == outcome.sent
+
+
+def test_a_squatter_while_the_encoder_restarts() -> None:
+    """It gets the ingest in the silence, and the encoder gets it back from another port."""
+    outcome = attack(ATTACKS["squatter"], 4.0, viewers=5, quiet=1.5)
+    assert (outcome.lost, outcome.silent, outcome.bugs, outcome.status) == (0, 0, 0, 0)
+    takeovers = [event for event in outcome.log if event["event"] == "source_takeover"]
+    assert [event["reason"] for event in takeovers][:2] == ["silence", "returned"]
+    assert takeovers[1]["previous"] == takeovers[0]["source"]
 
 
 def test_garbage_from_ever_new_ports() -> None:

@@ -14,7 +14,7 @@ from tools.lab.relay import RelayProcess
 from tools.lab.sockets import unused_port
 
 HEALTHY = {"python", "segmentation", "receive_buffer", "send_buffer", "descriptors", "memory"}
-HEALTHY |= {"cores", "clock", "control_port", "ingest_port", "addresses", "firewall"}
+HEALTHY |= {"cores", "clock", "control_port", "ingest_port", "addresses", "senders", "firewall"}
 HEALTHY |= {"selftest", "capacity"}
 """Names that programs may rely on."""
 

@@ -279,6 +279,23 @@ def test_the_guide_of_a_public_host_says_who_is_declined(
     assert (f"{host} is a public address that --allow does not cover" in text) is told
 
 
+@pytest.mark.parametrize(
+    ("host", "allow_source", "told"),
+    [
+        ("192.168.1.5", ANY, True),
+        ("192.168.1.5", (ip_network("192.168.1.7"),), False),
+        ("127.0.0.1", ANY, False),
+        ("::1", ANY, False),
+    ],
+)
+def test_the_guide_says_that_anybody_may_send(
+    host: str, allow_source: tuple[Network, ...], told: bool
+) -> None:
+    """Where other machines reach the ingest, and nobody is named, it names the option."""
+    text = guide((host, 9000), host, (host, 9000), PRIVATE, allow_source=allow_source)
+    assert ("--allow-source" in text) is told
+
+
 def test_only_a_terminal_gets_the_guide(relay: RelayProcess) -> None:
     """Piped or under a service manager stdout stays empty."""
     assert relay.stop() == 0

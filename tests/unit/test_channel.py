@@ -173,7 +173,7 @@ def test_a_reload_makes_everything_and_reads_nothing(place: Place) -> None:
     for _ in range(100):
         place.source.send(camera.datagram())
         place.read_whenever_possible()
-    assert place.channel.ingest.lock.undisputed is not None
+    assert place.channel.ingest.gate.undisputed is not None
     place.channel.stop_reading()
     received, kept = place.channel.ingest.received, place.kept()
     saved = as_after_exec(place.channel.export())

@@ -26,12 +26,12 @@ class Parts:
         self.loop = SimpleNamespace(
             time=lambda: self.now, wall_time=lambda: 1000.0 + self.now, read_priority=self.read
         )
-        self.lock = SimpleNamespace(
+        self.gate = SimpleNamespace(
             presence=Presence.ACTIVE,
             state=SimpleNamespace(active=SOURCE, since=90.0, rejected=3, turned_away=1),
         )
         self.ingest = SimpleNamespace(
-            lock=self.lock,
+            gate=self.gate,
             form=Form.TS,
             payload_type=None,
             received=7,
@@ -101,9 +101,9 @@ def test_what_changes_the_answer_shows_at_once(parts: Parts, change: str) -> Non
     first = parts.observer.snapshot()
     match change:
         case "presence":
-            parts.lock.presence = Presence.SILENT
+            parts.gate.presence = Presence.SILENT
         case "active":
-            parts.lock.state.active = ("192.0.2.2", 5004)
+            parts.gate.state.active = ("192.0.2.2", 5004)
         case "form":
             parts.ingest.form = Form.RTP
         case "verdict":
@@ -137,7 +137,7 @@ def test_nothing_is_told_of_a_stream_that_does_not_come(
 ) -> None:
     """A source that is silent, or has just taken over, or sends no MPEG-TS, has no programs."""
     parts = Parts()
-    parts.lock.presence, parts.monitor.form = presence, form
+    parts.gate.presence, parts.monitor.form = presence, form
     parts.walk.present = parts.monitor if known else None
     assert parts.observer.snapshot().contents == Contents()
 

@@ -51,6 +51,8 @@ class Attack:
 
     `first` is done before the stream begins, which has `rate` datagrams a second; with `takeover`,
     another source follows while the attack goes on. What is lost then of its beginning counts, too.
+    It comes when the first one has been `away` for so many seconds, in which the attacker is the
+    source; what the relay needs to give the ingest back is measured, and not lost.
     Some attacks are for `root` alone, some are for the `web`, or for an `edge` (nginx) before it.
     """
 
@@ -64,6 +66,7 @@ class Attack:
     first: Callable[[int], None] = lambda _port: None
     rate: int = RATE
     takeover: bool = False
+    away: float = 0.0
     root: bool = False
     web: bool = False
     edge: bool = False
@@ -140,6 +143,10 @@ ATTACKS = {
     "ring": Attack(
         "a --to that comes back to the ingest, in bursts", hostile.send_back,
         options=("--to", f"udp://{HOST}:{hostile.BACK}"), takeover=True,
+    ),
+    "squatter": Attack(
+        "3 datagrams/s while the encoder restarts", hostile.squatter,
+        options=("--source-timeout", "0.5"), takeover=True, away=1.2,
     ),
     "garbage": Attack("10,000 datagrams/s of every size from ever new ports", hostile.garbage),
     "outsider": Attack(
@@ -235,7 +242,8 @@ def attack(
         late: dict[str, int] = {}
         if each.takeover:
             source.finish()
-            epoch, ended = epoch + 1, time.monotonic()
+            time.sleep(each.away)
+            epoch, ended = epoch + 1 + bool(each.away), time.monotonic()
             source = stack.enter_context(Worker("stream", relay.port, epoch, each.rate))
             healthy.wait_started(epoch)
             late = {"ms takeover": round((time.monotonic() - ended) * 1e3)}

@@ -20,7 +20,7 @@ from pathlib import Path
 from relaylib.net.descriptors import raise_descriptor_limit
 from relaylib.net.linux import set_segment
 from tools.attackers.guests import RESET
-from tools.attackers.stream import HOST, SIZE
+from tools.attackers.stream import EPOCH, HOST, SIZE
 from tools.lab.icmp import raw_icmp, unreachable
 from tools.lab.numbered import make
 from tools.lab.process import PATIENCE
@@ -268,6 +268,9 @@ def slow_heads(port: int, seconds: float) -> Counts:
 
 # --- datagrams
 
+OFTEN = 0.3
+"""Seconds between two datagrams of a squatter."""
+
 
 def stranger(port: int, seconds: float) -> Counts:
     """Send a stream of one's own to an ingest that belongs to somebody else, at full tilt."""
@@ -289,6 +292,17 @@ def _stream(port: int, seconds: float, address: str) -> Counts:
         for _ in ticks(seconds, 2500):
             with contextlib.suppress(ConnectionRefusedError):
                 counts["datagrams"] += sock.send(burst) // SIZE
+    return counts
+
+
+def squatter(port: int, seconds: float) -> Counts:
+    """Send a datagram now and then: no stream, and no silence either for whoever waits for one."""
+    counts: Counts = Counter()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((HOST, port))
+        for number in ticks(seconds, 1 / OFTEN):
+            sock.send(make(1 << EPOCH | number, SIZE))
+            counts["datagrams"] += 1
     return counts
 
 

@@ -234,6 +234,20 @@ def test_a_public_address_needs_allow() -> None:
         assert said in " ".join([finding.advice, *finding.commands])
 
 
+def test_an_ingest_that_anybody_reaches_is_a_hint() -> None:
+    """Where other machines reach it, and --allow-source names nobody."""
+    far, near = network.LocalAddress("10.0.0.9", "eth0"), network.LocalAddress("127.0.0.1", "lo")
+    for words, place, grade in (
+        ((), far, Grade.HINT),
+        (("--allow-source", "any"), far, Grade.HINT),
+        ((), near, Grade.OK),
+        (("--allow-source", "10.0.0.5"), far, Grade.OK),
+    ):
+        finding = network.senders(config(*words), [place])
+        assert finding.grade is grade
+        assert any("--allow-source" in each for each in finding.commands) is (grade is Grade.HINT)
+
+
 def test_nobody_answers_where_nobody_listens() -> None:
     """A refused connection is a fault, unless a relay runs that may listen elsewhere."""
     here = [network.LocalAddress("127.0.0.1", "lo")]

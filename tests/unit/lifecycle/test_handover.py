@@ -28,7 +28,7 @@ from relaylib.outputs.output import Behind, Counters, OutputState
 from relaylib.protocol import session
 from relaylib.protocol.lines import Telnet
 from relaylib.source.failover import FailoverState
-from relaylib.source.gate import LockState
+from relaylib.source.gate import GateState
 from relaylib.source.ingest import IngestState
 from relaylib.source.receive_buffer import DropCount
 from relaylib.source.sockets import SocketsState
@@ -69,7 +69,7 @@ INGESTS = st.builds(
     IngestState,
     st.builds(SocketsState, FDS, st.none() | FDS, FLAGS, FLAGS, COUNTS),
     st.builds(
-        LockState,
+        GateState,
         st.none() | ADDRESSES,
         FLAGS,
         st.floats(0, 1e9),
@@ -135,7 +135,7 @@ STATES = st.builds(
     site=st.none() | st.builds(SiteState, WEBS),
 )
 
-SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
+SILENCE = IngestState(SocketsState(Descriptor(4), None, False), GateState(), DropCount(), 0)
 
 
 @given(STATES)

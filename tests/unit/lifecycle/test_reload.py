@@ -17,13 +17,13 @@ from relaylib.lifecycle.handover import RelayState
 from relaylib.lifecycle.reload import replace_program
 from relaylib.net.descriptors import Descriptor, descriptor
 from relaylib.net.loop import Loop
-from relaylib.source.gate import LockState
+from relaylib.source.gate import GateState
 from relaylib.source.ingest import IngestState
 from relaylib.source.receive_buffer import DropCount
 from relaylib.source.sockets import SocketsState
 from tools.lab.inprocess import running_loop, tcp_pair, turn_until
 
-SILENCE = IngestState(SocketsState(Descriptor(4), None, False), LockState(), DropCount(), 0)
+SILENCE = IngestState(SocketsState(Descriptor(4), None, False), GateState(), DropCount(), 0)
 EMPTY = RelayState(Descriptor(3), ("::", 0, None), ChannelState(SILENCE), 0, {}, [])
 
 # --- the check

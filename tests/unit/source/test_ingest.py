@@ -20,7 +20,7 @@ from relaylib.net.loop import Loop
 from relaylib.net.networks import ANY, Network
 from relaylib.source.batch import Run
 from relaylib.source.failover import FAULTY, HEALTHY, Rivals
-from relaylib.source.gate import ESTABLISHED, Presence, SourceLock
+from relaylib.source.gate import ESTABLISHED, Gate, Presence
 from relaylib.source.ingest import (
     _STANDBY_TIME,
     NO_SOURCE_AFTER,
@@ -77,8 +77,8 @@ class Station:
 
     def rejects(self, total: int) -> None:
         """Turn until so many datagrams have been rejected, and nothing was forwarded."""
-        turn_until(self.loop, lambda: self.ingest.lock.state.rejected >= total, "the rejection")
-        assert (self.ingest.lock.state.rejected, self.forwarded) == (total, [])
+        turn_until(self.loop, lambda: self.ingest.gate.state.rejected >= total, "the rejection")
+        assert (self.ingest.gate.state.rejected, self.forwarded) == (total, [])
 
     def rejects_without_loss(self, total: int) -> None:
         """Turn until so many have been rejected, none of them for a full buffer."""
@@ -123,7 +123,7 @@ def station(
             return monitor.transport.errors.counts["Continuity_count_error"]
 
         def note_source() -> None:
-            told.append((ingest.lock.state.active, ingest.form))
+            told.append((ingest.gate.state.active, ingest.form))
 
         sock = udp_socket(host)
         sock.setblocking(False)
@@ -255,9 +255,9 @@ def test_a_rejected_source_is_logged_once_a_minute(here: Station) -> None:
     here.expect(b"stream")
     totals = []
     for rejected, pause in ((3, STANDBY_PERIOD), (5, 1.0), (7, REJECTED_PERIOD), (7, 1000.0)):
-        while here.ingest.lock.state.rejected < rejected:
+        while here.ingest.gate.state.rejected < rejected:
             stranger.send(b"splice")
-            here.rejects(here.ingest.lock.state.rejected + 1)
+            here.rejects(here.ingest.gate.state.rejected + 1)
         here.pass_time(pause)
         totals.append([each["total"] for each in here.events("source_rejected")])
     assert totals[1:] == [totals[0], [*totals[0], 7], [*totals[0], 7]]
@@ -267,7 +267,7 @@ def test_a_rejected_source_is_logged_once_a_minute(here: Station) -> None:
 def test_a_source_that_may_not_send_is_rejected() -> None:
     """Outside of --allow-source nobody begins a stream, and the log says why."""
     with station() as here:
-        here.ingest.lock = SourceLock((), TIMEOUT)
+        here.ingest.gate = Gate((), TIMEOUT)
         here.source().send(b"stream")
         here.rejects(1)
         here.pass_time(STANDBY_PERIOD)
@@ -325,7 +325,7 @@ def test_an_overflow_behind_a_filter_is_not_taken_for_strangers() -> None:
             active.send(bytes(1316))
         lost = linux.dropped(stream)
         turn_until(here.loop, lambda: here.events("ingest_overflow"), "the report")
-        assert (here.ingest.buffer.drops.total, here.ingest.lock.state.rejected) == (lost, 0)
+        assert (here.ingest.buffer.drops.total, here.ingest.gate.state.rejected) == (lost, 0)
 
 
 # --- what the kernel does not lock
@@ -429,16 +429,16 @@ def test_a_reload_goes_on_with_the_same_source(here: Station, sender: int) -> No
         successor = Ingest(loop, sock, Config(coalesce=0.0), lambda _runs, _now: None, shared=False)
         successor.restore(saved)
         successor.begin()
-        before = successor.received, successor.lock.state.rejected
+        before = successor.received, successor.gate.state.rejected
         sources[sender].send(b"after")
         turn_until(
             loop,
-            lambda: (successor.received, successor.lock.state.rejected) != before,
+            lambda: (successor.received, successor.gate.state.rejected) != before,
             "the datagram",
         )
         assert before == (1, 1)
         assert successor.received == 2 - sender
-        assert successor.lock.state.rejected == 1 + sender
+        assert successor.gate.state.rejected == 1 + sender
         if successor.sockets.standby is not None:
             successor.sockets.standby.detach()  # the predecessor's, which the station closes
         successor.sockets.release()
@@ -475,7 +475,7 @@ def test_a_recognised_stream_takes_over_from_a_stray_at_once(
     [takeover] = here.events("source_takeover")
     assert (takeover["source"], takeover["reason"]) == (name(active), "form")
     assert [each["source"] for each in here.events("source_locked")] == [name(active)]
-    assert here.ingest.lock.presence is Presence.ACTIVE
+    assert here.ingest.gate.presence is Presence.ACTIVE
     assert here.ingest.form is not Form.OPAQUE
 
 
@@ -524,7 +524,7 @@ def test_a_stranger_takes_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
             stranger.send(TS)
         for looks in range(1, 6):
             here.ingest._read_standby()
-            assert here.ingest.lock.state.rejected == looks
+            assert here.ingest.gate.state.rejected == looks
 
 
 @pytest.mark.parametrize("shared", [False, True])
