@@ -162,8 +162,9 @@ class Channel:
             loop,
             self.history,
             self.track,
-            passed=lambda: self.fanout.forwarded,
+            passed=lambda: self.ingest.received,
             full_reads=lambda: self.ingest.full_reads,
+            reads=lambda: self.ingest.reads,
             on_form=self.ingest.recognise,
             saved=saved.walk if saved else None,
         )

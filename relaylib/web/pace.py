@@ -54,7 +54,7 @@ class Pace:
         self._writers: dict[Writer, None] = {}
         self._waiting: deque[Writer] = deque()
         self._until = self._since = loop.now
-        self._counted = octets()
+        self._counted = 0
         self._rate = 0.0
         self.is_running = False
 
