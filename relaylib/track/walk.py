@@ -152,9 +152,9 @@ class Walk:
         """Begin at the end of the history, or where the previous program stopped.
 
         `passed` tells how many datagrams have come, to the previous programs too; `full_reads` how
-        often more were waiting than were read at once, and `reads` whether this process reads the
-        stream: while another one does, it overwrites the history. `on_form` is told what the source sends, when that is known and whenever
-        it changes.
+        often more were waiting than were read at once; `reads` whether this process reads the
+        stream: while another one does, it overwrites the history. `on_form` is told what the source
+        sends, when that is known and whenever it changes.
         """
         self.track = track
         self.monitor = self._new_monitor()
