@@ -166,8 +166,9 @@ class Channel:
             loop,
             self.history,
             self.track,
-            passed=lambda: self.fanout.forwarded,
+            passed=lambda: self.ingest.received,
             full_reads=lambda: self.ingest.full_reads,
+            reads=lambda: self.ingest.reads,
             on_form=self.ingest.recognise,
             saved=saved.walk if saved else None,
         )
@@ -182,6 +183,7 @@ class Channel:
             outputs=self.outputs,
             on_change=recorder.verdict_changed if recorder else None,
             saved=saved.health if saved else None,
+            known=_known(saved) if saved else None,
         )
 
     # --- the datagram's way
@@ -277,3 +279,9 @@ class Channel:
             self.history.close()
         if self.track is not None:
             self.track.ring.close()
+
+
+def _known(saved: ChannelState) -> dict[str, int]:
+    """Return what the previous program knew of its own doing."""
+    left_out = saved.walk.counts.left_out if saved.walk else 0
+    return {"overflowed": saved.ingest.overflow.total, "left_out": left_out}

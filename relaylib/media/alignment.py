@@ -86,8 +86,11 @@ class Alignment:
 
 
 def _has_packets(data: bytes, usual: int) -> bool:
-    """Tell whether these are whole packets, of which some have lost their sync byte."""
-    if len(data) % PACKET_SIZE:
+    """Tell whether these are whole packets, of which some have lost their sync byte.
+
+    A piece of whole packets' length may begin inside one, too.
+    """
+    if len(data) % PACKET_SIZE or phase(data) is not None:
         return False
     return SYNC_BYTE in data[::PACKET_SIZE] or 0 < usual == len(data)
 

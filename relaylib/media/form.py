@@ -89,7 +89,8 @@ class Recogniser:
         self.payload_type = -1
         """That of the RTP packets which are the stream; -1: it is not in RTP."""
         self._look = _NOTHING
-        self._agreeing = 0  # datagrams in a row of which this is the latest look
+        self.row = 0
+        """Datagrams in a row that agree with the latest one."""
         self._number = 0
 
     def feed(self, datagram: bytes, number: int | None = None) -> Form:
@@ -101,7 +102,7 @@ class Recogniser:
         before, self._number = self._number, self._number + 1 if number is None else number
         look = _look_at(datagram)
         goes_on = self._number == before + 1 and _goes_on(self._look, look)
-        self._look, self._agreeing = look, self._agreeing + 1 if goes_on else 1
+        self._look, self.row = look, self.row + 1 if goes_on else 1
         if look.form is not Form.OPAQUE and self._is_convincing(look):
             self.form = look.form
             self.payload_type = look.packet.payload_type if look.packet else -1
@@ -110,8 +111,8 @@ class Recogniser:
     def _is_convincing(self, look: _Look) -> bool:
         """Tell whether what is known gives way to this, or is the same."""
         if not self.form.has_packets:
-            return look.certain or self._agreeing >= CONFIRM
-        return self._agreeing >= CHANGE
+            return look.certain or self.row >= CONFIRM
+        return self.row >= CHANGE
 
 
 def _look_at(datagram: bytes) -> _Look:

@@ -6,13 +6,14 @@ put in order is no fault of the transport stream).
 """
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from relaylib.media import rtp
 from relaylib.media.clock import Clock
 from relaylib.media.codecs import Kind
-from relaylib.media.form import Form, Recogniser
+from relaylib.media.form import CHANGE, Form, Recogniser
 from relaylib.media.meter import Meter
 from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ, SYNC_BYTE
 from relaylib.media.reception import Arrival, InOrder, Reception
@@ -143,8 +144,11 @@ class Monitor:
         self._recogniser = Recogniser()
         self._order = InOrder()
         self._restarts = 0
+        self._doubtful: tuple[int, Arrival] | None = None  # of RTP: may be the first of a restart
+        self._waiting = deque[tuple[int, Arrival]](maxlen=CHANGE)  # may be of another form
         self._foreign = 0
         self._first_size = 0
+        self._looked = 0, 0  # datagrams and packets a second ago
         self.begun = self._now = 0.0
         """When the first datagram came."""
         self._second_at = -math.inf
@@ -186,17 +190,25 @@ class Monitor:
             return
         if form is not Form.TS or len(data) % PACKET_SIZE or data[:1] != _SYNC:
             form = self._recognise(data)
+        self._take(form, data, now, position)
+
+    def _take(self, form: Form, data: bytes, now: float, position: int) -> None:
         if form is Form.TS:
             self.transport.feed(data, now, position)
         elif form is not Form.OPAQUE:
-            self._receive(rtp.parse(data), now, position)
+            self._receive(data, now, position)
 
     def _recognise(self, data: bytes) -> Form:
         """Look at a datagram that is not just as expected: the form may be another one now."""
         before, kind = self._recogniser.form, self._recogniser.payload_type
         form = self._recogniser.feed(data, self.datagrams)
         if (form, self._recogniser.payload_type) != (before, kind):
+            first = self.datagrams - self._recogniser.row
+            waiting = [arrival for number, arrival in self._waiting if number > first]
             self._become(before)
+            self._foreign -= len(waiting)
+            for arrival in waiting:  # by which it is known
+                self._take(form, *arrival)
         return form
 
     def _become(self, before: Form) -> None:
@@ -215,6 +227,7 @@ class Monitor:
     def skip(self) -> None:
         """A later part of the stream comes next: what lies between was not fed, and is not lost."""
         self.finish()
+        self._waiting.clear()
         self.reception.begin_anew()
         self.transport.begin_anew()
 
@@ -233,7 +246,18 @@ class Monitor:
         self.bytes += size
         if now >= self._second_at:
             self.meter.mark(now, self.bytes)
+            self._look_for_packets(now)
             self._second_at = now + 1
+
+    def _look_for_packets(self, now: float) -> None:
+        """Say so if datagrams come, but nothing of the stream: it has ended behind its form, or
+        its numbers stand still.
+        """
+        datagrams, packets = self._looked
+        self._looked = self.datagrams, self.transport.packets
+        is_stream = self._recogniser.form.has_packets and self.datagrams - datagrams > CHANGE
+        if is_stream and packets == self.transport.packets:
+            self.transport.errors.add("TS_sync_loss", now)
 
     def _follow(self, data: bytes, now: float, position: int) -> bool:
         """Take an RTP packet that is just the next one, as most are."""
@@ -248,20 +272,28 @@ class Monitor:
             self._transport_takes(self._order.put(place, data[start:], now, position + start))
         return True
 
-    def _receive(self, packet: rtp.Packet | None, now: float, position: int) -> None:
+    def _receive(self, data: bytes, now: float, position: int) -> None:
+        packet = rtp.parse(data)
         if packet is None or packet.payload_type != self._recogniser.payload_type:
             self._foreign += 1
+            self._waiting.append((self.datagrams, (data, now, position)))
             return
+        arrival = bytes(packet.payload), now, position + packet.start
         place = self.reception.add(packet, now)
         if self._restarts != self.reception.restarts:
             self._restarts = self.reception.restarts
             self.finish()
             self.transport.begin_anew()
             self._on_break()
-        if place is not None and self.form is Form.RTP:
-            self._transport_takes(
-                self._order.put(place, bytes(packet.payload), now, position + packet.start)
-            )
+            if place and self._doubtful and self._doubtful[0] == (packet.sequence - 1) & 0xFFFF:
+                self._put(place - 1, self._doubtful[1])
+        self._doubtful = (packet.sequence, arrival) if place is None else None
+        if place is not None:
+            self._put(place, arrival)
+
+    def _put(self, place: int, arrival: Arrival) -> None:
+        if self.form is Form.RTP:
+            self._transport_takes(self._order.put(place, *arrival))
 
     def _transport_takes(self, arrivals: list[Arrival]) -> None:
         for payload, then, position in arrivals:

@@ -9,7 +9,11 @@ a sender starts again; what is behind this file knows only places.
 from relaylib.media.rtp import CLOCK_HZ, Packet
 
 MAX_DROPOUT = 3000
-"""Packets missing at once that are a loss; more are a sender that started again (A.1)."""
+"""Packets missing at once that are a loss; more are a sender that started again (A.1), unless its
+time stamps went on with the clock: at 100 Mb/s so many are missing after 0.3 s."""
+
+_OUTAGE, _CLOCKS_APART = 0.1, 0.5
+"""Seconds that such a hole is long, at least, and that time stamps may differ from the clock."""
 
 MAX_MISORDER = 1024
 """How many packets late is still late (A.1 says 100: that is 50 ms at 20 Mb/s)."""
@@ -45,7 +49,7 @@ class Reception:
         self._first = self._highest = 0
         self._taken = -MAX_MISORDER  # the last place before the sender started again
         self._shift = 0  # sequence number less place, modulo 2^16
-        self._suspect = -1  # the sequence number that would confirm a jump
+        self._suspect: Packet | None = None  # the next one would confirm a jump
         self._repeated = self._repeats = 0  # place of the latest that had; how many in a row
         self._then: tuple[float, int] | None = None  # when the last packet came, and its time stamp
 
@@ -69,7 +73,8 @@ class Reception:
     def add(self, packet: Packet, now: float) -> int | None:
         """Take a packet as it arrives; return its place, None if it is not to be looked at.
 
-        `now` is in seconds, by any clock.
+        One that may be the first of a sender which has started again is not; if the next one shows
+        that it is, its place is just before that one's. `now` is in seconds, by any clock.
         """
         if packet.ssrc != self.ssrc:
             self.restarts += self.ssrc >= 0
@@ -93,13 +98,13 @@ class Reception:
         self._highest += 1
         self._first = self._highest
         self._shift = packet.sequence - self._highest
-        self._suspect = -1
+        self._suspect = None
         self._then, self._repeats = (now, packet.timestamp), 0
         return self._highest
 
     def _out_of_turn(self, packet: Packet, ahead: int, now: float) -> int | None:
         behind = -ahead % _SEQUENCES
-        if ahead <= MAX_DROPOUT and ahead:
+        if ahead and (ahead <= MAX_DROPOUT or self._went_on(packet, ahead, now)):
             self._missing.update(range(self._highest + 1, self._highest + ahead))
             self._highest += ahead
             self._give_up(self._highest - MAX_MISORDER)
@@ -111,11 +116,20 @@ class Reception:
                 return place
             self.restarts += 1
             return self._begin(packet, now)
-        if packet.sequence == self._suspect:
+        if self._suspect and packet.sequence == (self._suspect.sequence + 1) % _SEQUENCES:
             self.restarts += 1
-            return self._begin(packet, now)
-        self._suspect = (packet.sequence + 1) % _SEQUENCES
+            self._begin(self._suspect, now)
+            return self.follow(packet.sequence, packet.timestamp, packet.ssrc, now)
+        self._suspect = packet
         return None
+
+    def _went_on(self, packet: Packet, ahead: int, now: float) -> bool:
+        """Tell whether a sender went on meanwhile, and nothing of that came."""
+        if self._then is None or ahead >= _SEQUENCES // 2:
+            return False
+        then, stamp = self._then
+        step = (packet.timestamp - stamp) % (2 * _SIGN) / CLOCK_HZ
+        return now - then >= _OUTAGE and step > 0 and abs(now - then - step) < _CLOCKS_APART
 
     def _is_old(self, packet: Packet) -> bool:
         """Tell whether a packet was sent before the newest one, as its time stamp has it.

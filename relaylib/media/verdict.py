@@ -20,7 +20,7 @@ remembered of a source ends with it (`Judge.new_source`), unless it goes on at a
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -186,13 +186,20 @@ _CANNOT_TELL = Told(Evidence.CANNOT_TELL)
 class Judge:
     """Comes to a verdict step by step; there should be some in a second."""
 
-    def __init__(self, remedy: Told | None = None, last: Verdict | None = None) -> None:
-        """Begin with the `last` verdict of the previous program.
+    def __init__(
+        self,
+        remedy: Told | None = None,
+        last: Verdict | None = None,
+        known: Mapping[str, int] | None = None,
+    ) -> None:
+        """Begin with the `last` verdict of the previous program, and some totals of `Seen` that it
+        has `known`: what is more at the first step, the reload has done.
 
         `remedy`: what helps against a full receive buffer.
         """
         self.verdict = last or Verdict(Word.SILENCE, Told(Evidence.NO_SOURCE), _SEND)
         self._remedy = remedy
+        self._known = known or {}
         self._before: Seen | None = None
         self._held = Counter[str]()  # what is missing, and may have been dropped here
         self._stalled = 0.0  # held, too: what was dropped meanwhile is the better evidence
@@ -218,8 +225,8 @@ class Judge:
         before, self._before = self._before, seen
         if before is None:
             self._kept_until = seen.now + WINDOW
-        else:
-            self._steps.append(self._compare(before, seen))
+            before = replace(seen, **self._known)  # type: ignore[arg-type]
+        self._steps.append(self._compare(before, seen))
         self._anew = False
         while self._steps and self._steps[0].now < seen.now - WINDOW:
             self._steps.popleft()

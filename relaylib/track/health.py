@@ -8,7 +8,7 @@ What is told ends with its source: see `new_source`.
 What is lost behind the first link of a viewer's path does not show here: UDP tells nobody.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,6 +86,7 @@ class Health:
     The verdict has been the same word `since` then, None where that is not known. `sent`, `dropped`
     and `unreachable` count the datagrams of all outputs, gone ones included, since this program
     began, as of the latest look at them.
+    `known` are totals at the end of the previous program; see `Judge`.
     `on_change`, if there is one, is called with another word, and the sentence of evidence for it.
     """
 
@@ -99,6 +100,7 @@ class Health:
         outputs: Callable[[], Iterable[Output]],
         on_change: Callable[[str, str], None] | None = None,
         saved: HealthState | None = None,
+        known: Mapping[str, int] | None = None,
     ) -> None:
         self.walk = walk
         self.begun = loop.time() if saved is None else saved.begun
@@ -110,7 +112,7 @@ class Health:
         self._outputs = outputs
         self._on_change = on_change
         last = None if saved is None else Verdict(saved.word, saved.evidence, saved.remedy)
-        self._judge = Judge(ingest.buffer.remedy, last)
+        self._judge = Judge(ingest.buffer.remedy, last, known)
         self._paths = dict[Output, _Path]()
         self._due = loop.time() + PERIOD
         self._stalled = 0.0

@@ -126,6 +126,10 @@ class WalkState:
     sources: list[int] = field(default_factory=list)
     former: Counts = field(default_factory=Counts)
     """What was counted of the sources before the present one."""
+    passed: int | None = None
+    """How many datagrams had come up to this place; None: not known."""
+    read_at: float | None = None
+    """When somebody read the track last, by the monotonic clock; None: not known."""
 
 
 class Walk:
@@ -141,22 +145,25 @@ class Walk:
         *,
         passed: Callable[[], int] = lambda: 0,
         full_reads: Callable[[], int] = lambda: 0,
+        reads: Callable[[], bool] = lambda: True,
         on_form: OnForm = lambda _form, _payload_type: None,
         saved: WalkState | None = None,
     ) -> None:
         """Begin at the end of the history, or where the previous program stopped.
 
-        `passed` tells how many datagrams have come, `full_reads` how often more were waiting than
-        were read at once. `on_form` is told what the source sends, when that is known and whenever
-        it changes.
+        `passed` tells how many datagrams have come, to the previous programs too; `full_reads` how
+        often more were waiting than were read at once; `reads` whether this process reads the
+        stream: while another one does, it overwrites the history. `on_form` is told what the source
+        sends, when that is known and whenever it changes.
         """
         self.track = track
         self.monitor = self._new_monitor()
         self._loop = loop
         self._history = history
-        self._passed, self._full_reads = passed, full_reads
+        self._passed, self._full_reads, self._reads = passed, full_reads, reads
         self._on_form = on_form
-        self._read_at = -math.inf if saved is None else loop.time()  # who read may go on
+        self._read_at = -math.inf
+        self._anew = False  # the history that the previous program looked at is gone
         self._full_before = self._floods = 0
         self._piece = PIECE
         self._place = Place(history.end)
@@ -165,7 +172,8 @@ class Walk:
         self._former = Counts()  # of that, what is of former sources
         self._warm: Counts | None = Counts()  # what this monitor found before that place
         self._unseen = self._left_out = self._access_points = 0
-        self._caught_up, self._since = 0, 0  # `passed` when all was seen, and what was since
+        self._caught_up: int | None = 0  # `passed` when all was seen
+        self._since = 0  # what was seen since then
         self._sources = deque[int](maxlen=_SOURCES)
         self._latest = -math.inf  # when the last datagram came that was looked at
         self._of_source, self._sample_at = 0, -math.inf
@@ -182,11 +190,19 @@ class Walk:
 
     def _restore(self, saved: WalkState) -> None:
         self._before, self._former = saved.counts, saved.former
-        self._sources.extend(saved.sources)
-        place, history = Place(saved.number, saved.datagrams), self._history
-        if place not in history:  # that has begun anew, or has been overwritten
-            self.track.cut(self._latest)
+        self._caught_up = saved.passed
+        self._read_at = self._loop.time() if saved.read_at is None else saved.read_at
+        track, history = self.track, self._history
+        if track.end > track.oldest:
+            self._latest = track.time(track.end)
+        place = Place(saved.number, saved.datagrams)
+        if place.number > history.end:  # that has begun anew, and numbers its runs anew
+            self._anew = True
+            if any(each >= place.number for each in saved.sources):
+                self._former = self._before
+            track.cut(self._latest)
             return
+        self._sources.extend(saved.sources)
         self._place = self._certain = place
         if history.oldest < place.number:
             self._place = history.find(history[place.number - 1].time - WARM_UP)
@@ -194,8 +210,11 @@ class Walk:
 
     def export(self) -> WalkState:
         """Return what the next program needs to go on."""
-        place = max(self._place, self._certain)
-        return WalkState(*place, self.counts, list(self._sources), self._former)
+        place, passed = max(self._place, self._certain), self._caught_up
+        return WalkState(
+            *place, self.counts, list(self._sources), self._former,
+            None if passed is None else passed + self._since, self._read_at,
+        )  # fmt: skip
 
     @property
     def counts(self) -> Counts:
@@ -261,6 +280,11 @@ class Walk:
 
     def _follow(self, share: float) -> None:
         """Look at what has come, for at most this share of a core."""
+        if not self._reads():
+            return
+        if self._anew:
+            self._anew = False
+            self._leave_out(but=sum(self._history[n].datagrams for n in range(self._history.end)))
         now = self._loop.time()
         until = now + PERIOD * share
         while self._find_next():
@@ -281,9 +305,11 @@ class Walk:
     def _find_next(self) -> bool:
         """Go to what is to be looked at next; False: nothing is."""
         history, place = self._history, self._place
-        if place.number >= history.end:
+        if place not in history:
+            self._go_on_behind()
+        elif place.number >= history.end:
             return False
-        if place not in history or self._is_late(place):
+        elif self._is_late(place):
             self._skip()
         elif self._of_source >= _OPAQUE_FIRST and self.monitor.form is Form.OPAQUE:
             self._sample()
@@ -294,13 +320,19 @@ class Walk:
         late = self._loop.time() - self._history[place.number].time > LAG
         return late and self._warm is not None and not self._is_read
 
+    def _go_on_behind(self) -> None:
+        """What was to be looked at next has been overwritten, or its history has ended."""
+        if self._warm is None and self._certain in self._history:  # all that counts is there
+            self._place, self.monitor = self._certain, self._new_monitor()
+            self._count_from_here()
+            self._break()
+        else:
+            self._count_now()
+            self._skip()
+
     def _skip(self) -> None:
         """Let everything that has come until now go unseen."""
-        unseen = max(0, self._passed() - self._caught_up - self._since)
-        self._unseen += unseen
-        self._left_out += unseen if self._is_read else 0
-        self._caught_up, self._since = self._passed(), 0
-        self._unseen_log.log(log.info, "inspection_behind", unseen=self.counts.unseen)
+        self._leave_out()
         changed = self._changes_behind(self._place.number)
         self._place = Place(self._history.end)
         if changed:
@@ -308,6 +340,17 @@ class Walk:
         else:
             self.monitor.skip()
             self.track.cut(self._latest)
+
+    def _leave_out(self, but: int = 0) -> None:
+        """Count what has come and was not seen, but for the latest datagrams, as unseen."""
+        passed = self._passed() - but
+        before = passed if self._caught_up is None else self._caught_up + self._since
+        unseen = max(0, passed - before)
+        self._unseen += unseen
+        self._left_out += unseen if self._is_read else 0
+        self._caught_up, self._since = passed, 0
+        if unseen:
+            self._unseen_log.log(log.info, "inspection_behind", unseen=self.counts.unseen)
 
     def _sample(self) -> None:
         """Pass over what nobody understands, but for a little now and then."""
@@ -371,7 +414,11 @@ class Walk:
 
     def _count_from_here(self) -> None:
         """Let what is found count, if the previous program got no further."""
-        if self._warm is None and self._place >= self._certain:
+        if self._place >= self._certain:
+            self._count_now()
+
+    def _count_now(self) -> None:
+        if self._warm is None:
             self._warm = self._found()
 
     def _feed(self, record: RunRecord, first: int, behind: int) -> None:
@@ -380,7 +427,7 @@ class Walk:
         for at in range(first * size, behind * size, size):
             feed(view[at : at + size], time, base + at)
         self._of_source += behind - first
-        self._since += behind - first
+        self._since += 0 if self._warm is None else behind - first
         self.track.heard = time
 
     def _tell_form(self) -> None:
@@ -418,6 +465,7 @@ def open_walk(
     *,
     passed: Callable[[], int],
     full_reads: Callable[[], int],
+    reads: Callable[[], bool],
     on_form: OnForm,
     saved: WalkState | None,
 ) -> Walk | None:
@@ -425,5 +473,6 @@ def open_walk(
     if history is None or track is None:
         return None
     return Walk(
-        loop, history, track, passed=passed, full_reads=full_reads, on_form=on_form, saved=saved
-    )
+        loop, history, track,
+        passed=passed, full_reads=full_reads, reads=reads, on_form=on_form, saved=saved,
+    )  # fmt: skip

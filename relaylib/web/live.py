@@ -45,7 +45,7 @@ class Live:
         return Response(LiveStream(track, now - back, live=not back), KIND, is_media=True)
 
     def restore(self, saved: StreamState) -> "LiveStream":
-        """Go on with a stream of the previous program."""
+        """Go on with a stream of the previous program; the track may have begun anew."""
         if self._track is None:
             raise ValueError("no track")
         return LiveStream.restore(self._track, saved)
@@ -100,6 +100,8 @@ class LiveStream:
         stream = cls.__new__(cls)
         stream._track, stream._at = track, saved.at
         stream._first, stream.skipped = saved.first, saved.skipped
+        if saved.at > track.end:  # now: soon there will be something else at this place
+            stream._move(math.inf)
         return stream
 
     def export(self) -> StreamState:
@@ -117,7 +119,7 @@ class LiveStream:
     def look(self, until: float, most: int) -> Sequence[Piece]:
         """Return what comes next; see `reply.StreamBody`."""
         track = self._track
-        if not track.oldest <= self._at <= track.end:  # beyond: it has begun anew
+        if self._at < track.oldest:
             self._move(until)
         if self._first:
             return (self._first,)

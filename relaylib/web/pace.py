@@ -54,7 +54,7 @@ class Pace:
         self._writers: dict[StreamWriter, None] = {}
         self._waiting: deque[StreamWriter] = deque()
         self._until = self._since = loop.now
-        self._counted = byte_count()
+        self._counted = 0
         self._rate = 0.0
         self.is_running = False
 

@@ -29,10 +29,13 @@ TARGET = 2
 DOUBT = 1.0
 """Seconds that time stamps may be ahead of the time that passed before they have jumped."""
 
+CATCH_UP = 10.0
+"""Seconds that they may make up for besides: what was held up on its way comes in a burst."""
+
 _DRIFT = 0.5
 """Seconds between what segments add up to and the clock on the wall, after which it is right."""
 
-_SHORTEST = 0.001
+_SHORTEST, _FADES = 0.001, 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Playlist:
     """The segments of a `run`. `target` is the target duration; 0 until somebody was told one.
 
     `segments` are those whose bytes there are, `sequence` is the number of the next one, which
-    began at `begun`; up to `latest` it is `elapsed` seconds long.
+    began at `begun`; up to `latest` it is `elapsed` seconds long. That came so many seconds `late`.
     """
 
     run: str
@@ -90,6 +93,7 @@ class Playlist:
     elapsed: float = 0.0
     date: float = 0.0
     breaks: bool = False
+    late: float = 0.0
 
     # --- cutting
 
@@ -98,7 +102,8 @@ class Playlist:
         if self.begun is None or self.latest is None:
             self._begin(mark, epoch, breaks=self.sequence > 0)
         else:
-            lost = mark.ended is not None or _jumped(self.latest, mark)
+            lost = mark.ended is not None or self._jumped(self.latest, mark)
+            self.late = self._late(self.latest, mark)
             self.elapsed += (self._tail if lost else _step)(self.latest, mark)
             breaks = lost or _other_streams(self.latest, mark)
             if breaks or self.elapsed >= LEAST:
@@ -123,6 +128,14 @@ class Playlist:
         self.date = expected if goes_on else arrived
         self.begun, self.elapsed, self.breaks = mark, 0.0, breaks
         self.timeline += breaks
+
+    def _jumped(self, latest: Mark, mark: Mark) -> bool:
+        """Tell whether the clock jumped: backwards, or further than time has passed."""
+        return self._late(latest, mark) < -DOUBT
+
+    def _late(self, latest: Mark, mark: Mark) -> float:
+        late = _FADES * max(0.0, self.late)  # or a clock that is slow would add up
+        return min(CATCH_UP, late + mark.time - latest.time - _step(latest, mark))
 
     def _tail(self, latest: Mark, mark: Mark) -> float:
         """Guess how much there was behind the latest mark: nothing after that has a known time."""
@@ -179,14 +192,9 @@ class Playlist:
 
 def _step(latest: Mark, mark: Mark) -> float:
     """Return the seconds of video between two marks of one timeline."""
-    if latest.stamp is None or mark.stamp is None:
+    if latest.stamp is None or mark.stamp is None or latest.stamp == mark.stamp:
         return mark.time - latest.time
     return (mark.stamp - latest.stamp) % PTS_WRAP / PTS_HZ
-
-
-def _jumped(latest: Mark, mark: Mark) -> bool:
-    """Tell whether the clock jumped: backwards, or further than time has passed."""
-    return _step(latest, mark) > mark.time - latest.time + DOUBT
 
 
 def _other_streams(latest: Mark, mark: Mark) -> bool:

@@ -174,3 +174,15 @@ def test_arbitrary_pieces(given_pieces: list[bytes]) -> None:
     assert len(alignment._rest) < PACKET_SIZE
     assert len(alignment._rest) + len(alignment._doubtful) <= PACKET_SIZE
     assert len(alignment._searched) <= 5 * PACKET_SIZE
+
+
+@pytest.mark.parametrize("size", [3 * PACKET_SIZE, 7 * PACKET_SIZE, 348 * PACKET_SIZE])
+@pytest.mark.parametrize("shift", [1, 40, 140, 187])
+def test_pieces_as_long_as_whole_packets_may_begin_inside_one(size: int, shift: int) -> None:
+    """Also where nothing is known of the one before, and packets were whole until then."""
+    alignment, data = Alignment(), b"".join(stream(2000))[shift:]
+    pieces = [data[at : at + size] for at in range(0, len(data) - size + 1, size)]
+    found = alignment.take(pieces[0], 0, usual=size)
+    found += b"".join(alignment.take(each, 0, usual=size) for each in pieces[1:])
+    assert found == data[-shift % PACKET_SIZE :][: len(found)]
+    assert len(found) > len(pieces) * size - 2 * PACKET_SIZE

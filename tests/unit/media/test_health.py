@@ -206,3 +206,76 @@ def test_arbitrary_datagrams(payloads: list[bytes], times: list[float]) -> None:
     monitor.finish()
     assert monitor.report().datagrams == len(payloads)
     assert monitor.report().bytes == sum(map(len, payloads))
+
+
+Datagrams = list[bytes]
+
+
+def numbered(count: int = 300) -> Datagrams:
+    """Return datagrams of a stream whose packets are all different."""
+    packets = [ts_packet(counter=n, payload=n.to_bytes(2, "big") * 90) for n in range(7 * count)]
+    return [b"".join(packets[at : at + 7]) for at in range(0, len(packets), 7)]
+
+
+def wrapped(sent: Datagrams, sequence: int = 0, stamp: int = 0, kind: int = rtp.MP2T) -> Datagrams:
+    """Put datagrams in RTP."""
+    return [
+        rtp.header(sequence + n, stamp + n * 180, 7, kind) + each for n, each in enumerate(sent)
+    ]
+
+
+SENT = numbered()
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        wrapped(SENT[:100]) + SENT[100:],
+        SENT[:100] + wrapped(SENT[100:]),
+        wrapped(SENT[:100]) + wrapped(SENT[100:], 100, 18_000, 96),
+        wrapped(SENT[:100], 20_000) + wrapped(SENT[100:], 3, 1 << 30),
+        wrapped(SENT[:100], 20_000) + wrapped(SENT[100:], 50_000, 1 << 31),
+    ],
+    ids=["RTP, then bare", "bare, then RTP", "another payload type", "a lower number", "a higher"],
+)
+def test_a_sender_that_begins_anew_loses_nothing(received: Datagrams) -> None:
+    """In another form, or with another number: the datagrams that show it are of the stream."""
+    found, breaks = Datagrams(), list[int]()
+    monitor = Monitor(
+        on_packets=lambda packets, _now: found.append(bytes(packets)),
+        on_break=lambda: breaks.append(len(found)),
+    )
+    for number, each in enumerate(received):
+        monitor.feed(each, number / 500)
+    monitor.finish()
+    assert b"".join(found) == b"".join(SENT)
+    assert len(breaks) == 1
+    assert (monitor.foreign, monitor.lost) == (0, 0)
+    assert not any(monitor.transport.errors.counts.values())
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        [rtp.header(99, 0, 7) + each for each in SENT],
+        [rtp.header(99 - n, 0, 7) + each for n, each in enumerate(SENT)],
+        [b"no stream any more" * 40] * 300,
+    ],
+    ids=["a number that stands still", "numbers that fall", "something else"],
+)
+def test_a_stream_of_which_nothing_can_be_used_is_a_fault(useless: Datagrams) -> None:
+    """Datagrams come, and none of their packets is passed on: synchronisation is lost."""
+    monitor = Monitor()
+    for number, each in enumerate(wrapped(SENT[:100]) + useless * 3):
+        monitor.feed(each, number / 300)
+    assert monitor.transport.errors.counts["TS_sync_loss"] >= 2
+
+
+def test_what_comes_seldom_ends_no_stream() -> None:
+    """Keepalives while an encoder pauses are no stream of which nothing can be used."""
+    monitor = Monitor()
+    for number, each in enumerate(SENT):
+        monitor.feed(each, number / 300)
+    for second in range(20):
+        monitor.feed(b"\0", 2.0 + second)
+    assert monitor.transport.errors.counts["TS_sync_loss"] == 0

@@ -155,7 +155,7 @@ def test_places_go_on_over_wraps_and_restarts() -> None:
     reception = Reception()
     numbers = [65534, 65535, 1, 0, 2, 2, *range(30_000, 30_003)]
     places = [reception.add(packet(number), 0) for number in numbers]
-    assert places == [1, 2, 4, 3, 5, None, None, 6, 7]
+    assert places == [1, 2, 4, 3, 5, None, None, 7, 8]
 
 
 def test_jitter_is_that_of_the_rfc() -> None:
@@ -210,3 +210,22 @@ def test_all_that_is_held_comes_out_at_the_end() -> None:
     out = [order.put(place, b"%d" % place, 0.0) for place in places[:20]] + [order.rest()]
     numbers = [int(payload) for part in out for payload, *_ in part]
     assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("missing", [3001, 9500, 32_000])
+def test_a_long_hole_of_a_fast_stream_is_a_loss(missing: int) -> None:
+    """However many are missing: the time stamps went on with the clock."""
+    reception = Reception()
+    reception.add(packet(65_000, 90_000), 1.0)
+    assert reception.add(packet(65_001 + missing, 180_000), 2.0) == missing + 2
+    assert counts(reception) == (missing, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("stamp", "now"), [(90_000, 2.0), (540_000, 2.0), (90_500, 1.0)])
+def test_a_jump_is_none_if_time_stamps_jump_too(stamp: int, now: float) -> None:
+    """They stand still, are far ahead, or hardly any time has passed: that is another beginning."""
+    reception = Reception()
+    reception.add(packet(0, 90_000), 1.0)
+    assert reception.add(packet(9000, stamp), now) is None
+    assert reception.add(packet(9001, stamp), now) == 3
+    assert counts(reception) == (0, 0, 0, 1)

@@ -27,8 +27,8 @@ STOPPED = Told(Evidence.STOPPED, {"source": "192.0.2.1:5004"})
 class Stream:
     """What is seen of a stream, step by step."""
 
-    def __init__(self, last: Verdict | None = None) -> None:
-        self.judge = Judge(REMEDY, last)
+    def __init__(self, last: Verdict | None = None, known: dict[str, int] | None = None) -> None:
+        self.judge = Judge(REMEDY, last, known)
         self.seen = Seen(100.0)
 
     def go_on(self, seconds: float, **changes: object) -> list[Word]:
@@ -259,3 +259,12 @@ def test_what_another_version_says_is_left_out() -> None:
     assert sentence(Told("sunspots")) == ""
     assert sentence(Told(Evidence.BUFFER_FULL)) == ""
     assert sentence(None) == ""
+
+
+@pytest.mark.parametrize("name", ["overflowed", "left_out"])
+@pytest.mark.parametrize(("total", "word"), [(7, Word.HEALTHY), (9, Word.RELAY)])
+def test_what_a_reload_loses_is_its_doing(name: str, total: int, word: Word) -> None:
+    """What is more at the first look than the previous program knew was lost meanwhile."""
+    healthy = Verdict(Word.HEALTHY, Told(Evidence.NOTHING_MISSING))
+    stream = Stream(healthy, {name: 7})
+    assert stream.go_on(PERIOD, **{name: total}) == [word]

@@ -118,12 +118,14 @@ class Reading:
         assert history is not None
         assert track is not None
         history.memory = Descriptor(os.dup(history.memory))
+        size = history.octets
         track.ring.memory = Descriptor(os.dup(track.ring.memory))
         return Reading(
             loop,
-            History(math.inf, BYTES, history),
+            History(math.inf, size, history),
             Track(Ring(math.inf, BYTES, track.ring), 0.0, track),
             self.saved,
+            self.passed,
         )
 
     def stop(self, datagrams: int) -> None:
@@ -243,6 +245,71 @@ def test_a_history_that_has_begun_anew_is_a_break(loop: Loop, past: Loop) -> Non
     assert not any(counts.errors.values())
     assert new.data == b"".join(DATAGRAMS[:100] + DATAGRAMS[300:400])
     assert new.places == [100 * SIZE]
+
+
+def test_a_history_that_has_begun_anew_numbers_its_runs_anew(loop: Loop, past: Loop) -> None:
+    """Where another source had begun in the old one says nothing of the runs in the new one."""
+    old = Reading(past)
+    old.write(DATAGRAMS[:64], together=1)
+    old.walk.new_source()
+    old.write(DATAGRAMS[64:80], together=1)
+    old.see(80)
+    old.saved = old.walk.export()
+    old.history = History(math.inf, BYTES)
+    new = old.next(loop)
+    new.write(DATAGRAMS[80:200], together=1)
+    new.see(90)
+    assert new.walk.present is new.walk.monitor
+    new.see(200)
+    assert new.places == [64 * SIZE, 80 * SIZE]
+
+
+@pytest.mark.parametrize("begins_anew", [False, True])
+def test_what_is_missing_after_a_reload_is_counted(
+    loop: Loop, past: Loop, begins_anew: bool
+) -> None:
+    """What the stand-in has sent and the history does not have any more is a hole, and a break."""
+    old = Reading(past, History(math.inf, 1 << 18))
+    old.seen(DATAGRAMS[:100])
+    old.walk.catch_up()
+    old.saved = old.walk.export()
+    old.write(DATAGRAMS[100:500])
+    if begins_anew:
+        old.history = History(math.inf, BYTES)
+    new = old.next(loop)
+    new.write(DATAGRAMS[500:520])
+    turn_until(loop, lambda: new.counts.left_out, "the hole to be counted")
+    counts = new.seen(DATAGRAMS[520:])
+    assert counts.left_out == counts.unseen == (400 if begins_anew else 420)
+    assert new.data == b"".join(DATAGRAMS[:100] + DATAGRAMS[500 if begins_anew else 520 :])
+    assert new.places == [100 * SIZE]
+    assert not any(counts.errors.values())
+
+
+def test_a_reload_looks_again_only_at_what_is_there(loop: Loop, past: Loop) -> None:
+    """If that is overwritten before, the new program goes on where the last one stopped."""
+    old = Reading(past, History(math.inf, 1 << 18))
+    old.seen(DATAGRAMS[:150])
+    old.walk.catch_up()
+    old.saved = old.walk.export()
+    new = old.next(loop)
+    assert not new.walk.is_warm
+    new.write(DATAGRAMS[150:290])  # what was before is gone
+    assert new.history.oldest > 0
+    turn_until(loop, lambda: new.counts.datagrams >= 290, "the rest to be seen")
+    assert new.data == b"".join(DATAGRAMS[:290])
+    assert (new.counts.unseen, new.counts.left_out) == (0, 0)
+
+
+def test_nothing_is_looked_at_while_another_process_writes(reading: Reading) -> None:
+    """The stand-in overwrites what there is: to look at that would tear packets."""
+    reading.walk._reads = lambda: False
+    reading.write(DATAGRAMS[:100])
+    reading.walk.catch_up()
+    assert reading.counts.datagrams == 0
+    reading.walk._reads = lambda: True
+    reading.walk.catch_up()
+    assert reading.counts.datagrams > 0
 
 
 @pytest.mark.parametrize("is_read", [False, True])

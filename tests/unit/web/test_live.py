@@ -130,6 +130,16 @@ def test_a_track_that_has_begun_anew(track: Track) -> None:
     assert stream.skipped == 1
 
 
+def test_a_track_that_has_begun_anew_may_soon_be_as_long(track: Track) -> None:
+    """What is then at the place where a viewer was, in the middle of a packet, does not follow."""
+    stream = Live(track, list).restore(StreamState(3 * PACKETS * PACKET + 100))
+    fill(track, 0, 5)
+    rest = read(stream)
+    assert rest.startswith(b"\xff" * (PACKET - 100) + b"G")
+    assert next(numbers(rest[PACKET - 100 :])) == 0
+    assert stream.skipped == 1
+
+
 @pytest.mark.parametrize("back", ["", "-1", "x", "nan", "inf", "1e999"])
 def test_back_is_a_number_of_seconds(track: Track, back: str) -> None:
     """Anything else is 400."""

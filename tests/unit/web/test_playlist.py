@@ -251,3 +251,34 @@ def test_what_was_not_followed_is_a_discontinuity() -> None:
     now = told(playlist)
     assert now is not None
     assert (now.sequence, now.segments[2].lines[0]) == (2, "#EXT-X-DISCONTINUITY")
+
+
+def cut(arrivals: Sequence[float], stamps: Sequence[float]) -> Playlist:
+    """Cut a stream with these marks."""
+    playlist = Playlist("run")
+    for number, (time, stamp) in enumerate(zip(arrivals, stamps, strict=True)):
+        ticks = int(stamp * PTS_HZ) % PTS_WRAP
+        playlist.take(Mark(number * 188, time, ticks, b"", time), EPOCH)
+    return playlist
+
+
+def test_what_was_held_up_and_comes_in_a_burst_goes_on() -> None:
+    """A network stood still: segments are as long as their pictures say, without a break."""
+    arrivals = [max(2.0 * n, 14.0) if 4 <= n < 8 else 2.0 * n for n in range(12)]
+    segments = cut(arrivals, [2.0 * n for n in range(12)]).segments
+    assert [each.duration for each in segments] == pytest.approx([2.0] * 11)
+    assert not any(each.breaks for each in segments)
+
+
+def test_what_was_late_hides_no_jump() -> None:
+    """A clock that jumps further than what was held up is a break; so is one that jumps later."""
+    late = [n + 5.0 * (n >= 3) for n in range(400)]
+    stamps = [n + 7.0 * (n >= 4) + 3.0 * (n >= 395) for n in range(400)]
+    broken = [each.sequence for each in cut(late, stamps).segments if each.breaks]
+    assert broken == [4, 395]
+
+
+def test_time_stamps_that_stand_still_tell_nothing() -> None:
+    """Then segments are as long as they took to come."""
+    segments = cut([1.0 * n for n in range(6)], [5.0] * 6).segments
+    assert [each.duration for each in segments] == [1.0] * 5
