@@ -35,7 +35,8 @@ PERIOD = 0.5
 """Seconds between two looks for entry points."""
 
 AT_ONCE = 32
-"""Entry points that are taken in one look: a millisecond, after a start with a full track."""
+"""Entry points that are taken in one look: a millisecond, after a start with a full track. Between
+two of them the ingest is read, if it is time to."""
 
 _SEGMENT = re.compile(r"/hls/([0-9a-f]+)/(0|[1-9][0-9]{0,15})\.ts")
 
@@ -101,7 +102,7 @@ class Hls:
             raise HttpError(503, "ninguna fuente emite, o todavia no hay ningun segmento")
         etag = f"{playlist.run}-{listed[0].sequence}-{playlist.sequence}-{playlist.target}"
         if etag != self._listed_as:  # or somebody has just asked for the same
-            text = playlist.text(listed, PREFIX, self._loop.dated)
+            text = playlist.text(listed, PREFIX, self._dated)
             self._text, self._listed_as = text.encode(), etag
         return Response(
             self._text,
@@ -111,6 +112,11 @@ class Hls:
             compress=True,
             is_media=True,
         )
+
+    def _dated(self, seconds: float) -> str:
+        """Write the date of a segment; between those of a thousand the ingest is read."""
+        self._loop.read_priority()
+        return self._loop.dated(seconds)
 
     def _floor(self, track: Track) -> float:
         """Return since when segments are listed: some time will pass until they are asked for."""
@@ -126,6 +132,7 @@ class Hls:
         known = playlist.latest.at if playlist.latest else -1
         for entry in track.entries_behind(max(known, track.oldest - 1))[:AT_ONCE]:
             playlist.take(self._mark(track, entry), epoch)
+            self._loop.read_priority()
 
     def _mark(self, track: Track, entry: Entry) -> Mark:
         latest = self._playlist.latest

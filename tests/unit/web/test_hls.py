@@ -11,7 +11,7 @@ from relaylib.errors import HttpError
 from relaylib.lifecycle import codec
 from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
-from relaylib.web.hls import Body, Hls
+from relaylib.web.hls import AT_ONCE, Body, Hls
 from relaylib.web.playlist import Playlist
 from relaylib.web.reply import Response, StreamEndError
 from relaylib.web.request import HttpRequest
@@ -55,6 +55,10 @@ class Stage:
             self.track.append(datagram(self.sent, in_rtp=False), self.now)
             self.track.heard = self.now
             self.sent += 1
+
+    def look(self) -> None:
+        """Let the resource look at the track, as it does twice a second."""
+        self.hls._cut(self.track)
 
     def cut(self) -> None:
         """What comes next need not go on where the stream ended."""
@@ -106,9 +110,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged() -> Iterator[Stage]:
+def staged(byte_count: int = BYTES, seconds: float = SECONDS) -> Iterator[Stage]:
     """A stage in a loop."""
-    with running_loop() as loop, new_track(BYTES, SECONDS) as track:
+    with running_loop() as loop, new_track(byte_count, seconds) as track:
         yield Stage(loop, track)
 
 
@@ -268,3 +272,31 @@ def test_a_stream_that_ended_long_ago_has_no_playlist() -> None:
         assert len(stage.listed()) == 4
         stage.sent += 300
         assert stage.status("live.m3u8") == 503
+
+
+def test_the_work_of_a_request_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After minutes in which nobody asked, and nobody looked, some are taken for each request."""
+    looks = list[float]()
+    monkeypatch.setattr(Loop, "read_priority", lambda _loop: looks.append(0.0))
+    with staged(1 << 22, 300.0) as stage:
+        stage.send(240)
+        for taken in (AT_ONCE, 2 * AT_ONCE):
+            looks.clear()
+            listed = stage.listed()
+            assert len(listed) == taken - 1
+            assert len(looks) == AT_ONCE + len(listed)
+            looks.clear()
+        stage.fetch(listed[0])
+        assert not looks
+
+
+def test_segments_are_cut_while_nobody_asks() -> None:
+    """Who asks first finds all of them, and nothing is left to do."""
+    with staged(1 << 22, 300.0) as stage:
+        for _ in range(240):
+            stage.send(1)
+            stage.look()
+        before = stage.hls.export().sequence
+        assert before >= 238
+        stage.listed()
+        assert stage.hls.export().sequence == before
