@@ -165,5 +165,9 @@ class Access:
             raise DeclinedError(reason, "command_rate")
 
     def _is_exempt(self, ip: str) -> bool:
-        loopback = ipaddress.ip_address(ip.partition("%")[0]).is_loopback
-        return loopback or contains(self._limits.exempt, ip)
+        return is_exempt(ip, self._limits.exempt)
+
+
+def is_exempt(ip: str, exempt: tuple[Network, ...]) -> bool:
+    """Tell whether no limit per address holds: it is loopback's, or in one of these networks."""
+    return ipaddress.ip_address(ip.partition("%")[0]).is_loopback or contains(exempt, ip)

@@ -1,10 +1,11 @@
 """One HTTP connection: h11 and a non-blocking socket, requests in, responses out, in order.
 
-h11 reads heads and knows when a connection may be used again. It costs 0.05 to 0.1 ms a request,
-which is right for requests; the body of a stream does not pass through it. A live stream has
-neither a length nor chunks and ends with its connection: every player takes that, and a proxy
-passes it on. One with a length is written as fast as its reader takes it, some of it in each turn,
-and another request may follow.
+h11 reads heads, and knows when a connection may be used again: 0.05 ms a request. To have it write
+ours, which cannot be wrong, took twice that; so each request is read by an h11 of its own, and what
+is answered does not pass through it. A live stream has neither a length nor chunks and ends with
+its connection: every player takes that, and a proxy passes it on. One with a length is written as
+fast as its reader takes it, some of it in each turn, and another request may follow. Between
+reading, answering and writing the ingest is read, if it is time to.
 
 One request is answered at a time, and nothing is read while a response is under way: so what a peer
 can make us keep is one head and one response. A peer that does nothing has a deadline, and so has
@@ -15,7 +16,7 @@ response might be lost.
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
 import h11
 
@@ -65,14 +66,21 @@ AGAIN = 0.05
 Answer = Callable[[HttpRequest, float], Response]
 """What makes the response to a request, now."""
 
-_UNREAD = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
-"""States of a peer whose request has not been read to its end."""
-
 
 class HttpConnectionOwner(Protocol):
     """What a connection belongs to; `byte_count` counts those of streams with an end."""
 
     byte_count: int
+
+    def must_rest(self, connection: "HttpConnection") -> float:
+        """Return for how many seconds its next request has to wait: its address has had its share.
+
+        Raises:
+            HttpError: it has waited for too long.
+        """
+
+    def charge(self, connection: "HttpConnection", seconds: float) -> None:
+        """Note how much work was done for it."""
 
     def answer(
         self, connection: "HttpConnection", event: h11.Request, respond: Answer | None = None
@@ -107,8 +115,9 @@ class HttpConnection:
     """
 
     __slots__ = (
-        "_body", "_closing", "_eof", "_h11", "_left", "_loop", "_pending", "_server", "_taken_at",
-        "_unsent", "byte_count", "client", "deadline", "path", "peer", "since", "sock", "stream",
+        "_body", "_closing", "_eof", "_h11", "_left", "_loop", "_pending", "_resting", "_server",
+        "_taken_at", "_unsent", "byte_count", "client", "deadline", "path", "peer", "since", "sock",
+        "stream",
     )  # fmt: skip
 
     def __init__(
@@ -129,12 +138,13 @@ class HttpConnection:
         self.deadline = loop.now + HEAD_TIME
         self._loop = loop
         self._server: HttpConnectionOwner | None = server
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_CAP)
+        self._h11 = _reader()
         self._unsent: list[memoryview] = []
         self._body: StreamBody | None = None  # one with an end, of which so many bytes are left
         self._left = 0
         self._closing = self._eof = False
         self._pending = False  # a request will be tried again
+        self._resting = False  # what was asked will be read again
         tune(sock, SEND_BUFFER)
         loop.watch(sock, self._readable, writable=self._flush, broken=self._broken)
 
@@ -168,15 +178,44 @@ class HttpConnection:
 
     def _advance(self) -> None:
         """Answer the next request, if all of it is there."""
-        if self._server is None or self._closing or self._owes or self.stream is not None:
+        server = self._server
+        if server is None or self._closing or self._owes or self.stream is not None:
             return
-        if self._pending:
+        if self._pending or self._resting:
             return
+        try:
+            rest = server.must_rest(self)
+        except HttpError as wrong:
+            self._respond(reply.error(wrong), None)
+            return
+        if rest:
+            self._rest(rest)
+            return
+        began = self._loop.worked()
+        self._read_request()
+        server.charge(self, self._loop.worked() - began)
+
+    def _rest(self, seconds: float) -> None:
+        """Read no more for a while; what was asked waits, and so does its peer."""
+        self._resting = True
+        self.deadline = self._loop.time() + PATIENCE
+        self._loop.interest(self.sock, read=False)
+        self._loop.call_later(max(AGAIN, seconds), self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if self._server is not None:
+            self._loop.interest(self.sock, read=not self._eof)
+            self._advance()
+
+    def _read_request(self) -> None:
         try:
             event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
+            error.__traceback__ = None  # h11 raises it from a frame that keeps it: a cycle
             self._refuse(error.error_status_hint)
             return
+        self._loop.read_priority()
         if isinstance(event, h11.Request):
             self._answer(event)
         elif isinstance(event, h11.ConnectionClosed):
@@ -203,12 +242,19 @@ class HttpConnection:
         try:
             request, response = self._server.answer(self, event, respond)
         except NotYetError as wrong:
-            self._wait(partial(self._answer, event, wrong.again))
+            self._wait(partial(self._try_again, event, wrong.again))
             return
         except HttpError as wrong:
             response = reply.error(wrong)
+        self._loop.read_priority()
         is_head, has_body = event.method == b"HEAD", announces_body(event.headers)
         self._respond(response, request, is_head=is_head, has_body=has_body)
+
+    def _try_again(self, event: h11.Request, respond: Answer) -> None:
+        server, began = self._server, self._loop.worked()
+        self._answer(event, respond)
+        if server is not None:
+            server.charge(self, self._loop.worked() - began)
 
     def _wait(self, again: Callable[[], None]) -> None:
         self._pending = True
@@ -247,22 +293,15 @@ class HttpConnection:
     def _respond_whole(
         self, status: int, headers: list[tuple[str, str]], body: bytes, *, has_body: bool
     ) -> None:
-        """Let h11 say what goes before the body, and whether another request may follow."""
+        """Write the head and the body, if that is there. Another request may follow if h11 has read
+        this one to its end, and heard nothing against it.
+        """
         if not has_body and self._h11.their_state is h11.SEND_BODY:
             self._h11.next_event()  # the end of the request
-        if self._h11.their_state in _UNREAD:  # what follows is not to be taken for a request
-            headers = [*headers, ("Connection", "close")]
-        response = h11.Response(
-            status_code=status, headers=headers, reason=reply.reason_phrase(status)
-        )
-        head = self._h11.send(response)
-        if body:
-            self._h11.send_with_data_passthrough(h11.Data(data=body))
-        if self._body is not None:  # h11 only counts, and all of it counts as sent
-            self._h11.send_with_data_passthrough(h11.Data(data=cast(bytes, range(self._left))))
-        self._h11.send(h11.EndOfMessage())
-        self._unsent = [memoryview(each) for each in (head, body) if each]
-        self._closing = self._h11.our_state is not h11.DONE
+        self._closing = self._h11.their_state is not h11.DONE
+        head = reply.head(status, headers, closes=self._closing)
+        self._unsent = [memoryview(head + body)]
+        self._loop.read_priority()
         self._flush()
 
     def _flush(self) -> None:
@@ -318,12 +357,15 @@ class HttpConnection:
     def _next(self) -> None:
         """The response is on its way: wait for the next request, or answer it, if it is there."""
         assert self._server is not None
-        if self._h11.our_state is h11.DONE:  # it was not this program that responded, otherwise
-            self._h11.start_next_cycle()
+        read = self._h11.trailing_data[0]
+        if self._h11.their_state is h11.DONE:  # it was not this program that responded, otherwise
+            self._h11 = _reader(read)
+            if self._eof:
+                self._h11.receive_data(b"")
         self.deadline = self._loop.time() + IDLE_TIME
         self._server.is_waiting(self, waiting=True)
         self._loop.interest(self.sock, read=not self._eof)
-        if self._eof or self._h11.trailing_data[0]:
+        if self._eof or read:
             self._loop.call_soon(self._advance)
 
     # --- streams
@@ -453,3 +495,11 @@ class HttpConnection:
             self._loop.call_soon(self._flush)
         else:
             self._loop.call_soon(self._advance)
+
+
+def _reader(data: bytes = b"") -> h11.Connection:
+    """Make what reads one request, of which some may be there."""
+    reader = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_CAP)
+    if data:
+        reader.receive_data(data)
+    return reader

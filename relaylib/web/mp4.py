@@ -23,19 +23,21 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
-from weakref import WeakSet
+from weakref import finalize
 
 from relaylib.errors import HttpError
 from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.mp4.remuxer import Init, Output, Remuxer, Unplayable
 from relaylib.net.loop import Loop
 from relaylib.track.track import Track
+from relaylib.web.budget import Account, Budget, Places
 from relaylib.web.live import Refresh, available, read_back
 from relaylib.web.reply import NotYetError, Piece, Response, StreamEndError
 from relaylib.web.request import HttpRequest
 
 MOST_PAST = 8
-"""Viewers in the past. Each has the stream remuxed for itself."""
+"""Viewers in the past. Each has the stream remuxed for itself; see `budget.Places` for how many may
+be of one address."""
 
 LEAD = 3.0
 """Seconds that a viewer in the past is given at once, and is ahead from then on."""
@@ -85,8 +87,11 @@ class Remux:
     many seconds it stays behind the stream.
     """
 
-    def __init__(self, loop: Loop, track: Track, byte_count: int) -> None:
-        self._loop, self._track = loop, track
+    def __init__(
+        self, loop: Loop, track: Track, byte_count: int, account: Account | None = None
+    ) -> None:
+        """Read nothing yet. `account` is whose work it is; None: everybody's."""
+        self._loop, self._track, self._account = loop, track, account
         self._remuxer = Remuxer()
         self._room = byte_count
         self._at = 0
@@ -127,6 +132,14 @@ class Remux:
         if now <= self.advanced:
             return  # another reader was here
         self.advanced = now
+        if self._account is None:
+            self._go_on(now)
+        elif not self._account.wait(now):
+            began = self._loop.worked()
+            self._go_on(now)
+            self._account.spend(self._loop.worked() - began, now)
+
+    def _go_on(self, now: float) -> None:
         deadline = self._loop.time() + SHARE
         while self._step(now - self.delay) and self._loop.time() < deadline:
             pass
@@ -281,13 +294,16 @@ class Mp4Stream:
 class Mp4:
     """The resource; without a track there is none. `refresh` brings it up to date."""
 
-    def __init__(self, loop: Loop, track: Track | None, refresh: Refresh) -> None:
+    def __init__(
+        self, loop: Loop, track: Track | None, refresh: Refresh, budget: Budget | None = None
+    ) -> None:
         self._loop = loop
         self._track = track
         self._refresh = refresh
         self._shared: Remux | None = None
         self._asked_at = -math.inf
-        self._past = WeakSet[Remux]()
+        self._budget = budget or Budget()
+        self._past = Places(MOST_PAST, self._budget.is_exempt)
 
     def respond(self, request: HttpRequest, now: float) -> Response:
         """Begin a stream, or say why no browser can play it.
@@ -298,7 +314,9 @@ class Mp4:
         back = read_back(request)
         self._refresh()
         track = available(self._track, now)
-        return _begin(self._of_past(track, now, back) if back else self._of_now(track, now), now)
+        if back:
+            return _begin(self._of_past(track, now, back, request.client), now)
+        return _begin(self._of_now(track, now), now)
 
     def _of_now(self, track: Track, now: float) -> Remux:
         self._asked_at = now
@@ -317,13 +335,14 @@ class Mp4:
         else:
             self._loop.call_later(LINGER, self._forget)
 
-    def _of_past(self, track: Track, now: float, back: float) -> Remux:
-        if len(self._past) >= MOST_PAST:
-            text = f"ya hay {MOST_PAST} espectadores en diferido: pruebe mas tarde, o sin back"
-            raise HttpError(503, text)
-        remux = Remux(self._loop, track, BYTES_PAST)
+    def _of_past(self, track: Track, now: float, back: float, client: str) -> Remux:
+        if not self._past.may_take(client):
+            text = f"ya hay {MOST_PAST} espectadores en diferido, o muchos desde {client}"
+            raise HttpError(503, f"{text}: pruebe mas tarde, o sin back")
+        remux = Remux(self._loop, track, BYTES_PAST, Account(self._budget, client))
         remux.delay = max(0.0, now - remux.begin(now - back) - LEAD)
-        self._past.add(remux)
+        self._past.take(client)
+        finalize(remux, self._past.leave, client).atexit = False
         return remux
 
 

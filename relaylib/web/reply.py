@@ -129,7 +129,7 @@ class StreamResource(Resource, Protocol):
 def error(wrong: HttpError, cache: str = "no-store", *, is_media: bool = False) -> Response:
     """Make a response of an error."""
     headers = {"Allow": "GET, HEAD"} if wrong.status == 405 else {}
-    if wrong.status == 503:
+    if wrong.status in (429, 503):
         headers["Retry-After"] = "2"
     body = f"{wrong}\n".encode()
     return Response(body, status=wrong.status, cache=cache, is_media=is_media, headers=headers)
@@ -176,11 +176,17 @@ def complete(
     return status, list(headers.items()), body
 
 
-def head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
-    """Write the head of a response whose body ends with the connection."""
-    lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in (*headers, ("Connection", "close"))]
+def head(status: int, headers: Sequence[tuple[str, str]], *, closes: bool = True) -> bytes:
+    """Write the head of a response, after which the connection is not used again if it `closes`."""
+    lines = [_status_line(status)]
+    lines += [f"{name}: {value}" for name, value in headers]
+    lines += ["Connection: close"] if closes else []
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+@functools.lru_cache(64)
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"
 
 
 @functools.lru_cache(2)
@@ -221,7 +227,3 @@ def _shared(cors: str | None) -> dict[str, str]:
     if cors == "*":
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return headers
-
-
-def reason_phrase(status: int) -> bytes:
-    return http.HTTPStatus(status).phrase.encode()

@@ -27,6 +27,7 @@ from relaylib.net.loop import Loop
 from relaylib.net.peer_log import PeerLog
 from relaylib.outputs.viewer_row import HTTP, PAUSED, STREAMING, ViewerRow
 from relaylib.web import reply
+from relaylib.web.budget import Budget, Places
 from relaylib.web.connection import Answer, HttpConnection
 from relaylib.web.pace import Pace
 from relaylib.web.reply import (
@@ -45,6 +46,7 @@ from relaylib.web.request import (
     read_method,
     read_target,
 )
+from relaylib.web.shared import Shared
 from relaylib.web.state import ConnectionState, WebState
 
 LEAVING = 64
@@ -83,7 +85,9 @@ class HttpServer:
         config: Config,
         byte_count: Callable[[], int],
         table: Mapping[str, Resource],
+        *,
         admit: Callable[[], None] = lambda: None,
+        budget: Budget | None = None,
     ) -> None:
         self.asked = config.http
         self.connections: dict[HttpConnection, None] = {}
@@ -101,7 +105,10 @@ class HttpServer:
         self._access = Access(config.http_limits())
         self._behind_proxies: Counter[str] = Counter()
         self._waiting: dict[HttpConnection, None] = {}
-        self._pending: dict[HttpConnection, float] = {}  # until when its answer may wait
+        self._pending = dict[HttpConnection, tuple[float, str]]()  # until when, and for whom
+        self._budget = budget or Budget(config.trusted_proxy)
+        self._pending_places = Places(PENDING, self._budget.is_exempt)
+        self._resting = dict[HttpConnection, float]()  # since when it has had to wait
         self._leaving: set[HttpConnection] = set()
         self._pace = Pace(loop, config.http_coalesce, byte_count)
         self._events = PeerLog(loop)
@@ -168,6 +175,27 @@ class HttpServer:
 
     # --- answering
 
+    def must_rest(self, connection: HttpConnection) -> float:
+        """Return for how long it must; see `connection.Server`."""
+        address, now = connection.peer[0], self._loop.time()
+        wait = self._budget.wait(address, now)
+        if not wait:
+            self._resting.pop(connection, None)
+            return 0.0
+        left = self._resting.setdefault(connection, now) + PENDING_TIME - now
+        if left > 0:
+            return min(wait, left)
+        del self._resting[connection]
+        raise self._too_much(connection.peer)
+
+    def _too_much(self, client: Address) -> HttpError:
+        self._note_declined(client, "work")
+        return HttpError(429, f"demasiado trabajo para {client[0]}: espere un poco")
+
+    def charge(self, connection: HttpConnection, seconds: float) -> None:
+        """Note what was done for whoever it is; see `connection.Server`."""
+        self._budget.spend(connection.client, seconds, self._loop.time())
+
     def answer(
         self, connection: HttpConnection, event: h11.Request, respond: Answer | None = None
     ) -> tuple[HttpRequest, Response]:
@@ -182,8 +210,11 @@ class HttpServer:
             raise
         forwarded = headers.get("x-forwarded-for")
         client = client_of(connection.peer[0], forwarded, self._config.trusted_proxy)
+        connection.client = client
         request = HttpRequest(path, query, headers, client)
-        response = self._ask(connection, request, respond or self._resource(path).respond)
+        resource = self._resource(path)
+        self._check_work(connection, client, resource)
+        response = self._ask(connection, request, respond or resource.respond)
         is_live = not isinstance(response.body, bytes) and response.length is None
         if is_live and event.method == b"GET":
             self._check_proxied(connection, client)
@@ -193,15 +224,23 @@ class HttpServer:
 
     def _ask(self, connection: HttpConnection, request: HttpRequest, respond: Answer) -> Response:
         """Have a request answered; one whose answer has been waited for for long gets none."""
-        now = self._loop.time()
-        until = self._pending.pop(connection, now + PENDING_TIME)
+        now, client = self._loop.time(), request.client
+        until = self._forget_pending(connection) or now + PENDING_TIME
         try:
             return respond(request, now)
         except NotYetError as wrong:
-            if now >= until or len(self._pending) >= PENDING:
+            if now >= until or not self._pending_places.may_take(client):
                 raise HttpError(wrong.status, str(wrong)) from None
-            self._pending[connection] = until
+            self._pending[connection] = until, client
+            self._pending_places.take(client)
             raise
+
+    def _forget_pending(self, connection: HttpConnection) -> float | None:
+        """Return until when its answer might have waited, if it has."""
+        until, client = self._pending.pop(connection, (None, ""))
+        if until is not None:
+            self._pending_places.leave(client)
+        return until
 
     def _resource(self, path: str) -> Resource:
         asked, found = path, self._table.get(path)
@@ -211,6 +250,16 @@ class HttpServer:
         if found is None:
             raise HttpError(404, f"aqui no hay '{asked[:80]}': la pagina esta en /")
         return found
+
+    def _check_work(self, connection: HttpConnection, client: str, resource: Resource) -> None:
+        """Hold the share of work for who comes by a proxy, whose other clients are not to wait.
+
+        What a cache may keep is for all of them.
+        """
+        if client == connection.peer[0] or isinstance(resource, Shared):
+            return
+        if self._budget.wait(client, self._loop.time()):
+            raise self._too_much((client, 0))
 
     def _check_proxied(self, connection: HttpConnection, client: str) -> None:
         """Hold the limit per address for streams that a proxy passes on."""
@@ -261,7 +310,8 @@ class HttpServer:
         """Forget it."""
         self._leaving.discard(connection)
         self._waiting.pop(connection, None)
-        self._pending.pop(connection, None)
+        self._forget_pending(connection)
+        self._resting.pop(connection, None)
         if connection in self.connections:
             del self.connections[connection]
             self._access.left(connection.peer[0])

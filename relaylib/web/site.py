@@ -6,6 +6,7 @@ from collections.abc import Callable
 from relaylib.channel import Channel
 from relaylib.config import Config
 from relaylib.net.loop import Loop
+from relaylib.web.budget import Budget
 from relaylib.web.events import Events
 from relaylib.web.healthz import Healthz
 from relaylib.web.hls import Hls
@@ -53,13 +54,14 @@ class Site:
             walk.catch_up()
             return walk.track.end
 
+        budget = Budget(config.trusted_proxy)
         self._hls = hls = Hls(loop, track, newest, saved.hls if saved else None)
         self._series = series = Series(relay, saved.series if saved else None)
         status = StatusResource(relay, series)
         table: dict[str, Resource] = {
             **pages(),
             "/live.ts": Live(track, newest),
-            "/live.mp4": Mp4(loop, track, newest),
+            "/live.mp4": Mp4(loop, track, newest, budget),
             "/live.m3u8": Shared(hls),
             "/hls/*": Shared(hls),
             "/healthz": Healthz(lambda: channel.snapshot().word),
@@ -67,7 +69,7 @@ class Site:
             "/events": Events(status, series),
             "/metrics": Metrics(relay),
         }
-        self.server = HttpServer(loop, config, newest, table, admit)
+        self.server = HttpServer(loop, config, newest, table, admit=admit, budget=budget)
         self.server.listen(listener, saved.web if saved else None)
 
     def export(self) -> SiteState | None:

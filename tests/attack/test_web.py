@@ -1,13 +1,17 @@
 """The web under attack: who watches by UDP loses nothing, who watches by HTTP gets every byte."""
 
 import contextlib
+import sys
 import time
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 
+from relaylib.web.budget import AT_ONCE, SHARE
 from tools.lab.attacks import attack_relay
-from tools.lab.process import wait_for
+from tools.lab.machine import cpu_seconds
+from tools.lab.process import ChildProcess, wait_for
 from tools.lab.relay import RelayProcess
 from tools.lab.reloads import Work
 from tools.lab.viewer import TestViewer
@@ -79,6 +83,41 @@ def test_viewers_that_do_not_read() -> None:
     for got in (player.numbers, packets_of(watching)):
         assert all(after - before == 1 for before, after in pairwise(got))
     assert not relay.events("bug")
+
+
+FLOOD = 250
+"""Requests a second, which would take most of a core."""
+
+OWN = 0.2
+"""Of a core: what the stream takes, and saying no to the rest."""
+
+
+def test_the_past_of_one_address_costs_a_share() -> None:
+    """However often it asks for MP4 of some seconds ago; others get theirs."""
+    options = ("--http", "127.0.0.1:0", "--timeshift", "20", "--trusted-proxy", "127.0.0.1")
+    with RelayProcess(*options) as relay:
+        port, words = http_port(relay), ("tools/fake_vlc.py", "--loop", "127.0.0.1")
+        with ChildProcess(sys.executable, *words, str(relay.ingest_port)):
+            wait_for(lambda: status(port, "/live.mp4?back=5") == 200, "the past")
+            spent, began = cpu_seconds(relay.pid), time.monotonic()
+            statuses = Counter[int]()
+            for tick in range(FLOOD * 6):
+                time.sleep(max(0.0, began + tick / FLOOD - time.monotonic()))
+                statuses[status(port, "/live.mp4?back=20", X_Forwarded_For="198.51.100.7")] += 1
+            took = time.monotonic() - began
+            worked = cpu_seconds(relay.pid) - spent
+            assert status(port, "/live.mp4?back=5", X_Forwarded_For="198.51.100.8") == 200
+    print(f"{worked / took:.2f} of a core, {dict(statuses)}")
+    assert set(statuses) <= {200, 429}
+    assert worked < AT_ONCE + (SHARE + OWN) * took
+    assert not relay.events("bug")
+
+
+def status(port: int, target: str, **headers: str) -> int:
+    """Ask, and go."""
+    with HttpViewer(port) as browser:
+        browser.send(request(target, **headers))
+        return browser.head()[0]
 
 
 def packets_of(watching: Watching) -> list[int]:

@@ -1,7 +1,6 @@
 """What a viewer of MP4 gets, without a socket: where it begins, what it shares, when it ends."""
 
 import contextlib
-import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +16,7 @@ from relaylib.mp4.remuxer import Remuxer
 from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
 from relaylib.web import mp4 as module
+from relaylib.web.budget import SHARE
 from relaylib.web.mp4 import KEPT, LATE, LEAD, LINGER, MOST_PAST, Mp4, Mp4Stream
 from relaylib.web.reply import Response, StreamEndError
 from relaylib.web.request import HttpRequest
@@ -112,14 +112,14 @@ class Air:
         at = self.track.end + access.offset
         self.track.mark(Entry(at, access.time, access.stamp, access.tables, 0))
 
-    def ask(self, back: str = "0") -> Response:
+    def ask(self, back: str = "0", client: str = "192.0.2.1") -> Response:
         """Ask for it."""
-        request = HttpRequest("/live.mp4", {"back": back}, {}, "192.0.2.1")
+        request = HttpRequest("/live.mp4", {"back": back}, {}, client)
         return self.mp4.respond(request, self.now)
 
-    def watch(self, back: str = "0") -> Mp4Stream:
+    def watch(self, back: str = "0", client: str = "192.0.2.1") -> Mp4Stream:
         """Begin to watch."""
-        body = self.ask(back).body
+        body = self.ask(back, client).body
         assert isinstance(body, Mp4Stream)
         return body
 
@@ -259,14 +259,40 @@ def test_the_past_comes_as_fast_as_it_came(air: Air) -> None:
 def test_viewers_in_the_past_are_few(air: Air) -> None:
     """Each costs what all of the present do; one that goes makes room."""
     air.send(SAMPLE)
-    watching = [air.watch("3") for _ in range(MOST_PAST)]
+    watching = [air.watch("3", "127.0.0.1") for _ in range(MOST_PAST)]
     with pytest.raises(HttpError) as wrong:
-        air.ask("3")
+        air.ask("3", "127.0.0.1")
     assert wrong.value.status == 503
     assert air.ask().status == 200
     watching.pop()
-    gc.collect()
+    assert air.ask("3", "127.0.0.1").status == 200
+
+
+def test_an_address_leaves_places_in_the_past_to_others(air: Air) -> None:
+    """It has half of them at most, and whoever comes from elsewhere goes back, too."""
+    air.send(SAMPLE)
+    watching = [air.watch("3") for _ in range(MOST_PAST // 2)]
+    with pytest.raises(HttpError, match=r"192\.0\.2\.1") as wrong:
+        air.ask("3")
+    assert wrong.value.status == 503
+    assert air.ask("3", "192.0.2.2").status == 200
+    watching.pop()
     assert air.ask("3").status == 200
+
+
+def test_an_address_that_has_had_its_share_gets_its_past_more_slowly(air: Air) -> None:
+    """Nothing is remuxed for it until its work is paid for; those of the present do not wait."""
+    air.send(SAMPLE)
+    past, live = air.watch("6"), air.watch()
+    air.read(past)
+    air.mp4._budget.spend("192.0.2.1", 10.0, air.now)
+    air.now += 1.0
+    assert not air.read(past)
+    air.send(SAMPLE[:200])
+    assert air.read(live)
+    air.now += 10.0 / SHARE
+    air.mp4._track.heard = air.now  # type: ignore[union-attr]
+    assert past.look(air.now, 1 << 16)
 
 
 @pytest.mark.parametrize("first", [300, 303])
