@@ -195,10 +195,10 @@ class Viewer:
         """Write the one reply that a line gets, and end if the session is over."""
         try:
             self._services.access.command(self.peer[0], self._commands, self._services.loop.now)
-            reply = self._carry_out(item)
+            # An error that is kept is not raised: its traceback would have the frame that keeps it.
+            reply = self._refuse(item) if isinstance(item, PeerError) else self._carry_out(item)
         except PeerError as error:
-            self._services.on_error(self, error)
-            reply = commands.reply_to(error)
+            reply = self._refuse(error)
         self.connection.write(reply)
         if self.session.state is State.CLOSED:
             self.end(item.kind if isinstance(item, PeerError) else "disconnected")
@@ -229,16 +229,19 @@ class Viewer:
 
     # --- commands
 
-    def _carry_out(self, item: Command | PeerError) -> bytes:
+    def _refuse(self, wrong: PeerError) -> bytes:
+        """Note what is wrong; return the reply."""
+        self._services.on_error(self, wrong)
+        return commands.reply_to(wrong)
+
+    def _carry_out(self, command: Command) -> bytes:
         """Let a command have its effect, then move the session on; return the reply.
 
         Raises:
-            PeerError: the line was wrong, or the effect failed. The session stays as it is.
+            PeerError: the effect failed. The session stays as it is.
         """
-        if isinstance(item, PeerError):
-            raise item
-        reply = self._EFFECTS[item.verb](self, item)
-        self.session.advance(item.verb)
+        reply = self._EFFECTS[command.verb](self, command)
+        self.session.advance(command.verb)
         return reply
 
     def _connect(self, command: Command) -> bytes:
