@@ -12,7 +12,6 @@ import signal
 if __name__ in ("__main__", "relay_programs.relay"):  # the latter where it is installed
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports is no traceback
 
-import gc
 import importlib.util
 import os
 import socket
@@ -57,6 +56,7 @@ from relaylib.net.descriptors import (
     occupy_standard_descriptors,
     raise_descriptor_limit,
 )
+from relaylib.net.garbage import search_young_only
 from relaylib.net.loop import Loop
 from relaylib.outputs.output import Output
 from relaylib.outputs.viewer_row import ViewerRow
@@ -177,7 +177,7 @@ class Relay:
 
     def run(self, *, reloaded: bool) -> None:
         """Relay until a signal ends it."""
-        gc.freeze()  # what is there now stays: searching it for garbage would take 20 ms each time
+        search_young_only()
         self._stand_in.relieve(self._relieving)
         host, port = self._control_address[:2]
         ingest = self.channel.address
