@@ -44,6 +44,9 @@ UNDER_INSPECTION = 4 << 20
 """Bytes that are kept where nobody wants a history: what came and was not looked at yet, 0.6 s at
 50 Mb/s."""
 
+UNDER_HTTP = 16 << 20
+"""The same where somebody may read the track: a reload may take two seconds, of 50 Mb/s."""
+
 UNDER_RECORDING = 64 << 20
 """Bytes that the flight recorder needs: what came before a fault, 10 s at 50 Mb/s."""
 
@@ -330,6 +333,8 @@ def measures(config: Config) -> tuple[float, int]:
         wanted.append((START, FOR_A_START))
     if config.record_faults:
         wanted.append((RECORDABLE, UNDER_RECORDING))
+    if config.http and not config.timeshift:
+        wanted.append((math.inf, UNDER_HTTP))
     if not wanted:
         return math.inf, UNDER_INSPECTION
     seconds, bytes_of = zip(*wanted, strict=True)
