@@ -13,6 +13,7 @@ stand-in and the new program. So nothing is read, and nothing is watched, before
 `stop_reading`, until `begin` is called again. To try is a bug, and raises.
 """
 
+import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -483,7 +484,8 @@ class Ingest:
         if self.gate.overdue(self._loop.time()):
             self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
         if self.gate.overdue(self._loop.time()):
-            self._read_standby()  # to its end, where a standby source's stream is to begin
+            # To its end, where a standby source's stream is to begin; nothing else is waiting.
+            self._read_standby(seconds=math.inf)
         now = self._loop.time()
         if self.gate.overdue(now):
             self.gate.fall_silent()
@@ -503,10 +505,10 @@ class Ingest:
         if self.sockets.standby is not None:
             self._loop.unwatch(self.sockets.standby)
 
-    def _read_standby(self) -> None:
+    def _read_standby(self, *, seconds: float = _STANDBY_TIME) -> None:
         """Count what strangers sent, unless one of them is to be the next active source."""
         self.check_reads()
-        until = self._loop.time() + _STANDBY_TIME
+        until = self._loop.time() + seconds
         for _ in range(_STANDBY_READS):
             if self.sockets.standby is None:
                 return
