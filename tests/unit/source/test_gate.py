@@ -458,6 +458,7 @@ class Model:
         self.appointed: Address | None = None
         self.sent = self.rejected = 0
         self.recognised = False
+        self.hosts = set[str]()
 
     def checked(self) -> None:
         """Look at the clock."""
@@ -495,10 +496,13 @@ class Model:
                 or {
                     Reason.SILENCE: self.now - self.last >= TIMEOUT,
                     Reason.FORM: not self.recognised and self.sent < 50 and form is not Form.OPAQUE,
+                    Reason.RETURNED: source[0] in self.hosts,
                     Reason.ERRORS: source == self.appointed,
                 }[self.gate.reason]
             )
-            self.sent, self.recognised = 0, source == self.appointed
+            returned = verdict is Decision.TAKEOVER and self.gate.reason is Reason.RETURNED
+            self.sent, self.recognised = 0, returned or source == self.appointed
+            self.hosts.add(source[0])
             self.active, self.appointed = source, None
         self.recognised |= form is not Form.OPAQUE
         self.last, self.sent = self.now, self.sent + 1
@@ -509,7 +513,8 @@ def test_streams_are_never_spliced(events: list[tuple[tuple[Any, ...], float]]) 
     """In any order of datagrams, looks and appointments sources only change for a reason.
 
     After a silence of `timeout`; from an opaque source of less than 50 datagrams to a recognised
-    one; or to who was appointed. Nobody who is not allowed is ever accepted.
+    one; back to a host that had it before; or to who was appointed. Nobody who is not allowed is
+    ever accepted.
     """
     model = Model()
     for (name, *words), pause in events:
