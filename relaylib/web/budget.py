@@ -1,7 +1,7 @@
-"""What an address may cost by HTTP: a share of a core, and of what there are few of. Pure.
+"""What an address may use by HTTP: a share of a core, and a few of the scarce places. Pure.
 
-A limit on requests would not do: one that asks for `/live.mp4` in the past takes a thousand times
-what the cheapest takes. So the work is measured, and who has had a share of it waits.
+A limit on requests would not do: a request for `/live.mp4` in the past takes a thousand times the
+work of the cheapest one. So the work is measured, and an address that has used its share waits.
 
 An account is one number, the time up to which its work is paid for: a second of work pays for
 `1 / SHARE` seconds. It may be so far ahead of the clock that a classroom can come at once.
@@ -14,20 +14,20 @@ from relaylib.net.access import is_exempt
 from relaylib.net.networks import Network
 
 SHARE = 0.25
-"""Of a core, in the long run: 200 viewers of HLS need a third of that."""
+"""Share of a core, in the long run: 200 viewers of HLS need a third of that."""
 
 AT_ONCE = 0.5
 """Seconds of work that may be had at once: a classroom that opens the page, some in the past."""
 
 _TRACKED = 4096
-"""Accounts that are kept: those that were used last."""
+"""Accounts that are kept: the most recently used ones."""
 
 
 class Budget:
     """The accounts of all addresses. Times are seconds."""
 
     def __init__(self, exempt: tuple[Network, ...] = ()) -> None:
-        """Keep accounts. No share holds for the loopback, nor for proxies: many are behind them."""
+        """Keep accounts. The loopback and proxies are exempt: many clients are behind a proxy."""
         self._exempt = exempt
         self._paid_until: dict[str, float] = {}
 
@@ -48,7 +48,7 @@ class Budget:
 
 
 class Account:
-    """One of them."""
+    """The account of one address."""
 
     def __init__(self, budget: Budget, address: str) -> None:
         self._budget, self._address = budget, address
@@ -63,7 +63,7 @@ class Account:
 
 
 class Places:
-    """So many places, of which an address has no more than it leaves free.
+    """A number of places, of which an address has no more than it leaves free.
 
     Of eight, the first address can have four, the next one two; it takes five to have all.
     """

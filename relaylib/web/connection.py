@@ -1,16 +1,16 @@
 """One HTTP connection: h11 and a non-blocking socket, requests in, responses out, in order.
 
-h11 reads heads, and knows when a connection may be used again: 0.05 ms a request. To have it write
-ours, which cannot be wrong, took twice that; so each request is read by an h11 of its own, and what
-is answered does not pass through it. A live stream has neither a length nor chunks and ends with
-its connection: every player takes that, and a proxy passes it on. One with a length is written as
-fast as its reader takes it, some of it in each turn, and another request may follow. Between
-reading, answering and writing the ingest is read, if it is time to.
+h11 reads heads, and knows when a connection may be used again: 0.05 ms a request. Writing our
+responses with it, which cannot be wrong, took twice that. So each request is read by an h11 of its
+own, and the response does not pass through it. A live stream has neither a length nor chunks and
+ends with its connection: every player takes that, and a proxy passes it on. A stream with a length
+is written as fast as its reader takes it, some of it in each turn, and another request may follow.
+Between reading, answering and writing the ingest is read, if it is time to.
 
-One request is answered at a time, and nothing is read while a response is under way: so what a peer
-can make us keep is one head and one response. A peer that does nothing has a deadline, and so has
-one that takes too long (slowloris). The end has an order, as in `net/connection`, or the last
-response might be lost.
+One request is answered at a time, and nothing is read while a response is under way: so a peer can
+make the relay keep one head and one response, and no more. A peer that does nothing has a deadline,
+and so has one that takes too long (slowloris). The end has an order, as in `net/connection`, or the
+last response might be lost.
 """
 
 import socket
@@ -34,7 +34,7 @@ HEAD_CAP = 8 * 1024
 """Bytes of a head that may come without its end, and `READ_SIZE` with it: browsers send 1 KiB."""
 
 TARGET_CAP = 4 * 1024
-"""Bytes of a head without the end of its first line that make it the target which is too long."""
+"""Bytes of a head without the end of its first line above which the target is too long."""
 
 READ_SIZE = 4 * 1024
 """Bytes read in a turn."""
@@ -61,19 +61,19 @@ STUCK = 1.5
 STALLED = "stalled"
 
 AGAIN = 0.05
-"""Seconds until a request is tried again whose answer was not known yet."""
+"""Seconds until a request is tried again if its answer was not known yet."""
 
 Answer = Callable[[HttpRequest, float], Response]
-"""What makes the response to a request, now."""
+"""Makes the response to a request, now."""
 
 
 class HttpConnectionOwner(Protocol):
-    """What a connection belongs to; `byte_count` counts those of streams with an end."""
+    """The owner of connections; `byte_count` counts the bytes of streams with an end."""
 
     byte_count: int
 
     def must_rest(self, connection: "HttpConnection") -> float:
-        """Return for how many seconds its next request has to wait: its address has had its share.
+        """Return the seconds its next request has to wait because its address has used its share.
 
         Raises:
             HttpError: it has waited for too long.
@@ -85,11 +85,11 @@ class HttpConnectionOwner(Protocol):
     def answer(
         self, connection: "HttpConnection", event: h11.Request, respond: Answer | None = None
     ) -> tuple[HttpRequest, Response]:
-        """Answer a request; `respond` is what is to be asked if it is not the first attempt.
+        """Answer a request, at a further attempt with `respond`.
 
         Raises:
-            HttpError: with an error.
-            NotYetError: not at all now; see there.
+            HttpError: the answer is an error.
+            NotYetError: the answer is not known yet; see there.
         """
 
     def complete(
@@ -104,14 +104,15 @@ class HttpConnectionOwner(Protocol):
         """Have the pace write its stream from now on; `begin` it at once."""
 
     def gone(self, connection: "HttpConnection", reason: str) -> None:
-        """Note that it is over."""
+        """Note that the connection is over."""
 
 
 class HttpConnection:
     """An accepted connection.
 
-    `deadline` is when it has had its time, in seconds of the loop's clock; `stream` what it carries
-    from `path` to `client`, and `byte_count` how much of it was written. It began at `since`.
+    `deadline` is when its time is over, in seconds of the loop's clock; `stream` is the stream that
+    it carries from `path` to `client`, and `byte_count` how much of it was written. It began at
+    `since`.
     """
 
     __slots__ = (
@@ -140,11 +141,11 @@ class HttpConnection:
         self._server: HttpConnectionOwner | None = server
         self._h11 = _reader()
         self._unsent: list[memoryview] = []
-        self._body: StreamBody | None = None  # one with an end, of which so many bytes are left
+        self._body: StreamBody | None = None  # has an end; bytes left of it
         self._left = 0
         self._closing = self._eof = False
         self._pending = False  # a request will be tried again
-        self._resting = False  # what was asked will be read again
+        self._resting = False  # the bytes received will be read again
         tune(sock, SEND_BUFFER)
         loop.watch(sock, self._readable, writable=self._flush, broken=self._broken)
 
@@ -160,14 +161,14 @@ class HttpConnection:
             return
         if not data:
             self._end_of_input()
-        elif self.stream is not None:  # behind a stream nothing is answered: let it wait there
+        elif self.stream is not None:  # behind a stream nothing is answered: what comes waits
             self._loop.interest(self.sock, read=False)
         elif not self._closing:
             self._h11.receive_data(data)
             self._advance()
 
     def _end_of_input(self) -> None:
-        """The peer sends no more; what it has asked for is answered, but for a stream."""
+        """The peer sends no more; its requests are answered, but a stream to it ends."""
         self._eof = True
         if self._closing or self.stream is not None:
             self.abort("disconnected")
@@ -196,7 +197,7 @@ class HttpConnection:
         server.charge(self, self._loop.worked() - began)
 
     def _rest(self, seconds: float) -> None:
-        """Read no more for a while; what was asked waits, and so does its peer."""
+        """Read no more for a while; the request waits, and so does its peer."""
         self._resting = True
         self.deadline = self._loop.time() + PATIENCE
         self._loop.interest(self.sock, read=False)
@@ -222,7 +223,7 @@ class HttpConnection:
             self.abort("disconnected")
 
     def _refuse(self, status: int) -> None:
-        """Say what is wrong with what is no request."""
+        """Answer bytes that are no request with the reason."""
         if self._eof:
             self.abort("disconnected")
         elif status == 431 and b"\n" not in self._h11.trailing_data[0][:TARGET_CAP]:
@@ -231,11 +232,11 @@ class HttpConnection:
         elif status == 431:
             text = f"las cabeceras pasan de {HEAD_CAP} bytes"
             self._respond(reply.error(HttpError(431, text)), None)
-        else:  # h11 has 501 for a coding that it does not know, and that we want none of
+        else:  # h11 has 501 for an unknown coding, and the relay takes none
             self._respond(reply.error(HttpError(400, "eso no es HTTP/1.1")), None)
 
     def _answer(self, event: h11.Request, respond: Answer | None = None) -> None:
-        if self._server is None:  # it has ended meanwhile
+        if self._server is None:  # it was closed meanwhile
             return
         self._server.is_waiting(self, waiting=False)
         self._pending, request = False, None
@@ -293,8 +294,8 @@ class HttpConnection:
     def _respond_whole(
         self, status: int, headers: list[tuple[str, str]], body: bytes, *, has_body: bool
     ) -> None:
-        """Write the head and the body, if that is there. Another request may follow if h11 has read
-        this one to its end, and heard nothing against it.
+        """Write the head and the body, if there is one. Another request may follow if h11 has read
+        this one to its end without an error.
         """
         if not has_body and self._h11.their_state is h11.SEND_BODY:
             self._h11.next_event()  # the end of the request
@@ -305,7 +306,7 @@ class HttpConnection:
         self._flush()
 
     def _flush(self) -> None:
-        """Write what is left of a response, some of it in each turn."""
+        """Write the rest of a response, some of it in each turn."""
         if self._server is None:
             return
         try:
@@ -336,7 +337,7 @@ class HttpConnection:
             self._write_body(self._body, room)
 
     def _write_body(self, body: StreamBody, room: int) -> None:
-        """Write what comes next in a stream with an end."""
+        """Write the next part of a stream with an end."""
         pieces = body.look(self._loop.time(), min(room, self._left))
         if not pieces and self._left:
             raise StreamEndError("incomplete")
@@ -355,10 +356,10 @@ class HttpConnection:
         return bool(self._unsent) or self._body is not None
 
     def _next(self) -> None:
-        """The response is on its way: wait for the next request, or answer it, if it is there."""
+        """The response is on its way: answer the next request if it is there, or wait for it."""
         assert self._server is not None
         read = self._h11.trailing_data[0]
-        if self._h11.their_state is h11.DONE:  # it was not this program that responded, otherwise
+        if self._h11.their_state is h11.DONE:  # else the previous program responded
             self._h11 = _reader(read)
             if self._eof:
                 self._h11.receive_data(b"")
@@ -374,7 +375,7 @@ class HttpConnection:
         assert self._server is not None
         self.stream = stream
         self.since = self._taken_at = self._loop.time()
-        self.deadline = float("inf")  # the pace sees to it
+        self.deadline = float("inf")  # the pace watches it
         self._loop.interest(self.sock, read=not self._eof)
         self._server.carries_stream(self, begin=begin)
 
@@ -383,7 +384,7 @@ class HttpConnection:
         return now - self._taken_at > STUCK
 
     def write_on(self, until: float, most: int) -> None:
-        """Write what comes next in the stream."""
+        """Write the next part of the stream."""
         stream = self.stream
         if stream is None or self._server is None:
             return
@@ -412,11 +413,11 @@ class HttpConnection:
     # --- the end
 
     def _fail(self, error: OSError | StreamEndError) -> None:
-        """End, because nothing can be written any more, or nothing more comes."""
+        """End, because nothing can be written any more, or the stream has ended."""
         self.abort(why(error) if isinstance(error, OSError) else str(error))
 
     def _shut_down(self) -> None:
-        """Say that no more comes, and read on until the peer says so, too."""
+        """Tell the peer that no more comes, and read on until it says so, too."""
         if self._eof:
             self.abort("done")
             return
@@ -428,14 +429,14 @@ class HttpConnection:
             self.abort(why(error))
 
     def close(self, data: bytes = b"") -> None:
-        """Write this, then end in order."""
+        """Write the data, then end in order."""
         self._closing = True
         self._body = None
         self._unsent = [memoryview(data)] if data else []
         self._flush()
 
     def decline(self, wrong: HttpError) -> None:
-        """Answer whatever is asked with this, and end."""
+        """Answer any request with this error, and end."""
         self._respond(reply.error(wrong), None)
 
     def overdue(self) -> None:
@@ -498,7 +499,7 @@ class HttpConnection:
 
 
 def _reader(data: bytes = b"") -> h11.Connection:
-    """Make what reads one request, of which some may be there."""
+    """Make a reader of one request, of which the first bytes may be there."""
     reader = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_CAP)
     if data:
         reader.receive_data(data)

@@ -1,11 +1,11 @@
-"""`/events`: server-sent events that feed the page, made once for all who read them.
+"""`/events`: server-sent events that feed the page, made once for all its readers.
 
-An event is made when the first reader would be sent it, so nothing is made while nobody reads. The
-last few are kept. A reader is a place among them; one whose next event is no longer there reads too
-slowly, and is cut off: a browser comes again by itself, and begins with what is true now.
+An event is made when the first reader is due to get it, so without readers none is made. The last
+few are kept. A reader is a place among them; if its next event is no longer there, it reads too
+slowly and is cut off: a browser comes again by itself, and begins with the present state.
 
-An event comes each `PERIOD`, whether anything has changed or not, and with the longest
-`--http-coalesce` each second. So a connection on which nothing came for some seconds is dead, and
+An event comes each `PERIOD`, whether anything has changed or not; with the longest
+`--http-coalesce`, each second. So a connection on which nothing came for some seconds is dead, and
 no other heartbeat is needed.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -24,7 +24,7 @@ from relaylib.web.stream_state import StreamState
 KIND = "text/event-stream"
 
 PERIOD = 0.75
-"""Seconds from one event to the next: what happens now shows within a second."""
+"""Seconds from one event to the next: a change shows within a second."""
 
 KEPT = 8
 """Events that a reader may be late, beside what its socket holds."""
@@ -34,7 +34,7 @@ _RETRY = b"retry: 1000\n\n"
 
 
 class Events:
-    """The resource."""
+    """The resource `/events`."""
 
     def __init__(self, status: StatusResource, series: Series) -> None:
         self._status = status
@@ -46,7 +46,7 @@ class Events:
         return Response(EventStream(self._feed, first), KIND)
 
     def restore(self, saved: StreamState) -> "EventStream":
-        """Go on with a reader of the previous program, who may have an event in part."""
+        """Go on with a reader of the previous program, which may have got an event in part."""
         return EventStream(self._feed, saved.first)
 
 
@@ -62,7 +62,7 @@ class Feed:
         self.end = 0
 
     def advance(self, now: float) -> None:
-        """Make the next event, if it is time."""
+        """Make the next event, if it is due."""
         if now - self._made_at < PERIOD:
             return
         self._made_at = now
@@ -93,7 +93,7 @@ class EventStream:
         self._sent = 0
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what is left of an event, or of what comes first; see `reply.StreamBody`."""
+        """Return the rest of an event, or of `first`; see `reply.StreamBody`."""
         self._feed.advance(until)
         if self._first:
             return (memoryview(self._first)[:most],)
@@ -115,7 +115,7 @@ class EventStream:
             self._number, self._sent = self._number + 1, 0
 
     def export(self) -> StreamState | None:
-        """Return the rest of what has been begun; see `reply.StreamBody`."""
+        """Return the rest of the event under way; see `reply.StreamBody`."""
         if self._first:
             return StreamState(0, bytes(self._first))
         if not self._sent:

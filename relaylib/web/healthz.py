@@ -7,8 +7,8 @@ from relaylib.web.reply import Response
 from relaylib.web.request import HttpRequest
 
 GOOD = {"healthy", "network", "active"}
-"""What is no reason to send people elsewhere: one viewer's path (`network`) is not the relay's; and
-`active` is all that a relay says which does not look into the stream."""
+"""Verdicts that are no reason to send viewers elsewhere: one viewer's path (`network`) is not the
+relay's fault, and a relay that does not look into the stream says nothing but `active`."""
 
 
 class Healthz:

@@ -1,16 +1,16 @@
-"""`/live.m3u8` and `/hls/RUN/NUMBER.ts`: the stream in segments, for who fetches and for caches.
+"""`/live.m3u8` and `/hls/RUN/NUMBER.ts`: the stream in segments, for players and caches.
 
-A segment is two places of the track and nothing more: it is read there when somebody asks, without
-a copy. The playlist is cut as the stream comes, from its entry points, so that a request costs the
-same whatever the track holds.
+A segment is two places of the track and nothing more: it is read there when it is asked for,
+without a copy. The playlist is cut as the stream comes, from its entry points, so that a request
+costs the same whatever the track holds.
 
-A playlist lists less than the track has (`_floor`), because who has just read it may still ask for
-its first segment. That is less than RFC 8216 wants (6.2.2): for as long as the longest playlist
-lasted, which would halve how far one can go back. If the track overtakes a segment that is being
-sent, its connection ends before all of it is there: a length that does not fit, but never a wrong
-byte.
+A playlist lists less than the track has (`_floor`), because a player that has just read it may
+still ask for its first segment. RFC 8216 (6.2.2) wants more: a segment is to be there for as long
+as the longest playlist lasted, which would halve how far viewers can go back. If the track
+overtakes a segment that is being sent, its connection ends early: the length does not fit, but no
+byte is wrong.
 
-A range of a segment is not to be had: no player needs that, and a cache wants the whole.
+A range of a segment cannot be had: no player needs one, and a cache wants the whole.
 """
 
 import math
@@ -42,7 +42,7 @@ _SEGMENT = re.compile(r"/hls/([0-9a-f]+)/(0|[1-9][0-9]{0,15})\.ts")
 
 
 class Hls:
-    """The resource; without a track there is none. `refresh` brings it up to date."""
+    """The resource; without a track it has no segments. `refresh` brings it up to date."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Hls:
         """Answer with the playlist or a segment.
 
         Raises:
-            HttpError: there is none.
+            HttpError: there is no such playlist or segment.
         """
         track = self._track
         if track is None:
@@ -98,10 +98,10 @@ class Hls:
         playlist = self._playlist
         listed = playlist.listed(max(self._floor(track), now - track.seconds))
         if not listed:
-            available(track, now)  # which says what is missing
+            available(track, now)  # raises the error that says what is missing
             raise HttpError(503, "ninguna fuente emite, o todavia no hay ningun segmento")
         etag = f"{playlist.run}-{listed[0].sequence}-{playlist.sequence}-{playlist.target}"
-        if etag != self._listed_as:  # or somebody has just asked for the same
+        if etag != self._listed_as:  # otherwise the same playlist was asked for just before
             text = playlist.text(listed, PREFIX, self._dated)
             self._text, self._listed_as = text.encode(), etag
         return Response(
@@ -119,14 +119,14 @@ class Hls:
         return self._loop.dated(seconds)
 
     def _floor(self, track: Track) -> float:
-        """Return since when segments are listed: some time will pass until they are asked for."""
+        """Return the time from which segments are listed: older ones may be gone when asked for."""
         if not track.oldest:
             return -math.inf
         oldest, newest = track.time(track.oldest), track.time(track.end)
         return oldest + min(2.0 * max(TARGET, self._playlist.target), (newest - oldest) / 4)
 
     def _cut(self, track: Track) -> None:
-        """Take the entry points that are new."""
+        """Take the new entry points."""
         playlist, epoch = self._playlist, self._loop.epoch() / 1e9
         playlist.forget(track.oldest)
         known = playlist.latest.at if playlist.latest else -1
@@ -163,7 +163,7 @@ class Body:
         self.skipped = 0
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next; see `reply.StreamBody`."""
+        """Return the next bytes; see `reply.StreamBody`."""
         segment, tables = self._segment, self._segment.tables
         if self._sent < len(tables):
             return (memoryview(tables)[self._sent :],)
@@ -181,12 +181,12 @@ class Body:
 
 
 def _new_run() -> str:
-    """Name a run, as none was named before."""
+    """Make a name for a run that no earlier run has."""
     return secrets.token_hex(5)
 
 
 def _fits(playlist: Playlist, track: Track | None) -> bool:
-    """Tell whether a playlist is about this track: that may have begun anew with the program."""
+    """Tell whether a playlist is about this track, which may have begun anew with the program."""
     places = [each.end for each in playlist.segments[-1:]]
     places += [playlist.latest.at] if playlist.latest else []
     return track is not None and all(place <= track.end for place in places)

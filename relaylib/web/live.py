@@ -1,8 +1,8 @@
 """`/live.ts`: the stream as it is now, or was some seconds ago (`?back=SECONDS`), without RTP.
 
-A viewer is a place in the track and nothing more. It begins where decoding can start, with the
-tables that a decoder needs before that, and then gets every byte that came, in order. If it reads
-so slowly that its place is overwritten, it is moved to the newest entry point.
+A viewer is a place in the track and nothing more. Its stream begins where decoding can start, with
+the tables that a decoder needs first, and goes on with every byte in order. If it reads so slowly
+that its place is overwritten, it is moved to the newest entry point.
 """
 
 import math
@@ -19,7 +19,7 @@ from relaylib.web.stream_state import StreamState
 KIND = "video/mp2t"
 
 STALE = 10.0
-"""Seconds after which what came last is no live stream."""
+"""Seconds after its last bytes at which a stream is not live any more."""
 
 Refresh = Callable[[], object]
 
@@ -27,7 +27,7 @@ _STUFFING = b"\xff" * PACKET_SIZE
 
 
 class Live:
-    """The resource. Without a track there is none; `refresh` brings it up to date."""
+    """The resource. Without a track there is no stream; `refresh` brings the track up to date."""
 
     def __init__(self, track: Track | None, refresh: Refresh) -> None:
         self._track = track
@@ -37,7 +37,7 @@ class Live:
         """Begin a stream.
 
         Raises:
-            HttpError: there is none, or it is no transport stream, or `back` is no number.
+            HttpError: there is no stream, or it is no transport stream, or `back` is no number.
         """
         back = read_back(request)
         self._refresh()
@@ -52,10 +52,10 @@ class Live:
 
 
 def available(track: Track | None, now: float) -> Track:
-    """Make sure that there is a stream.
+    """Return the track if it has a live stream.
 
     Raises:
-        HttpError: there is none, or it is no transport stream.
+        HttpError: there is no stream, or it is no transport stream.
     """
     if track is None:
         raise HttpError(503, "el relay no tiene memoria para los que miran por HTTP")
@@ -70,7 +70,7 @@ def available(track: Track | None, now: float) -> Track:
 
 
 def read_back(request: HttpRequest) -> float:
-    """Read `?back=`.
+    """Read the seconds in `?back=`.
 
     Raises:
         HttpError: it is no number of seconds.
@@ -86,7 +86,7 @@ def read_back(request: HttpRequest) -> float:
 
 
 class LiveStream:
-    """What one viewer gets: bytes that come first, then those of the track from a place on."""
+    """The stream of one viewer: the bytes of `first`, then those of the track from a place on."""
 
     __slots__ = ("_at", "_first", "_track", "skipped")
 
@@ -100,7 +100,7 @@ class LiveStream:
         stream = cls.__new__(cls)
         stream._track, stream._at = track, saved.at
         stream._first, stream.skipped = saved.first, saved.skipped
-        if saved.at > track.end:  # now: soon there will be something else at this place
+        if saved.at > track.end:  # checked now: soon other bytes will be at this place
             stream._move(math.inf)
         return stream
 
@@ -108,7 +108,7 @@ class LiveStream:
         return StreamState(self._at, self._first, self.skipped)
 
     def _begin(self, time: float, *, live: bool) -> None:
-        """Begin where decoding can start; where nobody knows, at that time, or with what comes."""
+        """Begin where decoding can start; if unknown, at that time, or with the next bytes."""
         track = self._track
         entry = track.entry(time)
         if entry is not None:
@@ -117,7 +117,7 @@ class LiveStream:
             self._first, self._at = b"", track.end if live else track.find(time)
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next; see `reply.StreamBody`."""
+        """Return the next bytes; see `reply.StreamBody`."""
         track = self._track
         if self._at < track.oldest:
             self._move(until)
@@ -131,7 +131,7 @@ class LiveStream:
         return 0.0 if self._at >= track.end else now - track.time(max(self._at, track.oldest))
 
     def _move(self, now: float) -> None:
-        """Leave out what has been overwritten; a packet that was begun is filled up before."""
+        """Skip what has been overwritten, and first fill up the packet that was under way."""
         self.skipped += 1
         begun = -len(self._first) % PACKET_SIZE if self._first else self._at % PACKET_SIZE
         filling = _STUFFING[: -begun % PACKET_SIZE]

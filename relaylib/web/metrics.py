@@ -1,7 +1,7 @@
-"""`/metrics`: how everything is, for Prometheus. docs/STATUS.md has the table.
+"""`/metrics`: the state of the relay for Prometheus. docs/STATUS.md has the table.
 
-Numbers are read when they are asked for; nothing is counted for this alone but what the loop's
-turns take. No label names a viewer or an address: there are about 150 series, however many watch.
+Numbers are read when they are asked for; only the times of the loop's turns are counted for this
+alone. No label names a viewer or an address: there are about 150 series, for any number of viewers.
 """
 
 import math
@@ -32,13 +32,13 @@ from relaylib.web.reply import Response
 from relaylib.web.request import HttpRequest
 
 FRESH = 0.25
-"""Seconds for which what was made is good enough."""
+"""Seconds for which one answer is given again."""
 
 Samples = float | Mapping[str, float] | Mapping[tuple[str, ...], float]
 
 
 class Metrics:
-    """The resource."""
+    """The resource `/metrics`."""
 
     def __init__(self, parts: Parts) -> None:
         registry = CollectorRegistry()
@@ -56,14 +56,14 @@ class Metrics:
 
 
 class _Relay(Collector):
-    """What prometheus_client asks at each scrape."""
+    """The collector that prometheus_client asks at each scrape."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._lost = 0
 
     def describe(self) -> Iterable[Metric]:
-        """Promise nothing: what there is, a scrape shows."""
+        """Announce no metrics: each scrape shows what there is."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
@@ -91,7 +91,7 @@ class _Relay(Collector):
     def _of_counts(self, counts: Counts) -> Iterator[Metric]:
         errors = {name: counts.errors.get(name, 0) for name in NAMES}
         yield _counter("stream_errors", "Errors by their names in TR 101 290", errors, "name")
-        self._lost = max(self._lost, counts.lost)  # who comes late is not lost any more
+        self._lost = max(self._lost, counts.lost)  # a packet that comes late is not lost any more
         yield _counter("rtp_lost_packets", "RTP packets that did not come", self._lost)
         yield _counter("rtp_reordered_packets", "RTP packets that came late", counts.reordered)
         yield _counter("rtp_duplicated_packets", "RTP packets come twice", counts.duplicated)

@@ -5,7 +5,7 @@
 
     200  Content-Type: video/mp4; codecs="avc1.64001f, mp4a.40.2"     for `addSourceBuffer`
          X-Behind: 1.42           seconds from the arrival of the first sample to this response
-         X-Left-Out: MP2          sound that no browser plays, where there is such; codecs in words
+              X-Left-Out: MP2          sound that no browser plays, if there is any; codecs in words
          an init segment, then a fragment every 0.2 s, the first with a picture that needs no other
     415  application/json {"codec": "MPEG-2 video", "error": "a sentence"}: no browser plays this
     503  a sentence: no source, a stream that is not MPEG-TS, codecs that are still not known after
@@ -14,7 +14,7 @@
 Times in it only rise. They begin anywhere, and differ from one response to the next: a page opens
 a new MediaSource for each. Where the source changed or its clock jumped, another init segment comes
 in place, and times go on. The response ends where codecs change, and at a reload of the relay: the
-page asks again. A viewer that is too slow is moved to the newest entry point: its times have a
+page asks again. A viewer that is too slow is moved to the newest entry point, and its times have a
 hole there.
 """
 
@@ -36,31 +36,31 @@ from relaylib.web.reply import NotYetError, Piece, Response, StreamEndError
 from relaylib.web.request import HttpRequest
 
 MOST_PAST = 8
-"""Viewers in the past. Each has the stream remuxed for itself; see `budget.Places` for how many may
-be of one address."""
+"""Viewers in the past. Each has the stream remuxed for itself; see `budget.Places` for how many
+places one address may have."""
 
 LEAD = 3.0
-"""Seconds that a viewer in the past is given at once, and is ahead from then on."""
+"""Seconds that a viewer in the past is given at once, and stays ahead by."""
 
 BEFORE = 1.5
 """Seconds before now at which remuxing begins, so that codecs are known: sound is waited for."""
 
 LEARN = 0.05
-"""Seconds that finding out the codecs may take at once: five times what it does at 5 Mb/s. Where
-that is not enough, or nothing is there yet to find them out by, it goes on a moment later."""
+"""Seconds that finding out the codecs may take at once: five times the need at 5 Mb/s. If that is
+not enough, or too little of the stream has come, it goes on a moment later."""
 
 SHARE = 0.01
-"""Seconds of remuxing for one write, each `--http-coalesce` again: more waits for the next."""
+"""Seconds of remuxing for one write, once each `--http-coalesce`: the rest waits for the next."""
 
 LATE = 5.0
-"""Seconds that one which is to follow the stream may fall behind, from where it began. Then there
-is no time to remux all, and it begins anew."""
+"""Seconds that a remux of the live stream may fall behind. Then there is no time to remux
+everything, and it begins anew."""
 
 LINGER = 3.0
-"""Seconds after which nobody's fragments are forgotten."""
+"""Seconds after which fragments without a reader are forgotten."""
 
 KEPT = 20.0
-"""Seconds of fragments that are kept for those who read them, and `BYTES` at most."""
+"""Seconds of fragments that are kept for their readers, `BYTES` at most."""
 
 BYTES = 32 << 20
 BYTES_PAST = 8 << 20
@@ -68,12 +68,12 @@ BYTES_PAST = 8 << 20
 PIECE = 8 * 7 * PACKET_SIZE
 """Bytes that are remuxed without a look at the ingest: 0.1 ms."""
 
-_MOST_PIECES = 900  # of one write: sendmsg(2) takes 1,024
+_MOST_PIECES = 900  # in one write: sendmsg(2) takes 1,024
 _NOWHERE = -1
 
 
 class Item(NamedTuple):
-    """A fragment, or, if it has a `mime`, an init segment; what it begins with arrived `began`."""
+    """A fragment, or an init segment if it has a `mime`. Its first sample arrived at `began`."""
 
     data: bytes
     mime: str
@@ -81,16 +81,16 @@ class Item(NamedTuple):
 
 
 class Remux:
-    """The stream as MP4, from a time on, in items that are numbered and kept for a while.
+    """The stream as MP4, from a time on, in numbered items that are kept for a while.
 
-    It goes on when one of its readers asks for more: who has none does nothing. `delay` is by how
-    many seconds it stays behind the stream.
+    It goes on when a reader asks for more: without readers it does nothing. `delay` is the number
+    of seconds by which it stays behind the stream.
     """
 
     def __init__(
         self, loop: Loop, track: Track, byte_count: int, account: Account | None = None
     ) -> None:
-        """Read nothing yet. `account` is whose work it is; None: everybody's."""
+        """Read nothing yet. `account` pays for the work; None: the work is for everybody."""
         self._loop, self._track, self._account = loop, track, account
         self._remuxer = Remuxer()
         self._room = byte_count
@@ -100,16 +100,16 @@ class Remux:
         self._cut_at = 0.0
         self.delay = self._allowed = 0.0
         self.advanced = -math.inf
-        """When somebody wanted more last."""
+        """When a reader last asked for more."""
         self.init: Init | None = None
-        """What comes now needs this."""
+        """The init segment that the next fragments need."""
         self.unplayable = ""
-        """The codec because of which nothing comes."""
+        """The codec because of which nothing can be played."""
 
     # --- reading the track
 
     def begin(self, time: float) -> float:
-        """Go to the entry point at this time; return when that came."""
+        """Go to the entry point at this time; return when that arrived."""
         track = self._track
         entry = track.entry(time)
         if entry is None:
@@ -128,9 +128,9 @@ class Remux:
                 break
 
     def advance(self, now: float) -> None:
-        """Go on as far as the stream is now, or for a while."""
+        """Go on up to the present end of the stream, or for a while."""
         if now <= self.advanced:
-            return  # another reader was here
+            return  # another reader has asked just before
         self.advanced = now
         if self._account is None:
             self._go_on(now)
@@ -145,7 +145,7 @@ class Remux:
             pass
 
     def _step(self, until: float) -> bool:
-        """Remux a piece of what came `until` then; False: there is no more."""
+        """Remux a piece of what had come at `until`; False: there is no more."""
         track, at = self._track, self._at
         if at == track.end:
             return False
@@ -162,7 +162,7 @@ class Remux:
         return True
 
     def _take_piece(self, time: float) -> None:
-        """Take some packets, but none behind a break with those before it."""
+        """Take some packets, but none from behind a break."""
         track, at = self._track, self._at
         broken = track.break_behind(at - 1)
         end = min(at + PIECE, track.end)
@@ -216,29 +216,29 @@ class Remux:
         return self._items[number - self.end]
 
     def began(self, number: int) -> float:
-        """Return when what an item begins with arrived; it may be the next one."""
+        """Return when the first bytes of an item arrived; it may be the next item."""
         return self[number].began if number < self.end else self._cut_at
 
     def behind(self, number: int) -> float:
-        """Return how many seconds an item is behind what has come; it may be the next one."""
+        """Return how many seconds an item is behind the stream; it may be the next item."""
         track, began = self._track, self.began(max(number, self.oldest))
         return max(0.0, track.time(track.end) - began) if track.end > track.oldest else 0.0
 
 
 class Mp4Stream:
-    """What one viewer gets: places in what is remuxed, which it reads without a copy."""
+    """The stream of one viewer: places among the items of a remux, read without a copy."""
 
     __slots__ = ("__weakref__", "_begun", "_mime", "_next", "_remux", "skipped")
 
     def __init__(self, remux: Remux) -> None:
         self._remux = remux
-        self._begun = list[Piece]()  # what comes before the next item
+        self._begun = list[Piece]()  # bytes that come before the next item
         self.skipped = 0
         self._mime = ""
         self._enter()
 
     def _enter(self) -> None:
-        """Begin where decoding can start, or, with other codecs, nowhere."""
+        """Begin where decoding can start; if the codecs differ, end."""
         init = self._remux.init
         assert init is not None
         self._next = self._remux.entry
@@ -249,7 +249,7 @@ class Mp4Stream:
             self._next = _NOWHERE
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next; see `reply.StreamBody`."""
+        """Return the next pieces; see `reply.StreamBody`."""
         remux = self._remux
         remux.advance(until)
         if 0 <= self._next < remux.oldest:
@@ -287,12 +287,12 @@ class Mp4Stream:
         return self._remux.behind(self._next)
 
     def export(self) -> None:
-        """End with this program: a page asks again, and its times begin anew anyway."""
+        """Return nothing: the stream ends with this program, and the page asks again."""
         return
 
 
 class Mp4:
-    """The resource; without a track there is none. `refresh` brings it up to date."""
+    """The resource; without a track there is no stream. `refresh` brings the track up to date."""
 
     def __init__(
         self, loop: Loop, track: Track | None, refresh: Refresh, budget: Budget | None = None
@@ -329,7 +329,7 @@ class Mp4:
         return self._shared
 
     def _forget(self) -> None:
-        """Forget what nobody wants any more."""
+        """Forget what no reader has asked for lately."""
         if self._shared and self._loop.time() - max(self._asked_at, self._shared.advanced) > LINGER:
             self._shared = None
         else:

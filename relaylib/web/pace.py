@@ -1,12 +1,12 @@
 """When streams are written: all of them from one timer, so that writes are few and large.
 
-A write of a datagram costs as much as one of thirty. So what has come gathers for a while
+A write of a datagram costs as much as one of thirty. So bytes gather for a while
 (`--http-coalesce`), and then every stream is written what is there, up to several times what has
-come meanwhile: who is behind catches up, and no faster, since a burst at the speed of a network
-would push other viewers' datagrams out of its queues. A stream of so many bits that a write would
-not fit the kernel's buffer is written more often.
+come meanwhile. A viewer that is behind catches up no faster than that, since a burst at the speed
+of a network would push other viewers' datagrams out of its queues. A stream of so high a rate that
+a write would not fit the kernel's buffer is written more often.
 
-A turn writes some streams, the next one goes on: there are other sockets, too. Between any two
+A turn writes some streams, and the next turn goes on: there are other sockets, too. Between any two
 writes the ingest may be read, because UDP loses what waits for too long, and HTTP loses nothing.
 """
 
@@ -23,28 +23,28 @@ LARGEST = 128 * 1024
 """Bytes of a write at the stream's own rate: a third of `SEND_BUFFER`."""
 
 _SMALLEST = 64 * 1024
-"""Bytes that a stream may be written at once, however little has come: 10 Mb/s."""
+"""Bytes that a stream may always be written at once, however little has come: 10 Mb/s."""
 
 _CATCH_UP = 4
-"""How many times the stream's own rate one that is behind is written."""
+"""Multiple of the stream's own rate at which a stream that is behind is written."""
 
 _WEIGHT = 1 / 8  # of the newest period in the average rate
 
 
 class StreamWriter(Protocol):
-    """What is written: a connection that carries a stream."""
+    """A connection that carries a stream."""
 
     def write_on(self, until: float, most: int) -> None:
-        """Write what had come `until` then, up to about `most` bytes."""
+        """Write what had come at `until`, up to about `most` bytes."""
 
     def abort(self, reason: str) -> None:
         """End, and have itself removed."""
 
 
 class Pace:
-    """Writes streams. `byte_count` tells how many bytes of the live stream have ever come.
+    """Writes streams. `byte_count` returns the bytes of the live stream since the start.
 
-    `is_running` tells whether the timer is: it is not where there is nobody to write to.
+    `is_running`: the timer runs, as there are streams to write.
     """
 
     def __init__(self, loop: Loop, coalesce: float, byte_count: Callable[[], int]) -> None:
@@ -69,7 +69,7 @@ class Pace:
         return min(self._coalesce, LARGEST / self._rate) if self._rate else self._coalesce
 
     def add(self, writer: StreamWriter) -> None:
-        """Write this one, too, from now on."""
+        """Write this stream, too, from now on."""
         self._writers[writer] = None
         if not self.is_running:
             self.is_running = True
@@ -77,7 +77,7 @@ class Pace:
             self._loop.call_later(self._loop.until_step(self.period), self._tick)
 
     def remove(self, writer: StreamWriter) -> None:
-        """Write it no more."""
+        """Write this stream no more."""
         self._writers.pop(writer, None)
 
     def _tick(self) -> None:
@@ -94,12 +94,12 @@ class Pace:
         self._rate += (rate - self._rate) * (_WEIGHT if self._rate else 1.0)
 
     def _write_some(self) -> None:
-        """Write some of those who wait; when nobody waits any more, let bytes gather."""
+        """Write some of the streams that wait; when none is left, let bytes gather."""
         try:
             for _ in range(min(PER_TURN, len(self._waiting))):
                 self._write(self._waiting.popleft())
                 self._loop.read_priority()
-        finally:  # a bug costs the one it meets
+        finally:  # a bug costs only the stream in which it occurs
             self._go_on()
 
     def _write(self, writer: StreamWriter) -> None:

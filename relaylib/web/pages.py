@@ -1,7 +1,7 @@
-"""`/`: the page that shows the picture, and beside it what the relay knows.
+"""`/`: the page that shows the picture, and beside it the state of the relay.
 
-Its files are beside this one, in `page/`, and are read once, when the program starts. They name
-nothing but their neighbours, so that the page also works behind a proxy that has it in a folder.
+Its files are in `page/`, beside this file, and are read once, when the program starts. They refer
+to each other by relative names only, so that the page also works in a folder of a proxy.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ POLICY = "; ".join((
     "connect-src 'self'", "media-src 'self' blob:", "base-uri 'none'", "form-action 'none'",
     "frame-ancestors 'none'",
 ))  # fmt: skip
-"""Content-Security-Policy: its own files, the relay, and what it puts together to play (blob:)."""
+"""Content-Security-Policy: the page's files, the relay, and media that it assembles (blob:)."""
 
 FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -23,7 +23,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-"""Where they are found, what they are called, and what they are."""
+"""By path: name of the file, and its media type."""
 
 
 class Page:
@@ -44,6 +44,6 @@ class Page:
 
 
 def pages() -> dict[str, Resource]:
-    """Read the files; return what answers at which path."""
+    """Read the files; return the resources by path."""
     folder = files("relaylib.web") / "page"
     return {path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}

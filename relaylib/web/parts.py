@@ -1,4 +1,4 @@
-"""What the web is given of the relay."""
+"""The parts of the relay that the web reads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from relaylib.web.server import HttpServer
 
 @dataclass(frozen=True, slots=True)
 class ControlPort:
-    """The control port's `address`, and its connections since the start: how many were let in, and,
-    by reason, were not.
+    """The control port's `address`, and its connections since the start: those accepted, and those
+    declined, by reason.
     """
 
     address: Address
@@ -22,9 +22,9 @@ class ControlPort:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The relay, as far as the web looks at it: `channel` tells how everything is.
+    """The relay, as far as the web reads it: `channel` has the stream's state.
 
-    `door` tells of the control port; `web` is the server that serves this.
+    `door` describes the control port; `web` is the server that serves this.
     """
 
     loop: Loop

@@ -1,9 +1,9 @@
-"""The HLS playlist (RFC 8216): where the stream is cut, and what is said of its segments. Pure.
+"""The HLS playlist (RFC 8216): where the stream is cut, and what describes its segments. Pure.
 
 A segment begins where decoding can start, and the next one begins at the first such place that is
-`LEAST` seconds of video later. How long it is, the time stamps tell, not the network. Where the
-video does not go on (another source, a silence, a clock that jumped, other streams in it) a segment
-ends early, and the next one is a discontinuity (4.3.2.3).
+`LEAST` seconds of video later. Its length comes from the time stamps, not from the network. Where
+the video does not go on (another source, a silence, a clock that jumped, other streams in it) a
+segment ends early, and the next one is a discontinuity (4.3.2.3).
 
 The numbers of segments only grow, and a number stands for the same bytes as long as the run has
 its name. The playlist is a value, so a reload hands it over as it is.
@@ -11,7 +11,7 @@ its name. The playlist is a value, so a reload hands it over as it is.
 RFC 8216 wants the target duration to stay as it is (6.2.1), and no segment to be longer (4.3.3.1).
 A live source may make both impossible: VLC's next group of pictures may be four times as long as
 any before. Then the second rule is kept, as players need it: the target duration grows, and never
-shrinks. To keep the first one, segments would have to begin where nobody can start.
+shrinks. To keep the first rule, segments would have to begin where no decoder can start.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,27 +24,28 @@ LEAST = 0.95
 """Seconds of video in a segment, or more: with a keyframe every second, a segment a second."""
 
 TARGET = 2
-"""Seconds of target duration, at least. Players begin three of them behind the end (6.3.3)."""
+"""Seconds of target duration, at least. Players begin three such durations before the end
+(6.3.3)."""
 
 DOUBT = 1.0
 """Seconds that time stamps may be ahead of the time that passed before they have jumped."""
 
 CATCH_UP = 10.0
-"""Seconds that they may make up for besides: what was held up on its way comes in a burst."""
+"""Seconds that time stamps may make up besides: packets held up on their way come in a burst."""
 
 _DRIFT = 0.5
-"""Seconds between what segments add up to and the clock on the wall, after which it is right."""
+"""Seconds between the sum of the segments and the wall clock above which the clock is followed."""
 
 _SHORTEST, _FADES = 0.001, 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where decoding can start, after `tables`: place `at` of the track, which came at `time`, in
-    seconds of the loop's clock, with the time stamp `stamp`, in ticks of PTS_HZ.
+    """A place where decoding can start, after `tables`: place `at` of the track, which arrived at
+    `time` (seconds of the loop's clock) and has the time stamp `stamp` (ticks of PTS_HZ).
 
-    `ended`: what came before does not lead here, and this is the place where it ended. `before` is
-    when the last of what came before arrived.
+    `ended`: the stream before does not lead here; it ended at this place. `before` is when the last
+    byte before arrived.
     """
 
     at: int
@@ -57,11 +58,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The track from one place to another, after `tables`. It came from `time` on, and is so many
-    seconds long.
+    """The track from one place to another, after `tables`. It arrived from `time` on, and lasts
+    `duration` seconds.
 
     `date` is that of its beginning, in seconds since 1970. `timeline` counts discontinuities up to
-    here, of which this one is the last if it `breaks`.
+    here; if it `breaks`, the last of them is at this segment.
     """
 
     sequence: int
@@ -77,10 +78,11 @@ class Segment:
 
 @dataclass(slots=True)
 class Playlist:
-    """The segments of a `run`. `target` is the target duration; 0 until somebody was told one.
+    """The segments of a `run`. `target` is the target duration; 0 until a playlist was given out.
 
-    `segments` are those whose bytes there are, `sequence` is the number of the next one, which
-    began at `begun`; up to `latest` it is `elapsed` seconds long. That came so many seconds `late`.
+    `segments` are those whose bytes are there, `sequence` is the number of the next one, which
+    began at `begun` and lasts `elapsed` seconds up to `latest`. `late`: seconds by which that
+    mark was late.
     """
 
     run: str
@@ -112,11 +114,11 @@ class Playlist:
         self.latest = mark
 
     def abandon(self) -> None:
-        """What the segment under way consists of is gone."""
+        """Forget the segment under way: its bytes are gone."""
         self.begun = self.latest = None
 
     def forget(self, oldest: int) -> None:
-        """Forget the segments that begin before this place: they are gone."""
+        """Forget the segments that begin before this place: their bytes are gone."""
         while self.segments and self.segments[0].begin < oldest:
             del self.segments[0]
         if self.begun is not None and self.begun.at < oldest:
@@ -134,11 +136,11 @@ class Playlist:
         return self._late(latest, mark) < -DOUBT
 
     def _late(self, latest: Mark, mark: Mark) -> float:
-        late = _FADES * max(0.0, self.late)  # or a clock that is slow would add up
+        late = _FADES * max(0.0, self.late)  # otherwise a slow clock would add up
         return min(CATCH_UP, late + mark.time - latest.time - _step(latest, mark))
 
     def _tail(self, latest: Mark, mark: Mark) -> float:
-        """Guess how much there was behind the latest mark: nothing after that has a known time."""
+        """Estimate the video behind the latest mark: nothing after that has a known time."""
         tail = max(0.0, mark.before - latest.time)
         return min(tail, max(0.0, self.target - self.elapsed)) if self.target else tail
 
@@ -157,17 +159,17 @@ class Playlist:
     # --- telling
 
     def find(self, sequence: int) -> Segment | None:
-        """Return a segment whose bytes there are."""
+        """Return a segment whose bytes are there."""
         at = sequence - self.segments[0].sequence if self.segments else -1
         return self.segments[at] if 0 <= at < len(self.segments) else None
 
     def listed(self, since: float) -> list[Segment]:
-        """Return the segments that came `since` then."""
+        """Return the segments that arrived from `since` on."""
         return [each for each in self.segments if each.time >= since]
 
     def text(self, listed: list[Segment], prefix: str, dated: Callable[[float], str]) -> str:
-        """Write the playlist of these segments, of which there is one; `prefix` leads to them,
-        `dated` writes seconds since 1970 as ISO 8601 has it.
+        """Write the playlist of these segments, of which there is at least one; `prefix` is the
+        path before their names, `dated` writes seconds since 1970 as ISO 8601.
         """
         self.target = self.target or max(TARGET, *(_rounded(each.duration) for each in listed))
         return "\n".join([*self._lines(listed, prefix, dated), ""])
@@ -198,11 +200,11 @@ def _step(latest: Mark, mark: Mark) -> float:
 
 
 def _other_streams(latest: Mark, mark: Mark) -> bool:
-    """Tell whether a program now has other streams. Tables mostly differ by their counters only."""
+    """Tell whether a program has other streams. Tables mostly differ by their counters only."""
     before, now = psi.maps(latest.tables), psi.maps(mark.tables)
     return any(before[number] != now[number] for number in before.keys() & now.keys())
 
 
 def _rounded(duration: float) -> int:
-    """Round as the target duration wants it (4.3.3.1)."""
+    """Round as the target duration has to be (4.3.3.1)."""
     return int(duration + 0.5)

@@ -1,11 +1,11 @@
-"""What is answered: a status, headers that allow no more than is needed, a body. Pure.
+"""What is answered: a status, headers that allow no more than necessary, a body. Pure.
 
-Whoever makes a resource says what is in the body and how long it may be kept. What holds for all is
-added here: nothing of ours runs, is framed, or tells others where it was opened, unless a resource
-says so.
+A resource says what is in the body and for how long it may be kept. The headers of all responses
+are added here: the page of a response may run nothing, be framed nowhere, and tell no other site
+where it was opened, unless the resource allows it.
 
-What a cache may keep is the same for everyone: no header depends on who asks, but for the encoding,
-and `Vary` says so. Caches in front of the relay may leave `Vary` out of account.
+What a cache may keep is the same for every client: no header depends on the request, but for the
+encoding, and `Vary` says so. Caches in front of the relay may ignore `Vary`.
 """
 
 import functools
@@ -23,23 +23,23 @@ from relaylib.web.stream_state import StreamState
 TEXT = "text/plain; charset=utf-8"
 
 FOREVER = "public, max-age=31536000, immutable"
-"""`cache` of what never changes."""
+"""`cache` of bodies that never change."""
 
 BRIEFLY = "public, max-age=1"
-"""`cache` of what may be otherwise in a second: that something is not there."""
+"""`cache` of answers that may change within a second: that something is not there."""
 
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
-"""Content-Security-Policy of what is no page."""
+"""Content-Security-Policy of responses that are no page."""
 
 _WORTH_COMPRESSING = 512
-"""Bytes below which a header more and an encoding save nothing."""
+"""Bytes below which compression, with a header more, saves nothing."""
 
 Piece = bytes | memoryview
 """Part of a body."""
 
 
 class NotYetError(HttpError):
-    """503, unless another attempt succeeds soon: `again` is what is to be asked then."""
+    """503, unless another attempt succeeds soon: `again` is the function to call then."""
 
     def __init__(self, text: str, again: "Callable[[HttpRequest, float], Response]") -> None:
         super().__init__(503, text)
@@ -47,24 +47,24 @@ class NotYetError(HttpError):
 
 
 class StreamEndError(Exception):
-    """A stream has no more, or gives its reader up; `str()` is the reason, in the log's words."""
+    """A stream has no more, or drops its reader; `str()` is the reason, in the log's words."""
 
 
 class StreamBody(Protocol):
     """A body without end, or with a `Response.length`, which keeps its own place in what it sends.
 
-    `skipped` counts how often it had to leave something out. A stream whose reader is gone is just
+    `skipped` counts how often it had to leave something out. A stream without its reader is just
     dropped.
     """
 
     skipped: int
 
     def look(self, until: float, most: int) -> Sequence[Piece]:
-        """Return what comes next, of what was there `until` then: up to `most` bytes or a bit
-        more, in no more than 1,000 pieces; nothing, if nothing has come.
+        """Return the next bytes, of those there were at `until`: up to `most` or a few more, in at
+        most 1,000 pieces; an empty sequence if nothing has come.
 
         Raises:
-            StreamEndError: nothing will.
+            StreamEndError: there will be no more.
         """
 
     def taken(self, byte_count: int) -> None:
@@ -75,10 +75,10 @@ class StreamBody(Protocol):
 
 
 class MediaStream(StreamBody, Protocol):
-    """One whose reader watches: with this method it is listed among the viewers."""
+    """A stream that is watched: with `delay` it is listed among the viewers."""
 
     def delay(self, now: float) -> float | None:
-        """Return how many seconds what comes next is behind what has come; None: nobody knows."""
+        """Return the seconds that the next byte is behind the newest one; None: unknown."""
 
 
 @dataclass(slots=True)
@@ -87,12 +87,13 @@ class Response:
 
     Args:
         cache: the field Cache-Control.
-        etag: tells versions of a body apart: who has this one gets no body again (304).
-        compress: use gzip for who takes it. The same `bytes` object is compressed once.
-        is_media: pages of other origins may read it, if the configuration allows any (CORS).
-        length: bytes of a body that is a stream, if it has an end: it is sent as fast as its
-            reader takes it, and the connection may be used again.
-        headers: more of them, or others than those that are added to all.
+            etag: tells versions of a body apart: a client that has this one gets no body again
+            (304). compress: use gzip for clients that take it. The same `bytes` object is
+            compressed once. is_media: pages of other origins may read it, if the configuration
+            allows any (CORS). length: bytes of a stream that has an end: it is sent as fast as its
+            reader takes it, and
+                the connection may be used again.
+            headers: further headers, which take the place of those that all responses have.
     """
 
     body: bytes | StreamBody
@@ -120,7 +121,7 @@ class Resource(Protocol):
 
 @runtime_checkable
 class StreamResource(Resource, Protocol):
-    """One whose streams survive a reload."""
+    """A resource whose streams survive a reload."""
 
     def restore(self, saved: StreamState) -> StreamBody:
         """Go on with a stream of the previous program."""
@@ -138,8 +139,8 @@ def error(wrong: HttpError, cache: str = "no-store", *, is_media: bool = False) 
 def complete(
     response: Response, request: HttpRequest | None, wall_time: float, cors: str | None
 ) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Return status, headers and body of a response whose body is bytes or, if it is a stream, is
-    left out here; `request` is None for one that could not be read.
+    """Return status, headers and body; the body of a stream is left out. `request` is None if the
+    request could not be read.
     """
     asked = {} if request is None else request.headers
     status, body = response.status, b""
@@ -216,10 +217,10 @@ def _matches(etag: str, known: str | None) -> bool:
 
 
 def _shared(cors: str | None) -> dict[str, str]:
-    """Let pages of another origin read this, if any may.
+    """Let pages of another origin read this, if the configuration names one.
 
-    Which origin that is, everybody is told, and browsers compare. To tell it only who comes from
-    there would save nothing, and a cache that keeps one answer would give it to all others.
+    Every client is told the origin, and browsers compare it. To tell only pages of that origin
+    would save nothing, and a cache that keeps one answer would give it to all others.
     """
     if not cors:
         return {}

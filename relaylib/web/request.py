@@ -1,8 +1,8 @@
-"""What may be asked: a target, by a name that is ours, of one who is who he is. Pure.
+"""What a request asks: its target, the relay's name in it, and the client it comes from. Pure.
 
 A browser sends requests to this relay for any page that makes its name resolve to our address (DNS
-rebinding). What it cannot do is lie about that name: the field Host has it. So a Host must be an
-address, localhost, this machine's name, or one that was given to us.
+rebinding). It cannot lie about that name: the field Host has it. So a Host must be an address,
+localhost, this machine's name, or a name from the configuration.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from relaylib.net.address import is_ip
 from relaylib.net.networks import Network, contains
 
 TARGET_CAP = 2048
-"""Bytes of a target: ten times what any of ours needs."""
+"""Bytes of a target: ten times what any path of the relay needs."""
 
 _SHOWN = 80
 """Characters of a value that are echoed."""
@@ -26,9 +26,9 @@ _MOST_FIELDS = 16
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to read something; `client` is the address it comes from, as far as is believed.
+    """A request to read something; `client` is its address, from `X-Forwarded-For` behind a proxy.
 
-    The names of headers are in lower case; of those that come twice the values are joined.
+    The names of headers are in lower case; the values of a repeated header are joined.
     """
 
     path: str
@@ -38,7 +38,7 @@ class HttpRequest:
 
 
 def read_method(method: bytes) -> None:
-    """Make sure that it only reads.
+    """Make sure that the method only reads.
 
     Raises:
         HttpError: it does not.
@@ -48,7 +48,7 @@ def read_method(method: bytes) -> None:
 
 
 def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a body follows, as far as some program might think."""
+    """Tell whether a body follows, in the reading of any program."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
         for name, value in headers
@@ -59,7 +59,7 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Join headers by name, and make sure that no body follows them.
 
     Raises:
-        HttpError: one follows, or two lengths for it, which two programs read in two ways.
+        HttpError: a body follows, or there are two lengths, which two programs read in two ways.
     """
     found: dict[str, str] = {}
     for name, value in headers:
@@ -137,7 +137,7 @@ class Names:
         self._names = {"localhost", own, short, f"{short}.local", *others}  # .local: RFC 6762
 
     def check(self, host: str | None) -> None:
-        """Make sure that the field Host is one of them, or an address.
+        """Make sure that the field Host is one of the names, or an address.
 
         HTTP/1.0 has no Host; no browser speaks it.
 
@@ -165,9 +165,9 @@ def _is_port(text: str) -> bool:
 
 
 def client_of(peer: str, forwarded: str | None, trusted: tuple[Network, ...]) -> str:
-    """Return where a request comes from: the last in X-Forwarded-For whom no trusted proxy is.
+    """Return the client's address: the last in X-Forwarded-For that is no trusted proxy.
 
-    What stands before that, anybody may have written.
+    Any client can have written the addresses before that one.
     """
     address = peer
     for each in reversed((forwarded or "").split(",")):
@@ -181,7 +181,7 @@ def client_of(peer: str, forwarded: str | None, trusted: tuple[Network, ...]) ->
 
 
 def _plain(text: str) -> str | None:
-    """Return the address, which may be in brackets and have a port; None: it is none."""
+    """Return the address, without brackets and port; None: it is none."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

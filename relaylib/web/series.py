@@ -1,4 +1,4 @@
-"""What came in and what went wrong in each of the last seconds: for graphs, looked at or not."""
+"""What came in and what went wrong in each of the last seconds, for graphs; kept at all times."""
 
 from collections import deque
 
@@ -13,14 +13,14 @@ POINTS = 300
 _SEEN_BY_VIEWERS = (*FAULTS, *TABLES)
 
 _LATE = 0.005
-"""Seconds behind the full one: a timer may be early, and the point would be of another second."""
+"""Seconds after the full second: a timer may be early, and its point would be of another second."""
 
 
 class Series:
-    """Points, one a second; `end` is the second (since 1970) that the last one belongs to.
+    """Points, one a second; `end` is the second (since 1970) of the last one.
 
-    `busy` is the share of a core that the loop took in the last second, `http_bitrate` what streams
-    by HTTP were written.
+    `busy` is the share of a core that the loop took in the last second, `http_bitrate` the bits
+    that streams by HTTP were written.
     """
 
     def __init__(self, parts: Parts, saved: SeriesState | None) -> None:
@@ -43,7 +43,7 @@ class Series:
         return SeriesState(self.end, list(self.bitrate), list(self.errors))
 
     def since(self, end: int) -> dict[str, object]:
-        """Return the points behind a second, as `/status.json` has them."""
+        """Return the points after a second, as `/status.json` has them."""
         new = max(0, self.end - end)
         bitrate, errors = list(self.bitrate), list(self.errors)
         first = max(0, len(bitrate) - new)
@@ -74,7 +74,7 @@ class Series:
         self.errors.extend([0] * missing + [faults])
 
     def _measure(self) -> tuple[int, int]:
-        """Return bits a second, and the faults, since the last time."""
+        """Return the bits a second and the faults since the last call."""
         now, totals = self._loop.time(), self._observer.fresh().totals
         elapsed, self._at = max(now - self._at, 0.001), now
         byte_count, self._bytes = totals.byte_count - self._bytes, totals.byte_count
@@ -90,7 +90,7 @@ class Series:
 
 
 def _faults(totals: Totals) -> int:
-    """Return how much of what a viewer sees has gone wrong by now."""
+    """Return the number of faults up to now that a viewer sees."""
     found = totals.found
     if found is None:
         return totals.overflowed

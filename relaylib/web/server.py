@@ -1,9 +1,9 @@
 """The web's front: accepts connections, knows them all, and finds the resource for a request.
 
-Who is turned away gets a response, as in `viewers/server`: some of them linger so that it arrives.
-When all places are taken, the connection that has waited for longest without a request under way
-gives its place up: an idle browser comes again without anybody noticing, and who only holds
-connections holds nothing.
+A client that is turned away gets a response, as in `viewers/server`: some linger so that it
+arrives. When all places are taken, the connection that has waited for longest without a request
+under way gives its place up. An idle browser connects again unnoticed, and a client cannot keep
+places just by holding connections.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ LEAVING = 64
 """Connections that were turned away and may linger, each holding a descriptor."""
 
 NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-"""What those get whose connection the system cannot hold."""
+"""The answer to a connection that the system has no room for."""
 
 SWEEP = 1.0
 """Seconds between two looks at the deadlines."""
@@ -62,21 +62,22 @@ HANDED_OVER = 4 << 20
 """Bytes of responses under way that a reload hands over in all: more would take its time."""
 
 PENDING = 64
-"""Requests that may wait for an answer which is not known yet, each a timer."""
+"""Requests that may wait for an answer that is not known yet, each a timer."""
 
 PENDING_TIME = 2.0
-"""Seconds that one may: as long as whoever is told to come again stays away."""
+"""Seconds that such a request may wait: as long as `Retry-After` tells a client to stay away."""
 
 log = structlog.get_logger()
 
 
 class HttpServer:
-    """Serves the resources; `table` has them by path, or by what it begins with: "/hls/*".
+    """Serves the resources; `table` has them by path, or by its first part: "/hls/*".
 
-    Since the start, `accepted` counts connections, `declined`, by kind, what was declined,
-    `requests` responses by status, `byte_count` and `skipped` what streams were written, segments
-    of HLS included, and what they had to leave out, in the past; `streams` are those of now, which
-    count for themselves. `admit` raises DeclinedError if the stream can be sent to nobody more.
+    Since the start, `accepted` counts connections, `declined` what was declined, by kind, and
+    `requests` responses, by status. `byte_count` and `skipped` count what ended streams were
+    written, segments of HLS included, and how often they left something out; `streams` are the
+    present ones, which count for themselves. `admit` raises DeclinedError if there is no room for
+    another viewer.
     """
 
     def __init__(
@@ -105,10 +106,10 @@ class HttpServer:
         self._access = Access(config.http_limits())
         self._behind_proxies: Counter[str] = Counter()
         self._waiting: dict[HttpConnection, None] = {}
-        self._pending = dict[HttpConnection, tuple[float, str]]()  # until when, and for whom
+        self._pending = dict[HttpConnection, tuple[float, str]]()  # deadline and client
         self._budget = budget or Budget(config.trusted_proxy)
         self._pending_places = Places(PENDING, self._budget.is_exempt)
-        self._resting = dict[HttpConnection, float]()  # since when it has had to wait
+        self._resting = dict[HttpConnection, float]()  # since when each has had to wait
         self._leaving: set[HttpConnection] = set()
         self._pace = Pace(loop, config.http_coalesce, byte_count)
         self._events = PeerLog(loop)
@@ -116,7 +117,7 @@ class HttpServer:
 
     @property
     def listener(self) -> socket.socket | None:
-        """Where connections come in, while they may."""
+        """The listener, while connections may come in."""
         return None if self._acceptor is None else self._acceptor.listener
 
     # --- accepting
@@ -176,7 +177,7 @@ class HttpServer:
     # --- answering
 
     def must_rest(self, connection: HttpConnection) -> float:
-        """Return for how long it must; see `connection.Server`."""
+        """Return the seconds that it must wait; see `HttpConnectionOwner`."""
         address, now = connection.peer[0], self._loop.time()
         wait = self._budget.wait(address, now)
         if not wait:
@@ -193,13 +194,13 @@ class HttpServer:
         return HttpError(429, f"demasiado trabajo para {client[0]}: espere un poco")
 
     def charge(self, connection: HttpConnection, seconds: float) -> None:
-        """Note what was done for whoever it is; see `connection.Server`."""
+        """Charge the work to the client's address; see `HttpConnectionOwner`."""
         self._budget.spend(connection.client, seconds, self._loop.time())
 
     def answer(
         self, connection: HttpConnection, event: h11.Request, respond: Answer | None = None
     ) -> tuple[HttpRequest, Response]:
-        """Find out what is asked for, and have it answered; see `HttpConnectionOwner`."""
+        """Find the resource and have it answer; see `HttpConnectionOwner`."""
         read_method(event.method)
         headers = read_headers(list(event.headers))
         path, query = read_target(event.target)
@@ -223,7 +224,7 @@ class HttpServer:
         return request, response
 
     def _ask(self, connection: HttpConnection, request: HttpRequest, respond: Answer) -> Response:
-        """Have a request answered; one whose answer has been waited for for long gets none."""
+        """Have a request answered; one that has waited for too long gets an error."""
         now, client = self._loop.time(), request.client
         until = self._forget_pending(connection) or now + PENDING_TIME
         try:
@@ -236,7 +237,7 @@ class HttpServer:
             raise
 
     def _forget_pending(self, connection: HttpConnection) -> float | None:
-        """Return until when its answer might have waited, if it has."""
+        """Return the deadline of its waiting request, if it had one."""
         until, client = self._pending.pop(connection, (None, ""))
         if until is not None:
             self._pending_places.leave(client)
@@ -252,9 +253,9 @@ class HttpServer:
         return found
 
     def _check_work(self, connection: HttpConnection, client: str, resource: Resource) -> None:
-        """Hold the share of work for who comes by a proxy, whose other clients are not to wait.
+        """Hold a client behind a proxy to its share of work, without delay for the proxy's others.
 
-        What a cache may keep is for all of them.
+        Answers that a cache may keep are not held back: they are for all of them.
         """
         if client == connection.peer[0] or isinstance(resource, Shared):
             return
@@ -281,7 +282,7 @@ class HttpServer:
     def complete(
         self, response: Response, request: HttpRequest | None
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Add what all responses have, and count this one."""
+        """Add the headers of all responses, and count this one."""
         wall_time, cors = self._loop.wall_time(), self._config.cors
         status, headers, body = reply.complete(response, request, wall_time, cors)
         self.requests[str(status)] += 1
@@ -290,7 +291,7 @@ class HttpServer:
     # --- connections
 
     def is_waiting(self, connection: HttpConnection, *, waiting: bool) -> None:
-        """Note who might give way."""
+        """Note which connections may give way."""
         if not waiting:
             self._waiting.pop(connection, None)
         elif connection in self.connections:
@@ -307,7 +308,7 @@ class HttpServer:
             connection.write_on(self._loop.time(), self._pace.most)
 
     def gone(self, connection: HttpConnection, reason: str) -> None:
-        """Forget it."""
+        """Forget the connection."""
         self._leaving.discard(connection)
         self._waiting.pop(connection, None)
         self._forget_pending(connection)
@@ -348,7 +349,7 @@ class HttpServer:
                 self._loop.read_priority()
 
     def viewer_rows(self) -> Iterator[ViewerRow]:
-        """Tell how those fare who are sent the stream."""
+        """Tell how the viewers fare that are sent the stream."""
         now = self._loop.time()
         for each in self.streams:
             if not hasattr(each.stream, "delay"):  # not isinstance: that takes ten times as long
@@ -363,7 +364,7 @@ class HttpServer:
 
     @property
     def watching(self) -> int:
-        """How many are sent the stream."""
+        """The number of viewers that are sent the stream."""
         return sum(hasattr(each.stream, "delay") for each in self.streams)
 
     @property
@@ -377,7 +378,7 @@ class HttpServer:
         return self.skipped + sum(each.stream.skipped for each in self.streams if each.stream)
 
     def close(self) -> None:
-        """Accept nobody any more; connections end with the program."""
+        """Accept no more connections; the open ones end with the program."""
         if self._acceptor is not None:
             self._acceptor.close()
             self._acceptor = None

@@ -1,8 +1,8 @@
 """Answers that are the same for everyone, errors included: caches may keep those, too.
 
-An edge lets one of those who ask for the same thing ask the relay, and the others wait. If it may
-not keep what comes, each of them asks in turn: a flood of requests for a segment that does not
-exist would get through.
+An edge lets one of the clients that ask for the same thing ask the relay, and the others wait. If
+it may not keep the answer, each of them asks in turn: a flood of requests for a segment that does
+not exist would get through.
 """
 
 from relaylib.errors import HttpError

@@ -1,4 +1,4 @@
-"""Which resource is where: all that is to be had by HTTP, joined."""
+"""All resources of the web by their paths, joined with the server."""
 
 import socket
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from relaylib.web.status import StatusResource
 class Site:
     """The resources and their `server`, which serves the `channel`.
 
-    `door` tells of the control port; `admit` raises DeclinedError if the stream can be sent to
-    nobody more.
+    `door` describes the control port; `admit` raises DeclinedError if there is no room for another
+    viewer.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Site:
         walk, track = channel.walk, channel.track
 
         def newest() -> int:
-            """Bring the track up to date, and tell how long it is."""
+            """Bring the track up to date, and return its length."""
             if walk is None:
                 return 0
             walk.catch_up()
@@ -79,10 +79,10 @@ class Site:
 
     @property
     def port(self) -> int | None:
-        """Where it listens; None: it is closed."""
+        """The port on which it listens; None: it is closed."""
         listener = self.server.listener
         return None if listener is None else listener.getsockname()[1]
 
     def close(self) -> None:
-        """Accept nobody any more, and end every connection."""
+        """Accept no more connections, and end every one."""
         self.server.close()

@@ -1,7 +1,7 @@
 """What a reload hands over of the web.
 
 It is beside its owners, in a file of its own, because every relay can take over a state, and most
-need not load what serves HTTP: a third more of a start's time.
+need not load the code that serves HTTP, which takes a third of a start's time more.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class ConnectionState:
 
     `received` has not been read yet as a request; `unsent` is the rest of a response, after which
     the connection may be used again unless it is `closing`. `resource` is the path of the stream
-    that it carries, if it does, to `client`.
+    that it carries to `client`, if it carries one.
     """
 
     sock: Descriptor
@@ -36,7 +36,7 @@ class ConnectionState:
 
 @dataclass(slots=True)
 class WebState:
-    """The server: the listener, `asked` for so, connections and counters."""
+    """The server: the listener with the address `asked` for, connections and counters."""
 
     listener: Descriptor
     asked: tuple[str, int | None]
@@ -59,7 +59,7 @@ class SeriesState:
 
 @dataclass(slots=True)
 class SiteState:
-    """All of it: connections, segments, graphs."""
+    """The state of the web: connections, segments, graphs."""
 
     web: WebState
     hls: Playlist | None = None

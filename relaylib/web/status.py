@@ -1,8 +1,8 @@
 """`/status.json`: everything that the page shows. docs/STATUS.md says what each name means.
 
-It is made at most four times a second, whoever asks how often, and of no more viewers than a page
-can show; so what it costs is bounded. Whoever may watch may read it: addresses of other people are
-told only as far as they name a network.
+It is made at most four times a second, for any number of requests, and of no more viewers than a
+page can show; so its cost is bounded. All who may watch may read it: other clients' addresses are
+shortened to their networks.
 """
 
 import functools
@@ -27,15 +27,15 @@ from relaylib.web.request import HttpRequest
 from relaylib.web.series import Series
 
 VERSION = 2
-"""Of the object. 1 had the wire's Spanish words, English sentences, and no number of its own."""
+"""Version of the object. 1 had the wire's Spanish words, English sentences, and no own number."""
 
 KIND = "application/json"
 
 FRESH = 0.25
-"""Seconds for which what was made is good enough."""
+"""Seconds for which one answer is given again."""
 
 LISTED = 100
-"""Viewers that are listed: 25 KB, and more than anybody reads."""
+"""Viewers that are listed: 25 KB, and more than a person reads."""
 
 SAMPLE = 0.7
 """Seconds over which a viewer's rate is measured, at least."""
@@ -44,7 +44,7 @@ _ANY = ("0.0.0.0", "::", "")
 
 
 class _Sample(NamedTuple):
-    """What is remembered of a viewer who was listed."""
+    """The last measurement of a listed viewer."""
 
     number: int
     time: float
@@ -53,7 +53,7 @@ class _Sample(NamedTuple):
 
 
 class StatusResource:
-    """The resource."""
+    """The resource `/status.json`."""
 
     def __init__(self, parts: Parts, series: Series) -> None:
         self._parts = parts
@@ -99,7 +99,7 @@ class StatusResource:
         }
 
     def _date(self, time: float | None) -> float | None:
-        """Make a date of a time of the loop's clock."""
+        """Convert a time of the loop's clock to a date."""
         return None if time is None else round(time + self._parts.loop.epoch() / 1e9, 3)
 
     # --- the stream
@@ -126,7 +126,7 @@ class StatusResource:
             "turned_away": source.turned_away,
         }
 
-    # --- who watches
+    # --- the viewers
 
     def _viewers(self, audience: Audience, now: Snapshot) -> dict[str, Any]:
         chosen, rates = _worst(audience.rows), now.rates
@@ -139,7 +139,7 @@ class StatusResource:
         }
 
     def _sample(self, chosen: Sequence[ViewerRow], now: float, size: float) -> None:
-        """Measure what they are sent; `size` is that of a datagram, in bits."""
+        """Measure what viewers are sent; `size` is that of a datagram, in bits."""
         samples = {}
         for each in chosen:
             last = self._samples.get(each.same)
@@ -188,13 +188,13 @@ class StatusResource:
 
 
 def encode(status: dict[str, Any]) -> bytes:
-    """Write it as compact JSON, of ASCII."""
+    """Write the object as compact JSON, in ASCII."""
     return json.dumps(status, separators=(",", ":"), allow_nan=False).encode()
 
 
 @functools.lru_cache(4 * LISTED)
 def shortened(address: Address) -> str:
-    """Write an address as all may read it; port 0 is left out."""
+    """Write an address as all may read it, without port 0."""
     host, port = address[0].partition("%")[0], address[1]
     ip = ipaddress.ip_address(host)
     ip = getattr(ip, "ipv4_mapped", None) or ip
@@ -208,7 +208,7 @@ def shortened(address: Address) -> str:
 
 
 def _told(told: Told | None, source: Address | None) -> dict[str, Any] | None:
-    """Write evidence or a remedy; the source's address as all may read it."""
+    """Write evidence or a remedy; the source's address is shortened."""
     if told is None:
         return None
     values = dict(told.values)
@@ -283,7 +283,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _worst(rows: Sequence[ViewerRow]) -> Sequence[ViewerRow]:
-    """Choose those to list, in the order in which they are."""
+    """Choose the viewers to list, worst first."""
     if len(rows) <= LISTED:
         return rows
     rank = [(each.kind != FIXED, -each.lost, at) for at, each in enumerate(rows)]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class StreamState:
-    """A stream: bytes that come `first`, then those from place `at` on. The place is a byte of the
-    track, or, where `number` names a segment, of that.
+    """A stream: the bytes in `first`, then those from place `at` on: of the track, or, if `number`
+    names a segment, of that.
     """
 
     at: int
