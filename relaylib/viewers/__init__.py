@@ -1,6 +1,6 @@
-"""Those who watch by the control protocol. Start with `server`, then `viewer`.
+"""Viewers by the control protocol. Start with `server`, then `viewer`.
 
-`server` accepts connections and knows every viewer; `net/access` says who may, and how much, and
-`egress` how many the way out has room for; `viewer` carries out what one session asks for;
-`destinations` gives each UDP destination to one of them.
+`server` accepts connections and knows every viewer; `net/access` has the limits on addresses, and
+`egress` those of the way out; `viewer` carries out the commands of one session; `destinations`
+gives each UDP destination to one viewer.
 """

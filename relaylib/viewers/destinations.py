@@ -1,7 +1,7 @@
 """The destinations in use: one (IP, port) has one output.
 
-Whoever opens an output here says where it goes; that this is the asker's own address, so that the
-relay cannot be aimed at anybody else, is the asker's duty.
+The caller says where an output goes, and must make sure that it is the asker's own address, so
+that the relay cannot be aimed at another host.
 """
 
 import errno
@@ -19,8 +19,8 @@ from relaylib.outputs.output import Output, OutputState, open_socket
 class Destinations:
     """Opens and closes the outputs of viewers.
 
-    `ingest` is where the stream comes in: never a destination. `in_use` are the viewers', `claimed`
-    those of fixed outputs: they get the stream anyway.
+    `ingest` is the stream's own address: never a destination. `in_use` are the viewers'
+    destinations, `claimed` those of fixed outputs, which get the stream anyway.
     """
 
     def __init__(

@@ -1,15 +1,15 @@
 """Whether the way out has room for one more viewer. Pure: time comes in as `now`.
 
-A link that is full spoils the picture of everyone behind it, so newcomers are declined instead. The
-relay cannot see the link; it knows what it sends, which is the stream's rate times the outputs and
-the streams by HTTP, as the network counts it, headers included. Segments of HLS are not in it: who
-fetches one may be a cache for thousands, and to decline it would stop who has begun to watch.
+A full link spoils the picture of everyone behind it, so newcomers are declined instead. The relay
+cannot see the link; it knows what it sends: the stream's rate times the outputs and the streams by
+HTTP, as the network counts it, headers included. Segments of HLS are not counted: their client may
+be a cache for thousands, and declining it would stop viewers that have begun to watch.
 
-Nobody who is being sent the stream is cut off, not even if its rate rises: that is in the hands of
-whoever runs the encoder. Nobody is declined before the rate is known. While the stream is silent
-the rate stays what it was, since its viewers will want it again.
+No viewer that is being sent the stream is cut off, even if its rate rises: the rate is in the
+hands of the encoder's operator. No viewer is declined before the rate is known. While the stream
+is silent the rate stays what it was, since its viewers will want it again.
 
-Rejected: keeping room for who has paused. A place held for nothing is a place that somebody else
+Rejected: keeping room for paused viewers. A place held for nothing is a place that another viewer
 does not get; so CONTINUAR asks again, as CONECTAR does.
 """
 
@@ -21,18 +21,18 @@ SAMPLE_PERIOD = 1.0
 """Seconds between two calls of `measure`: many frames of any encoder."""
 
 _WEIGHT = 1 / 8
-"""Of the newest sample in the average, which so covers some eight seconds: a still scene is over
-before it lets too many in."""
+"""Weight of the newest sample in the average, which so covers some eight seconds: a still scene
+ends before it lets too many in."""
 
 _HEADERS = 42
-"""Bytes of Ethernet, IPv4 and UDP (RFC 894, 791, 768) around a datagram; around as much by TCP they
-are about as many."""
+"""Bytes of Ethernet, IPv4 and UDP (RFC 894, 791, 768) around a datagram; TCP takes about as many
+for the same payload."""
 
 
 class Egress:
     """Knows the stream's rate, and admits viewers while all together stay below `limit` bits/s.
 
-    `streams` tells how many times the stream is sent, in every way.
+    `streams` returns how many times the stream is sent, in every way.
     """
 
     def __init__(self, limit: float | None, streams: Callable[[], int]) -> None:
@@ -43,7 +43,7 @@ class Egress:
         self._flowing = False
 
     def measure(self, now: float, datagrams: int, byte_count: int) -> None:
-        """Take another sample of how much of the stream there has been in all.
+        """Take a sample: the datagrams and bytes of the stream since the start.
 
         A period in which the stream began says nothing: it may have been its last moment.
         """

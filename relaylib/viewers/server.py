@@ -1,8 +1,8 @@
 """The control side's front: accepts viewers, and turns away those that cannot be served.
 
-Whoever is turned away is told why in one line. To be sure that it arrives, such a connection
-lingers (see `net/connection`), up to `LEAVING` of them at once; in a storm the rest is told and
-closed in the same moment, which may cost the line.
+A client that is turned away is told why in one line. To make sure that the line arrives, its
+connection lingers (see `net/connection`), up to `LEAVING` of them at once; in a storm the others
+are told and closed in the same moment, and the line may be lost.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class _Leaving:
-    """Owns a connection that was turned away: nothing it says matters any more."""
+    """Owns a connection that was turned away: what it sends is ignored."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class _Leaving:
         """Ignore that it will send no more; the connection is closing already."""
 
     def gone(self, _reason: str) -> None:
-        """Let another one linger."""
+        """Make room for another connection to linger."""
         self._server._leaving.discard(self)
 
 
@@ -107,7 +107,7 @@ class ControlServer:
         egress: Egress,
     ) -> None:
         self.listener = listener
-        self.viewers: dict[Viewer, None] = {}  # in the order in which they came
+        self.viewers: dict[Viewer, None] = {}  # in the order of arrival
         self.accepted = 0
         self.declined: Counter[str] = Counter()
         self._loop = loop
@@ -132,7 +132,7 @@ class ControlServer:
             on_error=self._note_error,
             on_gone=self._remove,
         )
-        self._without_stream: dict[Viewer, None] = {}  # and some who have it by now; as `viewers`
+        self._without_stream: dict[Viewer, None] = {}  # some have it by now; as `viewers`
         self._leaving: set[_Leaving | Viewer] = set()
         self._error_log = Throttle(loop.call_later)
         self._declined_log = Throttle(loop.call_later)
@@ -171,10 +171,10 @@ class ControlServer:
     # --- turning away
 
     def _make_room(self) -> bool:
-        """Let the viewer who has been without the stream for longest give way, if there is one.
+        """Let the viewer that has been without the stream for longest give way, if there is one.
 
-        Not who has said nothing for longest: to say something now and then costs a squatter less
-        than to come again, which has limits.
+        The one that has been silent for longest would be the wrong choice: a squatter types
+        something now and then more cheaply than it connects again, which has limits.
         """
         while self._without_stream:
             viewer = next(iter(self._without_stream))
@@ -241,7 +241,7 @@ class ControlServer:
         )
 
     def close(self, farewell: str) -> None:
-        """Accept nobody any more, and send everyone away with one line."""
+        """Accept no more viewers, and send a farewell line to the present ones."""
         self._acceptor.close()
         for viewer in list(self.viewers):
             viewer.end("shutdown", farewell)
@@ -257,7 +257,7 @@ class ControlServer:
                 yield each.row()
 
     def _facts(self, output: Output | None) -> str:
-        """Return what ESTADO tells of the stream that an output gets."""
+        """Return what ESTADO says about the stream that an output gets."""
         source, health = self._channel.snapshot().source, self._channel.health.word_for(output)
         form = source.form or "opaque"
         return stream_pairs(source.presence.value, form, source.payload_type, health)
@@ -291,7 +291,7 @@ class ControlServer:
         self._declined_log.log(log.warning, "client_declined", client=show(peer), reason=error.kind)
 
     def _note_error(self, viewer: Viewer, error: PeerError) -> None:
-        """Count what was declined, but no mere mistake; log it unless there was much of that."""
+        """Count what was declined, but no mere mistake; log it unless there was too much of it."""
         if isinstance(error, DeclinedError | FatalPeerError):
             self.declined[error.kind] += 1
         event = "command_declined" if isinstance(error, DeclinedError) else "protocol_error"

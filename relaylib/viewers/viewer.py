@@ -1,7 +1,7 @@
-"""One viewer: a TCP connection, the session that is held over it, and an output for the stream.
+"""One viewer: a TCP connection, the session on it, and an output for the stream.
 
-What the bytes mean and which commands are valid now is `protocol.session`'s to say. Here commands
-have their effect, and here alone a viewer's replies are written and its connection is closed.
+`protocol.session` decides what the bytes mean and which commands are valid now. Commands take
+effect here, and only here a viewer's replies are written and its connection is closed.
 """
 
 import socket
@@ -37,8 +37,8 @@ log = structlog.get_logger()
 class Services:
     """What every viewer uses of the relay.
 
-    `declined` counts by kind. `facts` are the pairs that ESTADO tells of the stream. `on_error` is
-    told what a viewer did wrong, `on_gone` that its connection is over, and why.
+    `declined` counts by kind. `facts` returns the pairs that ESTADO tells of the stream. `on_error`
+    is called with a viewer's mistake, `on_gone` when its connection is over, with the reason.
     """
 
     loop: Loop
@@ -60,7 +60,7 @@ class ViewerState:
     """What a reload hands over of a viewer.
 
     `closing`: why its connection is being closed. `silent_for`: seconds since it last sent a byte.
-    `declined`: it is none, but was turned away and is being told so. `since`: when it came, by the
+    `declined`: it was turned away and is only being told so. `since`: when it came, by the
     monotonic clock, None if an older program did not know.
     """
 
@@ -78,7 +78,7 @@ class ViewerState:
 
 
 class Viewer:
-    """One viewer. `output` is where the stream goes, or would go if it were not paused."""
+    """One viewer. `output` is where the stream goes, or would go without a pause."""
 
     __slots__ = (
         "_commands",
@@ -139,7 +139,7 @@ class Viewer:
 
     @classmethod
     def restore(cls, services: Services, saved: ViewerState) -> "Viewer":
-        """Make the viewer that `export` described; if it was deferred and can be no more, live."""
+        """Make the viewer that `export` described; if it can no longer be deferred, it is live."""
         lost = saved.state is State.DEFERRED and not services.deferred.keeps
         session = Session(
             State.STREAMING if lost else saved.state, LineReader(saved.pending, saved.telnet)
@@ -204,12 +204,12 @@ class Viewer:
             self.end(item.kind if isinstance(item, PeerError) else "disconnected")
 
     def dismiss(self, error: DeclinedError) -> None:
-        """End the session by the relay's rules, and say by which."""
+        """End the session by a rule of the relay, and name the rule."""
         self._services.declined[error.kind] += 1
         self.end(error.kind, str(error))
 
     def end(self, reason: str, farewell: str = "") -> None:
-        """Stop the stream at once, and close when what is left to write has been written."""
+        """Stop the stream at once, and close when the rest has been written."""
         if farewell:
             self.connection.write(commands.error(farewell))
         self._close_output()
@@ -217,7 +217,7 @@ class Viewer:
         self.connection.close(reason)
 
     def _check_idle(self) -> None:
-        """Dismiss a viewer who neither asks for the stream nor types anything."""
+        """Dismiss a viewer that neither asks for the stream nor types anything."""
         if self.session.state is not State.IDLE:
             return
         left = self._heard + self._services.idle_timeout - self._services.loop.now
@@ -272,7 +272,7 @@ class Viewer:
         return commands.ok()
 
     def _check_egress(self) -> None:
-        """Make sure that the way out has room for this viewer, or that it is being sent to.
+        """Make sure that the way out has room for this viewer, unless it is being sent to already.
 
         Raises:
             DeclinedError: there is no room.
@@ -345,7 +345,7 @@ class Viewer:
     # --- the output
 
     def _port_closed(self) -> None:
-        """Pause, as if the viewer had said so: nobody opens the player any more."""
+        """Pause, as after a command of the viewer: the player's port is closed."""
         self.session.advance(Verb.INTERRUPT)
         assert self.output is not None
         self._services.deferred.pause(self.output)
