@@ -2,20 +2,20 @@
 
 Most senders put whole packets into a datagram. Some fill datagrams to the brim (ffmpeg without
 `pkt_size`), and a packet goes on in the next one. What belongs together is known by the sync bytes:
-behind what is left of the last piece they must be at their places in this one. Other things come in
-between (keepalives, text), and must neither be taken for a part of a packet nor end one.
+the sync bytes of a piece must be at their places behind the rest of the last one. Other things come
+in between (keepalives, text), and must neither be taken for a part of a packet nor end one.
 """
 
 from relaylib.media.form import aligned, phase
 from relaylib.media.mpegts import PACKET_SIZE, SYNC_BYTE
 
 _SEARCHED = 5 * PACKET_SIZE
-"""Bytes of short pieces that are looked through for packets once it is lost where they begin."""
+"""Bytes of short pieces that are searched for packets when their beginnings are unknown."""
 
 
 class Alignment:
-    """Keeps packets whole. `first` and `start` are positions, of what `take` has returned: that of
-    its first packet, and one to which the others' offsets are to be added.
+    """Keeps packets whole. `first` and `start` are positions in what `take` has returned: that of
+    its first packet, and the one to which the others' offsets are added.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Alignment:
         self._rest = b""  # the beginning of a packet, which came behind whole ones if `_is_certain`
         self._rest_at = 0
         self._is_certain = False
-        self._doubtful = b""  # may follow it: that is known when more comes
+        self._doubtful = b""  # may follow `_rest`: that is known when more comes
         self._searched = b""  # pieces that do not follow
 
     @property
@@ -36,7 +36,7 @@ class Alignment:
         return bool(self._rest)
 
     def begin_anew(self) -> None:
-        """What comes next need not follow."""
+        """Accept any next piece: it need not follow."""
         self._rest = self._doubtful = self._searched = b""
         self._is_certain = False
 

@@ -54,7 +54,7 @@ class Clock:
         self._value, self._at, self._place = value, now, place
 
     def begin_anew(self) -> None:
-        """Whatever comes next, it is right."""
+        """Accept any next PCR as right."""
         self._value = None
 
     def second(self) -> None:

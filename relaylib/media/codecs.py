@@ -94,7 +94,7 @@ _REGISTERED = {
 
 
 def codec(stream_type: int, descriptors: bytes) -> Codec:
-    """Name what a stream is; one that nobody here knows is data, named by its type."""
+    """Name what a stream is; one of an unknown type is data, named by its type."""
     if stream_type == 6 or stream_type not in _TYPES:
         for tag, body in _each(descriptors):
             known = _REGISTERED.get(body[:4]) if tag == _REGISTRATION else _DESCRIPTORS.get(tag)

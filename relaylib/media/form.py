@@ -1,8 +1,8 @@
-"""Which form a stream has, told from its datagrams: nobody says so, and senders differ.
+"""The form of a stream, found out from its datagrams: no header names it, and senders differ.
 
 Three transport stream packets are proof enough, bare or behind an RTP header: sync bytes at their
 distance do not come by chance. One packet is a guess, and so is RTP with anything else inside, two
-bits: these take some datagrams in a row. All the rest is opaque, and no fault.
+bits: these take some datagrams in a row. Everything else is opaque, which is no fault.
 
 A piece of a bare stream that begins inside a packet may look like an RTP header with packets behind
 it. So packets behind such a header are proof only where they are whole, and the header says that
@@ -22,7 +22,7 @@ CONFIRM = 3
 """Datagrams in a row that make a guess certain: by chance, once in ten million for packets."""
 
 CHANGE = 16
-"""Datagrams in a row that make another form of a known one: more than a burst of FEC has."""
+"""Datagrams in a row that prove another form than the known one: more than a burst of FEC has."""
 
 _STEP = 16
 """Most that sequence numbers of neighbours may be apart: a few were lost."""
@@ -87,7 +87,7 @@ class Recogniser:
     def __init__(self) -> None:
         self.form = Form.OPAQUE
         self.payload_type = -1
-        """That of the RTP packets which are the stream; -1: it is not in RTP."""
+        """Payload type of the RTP packets that are the stream; -1: it is not in RTP."""
         self._look = _NOTHING
         self.row = 0
         """Datagrams in a row that agree with the latest one."""
@@ -96,8 +96,8 @@ class Recogniser:
     def feed(self, datagram: bytes, number: int | None = None) -> Form:
         """Take a datagram; return the form as far as it is known.
 
-        Whoever feeds it only some of the datagrams numbers them all: those in between, which were
-        of the known form, end a row of others.
+        A caller that feeds only some of the datagrams numbers them all: those in between, which
+        were of the known form, end a row of others.
         """
         before, self._number = self._number, self._number + 1 if number is None else number
         look = _look_at(datagram)
@@ -109,7 +109,7 @@ class Recogniser:
         return self.form
 
     def _is_convincing(self, look: _Look) -> bool:
-        """Tell whether what is known gives way to this, or is the same."""
+        """Tell whether this look settles the form, or replaces the known one."""
         if not self.form.has_packets:
             return look.certain or self.row >= CONFIRM
         return self.row >= CHANGE
@@ -132,7 +132,7 @@ def _look_at(datagram: bytes) -> _Look:
 
 
 def _goes_on(before: _Look, look: _Look) -> bool:
-    """Tell whether two looks agree: in RTP, on who sends what, and one follows the other."""
+    """Tell whether one look continues the other: in RTP, the same stream and the next numbers."""
     if look.form is not before.form:
         return False
     if look.packet is None or before.packet is None:

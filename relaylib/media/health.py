@@ -88,8 +88,8 @@ class MonitorReport:
     def is_healthy(self) -> bool:
         """Tell whether this is a stream that a player gets whole.
 
-        What was only reordered or duplicated, it gets. An opaque stream nobody can judge, and RTP
-        that carries something else plays nowhere without an SDP file.
+        A player gets what was only reordered or duplicated. An opaque stream cannot be judged, and
+        RTP that carries something else plays nowhere without an SDP file.
         """
         if self.rtp and self.rtp.lost:
             return False
@@ -115,7 +115,7 @@ class FoundEntry:
 
 
 def _ignore(*_found: object) -> None:
-    """Nobody wants to know."""
+    """Take a callback's arguments, and do nothing."""
 
 
 class Monitor:
@@ -138,7 +138,7 @@ class Monitor:
         self.longest_gap = 0.0
         """Seconds without a datagram."""
         self.meter = Meter()
-        """Of bytes."""
+        """Rate of the stream in bytes."""
         self.reception = Reception()
         self.transport = Transport(self._access, on_packets)
         self._recogniser = Recogniser()
@@ -160,7 +160,7 @@ class Monitor:
 
     @property
     def payload_type(self) -> int | None:
-        """That of the RTP packets which are the stream; None: it is not in RTP."""
+        """Payload type of the RTP packets that are the stream; None: it is not in RTP."""
         known = self._recogniser.payload_type
         return known if known >= 0 else None
 

@@ -1,9 +1,9 @@
 """MPEG transport stream packets (ISO/IEC 13818-1): found in bytes, and their fields read.
 
-A reader takes one packet and returns one field. There is no class with all of them: who walks a
-live stream needs two or three, and building an object for each packet would cost more than the
-reading. All readers take exactly one packet, PACKET_SIZE bytes, as `Framer` gives them, and then
-never fail, whatever is in it.
+A reader takes one packet and returns one field. There is no class with all of them: code that walks
+a live stream needs two or three, and building an object for each packet would cost more than the
+reading. All readers take exactly one packet, PACKET_SIZE bytes, as `Framer` gives them, and never
+fail on any content.
 """
 
 from collections.abc import Iterator

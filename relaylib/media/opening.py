@@ -1,4 +1,4 @@
-"""How a stream opens for somebody who comes in the middle: with the tables, at an entry point.
+"""The opening of a stream for a viewer in its middle: first the tables, then an entry point.
 
 A decoder that gets a transport stream from anywhere waits for the next PAT and PMT, and then for
 the next entry point. So it is first given the latest tables, and then the stream from the

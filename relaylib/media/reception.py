@@ -1,9 +1,9 @@
 """What of an RTP stream arrived: lost, reordered, duplicated, jitter (RFC 3550, A.1, A.3, A.8).
 
 The RFC counts what was expected less what came, so a duplicate hides a loss. Here the numbers that
-are missing are remembered for a while: who comes late is taken off them, who is not among them came
-before. Every packet gets a place in the stream, which goes on where sequence numbers wrap and where
-a sender starts again; what is behind this file knows only places.
+missing are remembered for a while: a packet that comes late is taken off them, and one that is not
+among them came before. Every packet gets a place in the stream, which goes on where sequence
+numbers wrap and where a sender starts again; the code behind this file knows only places.
 """
 
 from relaylib.media.rtp import CLOCK_HZ, Packet
@@ -23,7 +23,7 @@ REPEATS = 0.5
 sender which has started again, not a network that repeats."""
 
 _IN_A_ROW = 4
-"""Of such packets, at least."""
+"""Least number of such packets."""
 
 _OLDEST = 120 * CLOCK_HZ
 """Ticks that the time stamp of a late packet may lie back, one second of them ahead."""
@@ -87,7 +87,7 @@ class Reception:
         return self._out_of_turn(packet, ahead, now)
 
     def begin_anew(self) -> None:
-        """Whatever comes next follows; what may still have come late is not lost."""
+        """Accept any next packet; those still missing are not counted as lost."""
         self._missing = {place for place in self._missing if place <= self._highest - InOrder.DEPTH}
         self.ssrc = -1
 

@@ -12,7 +12,7 @@ MP2T = 33
 """Payload type of an MPEG transport stream (RFC 3551, table 5; RFC 2250)."""
 
 CLOCK_HZ = 90_000
-"""Of the time stamps of MP2T (RFC 2250, 2)."""
+"""Rate of MP2T's time stamps (RFC 2250, 2)."""
 
 HEADER_SIZE = 12
 """Bytes, without CSRCs and extension."""
@@ -22,7 +22,7 @@ _VERSION = 2
 _PLAIN = _VERSION << 6
 _PADDING, _EXTENSION, _MARKER = 0x20, 0x10, 0x80
 _RTCP_TYPES = range(72, 77)
-"""Payload types that nobody may use: with the marker they are RTCP's packet types, sender report to
+"""Payload types that are reserved: with the marker they are RTCP's packet types, sender report to
 application-defined (RFC 3551, 6)."""
 
 
@@ -36,7 +36,7 @@ class Packet(NamedTuple):
     timestamp: int
     """Ticks of a clock that the payload type has, modulo 2^32."""
     ssrc: int
-    """Which source: changes when the sender starts again."""
+    """Identifies the source: changes when the sender starts again."""
     payload: memoryview
     start: int
     """Where in the datagram the payload begins."""

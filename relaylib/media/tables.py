@@ -47,7 +47,7 @@ class Tables:
 
     @property
     def pids(self) -> set[int]:
-        """Where there are tables."""
+        """PIDs that carry tables."""
         self._settle()
         return {psi.PAT_PID, *psi.SI_PIDS, *self._pmts}
 
@@ -60,7 +60,7 @@ class Tables:
             each.check(now)
 
     def begin_anew(self, now: float) -> None:
-        """What has come until now, and when, does not matter any more.
+        """Forget the tables that have come, and their times.
 
         The programs stay until the next PAT, which need not be a part of the one before.
         """

@@ -74,9 +74,9 @@ class Pid:
         self.sections: psi.Sections | None = None
         self.elementary: ElementaryStream | None = None
         self.meter = Meter()
-        """Of packets."""
+        """Rate in packets."""
         self.seen, self.seen_at = 0, now
-        """How many packets there were when it was looked, and when that was more than before."""
+        """Packets at the last look, and the time when a look last found more than before."""
 
 
 @lru_cache(maxsize=512)
@@ -96,7 +96,7 @@ class DecodingStart(NamedTuple):
 
 
 def _ignore(*_found: object) -> None:
-    """Nobody wants to know."""
+    """Take a callback's arguments, and do nothing."""
 
 
 class Transport:
@@ -198,7 +198,7 @@ class Transport:
             self._sequences[headers] = (pid, following[-1])
 
     def begin_anew(self) -> None:
-        """The sender started again: whatever comes next, its counters and clocks are right.
+        """The sender started again: accept any next counters and clocks.
 
         What was missed meanwhile is not missing, and none of its tables has been seen yet.
         """
@@ -409,7 +409,7 @@ class Transport:
             self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Make room: let go of PIDs that nobody names and that do not come any more."""
+        """Make room: forget PIDs that no table names and that do not come any more."""
         old = [
             pid
             for pid in self.pids.values()

@@ -4,7 +4,7 @@ Evidence and remedy are keys with values. `catalogue` makes English sentences of
 script sentences in its reader's language.
 
 What counts as unhealthy is what a viewer sees or hears: something is missing (RTP, continuity,
-sync, a PID), or damaged (transport error, CRC), or who comes new cannot begin (no PAT or PMT for
+sync, a PID), or damaged (transport error, CRC), or a new viewer cannot begin (no PAT or PMT for
 long). The other errors of TR 101 290 are counted and reported, but do no harm that a player shows:
 encoders of good repute send clocks (PCR) and time stamps (PTS) more seldom than it wants, and jump
 where a file begins anew.
@@ -14,7 +14,7 @@ missing counts against the source only when it is certain that nothing was dropp
 later, and not until `EXCUSED` seconds after a drop.
 
 A word stays for `WINDOW` seconds after its latest cause, unless a graver one takes its place; so a
-fault that comes and goes is told once. Only silence ends at once: the picture is back. And what is
+fault that comes and goes is told once. Only silence ends at once: the picture is back. Everything
 remembered of a source ends with it (`Judge.new_source`), unless it goes on at another port.
 """
 
@@ -32,7 +32,7 @@ EXCUSED = 3.0
 comes before the gap, and is read in less."""
 
 RESUMED = 1.0
-"""The same after the source was silent: what is late then, silence has told."""
+"""The same after the source was silent: silence has already explained what is late then."""
 
 PAUSE = 0.3
 """Seconds for which this process stood still that make times of arrival worthless."""
@@ -74,7 +74,7 @@ class Word(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What was found. Behind each, its values; `window`: in how many seconds."""
+    """The finding. Each member names its values; `window`: in how many seconds."""
 
     NO_SOURCE = "no_source"
     STOPPED = "stopped"
@@ -104,7 +104,7 @@ class Evidence(StrEnum):
 
 
 class Remedy(StrEnum):
-    """What helps."""
+    """The advice that goes with evidence."""
 
     LOOK_AT_SOURCE = "look_at_source"
     LARGER_BUFFER = "larger_buffer"
@@ -121,14 +121,14 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A sentence that has no language yet: its key (`Evidence`, `Remedy`), and what it names."""
+    """A sentence without a language: its key (`Evidence`, `Remedy`), and its values."""
 
     key: str
     values: dict[str, Value] = field(default_factory=dict)
 
 
 class Verdict(NamedTuple):
-    """A word, the evidence, and what helps if anything is known to."""
+    """A word, its evidence, and a remedy if one is known."""
 
     word: Word
     evidence: Told
@@ -208,10 +208,10 @@ class Judge:
         self._anew = self._elsewhere = False  # another source since the last step; of another host
 
     def new_source(self, *, elsewhere: bool = True) -> None:
-        """Forget what was found before another source took over.
+        """Forget the findings of a source, as another one takes over.
 
-        Unless it is the former one at another port, and not `elsewhere`: then what was turned away
-        meanwhile is still its doing. What this machine and the ways out did, stays.
+        If it is the former source at another port, and not `elsewhere`, the datagrams turned away
+        meanwhile still count against it. Findings about this machine and the ways out stay.
         """
         self._anew, self._elsewhere = True, elsewhere
         self._held, self._kept_until = Counter(), float("-inf")

@@ -1,4 +1,4 @@
-"""Pictures, as far as the beginning of one tells: may a decoder start here, and what size are they.
+"""Pictures, as far as their beginnings show: may a decoder start here, and what size are they?
 
 Nothing is decoded. The first packet of a picture holds its parameter sets, if it has any, and these
 stand in front of pictures at which decoding can start; a flag in the transport stream says the same
