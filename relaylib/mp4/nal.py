@@ -24,7 +24,7 @@ MAX_UNITS = 1000
 """NAL units of a picture: levels allow a few hundred slices (H.264, table A-1). More is damage."""
 
 MAX_SETS = 31
-"""Of a kind: a sample entry has room for so many SPS."""
+"""Parameter sets of a kind: a sample entry has room for so many SPS."""
 MAX_SIZE = 4096
 """Of a parameter set there, in bytes: four times what one with all its lists takes. A larger one
 stays in the stream."""

@@ -1,7 +1,7 @@
 """PES packets put together from the packets of one PID (ISO/IEC 13818-1, 2.4.3.6).
 
-`Assembler.expected` is the header of a next packet that is no surprise. Who walks the stream
-compares and, where that is it, appends the payload to `parts`; all else goes to `look`.
+`Assembler.expected` is the header that the next packet usually has. The code that walks the stream
+compares: if it is equal, it appends the payload to `parts`; all else goes to `look`.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ MAX_PARTS = 1 << 15
 """Packets of a unit, 6 MB: more than a picture at the highest levels. The rest of such is lost."""
 
 MAX_PARTS_BY_LENGTH = 1 << 10
-"""The same of what says its length, which is 64 KiB at most: 357 full packets."""
+"""The same limit for packets that state their length, 64 KiB at most: 357 full packets."""
 
 
 class Unit(NamedTuple):

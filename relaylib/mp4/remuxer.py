@@ -9,9 +9,9 @@ Times. Pictures are the clock: their DTS makes all times, which begin at 0 and o
 put where its PTS is on that clock. A browser that sees a hole in the times at which samples are
 decoded throws away all pictures up to the next random access point (W3C, Media Source Extensions,
 coded frame processing). So there is none: after a loss, the next sample is decoded from the end of
-the one before, and its composition offset puts it where it is to be shown.
+the one before, and its composition offset keeps the time at which it is shown.
 
-Loss. Browsers give up at a picture that needs one which is not there, where a player would show
+Loss. Browsers give up at a picture whose reference is missing, where a player would show
 something. So pictures pause until the next entry point; sound goes on with the next frame.
 
 A change. Where the clock jumps, or the source is another one, or a header changes, a new init
@@ -34,7 +34,7 @@ from relaylib.mp4.selection import Selection, select
 from relaylib.mp4.sound import Frames, Layout, Splitter
 
 SPAN = PTS_HZ // 5
-"""Ticks of a fragment: as much is a viewer's picture late by it. Shorter ones cost more headers."""
+"""Ticks of a fragment: a viewer's picture is late by as much. Shorter ones cost more headers."""
 
 JUMP = 10 * PTS_HZ
 """Ticks from a picture to the next one that are a jump of the clock, and between picture and sound
@@ -59,7 +59,7 @@ EARLY = 64
 
 MAX_SAMPLES = 1000
 MAX_BYTES = 16 << 20
-"""Of pictures in a fragment, or while sound is waited for: a second at 100 Mb/s."""
+"""Bytes of pictures in a fragment, or while sound is waited for: a second at 100 Mb/s."""
 
 PATIENCE = 20
 """PATs, two seconds of them or more, until a program whose map does not come is not waited for."""
@@ -77,7 +77,7 @@ class Init(NamedTuple):
 
     data: bytes
     mime: str
-    """With `codecs`. A SourceBuffer takes another init segment only if this has not changed."""
+    """MIME type with `codecs`. A SourceBuffer takes another init segment only if it is the same."""
     discontinuity: bool
     """The source changed, or its clock jumped."""
     unplayable: tuple[str, ...]
@@ -99,7 +99,7 @@ class Unplayable(NamedTuple):
     """There will be neither init segment nor fragments until the source changes."""
 
     codec: str
-    """Whose fault it is, in words: "MPEG-2 video"."""
+    """The codec at fault, in words: "MPEG-2 video"."""
 
 
 Output = Init | Fragment | Unplayable
@@ -168,7 +168,7 @@ class _StampClock:
         self.stamp = self.time = 0
         """The last stamp, and the time that it is."""
         self.step = PTS_HZ // 25
-        """From one picture to the next, lately."""
+        """Ticks from one picture to the next, lately."""
 
     def begin_anew(self, stamp: int, time: int) -> None:
         """From here on the stamp is this time."""
@@ -215,9 +215,9 @@ class Remuxer:
         return self._ready()
 
     def begin_anew(self) -> list[Output]:
-        """What comes next is from another source. Return what is left of the one before.
+        """Take the next packets as another source's. Return what is left of the one before.
 
-        The picture that was coming in is left out: nobody knows whether all of it was there.
+        The picture under way is left out: it may not be whole.
         """
         self._break()
         self._reset()

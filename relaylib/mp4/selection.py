@@ -25,11 +25,11 @@ class Selection(NamedTuple):
     video: ChosenStream | None
     audio: ChosenStream | None
     unplayable: tuple[Codec, ...]
-    """The kinds that it has and nobody can play: picture, sound."""
+    """The kinds of which no stream can be played: picture, sound."""
 
     @property
     def obstacle(self) -> Codec | None:
-        """Because of this nothing is played: a picture, or, where there is none, sound."""
+        """The codec because of which nothing is played: the picture's, or else the sound's."""
         found = (each for each in self.unplayable if each.kind is Kind.VIDEO or not self.video)
         return next(found, None)
 

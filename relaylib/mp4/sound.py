@@ -2,7 +2,7 @@
 
 A PES packet holds some frames, and may begin and end inside one; its PTS is that of the first frame
 that begins in it (ISO/IEC 13818-1, 2.4.3.7). Eleven or twelve bits are too little to know a frame
-by. So the first one, and each that differs from those before, is believed when another like it
+by. So the first one, and each that differs from those before, counts only when another like it
 follows.
 """
 
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
     codec: str
     rate: int
     samples: int
-    """In a frame."""
+    """Samples in a frame."""
     track: boxes.MediaTrack
 
 
