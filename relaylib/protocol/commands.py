@@ -161,8 +161,8 @@ def error(reason: str) -> bytes:
 def reply_to(wrong: PeerError) -> bytes:
     """Encode the reply to a line with which something is wrong.
 
-    A browser gets it as a page (RFC 9112, 4), so that whoever typed the relay's address there can
-    read it. Without leave to read it for other pages, as any reply has none (CORS).
+    A browser gets it as a page (RFC 9112, 4), so that a person who typed the relay's address there
+    can read it. Other pages may not read it, as no reply permits that (CORS).
     """
     line = error(str(wrong))
     return _PAGE % (len(line), line) if wrong.kind == "http" else line

@@ -24,7 +24,7 @@ class State(Enum):
 
     @property
     def word(self) -> str:
-        """What it is called on the wire."""
+        """The state's word on the wire."""
         return words.spanish(words.STATES, self.value)
 
 

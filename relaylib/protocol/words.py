@@ -1,4 +1,4 @@
-"""What values are called on the wire: the one table from the program's English to Spanish. Pure.
+"""The words of values on the wire: the one table from the program's English to Spanish. Pure.
 
 Inside, a value is an enum whose members are English. A value that is not in these tables is written
 as it is, and so is a word that is not: relays and clients of different versions meet.
@@ -13,7 +13,7 @@ STATES: Mapping[str, str] = {
     "deferred": "diferido",
     "closed": "cerrado",
 }
-"""Of a session: `estado`."""
+"""States of a session: `estado`."""
 
 PRESENCES: Mapping[str, str] = {
     "absent": "ausente",
@@ -28,7 +28,7 @@ FORMS: Mapping[str, str] = {
     "rtp_other": "rtp-sin-ts",
     "opaque": "opaca",
 }
-"""What it sends: `forma`."""
+"""Forms of the stream: `forma`."""
 
 HEALTH: Mapping[str, str] = {
     "healthy": "sano",
@@ -38,7 +38,7 @@ HEALTH: Mapping[str, str] = {
     "silence": "silencio",
     "unknown": "-",
 }
-"""Whose fault it is: `salud`."""
+"""Verdicts: `salud`."""
 
 
 def spanish(table: Mapping[str, str], value: str) -> str:
