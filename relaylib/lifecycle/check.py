@@ -189,7 +189,7 @@ def _exit_status(pid: int) -> int | None:
     """Return a child's exit status; None while it runs."""
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # SIGCHLD is ignored here: nobody is told
+    except ChildProcessError:  # SIGCHLD is ignored here, so no status is kept
         return 0
     return os.waitstatus_to_exitcode(status) if ended else None
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal is told when the relay has started: what to type next."""
+"""The next steps for a person at a terminal, printed when the relay has started."""
 
 import ipaddress
 
@@ -73,7 +73,7 @@ def guide(
 
 
 def _is_open(ingest: Address, allow_source: tuple[Network, ...]) -> bool:
-    """Tell whether anybody on other machines may send the stream."""
+    """Tell whether any other machine may send the stream."""
     here_only = ipaddress.ip_address(ingest[0].partition("%")[0]).is_loopback
     return is_any(allow_source) and not here_only
 

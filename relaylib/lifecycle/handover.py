@@ -1,8 +1,8 @@
 """What travels from the old program to the new one when the relay reloads.
 
-The sockets stay open and the kernel's buffers hold what comes meanwhile; see `reload`. What the
-kernel does not know (who has typed what, who is paused) is the state. Each part has a dataclass of
-its own beside it (`ViewerState`, `OutputState`, `IngestState`); here they are put together.
+The sockets stay open and the kernel's buffers hold what comes meanwhile; see `reload`. The state is
+what the kernel does not know: half-typed lines, paused sessions. Each part has a dataclass of its
+own beside it (`ViewerState`, `OutputState`, `IngestState`); here they are put together.
 
 A state is decoded to its last value before the old program lets go (`relay.py --check`), so what
 the new program would not understand is known while there is still a way back.
@@ -30,7 +30,7 @@ from relaylib.viewers.viewer import ViewerState
 from relaylib.web.state import SiteState
 
 VERSION = 4
-"""Of what the state below means. A program takes over no state of another version but `_FLAT`."""
+"""Version of the state below. A program takes over no state of another version but `_FLAT`."""
 
 _FLAT = 3
 """The version before; see `upgrade`."""

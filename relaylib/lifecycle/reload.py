@@ -10,8 +10,8 @@ Signals are blocked across the exec, because until the new program has its handl
 would kill it; those that have come and were not acted on yet are sent again.
 
 A SIGHUP may come while the new program is tried, because its options have been changed once more.
-Then it is tried once more; but only once, or whoever keeps sending them would keep the old program
-for ever. After that the reload happens with what was checked, and one more follows.
+Then it is tried once more; but only once, or SIGHUPs without end would keep the old program for
+ever. After that the reload happens with the program that was checked, and one more follows.
 
 Rejected: handing descriptors to a second process over a Unix socket. The PID would change, which
 every service manager would have to be told, and for a while two programs would hold the sockets.
@@ -58,7 +58,7 @@ class Reload:
         self._again = False
         self._tries = 0
         self.failure = ""
-        """Why the last one failed, if none has begun since."""
+        """Why the last reload failed, if none has begun since."""
 
     def begin(self) -> None:
         """Try the new program and then become it. The loop goes on meanwhile."""

@@ -1,4 +1,4 @@
-"""One line of everything, when asked for or regularly; a sentence for the service manager."""
+"""The state of the relay: a line in the log, and a sentence for the service manager."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Report:
-    """Says how everything is.
+    """Reports the state of the relay.
 
     `door` tells how many control connections were let in, and, by reason, what was declined;
     `failure` tells why the last reload failed, if it did.

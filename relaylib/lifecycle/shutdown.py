@@ -9,7 +9,7 @@ from relaylib.viewers.server import ControlServer
 FAREWELL = "el relay se detiene"
 
 GRACE = 0.5
-"""Seconds that the last replies may take to leave; who has not read them by then is cut off."""
+"""Seconds that the last replies may take to leave; then the remaining connections are cut off."""
 
 _LOOK_EVERY = 0.01
 

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 class Sockets(NamedTuple):
     """The control listener (TCP) and the ingest (UDP).
 
-    A `shared` ingest is held by the service manager, too, who will want it as it was. One that
+    A `shared` ingest is held by the service manager, too, which will want it unchanged. One that
     receives a group has a membership.
     """
 
@@ -65,7 +65,7 @@ def open_sockets(config: Config, inherited: RelayState | None) -> Sockets:
 
 
 def keep_sources(config: Config, inherited: RelayState | None) -> Config:
-    """Let those in for whom the ingest is: after a reload it is where it was.
+    """Allow the sources that the ingest is meant for; after a reload it has its former address.
 
     An MRL may name the one source, and then says so of another ingest.
     """

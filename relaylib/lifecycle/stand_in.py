@@ -1,24 +1,24 @@
 """A child that relays on while this program becomes another one.
 
 That takes a fifth of a second, on a busy machine and with a thousand viewers several times as much.
-If nobody read the ingest meanwhile, every picture would stand still, and a receive buffer of the
+If the ingest were not read meanwhile, every picture would stand still, and a receive buffer of the
 usual size would overflow. So the relay is forked before. The child, the stand-in, goes on reading
 and sending with the same sockets and the same objects, until the new program, which has the
 parent's place and number, is about to read itself. Then it reports what it has counted, and ends.
 
 Which of the processes reads is settled by construction, since two would tear the stream: the old
 program may not from the fork on (`Channel.stop_reading`), the new one not until the stand-in has
-reported (`Channel.begin`). Whoever tries raises.
+reported (`Channel.begin`). To read at any other time raises.
 
 It also sends to the outputs that are behind, and writes the history. It does nothing else: TCP
 connections, all other timers and the log are the parent's. So all that the new program has to learn
-of it are counts, and where those outputs are by now. A source cannot take over either: nobody looks
-at the standby socket, and who might come back is forgotten here. Where there is no active source,
-or one that may be displaced at any datagram, there is nothing to read, and no stand-in unless
-outputs are behind.
+of it are counts, and the places of those outputs. A source cannot take over either: the standby
+socket is not read, and the sources that might come back are forgotten here. Where there is no
+active source, or one that may be displaced at any datagram, there is nothing to read, and no
+stand-in unless outputs are behind.
 
-The two are joined by a pair of sockets. The end of what the new program has to say, which is
-nothing, asks for the report; so a stand-in cannot survive a program that died.
+The two are joined by a pair of sockets. The new program sends nothing and closes its side for
+writing, which asks for the report; so a stand-in cannot survive a program that died.
 
 Rejected: leaving the stream to the kernel's receive buffer. It takes 0.1 s of a 20 Mb/s stream,
 unless the administrator allows more. Rejected, too: a new process that takes the parent's place,
@@ -76,7 +76,7 @@ class StandInReport:
 class StandIn:
     """Sends a channel's stream in a stand-in, and takes over from it.
 
-    What it adds to the history is there for everyone, who only has to look.
+    What it adds to the history is in shared memory, and readers find it there.
     """
 
     def __init__(self, loop: Loop, channel: Channel) -> None:
