@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class Grade(StrEnum):
-    """What a finding means."""
+    """The meaning of a finding."""
 
     OK = "ok"
     HINT = "hint"
-    """It works, but less well than it could; or nobody can tell from here."""
+    """It works, but less well than it could; or it cannot be told from here."""
     WRONG = "wrong"
     """Something will not work."""
 
@@ -47,7 +47,7 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def read(path: str | Path) -> str:
-    """Return what a file of the system says, without the newline; "": nobody can tell."""
+    """Return the content of a system file, without the newline; "": it cannot be read."""
     try:
         return Path(path).read_text(errors="replace").strip()
     except OSError:

@@ -1,8 +1,8 @@
-"""Multicast: a way to the group, joining it, and whether anybody asks who wants it.
+"""Multicast: a way to the group, joining it, and whether a querier asks for its members.
 
-A switch that snoops on IGMP forgets a member that nobody asks; asking is the querier's task, every
-125 s (RFC 3376, 8.2). So it is heard in two seconds only by luck, and not having heard one proves
-nothing. On a machine that may listen (CAP_NET_RAW), all that the other checks take is listened for.
+A switch that snoops on IGMP forgets a member that is not asked again; asking is the querier's task,
+every 125 s (RFC 3376, 8.2). So one is heard in two seconds only by luck, and hearing none proves
+nothing. On a machine that may listen (CAP_NET_RAW), it is listened for during all other checks.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from relaylib.net.mrl import Mrl
 from relaylib.net.multicast import bind_group, find_interface, group_address, set_sending
 
 INTERVAL = 125
-"""Seconds between two general queries, unless somebody changed that (RFC 3376, 8.2)."""
+"""Seconds between two general queries, by default (RFC 3376, 8.2)."""
 
 LEAST = 2.0
 """Seconds that are listened for, at least."""
@@ -109,7 +109,7 @@ def _route(mrl: Mrl) -> tuple[str, tuple[str, ...]]:
 def _comes_back(sock: socket.socket, mrl: Mrl) -> bool:
     """Send a datagram to the group, which stays on this machine; tell whether it arrives.
 
-    A group of one source lets in nobody else, so there it is taken for granted.
+    A group of one source admits no other sender, so there it is taken for granted.
     """
     if mrl.source:
         return True
@@ -150,7 +150,7 @@ def _way_back(host: str) -> str:
     return ""
 
 
-# --- who asks
+# --- the querier
 
 
 class Ear:
@@ -176,7 +176,7 @@ class Ear:
             self._sock = sock
 
     def querier(self) -> Finding:
-        """Say who asked, having listened for `LEAST` seconds at least."""
+        """Name the querier, having listened for `LEAST` seconds at least."""
         heard = self._listen()
         listened = Loop.time() - self._begun
         figures: Figures = {

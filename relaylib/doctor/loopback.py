@@ -149,7 +149,7 @@ class TrialRelay:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.kill()  # nobody will miss it
+        self._process.kill()  # it has no state to lose
         self._process.wait()
         self._source.close()
         assert self._process.stderr is not None
@@ -161,7 +161,7 @@ class TrialRelay:
             self._source.send(data)
 
     def cpu(self) -> float | None:
-        """Return how many seconds of a processor it has used; None: nobody can tell."""
+        """Return how many seconds of a processor it has used; None: unknown."""
         words = read(f"/proc/{self._process.pid}/schedstat").split()
         return int(words[0]) / 1e9 if words else None
 

@@ -236,7 +236,7 @@ def disk(config: Config, free: int, files: int) -> Finding:
 
 
 def recordings(folder: str, reason: str) -> Finding:
-    """Tell whether nobody else can delete recordings, or put other files in their place."""
+    """Tell whether other users can delete recordings, or put other files in their place."""
     make = partial(Finding, "recordings", "recordings", figures={"private": not reason})
     if not reason:
         return make(f"nobody else may write to {folder}")
@@ -323,7 +323,7 @@ def _clock_cost() -> float:
 
 
 def _is_synchronised() -> bool | None:
-    """Ask the kernel whether somebody keeps its clock right (adjtimex(2)); None: it cannot tell."""
+    """Ask the kernel whether its clock is kept right (adjtimex(2)); None: it cannot tell."""
     if sys.platform != "linux":
         return None
     try:

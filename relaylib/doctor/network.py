@@ -49,7 +49,7 @@ class LocalAddress(NamedTuple):
 def places(bound: Address) -> list[LocalAddress]:
     """Return the addresses at which a socket that is bound there is reached from elsewhere.
 
-    Link-local ones are left out: nobody types them.
+    Link-local ones are left out: people do not type them.
     """
     found = []
     for ip, index in own_addresses():
@@ -80,7 +80,7 @@ def addresses(config: Config, bound: Address, here: Sequence[LocalAddress]) -> F
 
 
 def senders(config: Config, here: Sequence[LocalAddress]) -> Finding:
-    """Say who may send the stream, to these addresses."""
+    """Name the sources that may send the stream to these addresses."""
     make = partial(Finding, "senders", "who may send")
     if not is_any(config.allow_source):
         return make("who is in --allow-source")
@@ -111,7 +111,7 @@ def links(here: Iterable[LocalAddress]) -> Iterator[Finding]:
 
 
 def unwanted() -> int:
-    """Count the datagrams that have come to ports where nobody listened (udpNoPorts, RFC 4113)."""
+    """Count the datagrams that have come to closed ports (udpNoPorts, RFC 4113)."""
     tables = [line.split() for line in read("/proc/net/snmp").splitlines()]
     udp = [words for words in tables if words[0] == "Udp:"]
     return int(dict(zip(*udp, strict=False)).get("NoPorts", 0)) if len(udp) == 2 else 0
@@ -139,7 +139,7 @@ def firewall(
 ) -> Finding:
     """Tell whether a connection, and a datagram, to each own address arrives.
 
-    Somebody listens at `control`, and `ingest` is what datagrams should arrive at, None if that is
+    A socket listens at `control`, and `ingest` is what datagrams should arrive at, None if that is
     another program's. A relay that is `running` may listen at fewer addresses.
     """
     tcp = _try_tcp([place.host for place in here], control[1], running=running)

@@ -1,4 +1,4 @@
-"""What the relay would listen on: whether it is ours, free, or who has it (proc(5))."""
+"""The ports the relay would listen on: whether they are its own, free, or held (proc(5))."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ _LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
 
 _SYSTEMD = 1
-"""The process that holds the ports of a `relay.socket`, and starts the relay for whoever comes."""
+"""The process that holds the ports of a `relay.socket`, and starts the relay when a peer comes."""
 
 
 class Holder(NamedTuple):
@@ -39,8 +39,8 @@ class BoundPorts:
 
     `control` and `ingest` are the sockets, None if they could not be bound, and `findings` why;
     one for a group is not opened.
-    `address` is that of control, None if it is no address of ours. If somebody has it, it is
-    `taken`, and `holder` is who, if that can be told.
+    `address` is that of control, None if it is no address of ours. If another process has it, it is
+    `taken`, and `holder` is that process, if known.
     """
 
     control: socket.socket | None = None
@@ -131,7 +131,7 @@ def _in_use(error: SetupError) -> bool:
 def taken(
     name: str, about: str, protocol: str, error: SetupError, address: Address
 ) -> tuple[Finding, Holder | None]:
-    """Say why a port cannot be had, and who has it, if that is why and can be told."""
+    """Say why a port cannot be had, and name its holder, if there is one and it is known."""
     where = f"{protocol} {show(address)}"
     make = partial(Finding, name, about, grade=Grade.WRONG)
     figures: dict[str, int | str | None] = {"address": show(address), "holder": None, "pid": None}
@@ -170,7 +170,7 @@ def is_systemd(holder: Holder | None) -> bool:
     return holder is not None and holder.pid == _SYSTEMD
 
 
-# --- who has a port
+# --- holders of a port
 
 
 def holders(protocol: str, port: int) -> Iterator[Holder]:

@@ -59,7 +59,7 @@ _ABSENT = (
 )
 
 STRAY = 5
-"""Datagrams to a port where nobody listens, while this looked around, that are a stream."""
+"""Datagrams to a closed port, during the examination, that are taken for a stream."""
 
 _LOSS = 0.01
 """Share of the datagrams that a viewer may lose unmentioned."""
@@ -129,7 +129,7 @@ def running(
 ) -> Iterator[Finding]:
     """Say how a relay is that has answered so, and has `told` that by HTTP.
 
-    `stray`: datagrams that have come meanwhile, but to ports where nobody listens.
+    `stray`: datagrams that have come meanwhile, but to closed ports.
     """
     facts = dict(pair.split("=", 1) for pair in answer.split() if "=" in pair)
     if "salud" not in facts:
@@ -186,7 +186,7 @@ def _read(told: Mapping[str, Any] | None) -> Told | None:
 
 
 def _others(told: Mapping[str, Any]) -> Iterator[Finding]:
-    """Tell that somebody else sends, too."""
+    """Tell that another source sends, too."""
     rejected = told["source"].get("rejected", 0)
     if rejected:
         found = f"{rejected} datagrams of others than {told['source']['address']} were turned away"

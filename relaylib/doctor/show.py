@@ -110,7 +110,7 @@ def _plain(findings: Sequence[Finding]) -> Iterator[Mapping[str, Any]]:
 
 
 def write(text: str) -> None:
-    """Write on stdout, all of it; whoever does not read any more has seen enough."""
+    """Write all of it on stdout; a reader that closes the pipe has seen enough."""
     with (
         contextlib.suppress(OSError),
         open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as output,

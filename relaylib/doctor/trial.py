@@ -132,8 +132,8 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 class TrialLoad(NamedTuple):
-    """What so many viewers cost: a share of one processor, None if nobody can tell, and what share
-    of the datagrams was lost.
+    """The load of so many viewers: a share of one processor, None if unknown, and the share of the
+    datagrams that was lost.
     """
 
     viewers: int
