@@ -31,7 +31,7 @@ _LOST = {
     "reset": text("the relay reset it"),
     "vanished": text("the relay's host does not answer any more"),
 }
-"""How a connection's end is told to a person."""
+"""The messages to a person about the end of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +333,7 @@ class App:
         if self._commands.drop() and not self._reconnect:
             self.unsuccessful()
         self.leaving = True
-        self._console.close()  # whoever types now types for the shell
+        self._console.close()  # from now on the shell gets the keys
         if self._link.up:
             self._exchange.send(Command(Verb.DISCONNECT), self._confirmed)
         else:

@@ -33,7 +33,7 @@ _STATES = {
 
 
 class CommandOwner(Protocol):
-    """Whoever has the session."""
+    """The owner of the session."""
 
     @property
     def leaving(self) -> bool:
@@ -244,7 +244,7 @@ class Commands:
         self._owner.unsuccessful()
 
     def show_error(self, reply: str | None) -> None:
-        """Print what came to a question that nobody typed, if it is no answer."""
+        """Print the line that came to a question of the client's own, if it is no answer."""
         if reply is not None and self._exchange.dialogue.declined:
             self._console.reply(reply)
 

@@ -40,7 +40,7 @@ _COLOURS = {Tone.LABEL: "2", Tone.GOOD: "32", Tone.WARN: "33", Tone.BAD: "1;31"}
 
 
 class ConsoleOwner(Protocol):
-    """Whoever acts on what the person says."""
+    """Acts on what the person types."""
 
     def entered(self, line: bytes) -> None:
         """Take a line, without its ending."""

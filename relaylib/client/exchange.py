@@ -1,4 +1,4 @@
-"""Commands out, replies in: each command has somebody who waits for its reply.
+"""Commands out, replies in: each command has a callback for its reply.
 
 A reply is awaited for `PATIENCE`, then it is None: relays of the original design answer nothing to
 a command that they do not accept.
@@ -19,11 +19,11 @@ FRESH = 1.0
 """Seconds between a farewell and the end of the connection, at most."""
 
 Answered = Callable[[str | None], None]
-"""What is done with a reply, or with None when there was none."""
+"""Takes a reply, or None when there was none."""
 
 
 class ExchangeOwner(Protocol):
-    """Whoever gives the commands."""
+    """The giver of the commands."""
 
     def remark(self, line: str) -> None:
         """Take a line that answers nothing."""

@@ -2,7 +2,7 @@
 
 Hand-written because the standard library's `readline` can only be used through `input()`, which
 blocks. Rejected: a thread inside `input()` (readline changes the line without holding the
-interpreter's lock, so nobody can redraw it safely, and its cursor cannot be asked for) and calling
+interpreter's lock, so a redraw is never safe, and its cursor cannot be asked for) and calling
 readline's callback interface through `ctypes` (where it is depends on how Python was built). Ours
 is the small part of readline that short commands need, in the manner of linenoise: one row that
 scrolls sideways, and only the control sequences that every terminal since the VT100 knows.

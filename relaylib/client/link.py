@@ -112,7 +112,7 @@ class Backoff:
 
 
 class LinkOwner(Protocol):
-    """Whoever talks to the relay."""
+    """Talks to the relay over a link."""
 
     def connected(self) -> None:
         """Note that there is a connection now."""

@@ -27,11 +27,11 @@ FAREWELL = 0.2
 no reply. Otherwise a script would fail because the relay stops."""
 
 LOOK = 10.0
-"""Seconds between two looks at a session that nobody attends."""
+"""Seconds between two looks at a session without a person."""
 
 
 def is_open(port: int) -> bool:
-    """Tell whether somebody listens at a UDP port of this host."""
+    """Tell whether a program listens at a UDP port of this host."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(("", port))

@@ -1,8 +1,8 @@
-"""What a connection that broke takes with it, how to get it back, and what to tell of it. Pure.
+"""The session that is lost with a connection, and its way back; the line about it. Pure.
 
-The relay forgets a session with its connection. So the client remembers how it stood, and gives the
-commands that lead there again. Live, what came meanwhile is lost. Who was behind live goes back by
-so much more as the connection was away: nothing is lost, where the relay still has that part.
+The relay forgets a session with its connection. So the client remembers its state, and gives the
+commands that lead there again. Live, what came meanwhile is lost. A viewer that was behind live
+goes back by so much more as the connection was away: nothing is lost if the relay still has it.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A script of commands, for a client that nobody attends. Pure.
+"""A script of commands, for a client without a person. Pure.
 
 One command a line (or between semicolons, where the script stands on the command line); `#` begins
 a comment; `ESPERAR 5` waits five seconds. It is read and checked as a whole before the first

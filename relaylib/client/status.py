@@ -24,7 +24,7 @@ SHORT = 0.5
 
 
 class Tone(StrEnum):
-    """What a span is, for whoever paints it."""
+    """The meaning of a span, for its painter."""
 
     PLAIN = "plain"
     LABEL = "label"
@@ -95,7 +95,7 @@ class Counter:
 
 
 class ToldStatus:
-    """What the relay told last. `away`, where not empty, says why it tells nothing at present."""
+    """The relay's last report. `away`, where not empty, says why it tells nothing at present."""
 
     def __init__(self, relay: str) -> None:
         self.facts: Mapping[str, str] = {}

@@ -56,7 +56,7 @@ class StatusWatch:
             self._console.panel(self._status)
 
     def refresh(self) -> None:
-        """Show a report that has come, whoever asked for it."""
+        """Show a report that has come, whatever asked for it."""
         facts = self._exchange.dialogue.facts
         if facts and facts is not self._shown and self._console.readable:
             self._shown = facts
