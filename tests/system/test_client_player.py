@@ -134,7 +134,7 @@ def test_what_the_source_sends_decides_what_the_player_opens(
         assert [line.startswith(note) for line in program.stderr] == ([True] if note else [])
         assert program.stdout == ["OK\n"]  # of what was not typed nothing is shown
         type_connect(fake, program)  # what is open stays as it is
-        assert program.stop() == 0  # which closes the player
+        program.stop()  # which closes the player, though nobody answers
         wait_for(lambda: not vlc.running(), "the player to end")
 
 
