@@ -1,4 +1,4 @@
-"""Accepting connections: a bounded number a turn, and never in a circle when the system cannot."""
+"""Accepting connections: a bounded number a turn, with a pause when the system cannot accept."""
 
 import contextlib
 import errno
@@ -14,23 +14,23 @@ from relaylib.net.descriptors import NO_DESCRIPTOR
 from relaylib.net.loop import Loop
 
 ACCEPTS = 16
-"""Connections accepted in one turn: a storm of them shares the loop with everything else."""
+"""Most connections accepted in one turn, so that a storm of them leaves time for other work."""
 
 ACCEPT_PAUSE = 0.1
-"""Seconds without accepting when the system cannot: tried again at once, it would fail again."""
+"""Seconds between a failed accept and the next try: at once, it would fail again."""
 
 _GONE = {errno.ECONNABORTED, errno.EPROTO}
-"""What accept(2) says of a connection that ended while it waited: the next one may be well. Any
+"""Errors of accept(2) for a connection that ended while it waited: the next one may be well. Any
 other error would come again at once."""
 
 log = structlog.get_logger()
 
 
 class Acceptor:
-    """Accepts what comes to a listening socket.
+    """Accepts the connections of a listening socket.
 
-    `admit` gets each connection with its peer's address. Out of descriptors `no_room` gets it
-    instead: it says so and closes it at once.
+    `admit` gets each connection with its peer's address. When no descriptor is left, `no_room` gets
+    it instead: it tells the peer the reason and closes the connection at once.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Acceptor:
         loop.watch(listener, self._accept, broken=lambda _error: None)
 
     def close(self) -> None:
-        """Accept nobody any more."""
+        """Stop accepting and close the listening socket."""
         if not self._closed:
             self._closed = True
             self._loop.discard(self.listener)
@@ -74,10 +74,10 @@ class Acceptor:
             self._admit(sock, peer)
 
     def _accept_with_spare(self) -> bool:
-        """Out of descriptors: lend the spare one to a farewell, so that the queue gets shorter.
+        """Use the spare descriptor to decline one connection, so that the queue gets shorter.
 
         Returns whether that worked, and will work again. It does not if another process takes the
-        spare one, or the system lacks more than descriptors.
+        spare descriptor, or the system lacks more than descriptors.
         """
         accepted = False
         if self._spare is not None:
@@ -93,7 +93,7 @@ class Acceptor:
         return accepted and self._spare is not None
 
     def _rest(self, error: OSError) -> None:
-        """Let the listener rest: it stays readable, and the loop would spin on it."""
+        """Stop watching the listener for a while: it stays readable, and the loop would spin."""
         self._log.log(log.warning, "accept_failed", reason=error_name(error), detail=error.strerror)
         self._loop.interest(self.listener, read=False)
         self._loop.call_later(ACCEPT_PAUSE, self._wake)
@@ -104,7 +104,7 @@ class Acceptor:
 
 
 def error_name(error: OSError) -> str:
-    """Name an error in the log's way: descriptors, enobufs."""
+    """Return the log's name for an error: descriptors, enobufs."""
     if error.errno in NO_DESCRIPTOR:
         return "descriptors"
     return errno.errorcode.get(error.errno or 0, "system").lower()

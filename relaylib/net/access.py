@@ -1,10 +1,10 @@
-"""Who may use the relay, by TCP or by HTTP, and how much of it. Pure: time comes in as `now`.
+"""Access rules and limits for peers, by TCP and by HTTP. Pure: time comes in as `now`.
 
 An open relay is found within hours and abused, so by default only peers that cannot come from the
 Internet are served. Everything that one address could exhaust has a limit of its own, far above
 what a household or a classroom behind one address needs, far below what would disturb the stream.
-Loopback peers are exempt from the limits per address: they are local tools, and whoever can open
-local sockets can do worse than this.
+Loopback peers are exempt from the limits per address: they are local tools, and a program that can
+open local sockets can do more harm than these limits prevent.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from relaylib.errors import DeclinedError
 from relaylib.net.networks import PRIVATE, Network, contains
 
 _TRACKED = 4096
-"""Addresses whose buckets are remembered: those that came last."""
+"""Most addresses whose buckets are remembered: those that came last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ CONNECTIONS = Rate(per_second=10, burst=64)
 """A classroom that arrives at once behind one address, then no more than a retry loop."""
 
 HTTP_CONNECTIONS = Rate(per_second=50, burst=300)
-"""The same by HTTP, where a player may take a connection for each piece of the stream."""
+"""The same for HTTP, where a player may open a connection for each segment of the stream."""
 
 COMMANDS = Rate(per_second=50, burst=500)
-"""What an address may ask beyond `OWN_COMMANDS`: somebody's script, once in a while."""
+"""Commands of an address beyond `OWN_COMMANDS` of its connections: a script, once in a while."""
 
 OWN_COMMANDS = Rate(per_second=2, burst=20)
-"""What each connection may ask, whatever others do on its address: as fast as a person types."""
+"""Commands of each connection, whatever others on its address do: as fast as a person types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Limits:
     max_clients: int = 1000
     max_clients_per_ip: int = 32
     exempt: tuple[Network, ...] = ()
-    """Beside the loopback, where no limit per address holds: proxies, behind which many are."""
+    """Networks without limits per address, beside loopback: proxies with many viewers behind."""
     connections: Rate = CONNECTIONS
     commands: Rate = COMMANDS
     own_commands: Rate = OWN_COMMANDS
@@ -75,7 +75,7 @@ class Bucket:
 
 
 class Buckets:
-    """A token bucket for each key; of those not heard of lately nothing is remembered."""
+    """A token bucket for each key. With too many keys, the one unused for longest is forgotten."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
@@ -105,8 +105,8 @@ class Access:
     ) -> None:
         """Make sure that a new connection from `ip` may stay; if it does, `arrived` must follow.
 
-        If there is no place, `make_room` has somebody give way (and calls `left`), or returns
-        False. It comes last: nobody has to go for a newcomer who may not stay anyway.
+        If there is no place, `make_room` closes another connection (and calls `left`), or returns
+        False. It is called last, so that no connection is closed for one that is declined anyway.
 
         Raises:
             DeclinedError: it may not.
@@ -126,8 +126,9 @@ class Access:
     def check_allowed(self, ip: str, is_own: Callable[[], bool]) -> None:
         """Make sure that peers from this address may use the relay at all.
 
-        `is_own` tells whether it is one of this machine's, which always may: who sits at the relay
-        need not be told how to reach it. It is asked only if the networks say no.
+        `is_own` tells whether the address is one of this machine's. Those are always allowed: a
+        person at the relay need not know by which address to reach it. It is called only if the
+        allowed networks do not contain the address.
 
         Raises:
             DeclinedError: they may not.
@@ -141,18 +142,18 @@ class Access:
         self._present += 1
 
     def left(self, ip: str) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         self._present -= 1
         self._clients[ip] -= 1
         if not self._clients[ip]:
             del self._clients[ip]
 
     def own_commands(self, now: float) -> Bucket:
-        """Return what a connection may ask whatever others do, for `command`."""
+        """Return a new connection's own bucket, for `command`."""
         return Bucket(self._limits.own_commands, now)
 
     def command(self, ip: str, own: Bucket, now: float) -> None:
-        """Admit a command of a connection that has this bucket of its own.
+        """Admit a command of a connection whose own bucket is `own`.
 
         The connection's bucket comes first: a neighbour on the same address can empty only the
         other one.
@@ -169,5 +170,5 @@ class Access:
 
 
 def is_exempt(ip: str, exempt: tuple[Network, ...]) -> bool:
-    """Tell whether no limit per address holds: it is loopback's, or in one of these networks."""
+    """Tell whether an address has no limits: it is loopback's, or in one of these networks."""
     return ipaddress.ip_address(ip.partition("%")[0]).is_loopback or contains(exempt, ip)

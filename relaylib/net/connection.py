@@ -45,7 +45,7 @@ outranks TCP_KEEPCNT (tcp(7)), so it must have run out when the probes have."""
 
 
 class ConnectionOwner(Protocol):
-    """Whoever a connection belongs to. After `gone` no other method is called."""
+    """The object that a connection reports to. After `gone` no other method is called."""
 
     def received(self, data: bytes) -> None:
         """Take bytes from the peer."""
@@ -54,7 +54,7 @@ class ConnectionOwner(Protocol):
         """Note that the peer will send no more (FIN); its replies can still be written."""
 
     def gone(self, reason: str) -> None:
-        """Note that the connection is over, however it ended."""
+        """Note that the connection is over; `reason` is for the log."""
 
 
 def tune(sock: socket.socket, send_buffer: int = KERNEL_BUFFER) -> None:
@@ -72,7 +72,8 @@ def tune(sock: socket.socket, send_buffer: int = KERNEL_BUFFER) -> None:
 class Connection:
     """One accepted TCP connection.
 
-    `unsent` is what has still to be written, `reason` why it is being closed, if it is.
+    `unsent` has the bytes still to be written. `reason` says why the connection is being closed,
+    "" if it is not.
     """
 
     __slots__ = ("_closing", "_eof", "_linger", "_loop", "_owner", "reason", "sock", "unsent")
@@ -93,7 +94,7 @@ class Connection:
             loop.call_soon(self._flush)
 
     def write(self, data: bytes) -> None:
-        """Queue bytes for the end of this turn; nothing happens once the end has begun."""
+        """Queue bytes for the end of this turn. A connection that is closing drops them."""
         if self._closing or self._owner is None:
             return
         if not self.unsent:
@@ -101,7 +102,7 @@ class Connection:
         self.unsent += data
 
     def close(self, reason: str) -> None:
-        """Write what is queued, then end in order; `reason` is told to the owner's `gone`."""
+        """Write what is queued, then close in order; the owner's `gone` gets `reason`."""
         if self._closing or self._owner is None:
             return
         self._closing = True
@@ -110,7 +111,7 @@ class Connection:
         self._loop.call_soon(self._flush)
 
     def abort(self, reason: str) -> None:
-        """End at once; what was queued is lost."""
+        """Close at once; queued bytes are lost."""
         owner, self._owner = self._owner, None
         if owner is None:
             return
@@ -177,7 +178,7 @@ class Connection:
 
 
 def why(error: OSError) -> str:
-    """Name, for the log, how a connection failed."""
+    """Return the log's name for the error that ended a connection."""
     match error.errno:
         case errno.ECONNRESET | errno.EPIPE:
             return "reset"

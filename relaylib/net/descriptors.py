@@ -18,15 +18,15 @@ Descriptor = NewType("Descriptor", Annotated[int, range(1 << 31).__contains__])
 """A file descriptor's number, told apart from other numbers: it has to survive a reload."""
 
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
-"""How a call fails when the process, or the machine, has no descriptor left."""
+"""Errors of a call when the process, or the machine, has no descriptor left."""
 
 
 @contextlib.contextmanager
 def enough_descriptors() -> Iterator[None]:
-    """Make one line of it when a program that starts gets no descriptor.
+    """Turn a lack of descriptors while a program starts into one line on stderr.
 
     Raises:
-        SetupError: so it was.
+        SetupError: no descriptor was left.
     """
     try:
         yield
@@ -59,7 +59,7 @@ def raise_descriptor_limit() -> None:
 
 
 def descriptor_limit() -> int | None:
-    """Return how many descriptors a process may have open; None: as many as it wants."""
+    """Return how many descriptors a process may have open; None: there is no limit."""
     if resource is None:
         return None
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

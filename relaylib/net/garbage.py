@@ -7,8 +7,8 @@ whatever the relay holds. Cycles that grow older than that stay until a reload. 
 none: `tests/system/test_collector.py` looks for them under load. All else is freed at once, since
 Python counts references.
 
-Left out: no search at all, which would keep the cycles of an error that nobody has thought of; and
-a full one in idle moments, since a stream has none.
+Rejected: no search at all, which would keep cycles that an unforeseen error makes; and a full one
+in idle moments, since a stream has none.
 """
 
 import gc
@@ -20,6 +20,6 @@ _NEVER = 1 << 30
 
 
 def search_young_only() -> None:
-    """Set aside what is there now; from then on search only what is new, once."""
+    """Exempt the objects that exist now; from then on search each new object only once."""
     gc.freeze()
     gc.set_threshold(YOUNG, _NEVER, _NEVER)

@@ -36,7 +36,7 @@ _IFREQ_SIZE = struct.calcsize("@16sLLHBBB0L")
 
 _IFCONF = struct.Struct("@iP")
 _ADDRESSES = 1024
-"""IPv4 addresses that are looked at: a list of more is none that a person made."""
+"""Most IPv4 addresses that are looked at: more than a person configures."""
 
 _UP_AND_RUNNING = 0x1 | 0x40  # IFF_UP, IFF_RUNNING: the cable is in
 
@@ -81,7 +81,7 @@ def name_of(index: int) -> str:
 
 
 def is_running(name: str) -> bool:
-    """Tell whether an interface is up and has a link; where nobody can tell, it has."""
+    """Tell whether an interface is up and has a link; True where the system cannot tell."""
     if not LINUX:
         return True
     try:
@@ -94,7 +94,7 @@ def is_running(name: str) -> bool:
 
 
 def own_addresses() -> Iterator[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
-    """Yield the addresses of this machine and where they are."""
+    """Yield the addresses of this machine, each with the index of its interface."""
     if LINUX:
         yield from _addresses4()
         yield from _addresses6()

@@ -42,10 +42,11 @@ def set_segment(sock: socket.socket, size: int) -> None:
 def report_drops(sock: socket.socket) -> None:
     """Let a send fail with ENOBUFS when the device's queue drops it (IP_RECVERR, ip(7)).
 
-    Otherwise the kernel says that all is well. Some queues drop later, or a part of a send, and
-    never say so: fq_codel, which most systems use; tbf, when the send is larger than its burst.
-    The price: ICMP errors that are otherwise ignored, as when nobody answers ARP, fail a send, too.
-    They are also queued for `MSG_ERRQUEUE`, within the receive buffer; nobody has to read them.
+    Otherwise the kernel reports success. Some queues drop later, or a part of a send, and never
+    report it: fq_codel, which most systems use; tbf, when the send is larger than its burst.
+    The price: ICMP errors that are otherwise ignored, as for an unanswered ARP request, make a send
+    fail, too. They are also queued for `MSG_ERRQUEUE`, within the receive buffer, and need not be
+    read.
     """
     if not LINUX:
         return
@@ -58,8 +59,8 @@ def report_drops(sock: socket.socket) -> None:
 def allow_fragments(sock: socket.socket) -> None:
     """Let routers fragment what is too large for the next link (ip(7), IP_MTU_DISCOVER).
 
-    With the default a datagram larger than some link on the path is lost, at least until the ICMP
-    answer has come back and been believed; a viewer behind a tunnel would see holes or nothing.
+    With the default a datagram larger than some link on the path is lost, at least until the kernel
+    has received and accepted the ICMP answer; a viewer behind a tunnel would see gaps or nothing.
     IPv6 has no such routers: there, path MTU discovery is all there is.
     """
     if LINUX and sock.family == socket.AF_INET:
@@ -67,10 +68,10 @@ def allow_fragments(sock: socket.socket) -> None:
 
 
 def grow_receive_buffer(sock: socket.socket, size: int) -> int:
-    """Ask for a receive buffer of `size` bytes, by privilege if possible; return what was granted.
+    """Ask for a receive buffer of `size` bytes, by privilege if possible; return the granted size.
 
     The kernel doubles the number for its own book-keeping and reports the double (socket(7)). A
-    larger buffer is left alone: who opened it may have been allowed more than we are.
+    larger buffer is left alone: the program that opened the socket may have had more privilege.
     """
     granted = _receive_buffer(sock)
     if granted < size:
@@ -102,10 +103,11 @@ def dropped(sock: socket.socket) -> int:
 
 
 def set_filter(sock: socket.socket, program: bytes) -> bool:
-    """Drop what this classic BPF program rejects before it is queued; return whether it will be.
+    """Have the kernel drop what this classic BPF program rejects; return whether it does.
 
-    It takes the place of the one before; b"", or what the system cannot do: none. What is queued
-    already stays, and what is dropped shows in `dropped` (SO_ATTACH_FILTER, socket(7)).
+    The program replaces the former one. b"", or a program that the system does not take, leaves the
+    socket without any. Datagrams that are queued already stay, and those that are dropped count in
+    `dropped` (SO_ATTACH_FILTER, socket(7)).
     """
     if not LINUX:
         return False
@@ -121,10 +123,11 @@ def set_filter(sock: socket.socket, program: bytes) -> bool:
 
 
 def hear_joined_groups_only(sock: socket.socket) -> None:
-    """Keep away what is sent to groups that others have joined (IP_MULTICAST_ALL, ip(7)).
+    """Receive no groups that only other programs have joined (IP_MULTICAST_ALL, ip(7)).
 
-    Otherwise every program of the machine can let a group in at this port, and of a source-specific
-    group every source. An IPv6 socket may receive IPv4, too, and has both options (Linux 4.20).
+    Otherwise any program of the machine that joins a group lets it in at this port, and lets in
+    every source of a source-specific group. An IPv6 socket may receive IPv4, too, and has both
+    options (Linux 4.20).
     """
     if not LINUX:
         return

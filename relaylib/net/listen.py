@@ -11,7 +11,7 @@ from relaylib.net.address import Address, show
 from relaylib.net.lookup import resolve
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted: those of a second, at 1,000 a second."""
+"""Most connections that wait to be accepted: those of a second, at 1,000 a second."""
 
 _PORT_TRIES = 16
 
@@ -20,7 +20,7 @@ def resolve_own(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
     """Look up where to listen for connections.
 
     Raises:
-        SetupError: the name has no address, or one that nobody can connect to.
+        SetupError: the name has no address, or it is a group's or the broadcast address.
     """
     family, address = resolve(host, port)
     ip = ipaddress.ip_address(address[0].partition("%")[0])

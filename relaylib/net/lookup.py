@@ -1,4 +1,4 @@
-"""What the system knows of addresses: which a name has, which are its own, how others reach it."""
+"""Addresses as the system knows them: of a name, of this machine, towards other hosts."""
 
 import contextlib
 import ipaddress
@@ -26,7 +26,7 @@ def is_local(address: Address) -> bool:
 
 
 def is_own(address: Address) -> bool:
-    """Tell the same; if the system cannot say, it is not."""
+    """Tell the same as `is_local`; False if the system has no descriptor for the test."""
     try:
         return is_local(address)
     except OSError:  # no descriptor to find out with
@@ -34,9 +34,10 @@ def is_own(address: Address) -> bool:
 
 
 def comes_back(destination: Address, ingest: Address) -> bool:
-    """Tell whether what is sent to this destination arrives at an ingest bound to this address.
+    """Tell whether datagrams to this destination arrive at an ingest bound to this address.
 
-    An ingest has joined no group but the one that it is bound to, and then receives nothing else.
+    An ingest that receives a group is bound to the group's address and receives nothing else. No
+    other ingest has joined a group.
     """
     if destination[1] != ingest[1]:
         return False
@@ -62,11 +63,11 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Address]:
 
 
 def reachable_host(host: str) -> str:
-    """Name the address that a viewer would type for a relay bound to `host`.
+    """Return the address that a viewer would type for a relay bound to `host`.
 
     A wildcard has no such address, so the kernel is asked which one it would use to leave this
-    machine; connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) belongs to nobody, nor
-    does 2001:db8::1 (RFC 3849).
+    machine. Connecting a UDP socket sends nothing, and 192.0.2.1 (RFC 5737) and 2001:db8::1
+    (RFC 3849) are reserved for documentation, so that no host has them.
     """
     if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         return host

@@ -43,7 +43,7 @@ _COMPACT_AT = 512
 
 
 class Watch:
-    """What the loop keeps of a watched socket: whom to call, and for what it is registered."""
+    """A watched socket's callbacks, and the events that it is registered for."""
 
     __slots__ = ("broken", "events", "readable", "writable")
 
@@ -75,7 +75,7 @@ class Timer:
 
 
 def reraise(error: Exception) -> None:
-    """Handle a bug in a program that shall end with it."""
+    """Handle a bug by raising it again, so that it ends the program."""
     raise error
 
 
@@ -194,7 +194,7 @@ class Loop:
                 self.read_priority()
 
     def read_priority(self) -> None:
-        """Call the priority readers if it is time to; a handler with much to do calls this, too."""
+        """Call the priority readers if it is time to. A handler with much to do calls this, too."""
         if self._priority and self.time() >= self._priority_at:
             began = time.thread_time()
             for reader in self._priority:
@@ -225,12 +225,11 @@ class Loop:
         self._selector.close()
 
     def keep_only(self, sock: Selectable) -> None:
-        """Be the loop of a forked child, which goes on reading this watched socket and no other.
+        """Become the loop of a forked child, which goes on reading only this watched socket.
 
-        Timers, other sockets, priority readers and what was to be done soon are the parent's and
-        forgotten; so are signals, which the caller keeps away. The parent's selector may be the
-        same object in the kernel as this copy of it (epoll(7)): it is let go, unchanged, and
-        replaced.
+        Timers, other sockets, priority readers and end-of-turn work are the parent's and forgotten;
+        so are signals, which the caller keeps away. The parent's selector may be the same object in
+        the kernel as this copy of it (epoll(7)), so this copy is closed unchanged, and replaced.
 
         Raises:
             OSError: the system gives no selector.
@@ -262,12 +261,12 @@ class Loop:
         self._watches[sock] = Watch(readable, writable, broken)
         try:
             self.interest(sock)
-        except OSError:  # the system watches no more (ENOSPC, epoll_ctl(2)): then neither do we
+        except OSError:  # the system has no room for another watch (ENOSPC, epoll_ctl(2))
             del self._watches[sock]
             raise
 
     def interest(self, sock: Selectable, *, read: bool = True, write: bool = False) -> None:
-        """Change what a watched socket is watched for."""
+        """Change the events that a watched socket is watched for."""
         watch = self._watches[sock]
         events = read * selectors.EVENT_READ | write * selectors.EVENT_WRITE
         if events == watch.events:
@@ -297,7 +296,7 @@ class Loop:
         self._priority = (*self._priority, callback)
 
     def remove_priority_reader(self, callback: Callback) -> None:
-        """Call it no more; also for one that was not added."""
+        """Stop calling a priority reader; also for one that was not added."""
         self._priority = tuple(each for each in self._priority if each != callback)
 
     # --- time
@@ -350,10 +349,10 @@ class Loop:
     def on_signal(self, signum: int, callback: Callback) -> None:
         """Call back inside the loop, not inside whatever the signal interrupted.
 
-        However often a signal comes until then, it is called back once; of several signals, those
-        that were given here first come first. The interpreter's C handler writes to a socket
-        (`signal.set_wakeup_fd`), which wakes the selector. It says no more than that: what it
-        writes is lost when a storm of signals has filled the socket.
+        A signal that comes several times until then is called back once. Several signals are called
+        back in the order in which they were registered here. The interpreter's C handler writes to
+        a socket (`signal.set_wakeup_fd`), which wakes the selector. The bytes mean nothing more:
+        some are lost when a storm of signals has filled the socket.
         """
         if self._wakeup is None:
             self._wakeup, writer = socket.socketpair()

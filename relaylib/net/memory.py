@@ -1,7 +1,7 @@
 """Memory that outlives an exec: it has no name, and is handed over as a descriptor.
 
-Pages are taken when they are written first (memfd_create(2)). Where the system has no such memory,
-there is memory that ends with the program.
+The system allocates a page when it is first written (memfd_create(2)). A system without such memory
+gives memory that ends with the program.
 """
 
 import contextlib
@@ -12,17 +12,17 @@ import os
 from relaylib.net.descriptors import Descriptor
 
 PAGE = mmap.ALLOCATIONGRANULARITY
-"""Bytes to which parts of a memory are aligned."""
+"""Alignment of the parts of a memory, in bytes."""
 
 
 class SharedMemory:
-    """So many bytes: `file` leads to them, None where they cannot be handed over."""
+    """`size` bytes of memory. `file` is their descriptor, None where they cannot be handed over."""
 
     def __init__(self, size: int, name: str, file: Descriptor | None = None) -> None:
-        """Take new memory, or what a descriptor leads to.
+        """Allocate new memory, or map the memory of an inherited descriptor.
 
         Raises:
-            OSError: there is none.
+            OSError: there is not enough memory, or it cannot be mapped.
         """
         if file is None:
             _check_memory(size)
@@ -39,8 +39,8 @@ class SharedMemory:
         self.view = memoryview(self._map)
 
     def close(self) -> None:
-        """Let the memory go."""
-        with contextlib.suppress(BufferError):  # somebody still has a view
+        """Release the memory."""
+        with contextlib.suppress(BufferError):  # a view of it is still in use
             self.view.release()
             self._map.close()
         if self.file is not None:
@@ -49,12 +49,12 @@ class SharedMemory:
 
 
 def _check_memory(size: int) -> None:
-    """Find out now what would show when the memory has filled: the system would kill somebody.
+    """Find out now what would otherwise show later: the system would kill a process when it fills.
 
     Raises:
         OSError: the machine has less memory than that.
     """
-    with contextlib.suppress(AttributeError, ValueError):  # not told
+    with contextlib.suppress(AttributeError, ValueError):  # the system does not tell
         if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
             raise OSError(errno.ENOMEM, "it is more than the machine has")
 

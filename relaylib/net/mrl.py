@@ -2,7 +2,7 @@
 
 In:   udp://@:5004                      any of our addresses
       udp://@192.168.1.5:5004           this one
-      udp://@239.1.1.1:5004             a multicast group, whoever sends to it
+      udp://@239.1.1.1:5004             a multicast group, from any source
       rtp://10.0.0.5@232.1.1.1:5004     a group, but only what this source sends to it
       udp://@[ff15::1]:5004?iface=eth0  a group, as this interface receives it
 Out:  udp://239.2.2.2:5004?ttl=4&iface=eth0
@@ -32,9 +32,9 @@ _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Mrl:
-    """An MRL, read. Whether a name has an address, or is ours, has not been asked.
+    """An MRL, parsed. Names are not looked up, and addresses are not compared with our own.
 
-    `source`: the address that alone may send, "" for anybody. `host`: a name or an address, IPv6
+    `source`: the only address that may send, "" for any. `host`: a name or an address, IPv6
     without brackets, perhaps with a zone unless it is a group; "" for any of our addresses.
     `iface`: the name or an address of an interface, "" for the system's choice.
     """
@@ -47,7 +47,7 @@ class Mrl:
     ttl: int | None = None
 
     def __str__(self) -> str:
-        """Write it as a way in."""
+        """Write it as `--ingest` takes it."""
         source, host = (f"[{each}]" if ":" in each else each for each in (self.source, self.host))
         options = [f"ttl={self.ttl}"] if self.ttl is not None else []
         options += [f"iface={self.iface}"] if self.iface else []
@@ -61,7 +61,7 @@ class Mrl:
 
     @property
     def way(self) -> tuple[str, int, str]:
-        """What tells one output from another: where it leads, and through which interface."""
+        """The identity of an output: its host, port and interface."""
         return self.host, self.port, self.iface
 
 
@@ -75,7 +75,7 @@ def parse(text: str) -> Mrl:
     """Read an MRL.
 
     Raises:
-        ValueError: it is none; `str()` says why.
+        ValueError: it is not an MRL; `str()` says why.
     """
     found = _SHAPE.fullmatch(text)
     if found is None:
@@ -94,12 +94,12 @@ def parse(text: str) -> Mrl:
 
 
 def parse_output(text: str) -> Mrl:
-    """Read an MRL that says where to send to: the address of one host, or a group.
+    """Read the MRL of an output: the address of one host, or a group.
 
-    No name: to look it up again when it has changed would keep the stream waiting.
+    Names are not taken: to look one up again when it has changed would keep the stream waiting.
 
     Raises:
-        ValueError: it is none; `str()` says why.
+        ValueError: it is not such an MRL; `str()` says why.
     """
     mrl = parse(text)
     ip = _ip(mrl.host)
@@ -116,7 +116,7 @@ def parse_output(text: str) -> Mrl:
 
 
 def _bare(host: str, text: str) -> str:
-    """Take the brackets off; what is in brackets is IPv6, and IPv6 is in brackets."""
+    """Take the brackets off: they enclose an IPv6 address, and only that."""
     if not host.startswith("["):
         return host
     address = host[1:-1]

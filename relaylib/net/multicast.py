@@ -1,9 +1,9 @@
 """Multicast groups: receiving one, with its memberships, and sending to one (RFC 1112, RFC 3678).
 
-A socket that receives a group is bound to its address, so that no other group and nothing sent to
-this machine gets in on the same port. And it hears of no group that it has not joined itself
-(`linux.hear_joined_groups_only`): by default Linux hands a socket every group that any program here
-has joined.
+A socket that receives a group is bound to the group's address, so that no other group and nothing
+sent to this machine gets in on the same port. It receives no group that it has not joined itself
+(`linux.hear_joined_groups_only`): by default Linux hands a socket every group that any program of
+the machine has joined.
 
 Python 3.11 does not name the options for source-specific groups; their numbers are those of
 <linux/in.h>. They work on Linux alone.
@@ -83,12 +83,12 @@ class Membership:
 
     @property
     def address(self) -> Address:
-        """Where to bind the socket, once it is joined."""
+        """The address to bind the socket to, once the group is joined."""
         return group_address(self.state.mrl, self.state.index or 0)
 
     @property
     def interface(self) -> str:
-        """The name of the interface on which it is joined; if it is not, what was asked for."""
+        """The interface on which the group is joined; if it is not, the one asked for."""
         index = self.state.index
         return (interfaces.name_of(index) if index else "") or self.state.mrl.iface
 
@@ -101,12 +101,12 @@ class Membership:
         return find_interface(self.state.mrl)
 
     def join(self) -> None:
-        """Join the group, on an interface looked up anew. A membership that there was ends before.
+        """Join the group, on an interface looked up anew. A former membership ends first.
 
-        That also makes the kernel tell the switches and routers again that we are there.
+        So the kernel sends the switches and routers another membership report.
 
         Raises:
-            OSError: it is not joined now; `strerror` says why.
+            OSError: the group is not joined now; `strerror` says why.
         """
         self.leave()
         index = self.find()
@@ -155,16 +155,16 @@ def group_address(mrl: Mrl, index: int) -> Address:
 
 
 def has_scope(host: str) -> bool:
-    """Tell whether an address means something on one interface only (RFC 4291, 2.7): ff01, ff02."""
+    """Tell whether an address is valid on one interface only (RFC 4291, 2.7): ff01, ff02."""
     packed = _packed(host)
     return len(packed) == 16 and packed[0] == 0xFF and packed[1] & 0xF in (1, 2)
 
 
 def set_sending(sock: socket.socket, mrl: Mrl) -> None:
-    """Let a socket send as far (ttl), and to a group from the interface, as an MRL says.
+    """Set the ttl and, for a group, the interface with which a socket sends, as an MRL says.
 
-    Before it is connected: the interface chooses the address to send from. Without a ttl the
-    system's default counts: 1 for groups, which stays on the local network.
+    Call it before the socket is connected: the interface decides the address to send from. Without
+    a ttl the system's default holds: 1 for groups, which stays on the local network.
 
     Raises:
         OSError: there is no such interface; `strerror` says so in words.
@@ -199,7 +199,7 @@ def _join(mrl: Mrl, index: int) -> Option:
 
 
 def _leave(mrl: Mrl, index: int) -> Option:
-    """Leave, whether it is a group of one source or not: both end so."""
+    """Return the option that leaves a group, source-specific or not."""
     if _family(mrl) == socket.AF_INET6:
         return socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, _membership(mrl, index)
     return socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, _membership(mrl, index)
@@ -213,7 +213,7 @@ def _membership(mrl: Mrl, index: int) -> bytes:
 
 
 def _interface4(mrl: Mrl, index: int) -> bytes:
-    """An IPv4 interface: on Linux an address that does not matter and an index (ip(7))."""
+    """Return an IPv4 interface: on Linux an unused address and an index (ip(7))."""
     if linux.LINUX:
         return bytes(4) + struct.pack("@i", index)
     try:

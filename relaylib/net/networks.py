@@ -31,5 +31,5 @@ def contains(networks: tuple[Network, ...], ip: str) -> bool:
 
 
 def is_any(networks: tuple[Network, ...]) -> bool:
-    """Tell whether every address is in one of the networks, because they are `ANY`, or more."""
+    """Tell whether the networks contain `ANY`, and so every address."""
     return set(ANY) <= set(networks)

@@ -1,10 +1,10 @@
-"""The log of what peers do: as much of it as anybody reads.
+"""The log of what peers do, limited so that a peer cannot fill the disk.
 
-Whatever a peer does it can do again all day, within every other limit: 50 commands a second wrote
-1.5 GB of log a day. So each address has a share of the lines, large enough for a class of thirty
-that comes, watches and goes. What an address does beyond its share is logged a line a minute, with
-how much of it was suppressed; it hides what nobody else does. Many addresses together are limited,
-too, likewise by kind of event.
+A peer can repeat anything all day, within every other limit: 50 commands a second wrote 1.5 GB of
+log a day. So each address has a share of the lines, large enough for a class of thirty that comes,
+watches and goes. Events of an address beyond its share are logged once a minute, with the number of
+those suppressed; the events of other addresses stay in the log. All addresses together are limited,
+too, each kind of event by itself.
 """
 
 from collections import Counter, defaultdict
@@ -16,19 +16,19 @@ from relaylib.log import Throttle
 from relaylib.net.loop import Loop
 
 PERIOD = 600.0
-"""Seconds for which the shares are."""
+"""Length of the period that shares are for, in seconds."""
 
 SHARE = 256
-"""Events of one address in a period."""
+"""Most events of one address in a period."""
 
 ALL = 512
-"""Events of each kind in a period, of all addresses within their shares."""
+"""Most events of each kind in a period, of all addresses within their shares."""
 
 _EXCESS_PERIOD = 60.0
 """Seconds between two lines about the events of a kind that were beyond a share."""
 
 _TRACKED = 4096
-"""Addresses that are counted; with more, counting begins anew."""
+"""Most addresses that are counted; with more, counting begins anew."""
 
 
 class PeerLog:
@@ -41,7 +41,7 @@ class PeerLog:
         loop.call_every(PERIOD, self._events.clear)
 
     def log(self, method: Callable[..., Any], event: str, ip: str, **fields: Any) -> None:
-        """Log an event of the address `ip` with a logger's method, e.g. `log.info`; or count it."""
+        """Log an event of the address `ip` with a logger's method (`log.info`), or suppress it."""
         if len(self._events) >= _TRACKED and ip not in self._events:
             self._events.clear()
         self._events[ip] += 1

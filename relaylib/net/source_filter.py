@@ -1,12 +1,12 @@
-"""A list of networks as a program for the kernel: who is on it gets in, others are dropped. Pure.
+"""A list of networks as a program for the kernel, which drops datagrams from elsewhere. Pure.
 
 A sender that is not allowed must not cost a system call a datagram, nor fill the buffer that the
 next allowed one needs. So the list is assembled to classic BPF, which Linux runs for each datagram
 before it is queued (SO_ATTACH_FILTER, socket(7)); on IPv6 sockets, too, and without privilege. The
 instructions are those of <linux/bpf_common.h> and Documentation/networking/filter.rst.
 
-One in `SAMPLE` of the others is let in all the same, so that the log can name who sends them. A
-program keeps no state, and so it is chance that chooses (SKF_AD_RANDOM, Linux 3.15).
+One in `SAMPLE` of the other datagrams is let in all the same, so that the log can name the sender.
+A program keeps no state, so it chooses at random (SKF_AD_RANDOM, Linux 3.15).
 
 Rejected: extended BPF, which could count and take a set of networks as a map: it needs privilege.
 """
@@ -16,8 +16,9 @@ import struct
 from relaylib.net.networks import Network, is_any
 
 SAMPLE = 1024
-"""A power of two. An encoder's 500/s has a name in 2 s; a flood is named at once, and 500,000/s are
-too few to fill the standby socket's buffer between two looks."""
+"""Datagrams of which one is let in; a power of two. An encoder that sends 500/s is named in the log
+within about 2 s, a flood at once; of 500,000/s too few get in to fill the standby socket's buffer
+between two looks."""
 
 MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS; over 300 IPv6 networks, or 1,000 of IPv4."""
@@ -27,11 +28,11 @@ _AND, _SHIFT_RIGHT = 0x54, 0x74  # BPF_ALU | BPF_K
 _JUMP, _JUMP_IF_EQUAL = 0x05, 0x15
 _RETURN = 0x06
 
-_NETWORK_HEADER = -0x100000  # SKF_NET_OFF: what is loaded from there on is the IP header
+_NETWORK_HEADER = -0x100000  # SKF_NET_OFF: offsets from here on are in the IP header
 _RANDOM = -0x1000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
 
 _SOURCE_AT = {4: 12, 6: 8}
-"""Where in the header the sender's address begins (RFC 791, RFC 8200)."""
+"""Offset of the sender's address in the header, by IP version (RFC 791, RFC 8200)."""
 
 _WORD = 4
 _WHOLE = 0xFFFFFFFF
@@ -40,12 +41,12 @@ Code = list[bytes]
 
 
 def assemble(networks: tuple[Network, ...]) -> bytes:
-    """Return the program, `struct sock_filter` after another; b"" if anybody may send.
+    """Return the program, an array of `struct sock_filter`; b"" if every address is allowed.
 
-    An IPv4 datagram on an IPv6 socket has an IPv4 header: IPv4 networks are meant for it.
+    An IPv4 datagram on an IPv6 socket has an IPv4 header: IPv4 networks apply to it.
 
     Raises:
-        ValueError: so many networks make no program.
+        ValueError: the program for so many networks would be longer than `MAX_INSTRUCTIONS`.
     """
     if is_any(networks):
         return b""
@@ -76,7 +77,7 @@ def _program(networks: tuple[Network, ...]) -> Code:
 
 
 def _match(network: Network) -> Code:
-    """Let in who is in the network, and fall through for others."""
+    """Let in senders of this network; for others go on with the next instruction."""
     at = _NETWORK_HEADER + _SOURCE_AT[network.version]
     code = [_step(_RETURN, _WHOLE)]
     for offset in reversed(range(0, len(network.netmask.packed), _WORD)):
@@ -89,5 +90,5 @@ def _match(network: Network) -> Code:
 
 
 def _step(operation: int, operand: int, *, true: int = 0, false: int = 0) -> bytes:
-    """One instruction; `true` and `false`: how many to skip then."""
+    """Return one instruction; `true` and `false`: instructions to skip in that case."""
     return struct.pack("=HBBI", operation, true, false, operand & _WHOLE)
