@@ -1,11 +1,11 @@
-"""Where the stream comes in. Start with `gate`, which has a drawing of who may send when.
+"""Where the stream comes in. Start with `gate`: its drawing shows which sender holds the ingest.
 
-`gate` is pure. It decides about each datagram of a sender that is not known yet; once the source
-is, `sockets` has the kernel keep all others away. `recognition` tells the gate what senders send,
-`send_rate` how fast, `failover` which of two sends better, `loop_detection` who sends us what we
-have sent.
+`gate` is pure. It decides about each datagram until a source is established; from then on `sockets`
+has the kernel keep all other senders away. `recognition` finds the form of what senders send,
+`send_rate` their rates, `failover` the better of active source and standby, `loop_detection` a
+stream that this relay has sent itself.
 `ingest` reads one bounded batch a turn into a `batch`, and `coalescer` says when it reads the next.
-`group` keeps a multicast group joined, `receive_buffer` counts what came too fast.
+`group` keeps a multicast group joined, `receive_buffer` counts datagrams that found no room.
 
 A new way in is another socket for `Ingest`.
 """

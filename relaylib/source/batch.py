@@ -16,10 +16,10 @@ MAX_BYTES = 65507
 """Most bytes of one send: an IPv4 packet's 65,535 less the headers (RFC 791, RFC 768)."""
 
 _LARGEST = 65535
-"""No datagram is larger, so with this much room none is ever truncated."""
+"""Bytes of the largest datagram: with this much room none is ever truncated."""
 
 _KEPT_VIEWS = 1024
-"""Places that are remembered. Any TS stream uses fewer than 350: all are multiples of 188."""
+"""Most places whose views are kept. A TS stream uses fewer than 350: all are multiples of 188."""
 
 
 class Run:
@@ -34,7 +34,7 @@ class Run:
         self._datagrams: list[memoryview] = []
 
     def datagrams(self) -> list[memoryview]:
-        """Return the run cut into its datagrams; the list is everybody's."""
+        """Return the run cut into its datagrams. The list is shared: do not change it."""
         if not self._datagrams:
             starts = range(0, len(self.view), self.size)
             self._datagrams = [self.view[start : start + self.size] for start in starts]
@@ -42,7 +42,7 @@ class Run:
 
 
 class Batch:
-    """What one turn takes from the ingest: at most `MAX_DATAGRAMS`, about `MAX_BYTES`."""
+    """The datagrams of one read of the ingest: at most `MAX_DATAGRAMS`, about `MAX_BYTES`."""
 
     __slots__ = ("_buffer", "_count", "_end", "_open", "_size", "_start", "_views", "count", "runs")
 
@@ -60,7 +60,7 @@ class Batch:
         self._open = False
 
     def room(self) -> memoryview:
-        """Return where the next datagram belongs, with room for one of any size."""
+        """Return the memory for the next datagram, with room for one of any size."""
         view = self._views.get(self._end)
         if view is None:
             if len(self._views) >= _KEPT_VIEWS:

@@ -22,12 +22,12 @@ class Coalescer:
     all; a hundred cost a millisecond, which reaches the cap. If no second datagram is to be
     expected from one read to the next, a wait would only add a wake-up, so then there is none.
 
-    Where those who get the stream do not notice, it waits for longer, so that the program wakes up
-    less often: for as long as half of a batch takes to come, because the kernel's buffer, even the
+    Where viewers do not notice a delay, the wait is longer, so that the program wakes up less
+    often: for as long as half of a batch takes to come, because the kernel's buffer, even the
     smallest, holds a whole one, and a larger batch would save nothing more.
 
-    What a turn costs and how often datagrams come are averages, and one slow turn hardly raises
-    them: that the machine had other things to do is no reason to hold anything back.
+    The cost of a turn and the interval of datagrams are averages that one slow turn hardly raises:
+    a machine that was busy with other work is no reason to delay the stream.
     """
 
     CAP = 0.010
@@ -37,15 +37,16 @@ class Coalescer:
     less delay, more CPU."""
 
     PATIENT = 0.020
-    """Longest wait where nobody notices, in seconds. From 10 to 20 ms it saves 0.7 % of a core at 8
-    Mb/s, from 20 to 50 ms no more that could be measured; and it shows as jitter of the source."""
+    """Longest wait where viewers do not notice a delay, in seconds. 20 ms instead of 10 ms saves
+    0.7 % of a core at 8 Mb/s; 50 ms instead of 20 ms saves nothing that could be measured, and a
+    wait shows as jitter of the source."""
 
     _FACTOR = 10
     _WEIGHT = 1 / 16  # of the newest turn in the averages
     _TICK = 0.001
     """epoll_wait(2) counts whole milliseconds and rounds up: waits are rounded down here."""
     _LATE = 0.0005
-    """What is kept of the cap for waking up late, in seconds."""
+    """Part of the cap that is reserved for waking up late, in seconds."""
 
     def __init__(self, fixed: float | None) -> None:
         self._cap = self.CAP if fixed is None else fixed
@@ -56,7 +57,7 @@ class Coalescer:
     def wait(self, now: float, cost: float, count: int, *, patient: bool = False) -> float:
         """Return the seconds to wait after a turn that took `cost` s for `count` datagrams.
 
-        `patient`: nobody notices. That changes nothing where the wait is not automatic.
+        `patient`: viewers do not notice a delay. It has no effect on a fixed wait.
         """
         elapsed, self._since = now - self._since, now
         self._interval += (min(elapsed / count, self._cap) - self._interval) * self._WEIGHT

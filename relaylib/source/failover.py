@@ -1,13 +1,13 @@
 """When a source that sends, but badly, gives way to a standby, and when a preferred one comes back.
 
-Judged once a second, from continuity errors: `Failover` decides from numbers alone. Those of the
-active source are counted where its stream is read, for everybody; `Rivals` gets those of one
-standby by looking at its datagrams. Whoever else sends is not looked at. Only a transport stream
-can be followed, because of no other it is known whether something is missing. Pure.
+`Failover` judges once a second, from numbers of continuity errors alone. The walk counts the errors
+of the active source; `Rivals` counts those of one standby by looking at its datagrams. Other
+senders are not looked at. A standby must send a transport stream, because in other forms missing
+datagrams do not show. Pure.
 
-Many continuity errors are no reason as long as there is nobody better; and what this relay had to
-drop itself tells nothing about who sent it. So a flood of strangers, which drowns the standby, can
-prevent a failover and never cause one.
+Many continuity errors are no reason for a failover without a better standby. A second in which this
+relay had to drop datagrams itself does not count, because the errors may be its own. So a flood
+from other senders, which fills the standby's buffer, can prevent a failover and never cause one.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from relaylib.net.networks import Network, contains
 from relaylib.source.gate import Reason, Successor
 
 FAULTY = 3
-"""Seconds of too many errors after which the active source gives way: not for one bad moment."""
+"""Seconds in a row with too many errors after which the active source gives way."""
 
 CLEAN = 3
-"""Seconds without an error that make a standby better."""
+"""Seconds in a row without an error after which a standby may take over from a faulty source."""
 
 HEALTHY = 10
 """Seconds without an error after which a preferred source gets the ingest back."""
@@ -40,7 +40,7 @@ class FailoverState:
 
 
 class Failover:
-    """Decides, second by second; `limit` is in errors a second, None: no matter how many."""
+    """Decides once a second. `limit` is in errors a second; None: errors cause no failover."""
 
     def __init__(self, limit: int | None, prefer: tuple[Network, ...]) -> None:
         self.state = FailoverState()
@@ -52,8 +52,8 @@ class Failover:
     ) -> Reason | None:
         """Note the errors of the active source and of the standby in the last second, and decide.
 
-        None: they are not known, which counts neither for nor against. Returns why the standby is
-        to take over, None if it is not.
+        Errors of None are not known, and count neither for nor against a source. Returns the reason
+        for which the standby is to take over, None if it is not.
         """
         state = self.state
         if (state.active, state.standby) != (active, standby):
@@ -82,9 +82,9 @@ class SenderErrors:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.datagrams = 0
-        """In this second."""
+        """Datagrams of this sender in the current second."""
         self._monitor = Monitor()
-        self._errors: int | None = None  # until the end of the second in which it came: not known
+        self._errors: int | None = None  # not known until the end of its first second
 
     @property
     def form(self) -> Form:
@@ -98,7 +98,7 @@ class SenderErrors:
     def take_errors(self) -> int | None:
         """Return the errors since the last call, a second ago; None if they are not known.
 
-        Nor are they as long as there is no program in the stream: stuffing alone is no standby.
+        They are not known either while the stream has no program: stuffing alone is no standby.
         """
         before, self.datagrams = self._errors, 0
         transport = self._monitor.transport
@@ -109,8 +109,8 @@ class SenderErrors:
 class Rivals:
     """The active source and the standby that is followed, if there is one.
 
-    `count` tells how many continuity errors there were in the active source's stream, None if that
-    is not known.
+    `count` returns the number of continuity errors in the active source's stream, None if it is not
+    known.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class Rivals:
         self._standby: SenderErrors | None = None
 
     def follow(self, source: Address, datagram: bytes | memoryview, now: float) -> None:
-        """Look at a datagram of somebody else who may send, if this is the standby to follow.
+        """Look at a datagram of another allowed sender, if that is the standby to follow.
 
-        That is the first one who sends a transport stream, for as long as it does; a preferred one
-        displaces one that is not.
+        The standby is the first sender of a transport stream, for as long as it sends. A preferred
+        sender displaces a standby that is not preferred.
         """
         standby = self._standby
         if standby is None or (source != standby.address and self._is_better(source, standby)):
@@ -140,7 +140,11 @@ class Rivals:
         return self.failover.prefers(source) and not self.failover.prefers(standby.address)
 
     def judge(self, active: Address, *, dropped: bool, others_dropped: bool) -> Successor | None:
-        """Judge the last second, in which datagrams may have been dropped here; who takes over?"""
+        """Judge the last second; return the source that is to take over, if one is.
+
+        `dropped`, `others_dropped`: this relay has dropped datagrams of the active source, of other
+        senders.
+        """
         if self._standby and (not self._standby.datagrams or self._standby.address == active):
             self._standby = None
         standby, errors = self._standby, self._take_errors(active)

@@ -1,52 +1,55 @@
-"""Who may send the stream: all rules, as one table. Pure: datagrams and times in, decisions out.
+"""Which source may send the stream: all rules, as one table. Pure: datagrams and times in,
+decisions out.
 
-Two sources at once would splice their streams into one that nothing can play. So one holds the
-ingest, the active source, and all others are rejected. This is who holds it when:
+Two sources at once would splice their streams into one that nothing can play. So one source holds
+the ingest, the active source, and datagrams of all others are rejected. These are the states:
 
-     ABSENT         nobody has it
+     ABSENT         no sender holds the ingest
         |
-        | anybody's datagram
+        | a datagram of any sender
         v
-      STRAY         who came first, and has sent nothing that is recognised
-        |               displaced by anybody's recognised stream (FORM)
+      STRAY         the first sender holds it, but has sent no recognised form
+        |               displaced by any sender of a recognised stream (FORM)
         | its form is recognised, or it is its 50th datagram;
         | or the first datagram was recognised already
         v
-    PROVISIONAL     the active source, as long as a former one may come back, that is for a minute;
-      |    ^            displaced by that one if it is back at its rate and this one trickles
-      |    |            (RETURNED)
+    PROVISIONAL     the active source holds it while the former one may return, that is a minute;
+      |    ^            displaced by the former one, if that is back at its rate while the active
+      |    |            one trickles (RETURNED)
       |    | it trickles
       |    | in that minute
       v    |
-       HELD         the active source alone
-        |               displaced by who is appointed (ERRORS, PREFERRED), as from any of these
+       HELD         the active source holds it, and no former one may return
+        |               displaced by an appointed source (ERRORS, PREFERRED), as in every state
         | silent for the time-out, and everything has been read
         v
-      SILENT        nobody sends; it goes on as PROVISIONAL if it sends again (RESUMED), and anybody
-                        takes over with the first datagram: to STRAY or PROVISIONAL (SILENCE)
+      SILENT        the active source has stopped sending. If it sends again, it is PROVISIONAL or
+                        STRAY (RESUMED). Any other sender takes over with its first datagram, to
+                        STRAY or PROVISIONAL (SILENCE)
 
-From STRAY and PROVISIONAL, too, a source falls silent. PROVISIONAL is HELD at once if there is no
-former source. In any state: if the active source's stream is found to go in a circle, it is ABSENT,
-and that sender is barred for a second. Who is barred, not allowed, or sends nothing, gets nothing.
+A source also falls silent from STRAY and PROVISIONAL. PROVISIONAL becomes HELD at once if there is
+no former source. In any state: if the active source's stream is found to go in a circle, the ingest
+is ABSENT, and that sender is barred for a second. A sender that is barred or not allowed, and an
+empty datagram, cannot take the ingest.
 
-A takeover in a silence is a guess: whoever sends one datagram at that moment may be a squatter, who
-keeps out an encoder that was restarted. The former source is the one that was HELD when it fell
-silent, and is known by its host, because an encoder that is restarted sends from another port. The
-active source sends like a stream if it sends, over three seconds, at least a tenth of the former's
-rate; less is a trickle. Who sends like a stream is never displaced by a higher rate, or that would
-be the next attack.
+A takeover in a silence is a guess: a sender of one datagram at that moment may be a squatter that
+keeps out an encoder which was restarted. The former source is the one that was HELD when it fell
+silent. It is known by its host, because an encoder that is restarted sends from another port. The
+active source sends like a stream if it sends, over three seconds, at least a tenth of the former
+source's rate; less is a trickle. A source that sends like a stream is never displaced by a higher
+rate: otherwise an attacker would only have to send faster.
 
 Rejected: the newest source wins (one stray packet ends the stream), and the smallest address wins
-(nobody knows which one that is).
+(users do not know which one that is).
 
-A stray datagram is no source, but nobody can tell it from the first one of a stream of unknown
-form. So whoever comes first is forwarded at once. A recognised stream takes over from a stray one,
-and never the other way round: bytes without a form are easy to send, and displace nothing.
+A stray datagram is no source, but it cannot be told from the first datagram of a stream of unknown
+form. So the first sender is forwarded at once. A recognised stream takes over from a stray one, and
+never the other way round: bytes without a form are easy to send, and displace nothing.
 
 Silence is not computed from the clock when a datagram comes. This process may have slept while the
-active source went on sending: what it sent is waiting in the kernel, perhaps behind a datagram of
-somebody else. So whoever reads the sockets asks `overdue`, reads what there is, asks again, and
-only then says `fall_silent`.
+active source went on sending: its datagrams wait in the kernel, perhaps behind one of another
+sender. So the ingest asks `overdue`, reads the sockets, asks again, and only then calls
+`fall_silent`.
 """
 
 from dataclasses import dataclass
@@ -59,33 +62,32 @@ from relaylib.net.networks import Network, contains
 from relaylib.source.send_rate import PERIOD, SendRate, SendRates
 
 ESTABLISHED = 50
-"""Datagrams after which a source of unknown form is as protected as any: a tenth of a second of a
-5 Mb/s stream, and more than what is typed or strays."""
+"""Datagrams after which a source of unknown form is established: a tenth of a second of a 5 Mb/s
+stream, and more than stray datagrams or typed lines."""
 
 QUIET = 0.5
-"""Seconds without a datagram of the active source, after which others of its host are noted."""
+"""Seconds without a datagram of the active source after which others of its host are counted."""
 
 LOOP_PAUSE = 1.0
-"""Seconds for which nothing is let in from where a circle of relays comes back: until nothing goes
-round any more, whatever it was held up by on the way. An encoder may begin at once."""
-
+"""Seconds for which a sender is barred whose stream went in a circle of relays: until no datagram
+is under way in the circle. An encoder may begin at once."""
 
 REMEMBERED = 60.0
 """Seconds after its last datagram for which a former source may come back: time to restart it."""
 
 RETURNING = 1.0
-"""Seconds for which a former source has to send before it is back; and for which the active source
-is left alone at least."""
+"""Seconds for which a former source has to send before it is back, and seconds after a takeover in
+which the active source cannot be displaced by it."""
 
 TRICKLE = 0.1
-"""Share of the former source's rate that makes a stream."""
+"""Share of the former source's rate below which the active source trickles."""
 
 AT_ITS_RATE = 0.5
-"""Share of its former rate at which a source is back."""
+"""Share of its former rate at which a former source is back."""
 
 ENOUGH = 250.0
-"""Datagrams a second that are always enough to be back: 2.6 Mb/s. The standby socket is small, and
-more of a fast stream may not be seen."""
+"""Datagrams a second at which a former source is back, whatever its former rate: 2.6 Mb/s. The
+standby socket has a small buffer, and may drop the rest of a fast stream."""
 
 
 class Hold(Enum):
@@ -99,49 +101,49 @@ class Hold(Enum):
 
 
 class Event(Enum):
-    """What may happen: a datagram comes, or something is found out."""
+    """What may happen: a datagram comes, or a fact about the stream is found out."""
 
     OWN = "own"
-    """The active source's datagram; it is not established by that."""
+    """A datagram of the active source, which is not established yet."""
     OWN_PROOF = "own_proof"
-    """The active source's, and its form is known, or it was the `ESTABLISHED`th."""
+    """A datagram of the active source, which is established: by its form or by their number."""
     OWN_EMPTY = "own_empty"
-    """The active source's, with nothing in it: ends no silence."""
+    """An empty datagram of the active source: it ends no silence."""
     APPOINTED = "appointed"
-    """The successor's."""
+    """A datagram of the successor."""
     RETURNS = "returns"
-    """The former source's, which is back at its rate, while the active one trickles."""
+    """A datagram of the former source, back at its rate while the active source trickles."""
     RECOGNISED = "recognised"
-    """Somebody else's, whose form is known."""
+    """A datagram of another sender, whose form is known."""
     OPAQUE = "opaque"
-    """Somebody else's, whose form is not known."""
+    """A datagram of another sender, whose form is not known."""
     EMPTY = "empty"
-    """Somebody else's, with nothing in it."""
+    """An empty datagram of another sender."""
     BARRED = "barred"
-    """Of one in whose stream something went in a circle."""
+    """A datagram of a sender that is barred, because its stream went in a circle."""
     FOREIGN = "foreign"
-    """Of one that is not allowed."""
+    """A datagram of a sender that is not allowed."""
     FORM_FOUND = "form_found"
-    """Whoever looks at the whole stream has recognised it."""
+    """The walk, which reads the whole stream, has recognised its form."""
     STREAMS = "streams"
-    """It has sent like a stream, or there is no former source any more."""
+    """The active source has sent like a stream, or there is no former source any more."""
     TRICKLES = "trickles"
-    """It has not, and there is a former source."""
+    """The active source trickles, and there is a former source."""
     READ_ALL = "read_all"
     """Everything has been read, and the active source has been silent for the time-out."""
     CIRCLE = "circle"
-    """What the active source sends was sent by this relay."""
+    """The active source's stream was sent by this relay before."""
 
 
 class Decision(Enum):
-    """What a datagram is: part of the stream, or rejected."""
+    """Whether a datagram is part of the stream or rejected, and what it changes."""
 
     STREAM = "stream"
-    """The active source's."""
+    """Part of the stream: its sender is the active source."""
     STARTED = "started"
-    """Part of the stream: its sender is the active source now, and nobody was before."""
+    """Part of the stream: its sender is now the active source, and there was none before."""
     TAKEOVER = "takeover"
-    """Part of the stream: its sender is the active source now, in place of another (`Reason`)."""
+    """Part of the stream: its sender is now the active source, in place of another (`Reason`)."""
     RESUMED = "resumed"
     """Part of the stream: the active source, which was silent, is back."""
     LOCKED = "locked"
@@ -149,9 +151,9 @@ class Decision(Enum):
     NOT_ALLOWED = "not_allowed"
     """Rejected: its sender may never send the stream."""
     LOOP = "loop"
-    """Rejected: its sender just sent what this relay had sent; see `loop_detection`."""
+    """Rejected: its sender is barred for a loop; see `loop_detection`."""
     EMPTY = "empty"
-    """Rejected: with nothing in it, it begins no stream. Not logged."""
+    """Rejected: an empty datagram begins no stream. Not logged."""
 
     @property
     def accepted(self) -> bool:
@@ -166,15 +168,15 @@ class Reason(Enum):
     """Why another source takes over."""
 
     SILENCE = "silence"
-    """The active one was silent."""
+    """The previous source was silent."""
     FORM = "form"
-    """This one sends a stream; the active one was not established, and what it sends is opaque."""
+    """The new source's form is recognised; the previous one was not established."""
     RETURNED = "returned"
-    """This one had it before; the active one took over in its silence, and trickles."""
+    """The former source is back; the previous one took over in its silence, and trickles."""
     ERRORS = "errors"
-    """Appointed: the active one's stream has gaps, this one's has none."""
+    """Appointed: the previous source's stream has gaps, the new one's has none."""
     PREFERRED = "preferred"
-    """Appointed: the configuration prefers this one."""
+    """Appointed: the configuration prefers the new source."""
 
 
 _A, _S, _P, _H, _Q = Hold
@@ -183,9 +185,11 @@ _LOCKED, _EMPTY, _LOOP, _BANNED = _REJECTED
 _NEXT, _SILENCE, _FORM, _BACK = Decision.TAKEOVER, Reason.SILENCE, Reason.FORM, Reason.RETURNED
 
 Cell = tuple[Decision | Reason | None, Hold] | None
-"""The decision about the datagram, and how the ingest is held then. A reason is a takeover for it.
+"""The decision about a datagram, and how the ingest is held after it.
 
-`TAKEOVER`: for the reason of the appointment. No decision: it was no datagram. None: cannot be.
+A `Reason` in place of a decision is a takeover for that reason; `TAKEOVER` is one for the reason of
+the appointment. A decision of None: the event is no datagram. None instead of a cell: the event
+cannot happen in this state.
 """
 
 # fmt: off
@@ -220,13 +224,13 @@ class Presence(Enum):
     """Whether there is a source."""
 
     ABSENT = "absent"
-    """There has been none yet, or nothing but a stray datagram or two since."""
+    """There has been no source yet, or only stray datagrams, which have ended."""
     ACTIVE = "active"
     SILENT = "silent"
 
 
 class Successor(NamedTuple):
-    """Who takes over with its next datagram; its form has been recognised."""
+    """The source that takes over with its next datagram; its form has been recognised."""
 
     source: Address
     reason: Reason
@@ -235,7 +239,7 @@ class Successor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """A source that may come back: how many datagrams a second it sent, and until when it may."""
+    """A source that may come back `until` then; `rate` is in datagrams a second."""
 
     source: Address
     rate: float
@@ -246,10 +250,10 @@ class Former:
 class GateState:
     """What a reload hands over.
 
-    `active` is None until the first source comes. `last` is when it was last heard, in seconds of
-    the monotonic clock, which all processes share. `rejected` counts datagrams. `form` is the
-    active source's; its `datagrams` are counted until it is established. `since` is when it became
-    the active source, None if an older program did not know.
+    `active` is None until the first source comes. `last` is the time of its last datagram, in
+    seconds of the monotonic clock, which all processes share. `rejected` counts datagrams. `form`
+    is the active source's; its `datagrams` are counted until it is established. `since` is when it
+    became the active source, None if an older program did not know.
     """
 
     active: Address | None = None
@@ -260,8 +264,9 @@ class GateState:
     datagrams: int = ESTABLISHED  # older programs counted none: any source was established
     since: float | None = None
     turned_away: int = 0
-    """Datagrams of the active source's host, from another port, rejected while it was quiet: of a
-    sender that changes its port, and not of a standby, which sends beside the active source.
+    """Rejected datagrams of the active source's host, from another port, while the active source
+    was quiet: so a sender that changes its port counts, and a standby, which sends beside the
+    active source, does not.
     """
     rate: float = 0.0
     """Datagrams a second of the active source, over the seconds before its last one."""
@@ -277,11 +282,11 @@ class Gate:
         self.reason = Reason.SILENCE
         """Why the latest takeover happened."""
         self.unsettled = False
-        """There is another source than before, which `settle` has not returned yet."""
+        """There is a new source, which `settle` has not returned yet."""
         self._allowed = allowed
         self._timeout = timeout
         self._successor: Successor | None = None
-        self._other: Address | None = None  # of the active source's host; who sent last
+        self._other: Address | None = None  # the last other sender of the active source's host
         self._other_since = 0.0
         self._asked, self._answer = "", False
         self._barred = dict[Address, float]()
@@ -303,7 +308,7 @@ class Gate:
             return Hold.SILENT
         return Hold.PROVISIONAL if self._is_established else Hold.STRAY
 
-    # --- who holds the ingest
+    # --- the active source
 
     @property
     def holder(self) -> Address | None:
@@ -312,12 +317,12 @@ class Gate:
 
     @property
     def undisputed(self) -> Address | None:
-        """The source whose datagrams need not be offered: nobody can take over from it now."""
+        """The source whose datagrams need not be offered: no other can take over from it now."""
         return self.state.active if self.hold is Hold.HELD and not self._successor else None
 
     @property
     def steady(self) -> Address | None:
-        """The source whose stream may be read without a look at what others send meanwhile."""
+        """The source whose stream may be read without looking at other senders' datagrams."""
         is_held = self.hold in (Hold.PROVISIONAL, Hold.HELD)
         return self.state.active if is_held and not self._successor else None
 
@@ -329,7 +334,7 @@ class Gate:
         return Presence.SILENT if self.hold is Hold.SILENT else Presence.ACTIVE
 
     def settle(self) -> Address | None:
-        """Return the active source once, when it is established: others may be kept away now."""
+        """Return a new active source once, when it is established: others may be kept away now."""
         if not self.unsettled or self.holder is None:
             return None
         self.unsettled = False
@@ -338,10 +343,10 @@ class Gate:
     # --- a datagram
 
     def offer(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> Decision:
-        """Decide about a datagram of `size` bytes, and let its sender have the ingest if it may.
+        """Decide about a datagram of `size` bytes, and give its sender the ingest if the rules do.
 
-        `form` is what its sender's datagrams have been recognised as by now. An empty datagram
-        begins nothing and ends no silence; the active source's is let through.
+        `form` is the sender's form as far as it is recognised. An empty datagram begins no stream
+        and ends no silence; one of the active source is let through.
         """
         if size and source == self.state.active:
             self.state.datagrams = min(self.state.datagrams + 1, ESTABLISHED)
@@ -363,7 +368,7 @@ class Gate:
         return answer
 
     def accepts(self, source: Address, size: int, now: float, form: Form = Form.OPAQUE) -> bool:
-        """Tell whether `offer` would make a datagram with something in it part of the stream."""
+        """Tell whether `offer` would make a datagram that is not empty part of the stream."""
         cell = TABLE[self.hold, self._event(source, size, now, form)]
         return size > 0 and cell is not None and cell[0] not in _REJECTED
 
@@ -379,7 +384,7 @@ class Gate:
         return self._claim(source, now, form)
 
     def _claim(self, source: Address, now: float, form: Form) -> Event:
-        """Find out why somebody else might have the ingest."""
+        """Return the event that another sender's datagram is."""
         if self._successor and source == self._successor.source:
             return Event.APPOINTED
         if self._returns(source, now):
@@ -391,7 +396,7 @@ class Gate:
         return Event.OWN_PROOF if self._is_established else Event.OWN
 
     def _hand_over(self, source: Address, now: float, form: Form, event: Event) -> None:
-        """Make this one the active source."""
+        """Make this sender the active source."""
         state = self.state
         if self._successor and event is Event.APPOINTED:
             self.reason, form = self._successor.reason, self._successor.form
@@ -402,7 +407,7 @@ class Gate:
         self._successor, self.unsettled = None, True
 
     def _say_why(self, answer: Decision | Reason | None) -> Decision:
-        """Tell how it came that there is another source now."""
+        """Return the decision for a new source, and remember the reason of a takeover."""
         if isinstance(answer, Reason):
             self.reason = answer
             return Decision.TAKEOVER
@@ -410,7 +415,10 @@ class Gate:
         return answer
 
     def _returns(self, source: Address, now: float) -> bool:
-        """Tell whether it is the former source, back at its rate, while the active one trickles."""
+        """Tell whether this is the former source, at its rate again while the active one trickles.
+
+        They are compared by host.
+        """
         former = self.state.former
         if former is None or source[0] != former.source[0] or now >= former.until:
             return False
@@ -419,9 +427,9 @@ class Gate:
         return is_back and self._trickles(now, RETURNING)
 
     def _trickles(self, now: float, least: float) -> bool:
-        """Tell whether the active source, which has been it for `least` s, sends next to nothing.
+        """Tell whether the active source has held the ingest for `least` s and sends a trickle.
 
-        Without a former source there is nothing to compare with.
+        Without a former source there is no rate to compare with: False.
         """
         own, former = self._own_rate, self.state.former
         if own is None or former is None or now - own.begun < least:
@@ -450,7 +458,7 @@ class Gate:
     # --- everything else that happens
 
     def heard(self, now: float, count: int = 1) -> Decision:
-        """Note so many datagrams of the active source, offered or not: its rate is made of them."""
+        """Count datagrams of the active source, offered or not, for its rate."""
         if self._own_rate is None:
             self._own_rate = SendRate(now)
         self._own_rate.add(now, count)
@@ -465,18 +473,18 @@ class Gate:
             self._forget(self.state.active)
 
     def _forget(self, source: Address | None) -> None:
-        """Let this source not be a former one any more: it is the active one, or barred."""
+        """Forget the former source if it is this one: it is active again, or barred."""
         if self.state.former and self.state.former.source == source:
             self.pin()
 
     def pin(self) -> None:
-        """Forget the former source: nobody comes back."""
+        """Forget the former source, so that the active one holds the ingest alone."""
         self.state.former = None
         if self.hold is Hold.PROVISIONAL:
             self._happens(Event.STREAMS)
 
     def look(self, now: float) -> None:
-        """Find out how fast the active source sends; to be called some times a second."""
+        """Compare the active source's rate with the former one's; call it some times a second."""
         self._note_rate()
         if self.state.former and now >= self.state.former.until:
             self.pin()
@@ -491,27 +499,27 @@ class Gate:
             state.rate = own.at(state.last)
 
     def rates(self, source: Address, now: float) -> tuple[float, float]:
-        """Return the datagrams a second of one that is rejected, and of the active source."""
+        """Return the datagrams a second of a rejected sender, and of the active source."""
         active = self._own_rate.at(now) if self._own_rate and self.state.active else 0.0
         return self._rejected.at(source, now), active
 
     def recognise(self, form: Form) -> None:
-        """Note what the active source sends, as whoever looks at all of it knows."""
+        """Note the form of the active source's stream, as the walk has recognised it."""
         self._learn(form)
         if form is not Form.OPAQUE:
             self._happens(Event.FORM_FOUND)
 
     def appoint(self, successor: Successor | None) -> None:
-        """Let this source take over with its next datagram; None: nobody, unless it may anyway."""
+        """Let this source take over with its next datagram; None withdraws an appointment."""
         self._successor = successor
 
     def overdue(self, now: float) -> bool:
-        """Tell whether the active source has not been heard for long enough to be silent."""
+        """Tell whether the active source's last datagram is older than the time-out."""
         is_sending = self.hold not in (Hold.ABSENT, Hold.SILENT)
         return is_sending and now - self.state.last >= self._timeout
 
     def fall_silent(self) -> None:
-        """Let another source take over: everything has been read, and nothing was there."""
+        """Let any source take over: every socket has been read, and the active one is silent."""
         self._note_rate()
         state = self.state
         if self.hold is Hold.HELD and state.active:
@@ -519,7 +527,7 @@ class Gate:
         self._happens(Event.READ_ALL)
 
     def bar(self, now: float) -> None:
-        """Let nothing in from the active source for a while: its stream goes in a circle."""
+        """Bar the active source for `LOOP_PAUSE`: its stream goes in a circle."""
         assert self.state.active is not None
         self._barred = {each: until for each, until in self._barred.items() if until > now}
         self._barred[self.state.active] = now + LOOP_PAUSE
@@ -544,7 +552,7 @@ class Gate:
             self.state.active = self._own_rate = None
 
     def _learn(self, form: Form) -> None:
-        """What is opaque now has not lost its form for that."""
+        """Note a recognised form; an opaque datagram does not change the form."""
         if form is not Form.OPAQUE:
             self.state.form = form
 
@@ -553,7 +561,7 @@ class Gate:
         return self.state.form is not Form.OPAQUE or self.state.datagrams >= ESTABLISHED
 
     def _allows(self, source: Address) -> bool:
-        """Look it up, or remember: in a flood it is always the same one."""
+        """Tell whether a source is allowed. The last answer is kept: a flood has one sender."""
         if source[0] != self._asked:
             self._asked, self._answer = source[0], contains(self._allowed, source[0])
         return self._answer

@@ -1,14 +1,14 @@
-"""A group that the stream comes from: keeping it joined, and what to do when it has gone silent.
+"""Keeps the group that the stream comes from joined, also while it is silent.
 
-Linux keeps a membership while its interface is down and tells the network again when it comes up.
-What it does not survive is the end of the interface: one that is created again, under the same
-name, is another one. So while nothing comes, the interface is looked up every few seconds, and the
-group is joined where it is now.
+Linux keeps a membership while its interface is down and reports it to the network again when it
+comes up. A membership does not survive the end of its interface: one that is created again, under
+the same name, is a new interface. So while nothing comes, the interface is looked up every few
+seconds, and the group is joined on the one that has the name now.
 
-While nothing comes, it is also joined anew on the same interface now and then. Each time the kernel
-sends a membership report, and a switch that has forgotten us, for want of an IGMP querier that asks
-who is there, forwards the group again. That mends the stream every few minutes, and not the switch:
-so the log says what would.
+While nothing comes, the group is also joined anew on the same interface now and then. Each time the
+kernel sends a membership report. A switch without an IGMP querier forgets its members after some
+minutes; at the report it forwards the group again. That restores the stream each time, but the
+cause stays, so the log has a remedy.
 """
 
 import structlog
@@ -20,11 +20,11 @@ from relaylib.net.multicast import Membership, MembershipState
 from relaylib.source.ingest import Ingest
 
 LOOK_PERIOD = 2.0
-"""Seconds between two looks at whether anything comes: as long as a source may be silent."""
+"""Seconds between two looks at whether datagrams come: as long as a source may be silent."""
 
 REPORT_PERIOD = 10.0
-"""Seconds of silence between two reports to the network: a switch without a querier forgets us
-after some minutes, and two packets in ten seconds disturb nobody."""
+"""Seconds of silence between two membership reports. A switch without a querier forgets a member
+after some minutes, and two packets in ten seconds are no load."""
 
 NO_QUERIER = (
     "if the source still sends: enable an IGMP querier (IPv6: an MLD querier) on the switch or "
@@ -61,7 +61,7 @@ class Group:
         return self._membership.state
 
     def leave(self) -> None:
-        """Leave the group: the relay ends."""
+        """Leave the group, because the relay ends."""
         self._membership.leave()
 
     def _count(self) -> int:
@@ -77,7 +77,7 @@ class Group:
             self._join()
 
     def _moved(self) -> bool:
-        """Tell whether the group is to be joined on another interface than it is, or on none."""
+        """Tell whether the group's interface has changed, or has just disappeared."""
         try:
             return self._membership.find() != self._membership.state.index
         except OSError:

@@ -1,16 +1,16 @@
-"""The UDP socket in: a bounded batch of the stream each turn, and when to read the next one.
+"""Reads the stream from its UDP socket: a bounded batch each turn, at times that it decides.
 
-`gate` decides who may send, `sockets` which socket the stream comes in on; here they meet the loop,
-the log and the fan-out.
+`gate` decides which sender holds the ingest, `sockets` on which socket its stream comes in; this
+file connects them to the loop, the log and the fan-out.
 
 Reading less often makes batches out of a smooth stream, the same idea as a network card's interrupt
-coalescing; the kernel's receive buffer holds what waits. See `coalescer`. While other sockets have
-much to do, the ingest is read in between (`Loop.add_priority_reader`), since nothing else in the
-relay loses anything by waiting.
+coalescing; meanwhile datagrams wait in the kernel's receive buffer. See `coalescer`. While other
+sockets take much time, the ingest is read in between (`Loop.add_priority_reader`), since all other
+work can wait without a loss.
 
 Only one process may read. In a reload there are two: the program and its stand-in, then the
-stand-in and the new program. So nothing is read, and nothing is watched, before `begin`; nor after
-`stop_reading`, until `begin` is called again. To try is a bug, and raises.
+stand-in and the new program. So the sockets are neither read nor watched before `begin`. After
+`stop_reading` they are not read until `begin` is called again. To read then is a bug, and raises.
 """
 
 import math
@@ -43,8 +43,8 @@ from relaylib.source.sockets import (
 )
 
 STANDBY_PERIOD = 0.1
-"""Seconds between two looks at the standby socket, at whether the source has fallen silent, and at
-what it sends, once it is established."""
+"""Seconds between two looks at the standby socket, at the silence of the source, and at samples of
+its stream once it is established."""
 
 FOLLOW_PERIOD = 0.02
 """Seconds between two looks at the standby socket while a standby is followed."""
@@ -53,7 +53,7 @@ JUDGE_PERIOD = 1.0
 """Seconds between two judgements of active source and standby."""
 
 NO_SOURCE_AFTER = 10.0
-"""Seconds after the start when a relay without a source says so."""
+"""Seconds after the start at which the log says that there is no source."""
 
 REJECTED_PERIOD = 60.0
 """Seconds between two log lines about rejected sources."""
@@ -64,15 +64,15 @@ _LOOP = (
 )
 
 RETRY_PERIOD = 1.0
-"""Seconds between two attempts to have the kernel lock the ingest, after one that failed."""
+"""Seconds between two attempts to lock the ingest in the kernel, after one that failed."""
 
 _STANDBY_READS = 256
-"""Strangers' datagrams read in one look. `STANDBY_BUFFER` holds about 60 of an MPEG-TS stream; of a
-standby that is followed, 256 in each look are 130 Mb/s."""
+"""Most datagrams read from the standby socket in one look. `STANDBY_BUFFER` holds about 60 of an
+MPEG-TS stream; of a standby that is followed, 256 in each look are 130 Mb/s."""
 
 _STANDBY_TIME = 0.002
-"""Seconds that a look may take: a stranger can send what is expensive to look into. What it finds
-no room for then is dropped, and so counted."""
+"""Most seconds of one look: an attacker can send datagrams that take long to look into. Datagrams
+that find the buffer full after it are dropped by the kernel, which counts them."""
 
 _SEND_HERE = (
     "send the stream to UDP port {port} of this host; if it is being sent: is that the address in "
@@ -86,7 +86,7 @@ log = structlog.get_logger()
 class IngestState:
     """What a reload hands over; `received` counts the datagrams of the stream.
 
-    `no_source_at`: when the lack of a source is to be told, by the monotonic clock; None: never.
+    `no_source_at`: when the lack of a source is to be logged, by the monotonic clock; None: never.
     """
 
     sockets: SocketsState
@@ -106,19 +106,19 @@ def _filter(allowed: tuple[Network, ...]) -> bytes:
 
 
 class NotReadingError(RuntimeError):
-    """A bug: two processes would read one ingest, or write one history."""
+    """Raised for a bug: two processes would read one ingest, or write one history."""
 
 
 class Ingest:
-    """Reads the stream and hands each turn's runs to `forward`, and when they were read.
+    """Reads the stream and hands each turn's runs to `forward`, with the time of the read.
 
-    A `shared` socket is held by somebody else, too; see `IngestSockets`. `received` counts the
-    datagrams of the stream, `full_reads` how often a batch was full. `on_source` is called when
-    another source becomes the active one, or sends its stream in another form; `remedy`, if there
-    is one, says what may help when it has fallen silent. Where `is_patient`, those who get the
-    stream do not notice if it comes some milliseconds later; see `coalescer`. `errors` tells how
-    many continuity errors the active source's stream has had, None if nobody knows. `reads`: it is
-    this process that may read.
+    A `shared` socket is also held by another program, or receives a group; see `IngestSockets`.
+    `received` counts the datagrams of the stream, `full_reads` the batches that were full.
+    `on_source` is called when another source becomes the active one; `remedy`, if there is one,
+    says what may help when the source has fallen silent. `is_patient` tells whether viewers do not
+    notice some milliseconds of delay; see `coalescer`. `errors` returns how many continuity errors
+    the active source's stream has had, None if they are not counted. `reads` tells whether this
+    process may read.
     """
 
     def __init__(
@@ -167,16 +167,16 @@ class Ingest:
         self._sample = self._glance = False
         self._payload_type: int | None = None  # of what comes in RTP
         self._crowded = False
-        self._dropped = self._others_dropped = False  # in the second that will be judged
+        self._dropped = self._others_dropped = False  # in the second that `_judge` is to judge
 
     @property
     def form(self) -> Form:
-        """What the active source sends, or sent last; opaque as long as it is not recognised."""
+        """The form of the active source's stream, or of its last one; opaque until recognised."""
         return self.gate.state.form
 
     @property
     def payload_type(self) -> int | None:
-        """That of RTP packets which carry no MPEG-TS; None: it is no such stream, or not known."""
+        """The payload type of RTP that carries no MPEG-TS; None: another form, or not known."""
         return self._payload_type if self.form is Form.RTP_OTHER else None
 
     # --- reloading
@@ -189,7 +189,7 @@ class Ingest:
         )  # fmt: skip
 
     def restore(self, saved: IngestState) -> None:
-        """Go on where the previous program stopped, whose stream came in on the same socket."""
+        """Go on where the previous program stopped, on the same socket."""
         self.sockets.restore(saved.sockets)
         self.gate.restore(saved.lock)
         self.buffer.drops = saved.overflow
@@ -198,7 +198,7 @@ class Ingest:
         if self._rivals:
             self._rivals.failover.state = saved.failover
 
-    # --- who may read
+    # --- which process reads
 
     def begin(self) -> None:
         """Read from now on: no other process does."""
@@ -212,19 +212,19 @@ class Ingest:
             self._set_timers()
 
     def stop_reading(self) -> None:
-        """Read no more: this process is to end, or another one reads.
+        """Stop reading: this process is to end, or another one reads.
 
-        What the loop watches stays: a fork has the parent's selector (epoll(7)), and a reload that
-        fails goes on with `begin`.
+        The loop goes on watching the sockets: a fork has the parent's selector (epoll(7)), and a
+        reload that fails goes on with `begin`.
         """
         self.reads = False
         self._loop.remove_priority_reader(self._read_between)
 
     def check_reads(self) -> None:
-        """Make sure that it is this process that may read, and pass on what was read.
+        """Make sure that this process may read, and pass on what it has read.
 
         Raises:
-            NotReadingError: it is another one; two would tear the stream.
+            NotReadingError: another process reads; two would tear the stream.
         """
         if not self.reads:
             raise NotReadingError("the ingest is read by another process")
@@ -241,9 +241,9 @@ class Ingest:
         if self.sockets.standby is None:
             return
         if self.gate.state.active is None:
-            self._use_standby()  # the configuration has changed: anybody else may begin
+            self._use_standby()  # the source is no longer allowed: any allowed one may begin
         else:
-            self._lock()  # the previous program may have done it in an order that Linux 6.1 forgets
+            self._lock()  # the previous program's order of calls may leak with Linux 6.1
             if self.gate.steady is None:
                 self._watch_standby()
 
@@ -288,7 +288,7 @@ class Ingest:
     def _read(self) -> bool:
         """Fill the batch; return whether it is full, so that more may be waiting.
 
-        Anybody on the LAN can forge an ICMP error that a connected socket then reports (ip(7)). It
+        A host on the LAN can forge an ICMP error, which a connected socket then reports (ip(7)). It
         means nothing here: the relay sends nothing on this socket.
         """
         receive, room, add = self.sockets.stream.recv_into, self._batch.room, self._batch.add
@@ -310,7 +310,7 @@ class Ingest:
                 if (source == active or self._offer(source, view[:size], now)) and not add(size):
                     break
         except BlockingIOError:
-            if not self.gate.unsettled:  # or they would not be counted
+            if not self.gate.unsettled:  # an unsettled gate counts the datagrams it is offered
                 self.sockets.drained()
             return False
         except OSError:  # as in `_read`
@@ -318,7 +318,7 @@ class Ingest:
         return True
 
     def _read_sample(self, now: float) -> bool:
-        """Fill the batch and see whether the kernel lets nobody but the active source in."""
+        """Fill the batch, and check that the kernel lets only the active source in."""
         self._sample = False
         before = self.gate.state.rejected
         full = self._read_comparing(now)
@@ -333,7 +333,7 @@ class Ingest:
             self._resumed()
 
     def _schedule_read(self, started: float, count: int) -> None:
-        """Let datagrams gather after a turn with so many; 0: do not, whatever comes."""
+        """Let datagrams gather after a turn with `count` of them; 0: read again at once."""
         now = self._loop.time()
         cost, patient = now - started, self._is_patient()
         wait = self._coalescer.wait(now, cost, count, patient=patient) if count else 0.0
@@ -342,21 +342,21 @@ class Ingest:
         self._timer = self._loop.call_later(wait, self._pump) if wait else None
         self._loop.interest(self.sockets.stream, read=not wait)
 
-    # --- what is sent
+    # --- what the senders send
 
     def _form_of(self, source: Address, datagram: bytes | memoryview) -> Form:
-        """Look at a datagram if it may matter what it is."""
+        """Return the form of a sender's datagrams; opaque where it decides nothing."""
         if self.gate.undisputed is not None:
             return Form.OPAQUE
         return self._recognition.look(source, datagram, self.gate.state.active)
 
     def recognise(self, form: Form, payload_type: int | None = None) -> None:
-        """Take note of what the active source sends, as whoever has looked at all of it knows."""
+        """Note the form of the active source's stream, as the walk has recognised it."""
         self.gate.recognise(form)
         self._payload_type = payload_type
 
     def _look_for_loop(self, runs: list[Run], now: float) -> None:
-        """See whether what was forwarded is what was forwarded before, ten times a second."""
+        """Ten times a second, compare the batch that was forwarded with earlier ones."""
         self._glance, active = False, self.gate.state.active
         if active is None:
             return
@@ -364,10 +364,10 @@ class Ingest:
         if self._loops.look(active, datagrams, self.form, self.received, now):
             self._loop.call_soon(partial(self._break_loop, active))
 
-    # --- who sends
+    # --- which sender holds the ingest
 
     def _break_loop(self, source: Address) -> None:
-        """Turn away for a while who sends what this relay has sent; anybody else may begin."""
+        """Bar a source that sends what this relay has sent; any other may begin."""
         if source != self.gate.state.active:
             return
         log.warning("loop_detected", source=show(source), remedy=_LOOP)
@@ -379,9 +379,9 @@ class Ingest:
     def _offer(
         self, source: Address, datagram: bytes | memoryview, now: float, form: Form | None = None
     ) -> bool:
-        """Tell whether a datagram is part of the stream, and do what follows from it.
+        """Tell whether a datagram is part of the stream, and act on the gate's decision.
 
-        `form` is what its sender sends, if that has been looked at.
+        `form` is the form of the sender's datagrams, None if it has not been looked for.
         """
         previous = self.gate.state.active
         form = self._form_of(source, datagram) if form is None else form
@@ -412,8 +412,8 @@ class Ingest:
     def _settle(self) -> None:
         """Lock the ingest when its source is established.
 
-        Not before: on one socket datagrams are in the order in which they came, so that a stream
-        which takes over from a stray datagram loses none.
+        Until then all datagrams come in on one socket, in order, so that a stream which takes over
+        from a stray datagram loses none.
         """
         holder = self.gate.settle()
         if holder is None:
@@ -425,7 +425,7 @@ class Ingest:
         self._lock()
 
     def _judge(self) -> None:
-        """Find out whether the standby is to take over, with its next datagram."""
+        """Decide whether the standby is to take over, with its next datagram."""
         assert self._rivals is not None
         active, successor = self.gate.state.active, None
         if active is not None and self.gate.presence is Presence.ACTIVE:
@@ -448,7 +448,7 @@ class Ingest:
         self._count_drops(was_open=was_open)
 
     def _not_locked(self, reason: str, **details: str | None) -> None:
-        """Log it, once for each source."""
+        """Log, once for each source, that the kernel does not lock the ingest."""
         active = self.gate.state.active
         assert active is not None
         if not self._unlocked:
@@ -468,7 +468,7 @@ class Ingest:
         assert self.gate.state.active is not None
         log.info("ingest_resumed", source=show(self.gate.state.active))
 
-    # --- ten times a second, and the standby socket
+    # --- what is done ten times a second, and the standby socket
 
     def _look_around(self) -> None:
         self._check_silence()
@@ -482,9 +482,9 @@ class Ingest:
     def _check_silence(self) -> None:
         self.gate.look(self._loop.time())
         if self.gate.overdue(self._loop.time()):
-            self._pump()  # it may be this process that slept: what was sent meanwhile is waiting
+            self._pump()  # if this process slept, datagrams of the active source are waiting
         if self.gate.overdue(self._loop.time()):
-            # To its end, where a standby source's stream is to begin; nothing else is waiting.
+            # To its end: a standby source's stream is to begin there; no other work is waiting.
             self._read_standby(seconds=math.inf)
         now = self._loop.time()
         if self.gate.overdue(now):
@@ -506,7 +506,7 @@ class Ingest:
             self._loop.unwatch(self.sockets.standby)
 
     def _read_standby(self, *, seconds: float = _STANDBY_TIME) -> None:
-        """Count what strangers sent, unless one of them is to be the next active source."""
+        """Count other senders' datagrams, unless one of them begins the stream."""
         self.check_reads()
         until = self._loop.time() + seconds
         for _ in range(_STANDBY_READS):
@@ -529,7 +529,7 @@ class Ingest:
         self._count_standby_drops()
 
     def _begin_at_standby(self, source: Address, data: bytes, now: float, form: Form) -> None:
-        """Read the stream from the standby socket, on which this datagram of it has come in."""
+        """Read the stream from the standby socket, from this datagram on."""
         self._use_standby()
         if source == self.gate.state.active:
             self._not_locked("arrives_at_standby")
@@ -555,10 +555,11 @@ class Ingest:
         self._others_dropped |= drops > 0
 
     def _count_drops(self, *, was_open: bool) -> None:
-        """Count what the kernel has dropped of the stream's socket, which was open to everybody.
+        """Count the datagrams that the kernel has dropped at the stream's socket.
 
-        Or was not. The kernel has one count for what the filter drops, which is rejected, and for
-        what found the buffer full; but that buffer is then read in full batches.
+        `was_open`: the socket took datagrams of every sender. The kernel has one count for those
+        that the filter drops, which are rejected, and those that found the buffer full; but a full
+        buffer is then read in full batches, which tells the two apart.
         """
         drops = self.buffer.take()
         self._dropped |= drops > 0
@@ -571,7 +572,8 @@ class Ingest:
     def _report_rejected(self) -> None:
         """Log the latest rejected source: at once, then every minute while there are any.
 
-        Not at each datagram: what the kernel dropped of them is known only then, too.
+        It is called in a look and not at each datagram, because only a look counts the datagrams
+        that the kernel has dropped.
         """
         now = self._loop.now
         if self._rejected is not None and now >= self._report_at:
@@ -590,7 +592,7 @@ class Ingest:
             self._report_at = now + REJECTED_PERIOD
 
     def _report_no_source(self) -> None:
-        """Say once, some time after the start, that there is no source; not if there was one."""
+        """Log once, some time after the start, that there has been no source."""
         if self._no_source_at is None:
             return
         if self.gate.holder is not None:

@@ -1,27 +1,27 @@
 """Notices that the active source sends what this relay has sent: relays that send to each other.
 
 Two relays with `--to` at each other, over groups or over a third one, are harmless as long as an
-encoder holds the ingest of one of them. When it pauses, what is still under way may be the first to
-come in there. Then relays are each other's active source, a burst goes round for ever, as fast as
-the machines can, and the encoder is locked out.
+encoder holds the ingest of one of them. When it pauses, a datagram that is still under way may be
+the first to come in there. Then the relays are each other's active source, a burst goes round for
+ever, as fast as the machines can, and the encoder is locked out.
 
-What comes in was forwarded; so in a circle the same datagrams come in again within milliseconds.
-No source sends such: headers of RTP count up, and so do the packets of a transport stream, but for
-stuffing and tables, which do not count here. So ten times a second the batch that was just
-forwarded is looked at, and compared with those of the last second. In a circle most looks find
-something again; where thousands of datagrams go round, some do. The data path pays nothing: a look
-is at one batch, and a checksum takes a microsecond.
+A relay forwards what comes in; so in a circle the same datagrams come in again within milliseconds.
+No source sends a datagram twice: headers of RTP count up, and so do the packets of a transport
+stream, except stuffing and tables, which are left out here. So ten times a second the batch that
+was just forwarded is compared with those of the last second. In a circle most looks find a datagram
+again; where thousands of datagrams go round, some looks do. The data path costs no more for it: a
+look is at one batch, and a checksum takes a microsecond.
 
-Of a stream of unknown form nobody knows what may come twice: silence may be the same bytes again
-and again. So all of five looks in a row has to be known, and more has to come than a source of such
-sends.
+In a stream of unknown form any datagram may come twice: silence may be the same bytes again and
+again. So five looks in a row have to find all their datagrams again, at a rate that no source of
+silence has.
 
-What is not found: a few datagrams of unknown form that go round slowly, because a relay on the way
-has many viewers and lets datagrams gather; and a circle that takes more than a second.
+Not found: a few datagrams of unknown form that go round slowly, because a relay on the way has many
+viewers and lets datagrams gather; and a circle that takes more than a second.
 
-Rejected: a number of hops in the datagrams, which are not ours to change; remembering each of them;
-to pause the stream as a test, which costs every viewer a gap; to believe addresses, because a host
-may well send the stream and be sent it. Pure.
+Rejected: a number of hops in the datagrams, which the relay must not change; remembering each
+datagram; pausing the stream as a test, which costs every viewer a gap; comparing addresses, because
+one host may send the stream and also receive it. Pure.
 """
 
 import zlib
@@ -37,14 +37,14 @@ MEMORY = 1.0
 """Seconds for which a look is remembered. More would be no better: a circle takes milliseconds."""
 
 REPEATS = 3
-"""Looks of these that have found something again, where no datagram may come twice. Fewer may be a
-network that sends some of them twice, late."""
+"""Looks within `MEMORY` that have found a datagram again, in a form where none comes twice. Fewer
+may be a network that duplicates and delays datagrams."""
 
 OPAQUE_REPEATS = 5
-"""Looks in a row that have found everything again, of a stream of unknown form."""
+"""Looks in a row that have found all their datagrams again, in a stream of unknown form."""
 
 OPAQUE_RATE = 2000.0
-"""Datagrams a second that are no source's if they are always the same: 21 Mb/s of silence."""
+"""Datagrams a second above which no source repeats the same bytes: 21 Mb/s of silence."""
 
 _RESERVED = 0x20
 """PIDs below are those of tables (ISO/IEC 13818-1, table 2-3; ETSI EN 300 468, table 1)."""
@@ -97,10 +97,10 @@ class LoopDetection:
 
 
 def bears_media(datagram: _Datagram) -> bool:
-    """Tell whether no source sends a datagram of RTP or MPEG-TS a second time.
+    """Tell whether a datagram of RTP or MPEG-TS is one that no source sends a second time.
 
-    Of a transport stream those may come again that have only tables, the last of which is filled
-    up, and stuffing.
+    A transport stream may repeat datagrams that have only stuffing and tables, the last of which is
+    filled up.
     """
     if rtp.parse(datagram):
         return True

@@ -1,4 +1,4 @@
-"""The ingest's receive buffer: how large it is, and what the kernel had to drop because of that."""
+"""The ingest's receive buffer: its size, and the datagrams that the kernel dropped at it."""
 
 import socket
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from relaylib.media.verdict import Remedy, Told
 from relaylib.net import linux
 
 RECEIVE_BUFFER = 8 << 20
-"""Bytes asked of the kernel: over a second of a 50 Mb/s stream, should this process be stopped."""
+"""Bytes asked of the kernel: over a second of a 50 Mb/s stream, in case this process stalls."""
 
 REPORT_PERIOD = 10.0
 """Seconds between two log lines about drops."""
@@ -50,7 +50,7 @@ class ReceiveBuffer:
 
     @property
     def remedy(self) -> Told:
-        """What helps when it is full."""
+        """What helps when the buffer is full."""
         return _LARGER_BUFFER if self._granted < RECEIVE_BUFFER else _LESS_WORK
 
     def take(self) -> int:
@@ -61,12 +61,12 @@ class ReceiveBuffer:
         return self.drops.seen - before
 
     def count(self, drops: int) -> None:
-        """Count so many as lost because the buffer was full."""
+        """Count datagrams that were lost because the buffer was full."""
         self.drops.total += drops
         self._unreported += drops
 
     def report(self, now: float) -> None:
-        """Log what was lost: at once, then once a `REPORT_PERIOD`."""
+        """Log the losses: at once, then once a `REPORT_PERIOD`."""
         if self._unreported and now >= self._report_at:
             log.warning(
                 "ingest_overflow",

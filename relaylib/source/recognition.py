@@ -1,15 +1,15 @@
-"""What the senders' datagrams are, as long as that decides who holds the ingest. Pure."""
+"""The forms of the senders' datagrams, while they decide which sender holds the ingest. Pure."""
 
 from relaylib.media.form import Form, Recogniser
 from relaylib.net.address import Address
 
 
 class Recognition:
-    """Recognises the active source and one challenger: whoever else has sent last.
+    """Recognises the forms of the active source and of one challenger: the last other sender.
 
-    More are not remembered, however many send. One datagram with some transport stream packets is
-    proof, so a stream is found among any number of strangers; the forms that take some datagrams in
-    a row are found if no third one sends in between.
+    No more senders are remembered. One datagram with some transport stream packets is proof, so a
+    transport stream is found among any number of senders. Forms that take some datagrams in a row
+    are found if no third sender's datagram comes in between.
     """
 
     def __init__(self) -> None:
@@ -24,5 +24,5 @@ class Recognition:
         return recogniser.feed(bytes(datagram))
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget every sender."""
         self._known = {}

@@ -1,7 +1,7 @@
-"""How fast somebody sends, from counts and times alone. Pure.
+"""The rates of senders, from counts and times alone. Pure.
 
-The rate is in datagrams a second, over the last `PERIOD` seconds, or since somebody began to send,
-but never over less than a second: a few datagrams that come together are no rate.
+A rate is in datagrams a second, over the last `PERIOD` seconds, or since the sender began, but
+never over less than a second: a few datagrams that come together are no rate.
 """
 
 from collections import deque
@@ -9,17 +9,17 @@ from collections import deque
 from relaylib.net.address import Address
 
 PERIOD = 3.0
-"""Seconds that are looked back on."""
+"""Seconds over which a rate is measured."""
 
 _STEP = 0.25
 """Seconds whose datagrams are counted together."""
 
 _SENDERS = 8
-"""Senders that are remembered, however many there are."""
+"""Most senders that are remembered: those that sent last."""
 
 
 class SendRate:
-    """One sender's, who `begun` to send then."""
+    """The rate of one sender: `begun` is when it began to send, `last` when it sent last."""
 
     __slots__ = ("_steps", "begun", "last")
 
@@ -43,13 +43,13 @@ class SendRate:
 
 
 class SendRates:
-    """Those of the few who have sent last."""
+    """The rates of the `_SENDERS` senders that sent last."""
 
     def __init__(self) -> None:
         self._senders = dict[Address, SendRate]()
 
     def add(self, source: Address, now: float) -> None:
-        """Count a datagram. Who has paused for longer than `PERIOD` begins anew."""
+        """Count a datagram. After a pause of more than `PERIOD` a sender's rate begins anew."""
         sender = self._senders.get(source)
         if sender is None or now - sender.last > PERIOD:
             if sender is None and len(self._senders) >= _SENDERS:
@@ -58,6 +58,6 @@ class SendRates:
         sender.add(now)
 
     def at(self, source: Address, now: float, least: float = 0.0) -> float:
-        """Return somebody's rate; 0 if it is not remembered, or has not sent for `least` s."""
+        """Return a sender's rate; 0 if it is not remembered, or began less than `least` s ago."""
         sender = self._senders.get(source)
         return sender.at(now) if sender and max(0.0, now - sender.begun) >= least else 0.0

@@ -1,11 +1,12 @@
-"""The ingest's two sockets: one for the active source alone, one for everybody else.
+"""The ingest's two sockets: one for the active source alone, one for all other senders.
 
 It would be enough to read one socket and to compare every sender with the active source. But then a
-stranger's flood fills the receive buffer that the stream needs, and the relay spends its time on
-datagrams that it throws away. So the kernel parts them: the stream's socket is connected to its
-source, which makes it accept nobody else, and a second socket on the same port, the standby socket,
-takes what remains. That one has a small buffer and is read ten times a second (a larger one, more
-often, while a standby's health is watched): strangers cost next to nothing, however much they send.
+flood of another sender fills the receive buffer that the stream needs, and the relay spends its
+time on datagrams that it throws away. So the kernel separates them: the stream's socket is
+connected to its source, so that it accepts no other sender, and a second socket on the same port,
+the standby socket, takes the rest. The standby socket has a small buffer and is read ten times a
+second (a larger one, more often, while a standby's health is watched), so that other senders cost
+next to nothing, however much they send.
 
        OPEN                        DRAINING                      PARTED
     stream: open               stream: connected             stream: connected
@@ -20,19 +21,20 @@ often, while a standby's health is watched): strangers cost next to nothing, how
            `use_standby`: the stream comes in there (a takeover, or the
            active source sends to another of our addresses)
 
-DRAINING is there because what strangers sent before the socket was connected is still queued on it.
+The state is DRAINING while datagrams of other senders, which came before the socket was connected,
+may still be queued on it.
 
-OPEN is where it stays if two sockets cannot share the port: there is no SO_REUSEPORT, somebody else
-holds the socket, too, it receives a group (of which every socket gets a copy), or the source sends
-to another of our addresses (a broadcast, an alias) than the one that the kernel chose when it
-connected the socket, so that two sockets cannot part the traffic. If there was no room for a second
-socket it is `pending`: `connect` may be tried again.
+The state stays OPEN if two sockets cannot share the port: there is no SO_REUSEPORT; another program
+holds the socket, too; the socket receives a group (of which every socket gets a copy); or the
+source sends to another of our addresses (a broadcast, an alias) than the one that the kernel chose
+when it connected the socket. If there was no descriptor for a second socket, the state is
+`pending`: `connect` may be tried again.
 
-DRAINING is where it stays if the kernel lets strangers in all the same: it `leaks`. Linux 6.1 does
-if the socket of a specific IPv4 address was connected before the second one was bound, and not once
-more after that.
+The state stays DRAINING if the kernel lets other senders in all the same: it `leaks`. Linux 6.1
+does if the socket of a specific IPv4 address was connected before the second one was bound, and not
+once more after that.
 
-A filter on both sockets (`source_filter`) drops what the configuration allows nobody to send.
+A filter on both sockets (`source_filter`) drops datagrams of sources that are not allowed.
 """
 
 import contextlib
@@ -44,20 +46,22 @@ from relaylib.net.address import Address
 from relaylib.net.descriptors import Descriptor, adopt, descriptor
 
 STANDBY_BUFFER = 64 << 10
-"""Bytes for strangers: a tenth of a second of a standby source, and never much that is stale."""
+"""Bytes for other senders: a tenth of a second of a standby source, so that little gets stale."""
 
 FOLLOWED_BUFFER = 1 << 20
-"""Bytes for strangers while a standby's health is watched: nothing of it may be lost here, of 50
-Mb/s in 0.1 s. Without privilege the kernel may grant 0.2 MiB (`net.core.rmem_max`)."""
+"""Bytes for other senders while a standby's health is watched: enough for 0.1 s of 50 Mb/s, because
+no datagram of it may be lost here. Without privilege the kernel may grant 0.2 MiB
+(`net.core.rmem_max`)."""
 
 
 @dataclass(slots=True)
 class SocketsState:
     """What a reload hands over.
 
-    `connectable`: the stream's socket may be connected. `compare`: what is read from it may be
-    anybody's. `standby_drops` is the kernel's count of drops on the standby socket when last asked.
-    `pending`: connecting it failed and is worth another try. `leaks`: it was not enough.
+    `connectable`: the stream's socket may be connected. `compare`: datagrams read from it may be of
+    any sender. `standby_drops` is the kernel's count of drops on the standby socket when last read.
+    `pending`: connecting failed and is worth another try. `leaks`: the socket is connected, but the
+    kernel lets other senders in.
     """
 
     stream: Descriptor
@@ -70,11 +74,11 @@ class SocketsState:
 
 
 class IngestSockets:
-    """The sockets, and the state they are in; see the drawing. It reads and watches nothing itself.
+    """The sockets, and the state they are in; see the drawing. It neither reads nor watches them.
 
-    A `shared` socket is never connected: somebody else holds it, too, and will want it as it was;
-    or it receives a group, of which every socket at the port gets all.
-    `program` is the filter for both; `filtered` tells whether the system has it.
+    A `shared` socket is never connected: another program holds it, too, and needs it unchanged; or
+    it receives a group, of which every socket at the port gets a copy.
+    `program` is the filter for both; `filtered` tells whether the system has taken it.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class IngestSockets:
                 sock.close()
 
     def reserve(self) -> None:
-        """Have the next standby socket ready, if possible: when it is needed, viewers may have
+        """Open the next standby socket in advance, if possible: when it is needed, viewers may have
         taken the last descriptor.
         """
         if self._spare is None and self.state.connectable:
@@ -124,7 +128,7 @@ class IngestSockets:
                 self._spare = self._make_standby()
 
     def release(self) -> None:
-        """Have none ready any more."""
+        """Close the socket that `reserve` has opened."""
         if self._spare is not None:
             self._spare.close()
             self._spare = None
@@ -133,16 +137,16 @@ class IngestSockets:
         """Give the stream's socket to this source alone and open a standby socket, if possible.
 
         The kernel prefers a connected socket for its peer's datagrams. SO_REUSEPORT is set on the
-        first one only now, after it was bound without: that way the port was ours alone when the
-        program started, and later only this user's processes can join (SO_REUSEADDR would let
-        anybody in, socket(7)). It is connected before the second one is bound, or both would get a
-        share; and again after that, because Linux 6.1 only then knows of a group of sockets that
-        one of them is connected.
+        first socket only now, after it was bound without: that way the port was ours alone when the
+        program started, and later only this user's processes can share it (SO_REUSEADDR would admit
+        any user's, socket(7)). The first socket is connected before the second one is bound, or
+        both would get a share of the stream. It is connected again after that, because only then
+        does Linux 6.1 note in the group of sockets that one of them is connected.
 
         Raises:
             OSError: no descriptor is left, there is no route back to the source, or the standby
-                socket cannot be bound. It is pending then: until it has been tried again the
-                stream's socket may be connected, and nobody else be heard.
+                socket cannot be bound. The state is then `pending`: until the next try the stream's
+                socket may be connected, so that no other sender is received.
         """
         if not self.state.connectable:
             return
@@ -170,7 +174,7 @@ class IngestSockets:
 
     @property
     def open(self) -> bool:
-        """Whether the stream's socket takes datagrams from everybody, as far as is known."""
+        """Whether the stream's socket takes datagrams from every sender, as far as is known."""
         return self.standby is None
 
     def drained(self) -> None:
@@ -178,13 +182,13 @@ class IngestSockets:
         self.state.compare = self.standby is None or self.state.leaks
 
     def distrust(self) -> None:
-        """Note that the kernel lets strangers in, though the socket is connected."""
+        """Note that the kernel lets other senders in, though the socket is connected."""
         self.state.compare = self.state.leaks = True
 
     def use_standby(self) -> socket.socket:
-        """Read the stream from the standby socket from now on; return the former.
+        """Make the standby socket the stream's socket; return the former one.
 
-        It is to be closed; `reserve` then has its descriptor.
+        Close that one, then call `reserve`, which can take its descriptor.
         """
         assert self.standby is not None
         former = self.stream
@@ -192,7 +196,7 @@ class IngestSockets:
         return former
 
     def take_standby_drops(self) -> int:
-        """Return how many more datagrams of strangers have found the standby buffer full."""
+        """Return how many datagrams have found the standby buffer full since the last call."""
         if self.standby is None:
             return 0
         before, self.state.standby_drops = self.state.standby_drops, linux.dropped(self.standby)
@@ -219,7 +223,7 @@ class IngestSockets:
             linux.grow_receive_buffer(standby, self._standby_buffer)
 
     def _hold(self, stream: socket.socket, standby: socket.socket | None) -> None:
-        """Change the pair; whose datagrams are queued on the stream's socket is not known yet."""
+        """Change the pair. Datagrams of any sender may be queued on the stream's socket."""
         self.stream, self.standby = stream, standby
         self.state = SocketsState(
             descriptor(stream),
