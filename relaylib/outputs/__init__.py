@@ -6,6 +6,6 @@ are always there: hosts and groups. `behind` serves those that get the stream ou
 `viewer_row` is one row of the list of viewers.
 
 A new kind of output is another way to open an `Output`'s socket, as in `fixed`, and a caller of
-`Fanout.resume`. The room knows no viewers: whoever adds an output says what to call when its port
-stays closed.
+`Fanout.resume`. The room knows no viewers: an output is made with a callback for a port that stays
+closed.
 """

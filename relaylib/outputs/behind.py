@@ -1,20 +1,22 @@
-"""Outputs that are behind the live stream: what they get next, and when.
+"""Outputs that are behind the live stream: which datagrams they get next, and when.
 
-What follows an output's place in the history is sent `delay` seconds after it came, so paced as it
-arrived. One timer serves all of them, as long as there are any. The stream comes first: it is read
-between two outputs. For each output a turn sends what has become due since the last one, whole runs
-of it, so that many who are behind cost about what as many live ones do.
+Datagrams behind an output's place in the history are sent `delay` seconds after they came, so at
+the pace at which they came. One timer serves all these outputs, as long as there are any. The
+ingest is read between two outputs, because the live stream comes first. For each output a turn
+sends the datagrams that have become due since the last turn, in whole runs, so that outputs which
+are behind cost about as much as live ones.
 
-An output that starts at an entry point is `catching_up`: what it gets comes faster than it
-came, until there is no more. Then it joins the live outputs, in the same turn, so that nothing is
-missing in between and nothing comes twice.
+An output that starts at an entry point is `catching_up`: it gets the datagrams faster than they
+came, until it has all of them. Then it joins the live outputs, in the same turn, so that no
+datagram is missing in between and none comes twice.
 
-What is overwritten before its turn came, or while the output was paused, is lost for it. It goes on
-at the oldest entry point, or at the oldest datagram where none is known; not at the very
-oldest, which would be overwritten next. Wherever it goes on at such a point, the tables come first.
+A datagram that is overwritten before its turn, or while the output is paused, is lost for the
+output. It goes on at an entry point near the oldest datagram, or at a datagram where no entry point
+is known; not at the very oldest, which would be overwritten next. At an entry point the tables come
+first.
 
-A place that is remembered while an output is paused is exact, because commands and sending never
-meet: what is in the history at that time has been sent.
+A place that is remembered while an output is paused is exact, because no command is carried out
+during a send: all datagrams that are in the history at that time have been sent.
 """
 
 from collections.abc import Callable
@@ -33,14 +35,14 @@ from relaylib.outputs.output import Behind, Output
 from relaylib.source.batch import Run
 
 TICK = 0.015
-"""Seconds between two turns: a little longer than the live stream may gather, so that an output
-which is behind costs about what a live one does."""
+"""Seconds between two turns: a little longer than live datagrams may gather, so that an output
+which is behind costs about as much as a live one."""
 
 SPEED = 3
-"""Times the pace of the stream at which an output catches up."""
+"""Factor of the stream's pace at which an output catches up."""
 
 _SENDS = 16
-"""Sends to one output in one turn: if more is due, the next turn follows at once."""
+"""Most sends to one output in one turn: if more are due, the next turn follows at once."""
 
 log = structlog.get_logger()
 
@@ -54,7 +56,7 @@ class _Opening(NamedTuple):
 
 
 class EntryPoint(Protocol):
-    """Where decoding can start, after `tables`: with this byte of the history."""
+    """Where decoding can start, after `tables`: `origin` is a byte of the history."""
 
     @property
     def origin(self) -> int: ...
@@ -64,15 +66,16 @@ class EntryPoint(Protocol):
 
 
 FindEntry = Callable[[float, float], EntryPoint | None]
-"""Finds the latest one up to a time, and not before another, or else the first one after that."""
+"""Finds the latest entry point up to a first time and not before a second one, or else the first
+entry point after the first time."""
 
 
 class Deferred:
-    """Sends to the outputs that are behind; knows where each of them is, also while it is paused.
+    """Sends to the outputs that are behind; keeps the place of each, also while it is paused.
 
-    `keeps`: the relay keeps a history for viewers. `overtaken` counts how often an output had to
-    leave something out. Without a history every output is live or paused. `entry` tells where
-    decoding can start.
+    `keeps`: the relay keeps a history for viewers. `overtaken` counts how often datagrams of an
+    output were overwritten before it got them. Without a history every output is live or paused.
+    `entry` finds entry points.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Deferred:
 
     @property
     def active(self) -> bool:
-        """Whether anybody is served."""
+        """Whether any output is behind."""
         return bool(self._fanout.deferred())
 
     # --- what viewers ask for
@@ -104,8 +107,8 @@ class Deferred:
     def start(self, output: Output) -> None:
         """Send live to an output: a new one, or one that was paused or deferred.
 
-        Where viewers start at an entry point, it comes from there, and catches up; if it is
-        nearer to live already, from where it is.
+        Where viewers start at an entry point, the output goes back to the latest one and catches
+        up; if it is nearer to live already, it catches up from its own place.
         """
         here = output.behind
         if not output.paused and (here is None or here.catching_up):  # live, or on its way there
@@ -122,7 +125,7 @@ class Deferred:
             self._open(output, opening, now, catching_up=True)
 
     def pause(self, output: Output) -> None:
-        """Send nothing more to an output, and remember where that was."""
+        """Stop sending to an output, and remember its place."""
         self._fanout.pause(output)
         if not self.keeps:
             output.behind = None
@@ -136,9 +139,9 @@ class Deferred:
         self._go_on(output, Behind(behind.place, self._age(behind.place)))
 
     def rewind(self, output: Output, seconds: float) -> bool:
-        """Go back by so much from where an output is; return False if there is nothing yet.
+        """Move an output back by `seconds` from its place; return False if the history is empty.
 
-        It goes on at an entry point, unless none is known there.
+        The output goes on at an entry point, unless none is known there.
         """
         history, now = self._history, self._loop.time()
         assert history is not None
@@ -158,7 +161,7 @@ class Deferred:
     def delay(self, output: Output) -> float | None:
         """Return how many seconds an output is behind, or would be if it went on now.
 
-        None where that is not known.
+        None: its place is not known.
         """
         behind = output.behind
         if behind is None:
@@ -170,14 +173,14 @@ class Deferred:
     # --- reloading
 
     def put(self, output: Output, behind: Behind | None) -> None:
-        """Take what another program says about where an output is, as far as it means something."""
+        """Set the place that another program has kept for an output, if there is a history here."""
         lasting = self.keeps or (behind is not None and behind.catching_up)
         output.behind = behind if self._history is not None and lasting else None
 
     def begin(self) -> None:
-        """Serve the outputs of the fan-out: nobody else does any more.
+        """Serve the outputs of the fan-out: no other process does any more.
 
-        Also called in the stand-in, where the timers are gone, and after a reload that failed.
+        Also called in the stand-in, which has none of the timers, and after a reload that failed.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -192,7 +195,7 @@ class Deferred:
             self._timer = self._loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
-        """Serve everybody once; they share turns with everything else in the relay."""
+        """Serve every output that is behind once; other work of the relay follows."""
         self._timer = None
         outputs = self._fanout.deferred()
         if not outputs:
@@ -213,7 +216,7 @@ class Deferred:
             self._arm(0)
 
     def _serve(self, output: Output, behind: Behind, now: float) -> bool:
-        """Send what is due; return whether there is more."""
+        """Send the datagrams that are due; return whether more of them are."""
         history = self._history
         assert history is not None
         if behind.place not in history:
@@ -242,12 +245,12 @@ class Deferred:
         return Place(self._history.end)
 
     def _latest(self, now: float) -> _Opening | None:
-        """Return where a viewer starts who is to be live; None: with what comes next."""
+        """Return the opening at which a viewer starts live; None: with the next datagram."""
         return self._opening(now, now - START) if self._keyframe else None
 
     def _opening(self, time: float, since: float) -> _Opening | None:
-        """Return the latest place from `since` to `time` where decoding can start, or else the
-        first one after that; None: there is none.
+        """Return the latest opening from `since` to `time`, or else the first one after `time`;
+        None: there is none.
         """
         if self._history is None:
             return None
@@ -256,7 +259,7 @@ class Deferred:
         return _Opening(*found, entry.tables) if entry and found else None
 
     def _age(self, place: Place) -> float:
-        """Return how many seconds ago that came which follows a place; 0 at the end."""
+        """Return how many seconds ago the datagram behind a place came; 0 at the end."""
         assert self._history is not None
         waiting = place.number < self._history.end
         return self._loop.time() - self._history.time(place) if waiting else 0.0
@@ -271,7 +274,7 @@ class Deferred:
     def _open(
         self, output: Output, opening: _Opening, now: float, *, catching_up: bool = False
     ) -> Behind:
-        """Send the tables and the rest of the first datagram; what follows is to be paced."""
+        """Send the tables and the rest of the first datagram; those that follow are paced."""
         history = self._history
         assert history is not None
         number, datagram = opening.place
@@ -283,7 +286,7 @@ class Deferred:
         return behind
 
     def _skip(self, output: Output, behind: Behind) -> Behind:
-        """Go on where the history begins, since the place is not there any more."""
+        """Go on near the beginning of the history: the output's place has been overwritten."""
         history = self._history
         assert history is not None
         self.overtaken += 1
@@ -294,7 +297,7 @@ class Deferred:
             runs=max(0, history.oldest - behind.place.number),
             total=self.overtaken,
         )
-        if history.oldest == history.end:  # another history, and nothing in it yet
+        if history.oldest == history.end:  # a new history, which is still empty
             return self._go_on(output, Behind(self._end()))
         floor, catching_up = history.floor(), behind.catching_up
         opening = self._opening(floor, floor)

@@ -1,36 +1,37 @@
 """Sending the stream to every output, each by a connected UDP socket of its own.
 
 Rejected: one shared socket. It would save descriptors and hurt viewers: datagrams for a host that
-has vanished from the LAN wait for its ARP answer, charged to the shared send buffer, until nothing
-is left for the others; and a pending ICMP error makes the next send fail, to whomever it goes. With
-a socket each, whatever happens to one output happens to its socket alone. A connected socket also
-keeps its route, and tells when the port is closed.
+has vanished from the LAN wait for its ARP answer, charged to the shared send buffer, until no room
+is left for the others; and a pending ICMP error makes the next send fail, to any destination. With
+a socket for each output, a fault of one output stays with its socket. A connected socket also keeps
+its route, and reports when the port is closed.
 
 A run of equal datagrams is one system call an output (`UDP_SEGMENT`). The size of the segments is
 an option of the socket: docs/DESIGN.md has what ancillary data would cost at each send. Rejected:
 `sendmmsg`, which Python does not have, and which still costs the kernel's work for each datagram.
 
-The option is set before the first send that needs another one, and not known until then: during a
-reload another program may send by the same socket, so nothing but sending changes anything there.
+The option is set just before a send that needs another size, and is taken as unknown until then:
+during a reload another program may send by the same socket, so only a send may change the option.
 
-Nothing is queued and nothing is sent twice: what the kernel does not take now is dropped and
-counted, because in a live stream late data is useless.
+No datagram is queued and none is sent twice: a datagram that the kernel does not take now is
+dropped and counted, because in a live stream late data is useless.
 
 An output is in one lane at a time, by how it is sent to:
 
 - `_segmented`: gets whole runs;
-- `_unsegmented`: gets one datagram a call, since the system cannot segment, or since its path has
-  refused such a run (a segment larger than its MTU). Runs of smaller datagrams it gets whole, and
-  after `LIMIT_FORGOTTEN` it is tried anew, so that a few large datagrams cost nobody for long;
-- `_closed`: its port seems to be closed, it only gets a probe now and then; see `port_probe`;
-- `_deferred`: is behind, and gets by `send` what `deferred` takes out of the history, in the way of
-  `_unsegmented`; `_deferred_closed`: the same, of which the port seems to be closed.
+- `_unsegmented`: gets one datagram a call, since the system cannot segment, or since its path is
+  unsegmentable at this size (a segment larger than its MTU). It gets runs of smaller datagrams
+  whole, and larger ones are tried again after `LIMIT_FORGOTTEN`, so that a few large datagrams do
+  not make it expensive for long;
+- `_closed`: its port seems to be closed, so it only gets a probe now and then; see `port_probe`;
+- `_deferred`: is behind, and gets datagrams from the history (`behind`) by `send`, in the way of
+  `_unsegmented`; `_deferred_closed`: the same for an output whose port seems to be closed.
 
-Paused outputs are in none, and cost nothing. In which order a lane is sent to says `lane`.
+A paused output is in no lane, and costs nothing. `lane` has the order in which a lane is sent to.
 
-A send can fail for what was sent before: an ICMP error waits at the socket, the next send reports
-it and sends nothing, and then it is gone (ip(7)). So what failed is sent again at once, and whoever
-forges such errors costs the viewer nothing.
+A send can fail for an earlier one: an ICMP error waits at the socket, the next send reports it and
+sends nothing, and then the error is gone (ip(7)). So a send that failed is repeated at once, and an
+attacker that forges such errors costs the viewer no datagram.
 """
 
 import contextlib
@@ -50,16 +51,16 @@ from relaylib.outputs.port_probe import PortState
 from relaylib.source.batch import Run
 
 LIMIT_FORGOTTEN = 60.0
-"""Seconds after which runs of every size are tried again: at most one send more an output."""
+"""Seconds after which runs of every size are tried again: at most one more send for each output."""
 
 _UNSEGMENTABLE = {errno.EMSGSIZE, errno.EINVAL, errno.EIO}
-"""What udp(7) answers to a segment that the route, or the device, cannot take."""
+"""Errors of udp(7) for a segment that the route, or the device, cannot take."""
 
 _FULL = {errno.EAGAIN, errno.ENOBUFS}
 """The send buffer, or the link's queue, is full: what was sent is lost."""
 
 _REPEATED = 3
-"""Times that a send is repeated which has met an error: by then it is its own."""
+"""Most repetitions of a send that has met an error: one that is left then is its own."""
 
 log = structlog.get_logger()
 
@@ -81,11 +82,11 @@ class Fanout:
         self._closed: Lane[Output] = Lane()
         self._deferred: Lane[Output] = Lane()
         self._deferred_closed: Lane[Output] = Lane()
-        self._segment = UNKNOWN  # of all that are segmented
+        self._segment = UNKNOWN  # the segment size of all outputs in `_segmented`
         self._forget_limits_at = float("inf")
         self._turn = 0  # calls of `forward`
-        self._failed: list[tuple[Output, OSError]] = []  # sends of a run
-        self._errors: list[tuple[Output, int]] = []  # that were met, and the datagrams they cost
+        self._failed: list[tuple[Output, OSError]] = []  # sends of a run that have failed
+        self._errors: list[tuple[Output, int]] = []  # outputs with an error, datagrams not sent
         self._limit_log = Throttle(call_later)
         self._forged_log = Throttle(call_later)
 
@@ -97,7 +98,7 @@ class Fanout:
         return sum(map(len, self._lanes))
 
     def deferred(self) -> list[Output]:
-        """Return the outputs that are to get by `send` what is next, in the order of a lane."""
+        """Return the outputs that are behind and are served by `send`, in the order of a lane."""
         self._deferred.rotate()
         return [*self._deferred, *self._deferred_closed]
 
@@ -107,9 +108,9 @@ class Fanout:
         return (*live, self._deferred, self._deferred_closed)
 
     def resume(self, output: Output) -> None:
-        """Send to this output from the next datagram on; also how a new one is added.
+        """Send to this output, which may be a new one, from the next datagram on.
 
-        If it is `behind`, it gets what `send` is given for it instead.
+        An output that is `behind` gets the runs that `send` is called with instead.
         """
         output.segment_limit = UNCUT
         output.segment = UNKNOWN
@@ -122,7 +123,7 @@ class Fanout:
             self._move(output, self._unsegmented)
 
     def pause(self, output: Output) -> None:
-        """Send nothing more to this output; also before it is forgotten."""
+        """Stop sending to this output; also called before it is removed."""
         self._move(output, None)
 
     def export(self, output: Output) -> OutputState:
@@ -138,7 +139,7 @@ class Fanout:
         )
 
     def restore(self, saved: OutputState, on_port_closed: Callable[[], None] | None) -> Output:
-        """Make the output that `export` described; another program may still be sending to it."""
+        """Make an output of its exported state; another program may still be sending to it."""
         output = Output(saved.destination, adopt(saved.sock), on_port_closed)
         output.unsegmentable = saved.unsegmentable
         output.counters = saved.counters
@@ -148,19 +149,19 @@ class Fanout:
         return output
 
     def go_on(self) -> None:
-        """Send to every output that is not paused: nobody else, who did meanwhile, does any more.
+        """Send again to every output that is not paused: the other process has stopped sending.
 
-        Whoever did may have been another program or a copy of this one.
+        That process was another program, or a copy of this one.
         """
         for output in [output for lane in self._lanes for output in lane]:
-            linux.report_drops(output.sock)  # an older program has not asked for it
+            linux.report_drops(output.sock)  # an older program may not have set it
             self.resume(output)
 
     def update_counters(self, output: Output) -> None:
         """Bring its counters up to date.
 
-        Sending counts nothing for the outputs that get everything, which saves an addition a
-        datagram: what they were offered is the distance that `forwarded` has covered.
+        A send counts nothing for the outputs that get every datagram, which saves an addition for
+        each: what they were offered is how far `forwarded` has gone since the last update.
         """
         if output.member_of is not None and not self.is_deferred(output):
             offered = self.forwarded - output.counted_to
@@ -170,7 +171,7 @@ class Fanout:
         output.counted_to = self.forwarded
 
     def forget_limits(self) -> None:
-        """Send runs of every size again, whatever was refused: the source may be another one."""
+        """Try runs of every size again: the source may be another one, or the path."""
         self._forget_limits_at = float("inf")
         if self._segmentation:
             for output in list(self._unsegmented):
@@ -179,7 +180,7 @@ class Fanout:
                 output.segment_limit = UNCUT
 
     def is_deferred(self, output: Output) -> bool:
-        """Tell whether it is one of `deferred`."""
+        """Tell whether an output is one of `deferred`."""
         return output.member_of in (self._deferred, self._deferred_closed)
 
     def _move(self, output: Output, to: Lane[Output] | None) -> None:
@@ -193,7 +194,7 @@ class Fanout:
     # --- sending
 
     def forward(self, runs: list[Run], now: float) -> None:
-        """Send the runs, in order, to everyone."""
+        """Send the runs, in order, to every live output."""
         self._turn += 1
         if self._closed.first:
             self._probe(self._closed, runs[0], now)
@@ -207,7 +208,7 @@ class Fanout:
                 self._handle_failures(run, now)
 
     def send(self, output: Output, run: Run, now: float) -> None:
-        """Send a run to one output that is behind: what `forward` does for the others."""
+        """Send a run to one output that is behind."""
         output.turn += 1
         output.counters.offered += run.count
         if output.member_of is self._deferred_closed:
@@ -255,7 +256,7 @@ class Fanout:
                 output.segment = segment
 
     def _send_alone(self, output: Output, run: Run) -> None:
-        """Send a run to an output that may differ from the others: whole, if its path takes it."""
+        """Send a run to one output: whole, if its path takes segments of this size."""
         if run.count == 1:
             if run.size > output.segment:
                 _fit(output, UNCUT)
@@ -305,7 +306,7 @@ class Fanout:
                 self._test_port(output)
 
     def _send_again(self, output: Output, error: OSError, run: Run, now: float) -> None:
-        """Send a run again that was not sent whole."""
+        """Send a run again after a send of it has failed."""
         left = self._repeat(output, partial(output.send, run.view), error)
         if left is None:
             self._errors.append((output, 0))
@@ -319,7 +320,7 @@ class Fanout:
 
     @staticmethod
     def _repeat(output: Output, send: Callable[[], object], error: OSError) -> OSError | None:
-        """Repeat a send that has failed; return what it fails with itself, None: it was sent."""
+        """Repeat a send that has failed; return its own error, None if it was sent."""
         for _ in range(_REPEATED):
             if error.errno in _FULL:
                 break
@@ -352,7 +353,7 @@ class Fanout:
     # --- closed ports
 
     def _test_port(self, output: Output) -> None:
-        """Only probe an output from now on whose port seems closed, or to which there is no way."""
+        """From now on only probe an output: its port seems closed, or there is no way to it."""
         _fit(output, UNCUT)  # a probe is one datagram of any size
         self._move(output, self._deferred_closed if self.is_deferred(output) else self._closed)
 
@@ -378,7 +379,7 @@ class Fanout:
 
 
 def _fit(output: Output, segment: int) -> None:
-    """Let its socket cut at `segment` what is sent from now on."""
+    """Set the segment size of an output's socket for the sends that follow."""
     if output.segment != segment:
         with contextlib.suppress(OSError):  # a system that cannot segment
             linux.set_segment(output.sock, 0 if segment == UNCUT else segment)

@@ -1,10 +1,10 @@
 """Fixed outputs (`--to`): screens and groups that get the stream for as long as the relay runs.
 
-To the fan-out they are outputs like any other. What is different: nobody is there who would ask for
-them again, so they are never given up. A port that is closed is probed until it opens; where there
-is no way at all, it is looked for again every `LOOK_PERIOD`, by a new socket, since the interface
-that comes back may have another number, and this machine another address. Nobody is told either,
-so the log says when the stream no longer gets there, and when it does again.
+To the fan-out they are outputs like any other. But no viewer would ask for them again, so they are
+never given up. A closed port is probed until it opens. Where there is no route, one is looked for
+every `LOOK_PERIOD`, with a new socket, since an interface that comes back may have another index,
+and this machine another address. There is no viewer to tell either, so the log says when the stream
+no longer gets there, and when it does again.
 
 Two MRLs that differ in the interface are two outputs: several may send to one group. How many hops
 it may go changes with a reload, while the stream goes on.
@@ -31,23 +31,24 @@ from relaylib.outputs.output import Counters, Output, OutputState, open_socket
 from relaylib.outputs.viewer_row import FIXED, STREAMING, UNREACHABLE, ViewerRow
 
 LOOK_PERIOD = 2.0
-"""Seconds between two looks at how each of them fares, and two attempts where there is no way."""
+"""Seconds between two looks at the counters of an output, and two attempts where there is no way.
+"""
 
 CALM = 5.0
-"""Seconds without an error after which the stream counts as getting there again: a host that is
-switched off causes one every three, as ARP gives up."""
+"""Seconds without an error after which an output counts as reachable again: a host that is switched
+off causes an error every three seconds, when ARP gives up."""
 
 CHANGES, CHANGES_PERIOD = 10, 600.0
-"""Lines of the log in so many seconds about one output that keeps coming and going."""
+"""Most lines of the log about one output in a period, and the length of the period in seconds."""
 
 _ANY: dict[socket.AddressFamily, Address] = {
     socket.AF_INET: ("0.0.0.0", 0),
     socket.AF_INET6: ("::", 0),
 }
-"""Where it sends from: the way there chooses. Who watches knows no address of ours."""
+"""Local address by family: the route decides it, because a fixed output expects none of ours."""
 
 _DEFAULT_TTL = -1
-"""The ttl that stands for the system's (RFC 3493, 5.2): there may have been another one before."""
+"""The ttl that restores the system's default (RFC 3493, 5.2)."""
 
 log = structlog.get_logger()
 
@@ -68,8 +69,8 @@ class FixedState:
 class _Fixed:
     """An MRL and its output, None while there is none.
 
-    `unreachable`: the log says so. `seen` are its counters at the last look, and at `missed_at` a
-    look found datagrams that had not got there.
+    `unreachable`: the log says so. `seen` are its counters at the last look. `missed_at` is the
+    time of the last look that found datagrams which had not got there.
     """
 
     __slots__ = ("log", "missed_at", "mrl", "output", "seen", "since", "unreachable")
@@ -90,10 +91,10 @@ class _Fixed:
 
 
 class FixedOutputs:
-    """Opens an output for each MRL, looks after them, and closes those that are configured no more.
+    """Opens an output for each MRL, looks after it, and closes it when it is configured no more.
 
-    `ingest` is where the stream comes in: never a destination. Nor is what a viewer has `taken`,
-    as long as that is so; `claimed` are their own.
+    `ingest` is where the stream comes in: never a destination. Destinations that viewers have
+    `taken` are not used while they are; `claimed` are the destinations of the fixed outputs.
     """
 
     def __init__(
@@ -115,17 +116,17 @@ class FixedOutputs:
         former = {each.mrl.way: each for each in saved}
         self._fixed = [self._make(mrl, former.pop(mrl.way, None)) for mrl in mrls]
         self._gone = [self._make(each.mrl, each) for each in former.values()]
-        loop.call_soon(self._begin)  # until then a stand-in counts what it sends to all that was
+        loop.call_soon(self._begin)  # until then a stand-in sends to all former outputs
         if mrls:
             loop.call_every(LOOK_PERIOD, self._look)
 
     @property
     def outputs(self) -> list[Output]:
-        """All that are open."""
+        """All outputs that are open."""
         return [each.output for each in (*self._fixed, *self._gone) if each.output is not None]
 
     def viewer_rows(self) -> Iterator[ViewerRow]:
-        """Tell how each of them fares."""
+        """Yield a row for each fixed output."""
         for each in self._fixed:
             output = each.output
             counters = Counters()
@@ -145,7 +146,7 @@ class FixedOutputs:
             )
 
     def export(self) -> list[FixedState]:
-        """Return what the next program needs to go on with those that are open."""
+        """Return what the next program needs to go on with the open outputs."""
         return [
             FixedState(each.mrl, self._fanout.export(each.output), each.unreachable, each.since)
             for each in self._fixed
@@ -153,7 +154,7 @@ class FixedOutputs:
         ]
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all fixed outputs."""
         for each in self._fixed:
             self._remove(each)
 
@@ -265,9 +266,9 @@ class FixedOutputs:
 
 
 def check_outputs(mrls: Iterable[Mrl], ingest: Address) -> None:
-    """Make sure that these can be the fixed outputs of a relay whose stream comes in there.
+    """Make sure that these can be the fixed outputs of a relay with this ingest.
 
-    That there is no way to one now is no fault: there may be later.
+    A missing route is no fault: there may be one later.
 
     Raises:
         SetupError: an interface does not exist (status 1), or one leads into the ingest (2).

@@ -1,10 +1,10 @@
 """Outputs that are sent to in the same way, in the order in which they are sent to.
 
-The order matters where the relay's own link cannot carry everything: its queue takes what comes
-first and drops the rest. So the first output of each host comes before anybody's second one, or a
-host with many would leave nothing to those that have one; and each run begins one place further
-on, so that the losses are shared. Rejected: one order for all, rotated: whoever has 64 outputs
-takes 64 shares then. Pure.
+The order matters where the relay's own link cannot carry all datagrams: its queue takes those that
+come first and drops the rest. So the first output of each host comes before the second output of
+any host: otherwise a host with many outputs would leave no room for hosts with one. Each run begins
+one place further on, so that the losses are shared. Rejected: one order for all outputs, rotated: a
+host with 64 outputs would take 64 shares. Pure.
 """
 
 from collections import deque
@@ -38,7 +38,7 @@ class Lane(Generic[T]):
         return len(self.first) + len(self.rest)
 
     def rotate(self) -> None:
-        """Let the next run begin with others."""
+        """Let the next run begin one output further on."""
         self.first.rotate(-1)
         self.rest.rotate(-1)
 
@@ -50,7 +50,7 @@ class Lane(Generic[T]):
             self.rest.append(output)
 
     def remove(self, output: T) -> None:
-        """Remove an output; if it was its host's first, another one is from now on."""
+        """Remove an output; if it was its host's first, the host's next one takes its place."""
         if self._first_of[output.host] is not output:
             self.rest.remove(output)
             return

@@ -17,18 +17,18 @@ SEND_BUFFER = 256 << 10
 path that is stuck, not a batch that does not fit."""
 
 UNREAD_BUFFER = 1
-"""Bytes, so the least that the system knows: what a player sends back is never read, and must not
-pile up in the kernel."""
+"""Bytes of receive buffer, which the kernel raises to its minimum: datagrams that a player sends
+back are never read, and must not pile up in the kernel."""
 
 
 @dataclass(slots=True)
 class Counters:
     """Datagrams, since the output was added. Current after `Fanout.update_counters`.
 
-    `offered` came in while it was not paused, or were its turn while it was behind. Of those
-    `dropped` found its send buffer full, or the queue of the link where the kernel says so (or were
-    too large for any packet), and `unreachable` its port closed (or no way there): those that an
-    ICMP error came for, which may be forged, and those that were not sent because of it.
+    `offered` came in while the output was not paused, or came due while it was behind. Of those
+    `dropped` found the send buffer full, or the queue of the link where the kernel reports it (or
+    were too large for any packet). `unreachable` found the port closed (or no way there): datagrams
+    with an ICMP error, which may be forged, and datagrams that were not sent because of one.
     """
 
     offered: int = 0
@@ -42,15 +42,15 @@ class Counters:
 
     @property
     def lost(self) -> int:
-        """Datagrams that it should have got and did not."""
+        """Datagrams that the output should have got and did not."""
         return self.dropped + self.unreachable
 
 
 @dataclass(slots=True)
 class Behind:
-    """Where in the stream an output is that is not live: it goes on behind `place`.
+    """The position of an output that is not live: it goes on behind `place`.
 
-    What follows is sent `delay` seconds after it came; `catching_up`: faster, until it is live.
+    Datagrams are sent `delay` seconds after they came; `catching_up`: faster, until it is live.
     """
 
     place: Place
@@ -62,7 +62,7 @@ class Behind:
 class OutputState:
     """What a reload hands over of an output.
 
-    Not the size of segments that its path has refused: the next program tries again.
+    The segment size that its path does not take is not handed over: the next program tries again.
     """
 
     sock: Descriptor
@@ -74,22 +74,22 @@ class OutputState:
 
 
 UNCUT = 1 << 16
-"""A segment size that no datagram reaches: what is sent leaves as it is."""
+"""A segment size that no datagram reaches: a send leaves as one datagram."""
 
 UNKNOWN = 0
-"""A segment size that fits nothing: another program may have changed the socket's."""
+"""A segment size that no run has: another program may have changed the socket's."""
 
 
 class Output:
-    """A destination of the stream and what became of it.
+    """A destination of the stream, with its socket and counters.
 
-    `on_port_closed` is called once it is sent nothing any more, since its port stayed closed; None:
-    that never happens, it is probed until its port opens.
-    `segment_limit` is the smallest size of segments that its path has refused lately, and
-    `unsegmentable` whether it ever has. `member_of` is the lane that it is in, None while paused;
-    `counted_to` is how much of the stream its counters include. `behind` is where it is, None if
-    that is the end: then it is live, or was paused and nobody remembers where. `turn` counts the
-    runs it was sent from there. `segment` is the size at which its socket cuts what is sent.
+    `on_port_closed` is called when the output is given up, since its port stayed closed; None: it
+    is never given up, but probed until its port opens.
+    `segment_limit` is the smallest segment size that its path has not taken lately, and
+    `unsegmentable` whether there ever was one. `member_of` is its lane, None while it is paused;
+    `counted_to` is how far into the stream its counters go. `behind` is its place in the history,
+    None if it is live, or was paused without a place. `turn` counts the runs that it was sent from
+    the history. `segment` is the segment size of its socket.
     """
 
     __slots__ = (
@@ -125,7 +125,7 @@ class Output:
 
     @property
     def host(self) -> str:
-        """The address that it shares with others of the same host."""
+        """The address without the port."""
         host: str = self.destination[0]
         return host
 
@@ -138,9 +138,9 @@ class Output:
 def open_socket(
     destination: Address, local: Address, prepare: Callable[[socket.socket], None] | None = None
 ) -> socket.socket:
-    """Open an output's socket, sending from the address that the peer knows us by.
+    """Open an output's socket, which sends from the address that the peer knows us by.
 
-    `prepare` is what the way there depends on: it is called before that is looked up.
+    `prepare` sets options on which the route depends: it is called before the socket is connected.
 
     Raises:
         OSError: no descriptor is left, or there is no way to the destination.

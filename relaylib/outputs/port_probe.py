@@ -1,23 +1,23 @@
-"""Is an output's port closed? What its ICMP errors say, and what they are worth.
+"""Finds out whether an output's port is closed, from ICMP errors, which may be forged.
 
-A player that is not open, or not any more, answers each datagram with an ICMP error. Sending it the
-whole stream would cost a send a datagram for nothing. But anybody can forge such an error, so it
-proves nothing: the stream goes on, and errors are only weighed. Once they look like a closed port
-(`ANSWERED_TURNS` turns in a row, or for `CLOSED_LIMIT`), the port is put to a test of cause and
-effect: a closed port answers what it is sent, and says nothing while it is sent nothing.
+The host of a player that is not open answers each datagram with an ICMP error. Sending it the whole
+stream would cost a send for each datagram for nothing. But any host can forge such an error, so it
+proves nothing: the stream goes on, and errors are only counted. Once they look like a closed port
+(`ANSWERED_TURNS` turns in a row, or for `CLOSED_LIMIT`), the port is tested by cause and effect: a
+closed port answers each datagram that it is sent, and does not answer while it is sent none.
 
-So the stream stops, and answers that were still on their way may come in. Then there is quiet: an
-error in it was forged, the stream goes on at once, and errors mean nothing for a while. Without
-one, a datagram is sent, the probe. While probes are answered the port is closed, and gets nothing
-but one every `PROBE_PERIOD`; when one is not answered, the stream is back.
+So the stream stops, and answers that were still on their way may come in. A quiet follows: an error
+in the quiet was forged, so the stream goes on at once, and errors are ignored for a while. Without
+such an error one datagram is sent, the probe. While probes are answered the port is closed, and
+gets only a probe every `PROBE_PERIOD`; when a probe is not answered, the stream goes on.
 
 Most hosts limit how often they answer (Linux: once a second after the first six). There a probe
-without an answer may still have met a closed port, and the stream comes back too early, which is
-harmless: it costs what a healthy output costs. But before such an output is given up, its host gets
-a quiet long enough to be allowed an answer again.
+without an answer may still have met a closed port, and the stream goes on too early. That is
+harmless: it costs as much as a healthy output. But before such an output is given up, its host gets
+a quiet that is long enough for its limit to allow an answer again.
 
-One that lasts (a screen that nobody will ask for again) is not given up, but probed for as long as
-it takes, at that slower pace.
+A lasting output (a fixed one, for which no viewer asks again) is not given up, but probed at that
+slower pace until its port opens.
 
 Rejected: counting errors alone, since forged ones can be as many as the sends; and comparing what
 the errors quote with what was sent (`MSG_ERRQUEUE`, ip(7)), since every viewer knows the stream.
@@ -29,33 +29,34 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 ANSWERED_TURNS = 8
-"""Turns of the stream in a row, each with an error: more than a host answers that limits them."""
+"""Turns in a row, each with an error, that begin the test: more than a host with a limit answers.
+"""
 
 PROBE_PERIOD = 0.250
 """Seconds between probes of a closed port: a player that opens waits this long at most."""
 
 PATIENT_PERIOD = 1.250
-"""The same for a host that may have to wait a second before it answers again."""
+"""Seconds between probes of a host whose limit may allow one answer a second."""
 
 PROBE_ANSWER = 0.1
 """Share of the period that an ICMP error may take to come back: 25 ms, more than a LAN needs."""
 
 QUIET = 0.5
-"""Share of the period after which no answer is on its way any more, only forged errors come."""
+"""Share of the period after which no answer is on its way any more: an error is forged then."""
 
 CLOSED_LIMIT = 60.0
-"""Seconds after which nobody is expected to open the player any more."""
+"""Seconds after which a viewer is not expected to open the player any more."""
 
 CLOSED_ENDS = 5.0
 """Seconds without an error after which the next one begins a new count of `CLOSED_LIMIT`."""
 
 CONFIRMED = 3
-"""Probes in a row that must have been answered before a port is given up: an error that is forged
-now and then may happen to follow one."""
+"""Probes in a row that must be answered before a port is given up: now and then a forged error may
+happen to follow a probe."""
 
 DISTRUST = 10.0
-"""Seconds for which errors mean nothing, since one was forged. A test costs the viewer a part of
-`PROBE_PERIOD`, so what forged errors cost is a fortieth of the stream."""
+"""Seconds for which errors are ignored after a forged one. A test costs the viewer a part of
+`PROBE_PERIOD`, so forged errors cost at most a fortieth of the stream."""
 
 Send = Callable[[memoryview], int]
 
@@ -64,22 +65,22 @@ _FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
 class PortState(Enum):
-    """What is known of a port that is put to the test."""
+    """The result of a step of the test."""
 
     OPEN = auto()
     """A probe was not answered by an error."""
     FORGED = auto()
-    """There was an error that answered nothing."""
+    """An error came in the quiet, when there was no datagram to answer."""
     CLOSED = auto()
-    """It is closed, or the test goes on."""
+    """The port is closed, or the test goes on."""
     GIVEN_UP = auto()
-    """It has been closed for `CLOSED_LIMIT`."""
+    """The port has been closed for `CLOSED_LIMIT`."""
 
 
 class PortProbe:
-    """One output's port: how its errors weigh, and the test, whose next step is `due` then.
+    """One output's port: it counts errors and carries out the test, whose next step is `due` then.
 
-    One that is `lasting` is never given up. `no_way`: what was sent last did not even leave.
+    A `lasting` one is never given up. `no_way`: the last datagram could not be sent at all.
 
     All times are the loop's, in seconds. While the source is silent nothing is sent, so no port can
     answer: that time does not count.
@@ -93,7 +94,7 @@ class PortProbe:
     def __init__(self, sock: socket.socket, *, lasting: bool = False) -> None:
         self._sock = sock
         self._lasting = lasting
-        self._turn = self._turns = 0  # the last one with an error, and how many in a row
+        self._turn = self._turns = 0  # the last turn with an error, and the number in a row
         self._error_at = self._errors_since = self._distrust_until = _NEVER
         self._period = PROBE_PERIOD
         self._waiting = False  # for the answer to a probe
@@ -105,11 +106,11 @@ class PortProbe:
     # --- while the stream goes on
 
     def distrusts(self, now: float) -> bool:
-        """Tell whether errors mean nothing at present, since one was forged."""
+        """Tell whether errors are ignored at present, because one was forged."""
         return now < self._distrust_until
 
     def error(self, turn: int, now: float) -> bool:
-        """Weigh an error that a send of this turn has met; return whether to begin the test."""
+        """Count an error that a send of this turn has met; return whether the test begins."""
         if turn != self._turn:
             self._turns = self._turns + 1 if turn == self._turn + 1 else 1
             self._turn = turn
@@ -123,7 +124,7 @@ class PortProbe:
         return True
 
     def unreachable(self, now: float) -> None:
-        """Begin the test: no send leaves at all."""
+        """Begin the test, because no datagram leaves at all."""
         self.no_way = True
         self._note(now)
         self._begin(PROBE_PERIOD, now)
@@ -146,7 +147,7 @@ class PortProbe:
         self.due = now + self._period * QUIET
 
     def step(self, send: Send, datagram: memoryview, now: float) -> PortState:
-        """Look for errors, or send a probe; a step is to be taken when it is `due`."""
+        """Look for an error, or send a probe; to be called when a step is `due`."""
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self._waiting:
             return self._still_closed(now) if error else self._open()
@@ -156,7 +157,7 @@ class PortProbe:
             return PortState.FORGED
         if self._quiet:
             return self._probe(send, datagram, now)
-        self._quiet = True  # from now on: what has come until now may be an answer
+        self._quiet = True  # from now on: an error that has come until now may be an answer
         self.due = self._probe_at
         return PortState.CLOSED
 

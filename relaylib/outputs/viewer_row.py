@@ -16,15 +16,15 @@ STATES = {
     FIXED: (STREAMING, UNREACHABLE),
     HTTP: (STREAMING, PAUSED),
 }
-"""Those that a kind can be in."""
+"""States of each kind."""
 
 
 class ViewerRow(NamedTuple):
     """A viewer, or a fixed output.
 
-    `sent` is in datagrams, or, by HTTP, in bytes; `lost` in datagrams, or times that something was
-    left out. `since` is when it came, in seconds of the loop's clock; `delay` how many seconds it
-    is behind. `same` tells whether it is the same one as before.
+    `sent` is in datagrams, or, by HTTP, in bytes; `lost` in datagrams, or, by HTTP, in gaps.
+    `since` is when it came, in seconds of the loop's clock; `delay` how many seconds it is behind.
+    `same` is equal in two rows of the same viewer.
     """
 
     same: Hashable
