@@ -1,22 +1,22 @@
-"""The last seconds of the stream, as it came: one bounded ring, which everybody reads.
+"""The last seconds of the stream, as it came: one bounded ring with many readers.
 
 It is fed after the fan-out, run by run. Readers (outputs that are behind, the walk, the recorder)
-each keep a place of their own, so that memory does not grow with them,
-and a run is one piece of memory here, too: it can be sent as it was the first time.
+each keep a place of their own, so that memory does not grow with their number. A run is one piece
+of memory here, too, so that it can be sent again as it was the first time.
 
        index    | time, where, length, size | time, where, length, size | ...    `slots` entries
        data     | datagrams laid end to end ... | datagrams ...      | unused |  of `byte_count`
 
 Runs are numbered without end, and so are the bytes of the data: number n is in slot n modulo
-`slots`, byte b at b modulo `byte_count`. What has been overwritten is known by arithmetic alone. A
-run that would not fit before the end of the data begins at its start.
+`slots`, byte b at b modulo `byte_count`. Whether a run has been overwritten follows from its
+numbers alone. A run that would not fit before the end of the data begins at its start.
 
-All of it is in shared memory, which has no name and outlives an exec (memfd_create(2)). So a
-reload hands over one descriptor, whatever the size, and what the stand-in writes is there for the
-program that follows. Where the system has no such memory, a reload begins with an empty history.
+The ring is in shared memory, which has no name and outlives an exec (memfd_create(2)). So a reload
+hands over one descriptor, whatever the size, and the next program finds the runs that the stand-in
+wrote. Where the system has no such memory, a reload begins with an empty history.
 
-Rejected: a queue of datagrams as Python has them. It would take twice the memory, and a reload
-would have to copy it while the stream waits.
+Rejected: a queue of Python's objects, one for each datagram. It would take twice the memory, and a
+reload would have to copy it while the stream waits.
 """
 
 import bisect
@@ -35,36 +35,36 @@ from relaylib.net.memory import PAGE, SharedMemory
 from relaylib.source.batch import MAX_BYTES, MAX_DATAGRAMS, Run
 
 _HEAD = struct.Struct("<QQQ")
-"""First number, the number that comes next, and the byte that comes next."""
+"""Number of the oldest run, number of the next run, first byte of the next run."""
 
 _ENTRY = struct.Struct("<dQIHH")
-"""Arrival in seconds, first byte, bytes, bytes of a datagram, datagrams."""
+"""A run: arrival in seconds, first byte, bytes, bytes of a datagram, datagrams."""
 
 UNDER_INSPECTION = 4 << 20
-"""Bytes that are kept where nobody wants a history: what came and was not looked at yet, 0.6 s at
-50 Mb/s."""
+"""Bytes of a history that only the walk reads: datagrams that wait for it, 0.6 s at 50 Mb/s."""
 
 UNDER_HTTP = 16 << 20
-"""The same where somebody may read the track: a reload may take two seconds, of 50 Mb/s."""
+"""The same where viewers by HTTP read the track: a reload may take two seconds, of 50 Mb/s."""
 
 UNDER_RECORDING = 64 << 20
-"""Bytes that the flight recorder needs: what came before a fault, 10 s at 50 Mb/s."""
+"""Bytes that the flight recorder needs: the stream before a fault, 10 s at 50 Mb/s."""
 
 RECORDABLE = 15.0
-"""Seconds that it needs: those before a fault, and as long as it takes to write them."""
+"""Seconds that the flight recorder needs: those before a fault, and the time to write them."""
 
 FOR_A_START = 32 << 20
 """Bytes where viewers start at an entry point: `START` seconds at 9 Mb/s."""
 
 START = 30.0
-"""Seconds that it may lie back: at three times the pace it takes half as long to be live."""
+"""Most seconds from that entry point to live: at three times the pace half as many to catch up."""
 
 MARGIN = 1.0
-"""Seconds that are kept beyond those that were asked for: what has been gone back to must still be
-there when its turn comes."""
+"""Seconds that are kept beyond those that were asked for: a datagram to which a viewer goes back
+must still be there when it is due."""
 
 _BYTES_A_SLOT = 512
-"""A stream of smaller datagrams, one a run, is kept for less long than the data has room for."""
+"""Bytes of data for each slot of the index. A stream of smaller runs fills the index first, so that
+it is kept for a shorter time."""
 
 _UNKNOWN = (-math.inf, 0)
 """Arrival and first byte of the oldest run, where that has to be looked up."""
@@ -80,7 +80,7 @@ class Place(NamedTuple):
 
 
 class RunRecord(NamedTuple):
-    """What the index has of a run; `time` is when it was read, in seconds of the loop's clock."""
+    """A run's entry in the index; `time` is when it was read, in seconds of the loop's clock."""
 
     time: float
     start: int
@@ -91,7 +91,7 @@ class RunRecord(NamedTuple):
 
 @dataclass(slots=True)
 class HistoryState:
-    """What a reload hands over: the memory, and how many bytes of datagrams it has room for."""
+    """What a reload hands over: the memory, and the bytes of datagrams that it has room for."""
 
     memory: Descriptor
     octets: int
@@ -100,12 +100,12 @@ class HistoryState:
 class History:
     """The last `seconds` of the stream, as far as `byte_count` bytes hold them.
 
-    `oldest` is the number of the first run that is there, `end` the number of the next one.
+    `oldest` is the number of the oldest run that is kept, `end` the number of the next new one.
     """
 
     def __init__(self, seconds: float, byte_count: int, saved: HistoryState | None = None) -> None:
-        """Begin an empty history, or go on with one that is as large, to which somebody may still
-        write.
+        """Begin an empty history, or go on with one of the same size, to which another process may
+        still write.
 
         Raises:
             OSError: there is no memory.
@@ -130,11 +130,11 @@ class History:
         return HistoryState(self._memory.file, self._bytes)
 
     def close(self) -> None:
-        """Let the memory go."""
+        """Release the memory."""
         self._memory.close()
 
     def refresh(self) -> None:
-        """Learn what another process has written."""
+        """Read the numbers of the runs that another process has written."""
         first, self.end, self._next = _HEAD.unpack_from(self._view)
         numbers = range(max(first, self.end - self._slots), self.end)
         kept = bisect.bisect_left(numbers, self._next - self._bytes, key=lambda n: self[n].start)
@@ -162,7 +162,7 @@ class History:
         self.end += 1
 
     def _save(self, now: float) -> None:
-        """Say what there is; what is not said was not written, should this process end here."""
+        """Write the head: a run counts as written only then, should this process end before."""
         overwritten, too_old = self._next - self._bytes, now - self.seconds
         time, start = self._edge
         if start < overwritten or time < too_old or self.oldest < self.end - self._slots:
@@ -170,7 +170,7 @@ class History:
         _HEAD.pack_into(self._view, 0, self.oldest, self.end, self._next)
 
     def _forget(self, overwritten: int, too_old: float) -> None:
-        """Forget what lies before this byte, or came before this time."""
+        """Forget runs that begin before a byte, or came before a time."""
         self.oldest = max(self.oldest, self.end - self._slots)
         while self.oldest < self.end:
             self._edge = time, start = self[self.oldest][:2]
@@ -181,29 +181,29 @@ class History:
     # --- reading
 
     def __getitem__(self, number: int) -> RunRecord:
-        """Return what is known of a run; the caller knows that it is there."""
+        """Return a run's entry in the index. The caller makes sure that the run is kept."""
         return RunRecord._make(self._entry(number))
 
     def _entry(self, number: int) -> tuple[float, int, int, int, int]:
         return _ENTRY.unpack_from(self._view, PAGE + number % self._slots * _ENTRY.size)
 
     def __contains__(self, place: Place) -> bool:
-        """Tell whether reading can go on there: nothing that follows is missing."""
+        """Tell whether reading can go on at a place: no run behind it is overwritten."""
         return self.oldest <= place.number <= self.end
 
     def time(self, place: Place) -> float:
-        """Return when what follows a place came, as far as it is there; at the end, the latest.
+        """Return the arrival of the run behind a place, or of the nearest run that is kept.
 
-        The caller knows that there is something.
+        The caller makes sure that the history is not empty.
         """
         return self[min(max(place.number, self.oldest), self.end - 1)].time
 
     def floor(self) -> float:
         """Return the earliest time that it makes sense to go back to.
 
-        What came in the `MARGIN` before it (in the first quarter, where that is less) is going to
-        be overwritten; if nothing has been yet, any time will do. The caller knows that there is
-        something.
+        Runs of the `MARGIN` before it (of the first quarter, where that is less) are overwritten
+        next; until the first run has been overwritten, any time will do. The caller makes sure that
+        the history is not empty.
         """
         if not self.oldest:
             return -math.inf
@@ -220,10 +220,10 @@ class History:
         return self._slice(entry.start, entry.byte_count)
 
     def read(self, place: Place, until: float) -> tuple[Run, Place] | None:
-        """Return what can be sent at once of what follows a place and came `until` then.
+        """Return the next run behind a place, of datagrams that came `until` then.
 
         Several runs become one where they lie end to end and their datagrams are of one size. Also
-        returns the place behind it. None: nothing has come by then.
+        returns the place behind the run. None: no datagram behind the place had come by then.
         """
         number, skipped = place
         if number >= self.end:
@@ -248,7 +248,7 @@ class History:
         return Run(self._slice(start, end - start), size, count), Place(number)
 
     def _entries(self, number: int, end: int) -> memoryview:
-        """Return what the index has of these runs, or of the first of them: as much as is there."""
+        """Return the entries of these runs in the index, or of the first of them."""
         first = number % self._slots
         behind = min(first + min(end, self.end) - number, self._slots)
         return self._view[PAGE + first * _ENTRY.size : PAGE + behind * _ENTRY.size]
@@ -259,7 +259,7 @@ class History:
         return Place(number, datagram + 1) if more else Place(number + 1)
 
     def locate(self, byte: int) -> tuple[Place, int] | None:
-        """Return the datagram that has a byte of the history, and where in it; None: it is gone."""
+        """Return the datagram that has a byte of the history, and the offset in it; None: gone."""
         numbers = range(self.oldest, self.end)
         at = bisect.bisect_right(numbers, byte, key=lambda number: self[number].start)
         if not at:
@@ -270,7 +270,7 @@ class History:
         return (Place(number, datagram), offset) if byte < entry.start + entry.byte_count else None
 
     def find(self, time: float) -> Place:
-        """Return the first place that came `time` or later; the end if nothing has."""
+        """Return the place of the first run that came at `time` or later; the end if none has."""
         numbers = range(self.oldest, self.end)
         at = bisect.bisect_left(numbers, time, key=lambda number: self[number].time)
         return Place(self.oldest + at)
@@ -281,7 +281,7 @@ class History:
 
     @property
     def capacity(self) -> int:
-        """Bytes that there is room for."""
+        """Most bytes of datagrams."""
         return self._bytes
 
 
@@ -321,9 +321,9 @@ def no_memory(kind: str, byte_count: int, error: OSError) -> str:
 
 
 def measures(config: Config) -> tuple[float, int]:
-    """Return the seconds, and the bytes for them, that satisfy everyone who wants a history.
+    """Return the seconds of a history, and the bytes for them, that suffice for all its readers.
 
-    What `--timeshift-mib` allows is shared with the track where there is one to read.
+    The bytes of `--timeshift-mib` are shared with the track where viewers by HTTP read it.
     """
     wanted = []
     if config.timeshift:

@@ -1,23 +1,23 @@
 """The flight recorder: the stream around a fault, as a capture that can be looked at and replayed.
 
 When the verdict about the stream leaves `sano`, the last 10 s of the history and the next 5 s are
-written to a file. It is read from the history with a place of its own, a piece every 5 ms, and the
-ingest is read in between; a piece takes half a millisecond, and no turn takes 2 ms longer. At most
-once a minute, so that a bad day does not wear out a disk; a fault during a recording prolongs
-nothing.
+written to a file. The recorder reads the history with a place of its own, a piece every 5 ms, and
+the ingest is read in between; a piece takes half a millisecond, and no turn takes 2 ms longer. A
+recording begins at most once a minute, so that many faults do not wear out a disk; a fault during a
+recording does not prolong it.
 
 Writing does not wait for the disk, and there is no fsync(2): a power failure may cost the latest
 file. So a slow disk is noticed only when the kernel has more waiting for it than it wants to have
-(`vm.dirty_ratio`). Then it lets writes sleep, for up to 0.2 s, and nothing else in the relay
-happens meanwhile; the receive buffer holds the stream. When such writes have taken a second in all,
-the recording ends and its file is deleted: it is a second in a minute at most.
+(`vm.dirty_ratio`). Then writes sleep, for up to 0.2 s, and the whole relay waits; the stream waits
+in the receive buffer. When the writes of a recording have taken a second in all, it ends and its
+file is deleted: so the relay waits for a second in a minute at most.
 
-What was overwritten in the history before it was written, because the stream is too fast, cannot be
-recorded either: a file with a gap would show a fault that the stream never had.
+If runs are overwritten in the history before the recorder has read them, because the stream is too
+fast, the recording ends likewise: a file with a gap would show a fault that the stream never had.
 
-Rejected: writing by a child process, which a pipe would lead to. It would never let the relay wait,
-but it would be a second program to start, to watch and to end, for a sleep that a disk takes which
-is slower than the stream.
+Rejected: writing by a child process at the end of a pipe. The relay would never wait, but there
+would be a second program to start, to watch and to end, only for disks that are slower than the
+stream.
 """
 
 import errno
@@ -39,36 +39,36 @@ from relaylib.net.address import Address, unmapped
 from relaylib.net.loop import Loop, Timer
 
 HEALTHY = Word.HEALTHY.value
-"""The verdict that there is nothing to record."""
+"""The verdict with which there is no fault to record."""
 
 BEFORE = 10.0
-"""Seconds of the stream before a fault was noticed."""
+"""Seconds of the stream that are recorded from before a fault was noticed."""
 
 AFTER = 5.0
-"""Seconds of it afterwards."""
+"""Seconds of the stream that are recorded after it."""
 
 PERIOD = 60.0
 """Seconds from the beginning of a recording to that of the next one."""
 
 TICK = 0.005
-"""Seconds between two pieces."""
+"""Seconds between two pieces of a recording."""
 
 PIECE = 1 << 16
-"""Bytes of a piece, the run that it ends with not counted. That is 100 Mb/s: of a stream of 50, ten
-seconds are caught up with in ten."""
+"""Bytes of a piece, without the run that it ends with. That is 100 Mb/s: with a stream of 50 Mb/s a
+recording that is 10 s behind catches up in 10 s."""
 
 PIECE_TIME = 0.001
-"""Seconds that making a piece may take on a slow machine, the run that it ends with not counted."""
+"""Most seconds for making a piece on a slow machine, without the run that it ends with."""
 
 LARGEST_PIECE = 1 << 18
-"""Bytes that there must be room for: a run has up to 64 KiB, and the headers of 64 packets."""
+"""Bytes of room that a piece needs: its last run has up to 64 KiB and the headers of 64 packets."""
 
 MOST_WAITING = 1.0
-"""Seconds that all writes of a recording may take: ten times what they take at 50 Mb/s. The sum,
-because a write may also take long where others use the processor."""
+"""Most seconds for all writes of a recording: ten times what they take at 50 Mb/s. The sum counts,
+because a single write may also take long where other programs use the processor."""
 
 Ends = Callable[[], tuple[Address | None, Address]]
-"""Tells who sends the stream, and to which address of ours."""
+"""Returns the address of the active source, None if there is none, and the ingest's own."""
 
 REMEDY = "give --record-faults a directory of the relay's own: mkdir -m 700"
 
@@ -77,7 +77,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class RecordingState:
-    """What is being written, and how many seconds of the stream it holds by now."""
+    """A recording that is being written: its file, and the seconds of the stream in it by now."""
 
     path: str
     seconds: float
@@ -98,10 +98,10 @@ class _TooSlowError(RelayError):
 
 @dataclass(slots=True)
 class _Recording:
-    """A file, and what goes into it: what came `until` then, from run `number` on.
+    """A file, and the runs that go into it: from `number` on, those that came `until` then.
 
-    `epoch` is the loop's, so that the times in the file differ as the loop's do, even if somebody
-    sets the system's clock.
+    `epoch` is the loop's, so that times in the file are as far apart as the loop's, even if the
+    system's clock is set.
     """
 
     path: str
@@ -114,18 +114,18 @@ class _Recording:
     last: float
     byte_count: int = 0
     waited: float = 0.0
-    """Seconds that writing has taken."""
+    """Seconds that the writes have taken."""
 
     @property
     def seconds(self) -> float:
-        """Of the stream that are in the file."""
+        """Seconds of the stream that are in the file."""
         return round(self.last - self.first, 1)
 
 
 class Recorder:
     """Records into `directory`, in which its files take `limit` bytes at most.
 
-    All of a recording has one sender and one receiver (`ends`), those of its beginning: so it is
+    All packets of a recording have the sender and the receiver (`ends`) of its beginning: so it is
     replayed as one stream, as the viewers got it, even if the source changed meanwhile.
     """
 
@@ -156,7 +156,7 @@ class Recorder:
         self._word, self._next_at = saved.word, saved.next_at
 
     def close(self) -> None:
-        """Complete what is being recorded: the program is to end."""
+        """Complete the file that is being recorded, because the program ends."""
         if self._recording is not None:
             self._finish(self._recording)
 
@@ -189,7 +189,7 @@ class Recorder:
         self._wake()
 
     def _write_head(self, recording: _Recording, comment: str) -> None:
-        """Make it a capture, if without packets: from now on, it may be completed at any time."""
+        """Write the head of a capture: from now on the file may be completed at any time."""
         head = pcapng.head(comment, f"relay {__version__}")
         try:
             self._append(recording, head)
@@ -197,9 +197,9 @@ class Recorder:
             self._fail(recording, _reason(error))
 
     def _first(self, since: float) -> int:
-        """Return the first run that came since then, and that will not be overwritten too soon.
+        """Return the first run that came since then and is not among the next to be overwritten.
 
-        Where the history is no longer than that, a sixteenth of it is left out.
+        Where the history goes no further back, its oldest sixteenth is left out.
         """
         oldest, end = self._history.oldest, self._history.end
         spared = oldest and oldest + (end - oldest) // 16
@@ -226,7 +226,7 @@ class Recorder:
             self._timer = self._loop.call_later(TICK, self._tick)
 
     def _tick(self) -> None:
-        """Write a piece, or else do something about the room for it."""
+        """Write a piece, or else make room for it."""
         self._timer, recording = None, self._recording
         wanted = 0 if recording is None else recording.byte_count + LARGEST_PIECE
         try:
@@ -256,9 +256,9 @@ class Recorder:
             raise _TooSlowError
 
     def _piece(self, recording: _Recording) -> tuple[bytes, bool]:
-        """Make blocks of what came; also tell whether they are the last ones.
+        """Return the blocks of the next runs, and whether they are the last ones.
 
-        What is in the history may be overwritten when the ingest is read in between.
+        Runs may be overwritten in the history when the ingest is read in between.
         """
         blocks, history = list[bytes](), self._history
         size, spent = 0, 0.0
@@ -283,7 +283,7 @@ class Recorder:
 
 
 def _write(file: int, data: bytes) -> None:
-    """Write all of it; a full disk takes a part first, and says so at the next try."""
+    """Write all of the data; a full disk takes a part first, and the next write fails."""
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
@@ -296,7 +296,7 @@ def _reason(error: Exception) -> str:
 
 
 def _flow(source: Address | None, to: Address) -> pcapng.FlowBlocks:
-    """Join two ends; what is not known of them is 0, as in an address that is any of ours."""
+    """Join two ends; an address that is not known is 0, and so is one that is any of ours."""
     here = _packed(to)
     there = bytes(len(here)) if source is None else _packed(source)
     if len(here) != len(there):
@@ -319,7 +319,7 @@ def _log_failed(path: str, reason: str) -> None:
 def open_recorder(
     config: Config, loop: Loop, history: History | None, ends: Ends, saved: RecorderState | None
 ) -> Recorder | None:
-    """Be ready to record if the configuration wants it; complete what the last program recorded."""
+    """Open a recorder if the configuration wants one; complete the last program's recording."""
     if saved is not None and saved.recording is not None:
         _complete(saved.recording)
     if config.record_faults is None or history is None:
@@ -332,7 +332,7 @@ def open_recorder(
 
 
 def _warn_if_shared(directory: str) -> None:
-    """Say that others may delete recordings, or put others in their place."""
+    """Log a warning if other users may delete recordings, or put files in their place."""
     if reason := why_not_private(directory):
         log.warning("recordings_not_private", reason=reason, remedy=REMEDY)
 

@@ -1,21 +1,21 @@
-"""The flight recorder's files: their names, how much they take in all, and the oldest giving way.
+"""The flight recorder's files: their names, their size in all, and deleting the oldest for room.
 
-Only what is named as the recorder names its files is counted and deleted. A file gets its own name
-when it is complete; until then `.part` stands behind it. So what a killed relay left is known, and
-deleted at the next start. A directory serves one relay.
+Only files with a recording's name are counted and deleted. A file gets its name when it is
+complete; until then the name ends in `.part`. So the files that a killed relay left are recognised,
+and deleted at the next start. A directory serves one relay.
 
-Nothing in the directory is believed, since other users may write there. A name counts only if it is
-that of a regular file of the user that runs the relay. A FIFO, a folder, a link or another user's
-file is passed over, and no file is opened in a way that may wait. Where a name is taken, the file
-gets some random letters more. What others can still do there is to delete recordings, where the
-directory lets them; so there is a warning if it is not the user's own (`why_not_private`).
+The directory is not trusted, since other users may write there. A name counts only if it is that of
+a regular file of the user that runs the relay. A FIFO, a folder, a link or another user's file is
+passed over, and no file is opened in a way that may wait. Where a name is taken, the new file's
+name gets some random digits more. Other users can still delete recordings, where the directory lets
+them; so there is a warning if it is not the user's own (`why_not_private`).
 
 Deleting a file of 94 MB takes 8 ms on ext4 and 15 ms on tmpfs, at most one in a turn: the receive
 buffer of an unprivileged relay holds 85 ms of 20 Mb/s.
 
 Rejected: a file without a name until it is complete (O_TMPFILE, open(2)). Several file systems do
-not have it, and the way with a name would be needed beside it. Declining a directory in which
-others may write: the relay would not start any more where it has long worked.
+not have it, so that files with a name would be needed, too. Rejected, too: declining a directory in
+which other users may write. The relay would not start any more where it has long worked.
 """
 
 import contextlib
@@ -30,24 +30,24 @@ _NAME = re.compile(r"fault-\d{8}T\d{6}Z-[a-z]+(-[0-9a-f]{8})?\.pcapng")
 _PART = ".part"
 
 MOST_ENTRIES = 100_000
-"""Entries of the directory that are looked at, which takes a tenth of a second; a minute apart,
-recordings take two months to be as many."""
+"""Most entries of the directory that are looked at, in a tenth of a second. One recording a minute
+makes as many in two months."""
 
 _WITHOUT_WAITING = (
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 )
-"""How a file is opened that may be something else by now: a FIFO without a reader is an error."""
+"""Flags for opening a name that may be no file by now: a FIFO without a reader is an error."""
 
 
 def file_name(date: str, reason: str) -> str:
-    """Name the file of a fault that was noticed then (`Loop.date`), for a reason of one word."""
+    """Name the file of a fault by when it was noticed (`Loop.date`), and by a reason in a word."""
     return f"fault-{date}-{reason}.pcapng"
 
 
 def why_not_private(directory: str) -> str:
-    """Tell by what way others may change what is in a directory; "": by none.
+    """Return why other users may change the files in a directory; "" if they may not.
 
-    They may write to it, or it is theirs, or they may put another one in its place.
+    They may write to it, or own it, or put another directory in its place.
     """
     try:
         path = os.path.realpath(directory)
@@ -63,7 +63,7 @@ def why_not_private(directory: str) -> str:
 
 
 def _open_to_others(path: str, mode: int) -> str:
-    """Tell whether others may exchange what is in a folder: not where it is sticky."""
+    """Return why other users may replace entries of a folder, "" if not: it may be sticky."""
     if not hasattr(os, "geteuid"):
         return ""
     if os.stat(path).st_uid not in (os.geteuid(), 0):
@@ -74,7 +74,7 @@ def _open_to_others(path: str, mode: int) -> str:
 
 
 def _is_own(status: os.stat_result) -> bool:
-    """Tell whether it is a regular file of the user that runs the relay."""
+    """Tell whether this is a regular file of the user that runs the relay."""
     return stat.S_ISREG(status.st_mode) and (
         not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     )
@@ -96,7 +96,7 @@ def complete(path: str) -> tuple[str, int]:
 
 
 def _another(path: str) -> str:
-    """Return a name like that, which nobody can have guessed."""
+    """Return a similar name that other users cannot guess."""
     return f"{path.removesuffix('.pcapng')}-{secrets.token_hex(4)}.pcapng"
 
 
@@ -109,7 +109,7 @@ class Recordings:
     """The files in `directory`, which may take `limit` bytes in all."""
 
     def __init__(self, directory: str, limit: int) -> None:
-        """Look what is there, and delete what was never completed."""
+        """Count the recordings that are there, and delete those that were never completed."""
         self._limit = limit
         self._total = 0
         self._kept = deque[tuple[str, int]]()
@@ -131,7 +131,7 @@ class Recordings:
         self._total += byte_count
 
     def create(self, path: str) -> tuple[int, str]:
-        """Begin a file of that name, or one like it if it is taken; return its descriptor and name.
+        """Begin a file of that name, or a similar one if it is taken; return descriptor and name.
 
         Both are to be given to `complete` or `discard`.
 
@@ -160,16 +160,16 @@ class Recordings:
         return path, byte_count
 
     def discard(self, file: int, path: str) -> None:
-        """Delete a file that is not going to be complete."""
+        """Delete a file that will not be completed."""
         _unlink(path + _PART)
         os.close(file)
 
     def has_room(self, byte_count: int) -> bool:
-        """Tell whether a file may grow to that size beside those that are kept."""
+        """Tell whether a file may grow to this size beside the recordings that are kept."""
         return self._total + byte_count <= self._limit
 
     def make_room(self, byte_count: int) -> bool:
-        """Delete the oldest file if there is no room for one of that size; tell whether it did.
+        """Delete the oldest file if there is no room for one of this size; tell whether it did.
 
         Raises:
             OSError: a file cannot be deleted.
@@ -180,9 +180,9 @@ class Recordings:
         return True
 
     def _delete(self, path: str, byte_count: int) -> None:
-        """Delete a file, unless there is another thing at that name by now."""
+        """Delete a file, unless its name is that of something else by now."""
         self._total -= byte_count
-        with contextlib.suppress(FileNotFoundError):  # somebody else has deleted it
+        with contextlib.suppress(FileNotFoundError):  # another program has deleted it
             if _is_own(os.lstat(path)):
                 os.unlink(path)
 
@@ -192,7 +192,7 @@ def _create(path: str) -> int:
 
 
 def _named(directory: str) -> list[str]:
-    """Return the paths of what has a recording's name, complete or not."""
+    """Return the paths of all files with a recording's name, complete or not."""
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         return [
             entry.path
