@@ -1,11 +1,11 @@
 """How the stream fares, and whose fault it is: the facts of every part, judged some times a second.
 
-What is missing when it comes, `walk` finds. What the kernel drops on the way in, `ingest`
-counts, and what it drops on the way out, each output. That this process stood still shows when a
-timer is late. `media.verdict` makes a word of it; here it is logged when it changes, and asked for.
-What is told ends with its source: see `new_source`.
+`walk` finds packets that are missing when the stream comes. `ingest` counts datagrams that the
+kernel drops on the way in, each output those dropped on the way out. A late timer shows that this
+process stood still. `media.verdict` makes a word of all this; `Health` logs its changes and returns
+it. A verdict ends with its source: see `new_source`.
 
-What is lost behind the first link of a viewer's path does not show here: UDP tells nobody.
+Losses behind the first link of a viewer's path do not show here: UDP does not report them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,18 +28,18 @@ from relaylib.source.ingest import Ingest
 from relaylib.track.walk import Walk
 
 PERIOD = 0.4
-"""Seconds between two judgements. A cause is told after two and a bit: within 2 s."""
+"""Seconds between two judgements. A cause shows in the verdict after a few of them: within 2 s."""
 
 _OUTPUTS = 128
-"""Outputs that are looked at without a look at the ingest: about 0.1 ms."""
+"""Outputs that are looked at between two reads of the ingest: about 0.1 ms."""
 
 _CLOSED, _ANSWERS_END = 3, 2.5
-"""Answers that make a closed port, and seconds without one that end their count."""
+"""Looks with an ICMP error that make a closed port, and seconds without one that end the count."""
 
 _SECOND = 1.0
 
 UNKNOWN = "unknown"
-"""What is said where nobody looks."""
+"""The word for a viewer where the relay does not look into the stream."""
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class HealthState:
     """What a reload hands over: when the relay began, by the monotonic clock, and the verdict,
-    which has been the same word `since` then; and what was found `before` the present source.
+    whose word has been the same `since` then.
     """
 
     begun: float
@@ -58,9 +58,9 @@ class HealthState:
 
 
 class _Path(NamedTuple):
-    """What an output's counters were, and when its path has last failed to take everything.
+    """An output's counters at the last look, and when its path last failed to take a datagram.
 
-    `answers` counts the looks at which its port had said that it is closed, up to `answered_at`.
+    `answers` counts the looks with an ICMP error of its port, the last of them at `answered_at`.
     """
 
     offered: int
@@ -81,13 +81,13 @@ class Rates(NamedTuple):
 
 
 class Health:
-    """Judges, unless there is no walk; `begun` is when the relay began.
+    """Judges the stream, unless there is no walk; `begun` is when the relay began.
 
-    The verdict has been the same word `since` then, None where that is not known. `sent`, `dropped`
-    and `unreachable` count the datagrams of all outputs, gone ones included, since this program
-    began, as of the latest look at them.
+    The word of the verdict has been the same `since` then, None where that is not known. `sent`,
+    `dropped` and `unreachable` count the datagrams of all outputs, removed ones included, from the
+    start of this program to the latest look.
     `known` are totals at the end of the previous program; see `Judge`.
-    `on_change`, if there is one, is called with another word, and the sentence of evidence for it.
+    `on_change`, if there is one, is called with a new word, and the sentence of evidence for it.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Health:
         return HealthState(self.begun, word, evidence, self.since, remedy)
 
     def new_source(self) -> None:
-        """Forget what is known of the stream so far: another source sends from now on."""
+        """Forget the faults and rates of the stream so far: another source sends from now on."""
         before, self._host = self._host, self._active_host()
         if self._ingest.received:  # else it is the first one
             self._judge.new_source(elsewhere=before != self._host)
@@ -143,7 +143,7 @@ class Health:
 
     @property
     def verdict(self) -> Verdict | None:
-        """How it is on the whole; None: nobody looks."""
+        """The verdict about the stream; None: the relay does not look into it."""
         return self._judge.verdict if self.walk else None
 
     def word_for(self, output: Output | None) -> str:
@@ -160,11 +160,11 @@ class Health:
 
     @property
     def bits_in(self) -> float:
-        """Bits a second that came in over the last second."""
+        """Bits a second in, over the last second."""
         return self._bytes.rate(SHORT) * 8 if self._is_coming else 0.0
 
     def rates(self) -> Rates:
-        """Return what comes in and goes out."""
+        """Return the rates in and out."""
         byte_count, datagrams = self._bytes.rate(LONG), self._datagrams.rate(LONG)
         out = self._datagrams_out.rate(LONG)
         self._size = byte_count / datagrams if datagrams else self._size
@@ -242,7 +242,7 @@ class Health:
     # --- outputs
 
     def _look_at_outputs(self, now: float) -> None:
-        """Find out which of them could not take everything since the last time."""
+        """Find out which outputs could not take every datagram since the last look."""
         paths, hosts = dict[Output, _Path](), set[str]()
         self._active = self._full = 0
         for count, output in enumerate(self._outputs(), 1):
@@ -257,9 +257,9 @@ class Health:
         self._paths, self._full_hosts = paths, len(hosts)
 
     def _look_at(self, output: Output, now: float) -> _Path:
-        """See whether something found the buffer full, or the port says again that it is closed.
+        """See whether datagrams found the buffer full, or the port has answered as closed again.
 
-        Most hosts say so once a second. Who says it just once may be a forger.
+        Most hosts with a closed port answer once a second. A single answer may be forged.
         """
         self._fanout.update_counters(output)
         counters, before = output.counters, self._paths.get(output)

@@ -1,10 +1,12 @@
-"""Packets laid end to end in a ring of memory, and when they came.
+"""Packets laid end to end in a ring of memory, with their times of arrival.
 
-A place is the number of bytes since the stream began, so what has been overwritten is known by
-arithmetic alone. The ring has room for whole packets, so none is cut where it begins anew, and what
-lies between two places is one piece of memory, or two there.
+A place is the number of bytes since the stream began, so whether it has been overwritten follows
+from arithmetic alone. The size of the ring is a multiple of a packet's, so that no packet is cut
+where the memory ends. The bytes between two places are one piece of memory, or two if they go round
+its end.
 
-When a byte came is known to `GRAIN`: the index has an entry a moment, not one a datagram.
+The time of a byte is exact to `GRAIN`: the index has an entry for each moment, not for each
+datagram.
 
        index   | time, place | time, place | ...           a ring of its own
        data    | packet | packet | packet | ...            `byte_count` bytes, a multiple of 188
@@ -23,10 +25,11 @@ GRAIN = 0.005
 """Seconds that share an entry of the index."""
 
 _MOMENT = struct.Struct("<dQ")
-"""When bytes came, in seconds of the loop's clock, and the first of them."""
+"""A moment: its time, in seconds of the loop's clock, and the place of its first byte."""
 
 _BYTES_A_MOMENT = 512
-"""A stream of fewer bytes each `GRAIN` is kept for less long than there is room for."""
+"""Bytes of data for each entry of the index. A stream of fewer bytes in each `GRAIN` fills the
+index first, so that it is kept for a shorter time."""
 
 
 @dataclass(slots=True)
@@ -47,7 +50,7 @@ class Ring:
     """The bytes from place `oldest` to place `end`: the last `seconds`, as far as there is room."""
 
     def __init__(self, seconds: float, byte_count: int, saved: RingState | None = None) -> None:
-        """Begin an empty ring, or go on with one that is as large.
+        """Begin an empty ring, or go on with one of the same size.
 
         Raises:
             OSError: there is no memory.
@@ -72,13 +75,13 @@ class Ring:
         )
 
     def close(self) -> None:
-        """Let the memory go."""
+        """Release the memory."""
         self._memory.close()
 
     # --- writing
 
     def append(self, packets: bytes, time: float) -> None:
-        """Add whole packets, fewer than there is room for, that came at a time."""
+        """Add whole packets that came at a time; they must be smaller than the ring."""
         if time - self._moment >= GRAIN:
             self._begin_moment(time)
         at, length = self.end % self.byte_count, len(packets)
@@ -91,7 +94,7 @@ class Ring:
         self.oldest = max(self.oldest, self.end - self.byte_count)
 
     def _wrap(self, at: int, packets: bytes) -> None:
-        """Write the first part of it at the end of the memory, the rest at its beginning."""
+        """Write packets that do not fit before the end of the memory: the rest at its beginning."""
         first = self.byte_count - at
         self._view[self._data_at + at : self._data_at + self.byte_count] = packets[:first]
         self._view[self._data_at : self._data_at + len(packets) - first] = packets[first:]
@@ -110,7 +113,7 @@ class Ring:
             self._drop_moment()
 
     def _drop_moment(self) -> None:
-        """Forget the oldest moment, and what came then."""
+        """Forget the oldest moment, and its bytes."""
         self._first += 1
         if self._first < self._next:
             self.oldest = max(self.oldest, self._read(self._first)[1])
@@ -118,7 +121,7 @@ class Ring:
     # --- reading
 
     def pieces(self, begin: int, end: int) -> list[memoryview]:
-        """Return what lies between two places, which are there, until it is overwritten."""
+        """Return the bytes between two places that are kept, until they are overwritten."""
         at, length = begin % self.byte_count, end - begin
         if length <= 0:
             return []
@@ -130,13 +133,13 @@ class Ring:
         return found
 
     def time(self, place: int) -> float:
-        """Return when the byte at a place came; at the end, the latest. There is something."""
+        """Return when the byte at a place came; at the end, the latest. The ring is not empty."""
         numbers = range(self._first, self._next)
         found = bisect.bisect_right(numbers, place, key=lambda number: self._read(number)[1])
         return self._read(max(self._first, self._first + found - 1))[0]
 
     def find(self, time: float) -> int:
-        """Return the first place that came `time` or later; the end if none has."""
+        """Return the first place whose byte came at `time` or later; the end if there is none."""
         numbers = range(self._first, self._next)
         found = bisect.bisect_left(numbers, time, key=lambda number: self._read(number)[0])
         number = self._first + found

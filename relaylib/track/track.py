@@ -1,9 +1,9 @@
-"""The track: the stream's packets in order, where decoding can start, and where it does not go on.
+"""The track: the stream's packets in order, with its entry points and breaks.
 
-A place in it is one number, the bytes since the stream began. A viewer by HTTP is a place, a
-segment is two, and what is written to them is a slice of memory. What those who come need to know
-is found once, while the stream is read (`walk`), and remembered here: so nobody who asks has to
-look through what there is.
+A place in it is one number, the bytes since the stream began. A viewer by HTTP has a place, a
+segment is between two, and a write to a viewer is a slice of memory. Entry points and breaks are
+found once, while the stream is read (`walk`), and remembered here, so that no reader has to search
+the packets for them.
 """
 
 import bisect
@@ -23,17 +23,16 @@ from relaylib.media.mpegts import PACKET_SIZE
 from relaylib.track.ring import Ring, RingState
 
 MAX_ENTRIES = 1024
-"""Entry points that are remembered: with more, some are left out."""
+"""Most entry points that are remembered: with more, some are left out."""
 
 MAX_BREAKS = 256
-"""Breaks that are remembered; one that is forgotten is as good as one that never was, to those who
-are so far behind."""
+"""Most breaks that are remembered. A reader that is so far behind does not see an older one."""
 
 LIVE = 16 << 20
-"""Bytes that are kept where nobody goes back: four segments of HLS at 16 Mb/s."""
+"""Bytes that are kept where viewers cannot go back: four segments of HLS at 16 Mb/s."""
 
 UNREAD = 1 << 18
-"""Bytes where nobody watches by HTTP: more than comes at once."""
+"""Bytes that are kept without HTTP: more than comes at once."""
 
 log = structlog.get_logger()
 
@@ -55,8 +54,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """What comes from place `at` on does not go on where the stream ended before: its source is
-    another one or has begun anew, or nothing came for a while. The last before it came at `before`.
+    """The packets from place `at` on do not go on where the stream ended before: the source is
+    another one or has begun anew, or sent nothing for a while. The last datagram before the break
+    came at `before`.
     """
 
     at: int
@@ -75,11 +75,12 @@ class TrackState:
 class Track:
     """The latest packets of the stream, from place `oldest` to place `end`; see `Ring`.
 
-    `form` is what its datagrams are, `payload_type` that of RTP; `heard` is when one came last.
+    `form` is the form of the stream, `payload_type` that of RTP; `heard` is when the last datagram
+    came that the walk has read.
     """
 
     def __init__(self, ring: Ring, spacing: float, saved: TrackState | None = None) -> None:
-        """Begin, or go on. Entry points are at least `spacing` seconds apart."""
+        """Begin a track, or go on with one. Entry points are at least `spacing` seconds apart."""
         self.ring = ring
         self.append = ring.append
         """Add whole packets that came at a time."""
@@ -107,23 +108,23 @@ class Track:
 
     @property
     def oldest(self) -> int:
-        """The first place that is there."""
+        """The first place that is kept."""
         return self.ring.oldest
 
     @property
     def end(self) -> int:
-        """The place of what comes next."""
+        """The place of the next packet."""
         return self.ring.end
 
     # --- writing
 
     def mark(self, entry: Entry) -> None:
-        """Remember where decoding can start; they come in order."""
+        """Remember an entry point; they come in order."""
         if not self.entries or entry.time - self.entries[-1].time >= self._spacing:
             self.entries.append(entry)
 
     def cut(self, before: float) -> None:
-        """What comes next need not go on where the stream ended; the last came at `before`."""
+        """Mark a break: the next packet need not fit the last one, which came at `before`."""
         if self.end and not (self.breaks and self.breaks[-1].at == self.end):
             self.breaks.append(Break(self.end, before))
 
@@ -137,7 +138,7 @@ class Track:
         return self._entry(time, bisect.bisect_left(self.entries, self.oldest, key=_place))
 
     def entry_since(self, time: float, since: float) -> Entry | None:
-        """Return the same of those that came `since` then, also if their packets are gone here."""
+        """Return the same of the entry points since a time, also if their packets are gone here."""
         return self._entry(time, bisect.bisect_left(self.entries, since, key=_time))
 
     def _entry(self, time: float, first: int) -> Entry | None:
@@ -156,15 +157,15 @@ class Track:
         return self.breaks[at] if at < len(self.breaks) else None
 
     def pieces(self, begin: int, end: int) -> list[memoryview]:
-        """Return what lies between two places that are there: at most two pieces of memory."""
+        """Return the bytes between two places that are kept: at most two pieces of memory."""
         return self.ring.pieces(begin, end)
 
     def find(self, time: float) -> int:
-        """Return the first place that came `time` or later; the end if none has."""
+        """Return the first place whose byte came at `time` or later; the end if there is none."""
         return self.ring.find(time)
 
     def time(self, place: int) -> float:
-        """Return when the byte at a place came; at the end, the latest. There is something."""
+        """Return when the byte at a place came; at the end, the latest. The track is not empty."""
         return self.ring.time(place)
 
 
@@ -179,8 +180,8 @@ def _time(entry: Entry) -> float:
 def open_track(config: Config, saved: TrackState | None, *, reloaded: bool = False) -> Track | None:
     """Begin a track, or go on with the saved one if it has the size that is wanted now.
 
-    None: nobody wants to look into the stream; or there is no memory, which ends only a program
-    that is not a `reloaded` one.
+    None: the configuration needs no look into the stream; or a `reloaded` program has no memory for
+    the track, and goes on without one.
 
     Raises:
         SetupError: there is no memory for it.

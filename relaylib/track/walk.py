@@ -1,12 +1,12 @@
-"""The one reading of the stream, after it has been sent: its packets go into the track, and what
-it is and what is wrong with it is found on the way.
+"""The one reading of the stream, after it has been sent: it puts the packets into the track, and
+finds the stream's form, tables, codecs and faults in the same pass.
 
-The walk reads the history with a place of its own, now and then and in small pieces between which
-the ingest is read. So nothing that a datagram meets on its way knows of it, and what a stand-in has
-written is read by the program that follows. Where the walk cannot keep up, because the relay has
-all hands full, it lets a part of the stream go unseen, counts that, and judges each part that it
-has seen by itself: what it skipped is not missing. If somebody reads the track, it takes more of
-the time before that happens, because then there is a hole in what they get.
+The walk reads the history with a place of its own, every `PERIOD` and in small pieces between which
+the ingest is read. So the datagram's way does not know the walk, and the next program reads the
+runs that a stand-in has written. Where the walk cannot keep up, because the relay has too much
+other work, it skips a part of the stream, counts the datagrams as unseen, and judges each part that
+it has seen by itself: skipped datagrams are not missing. While viewers read the track, the walk may
+take more time before it skips, because a skip leaves a gap in what they get.
 
 A position, as `media` calls it, is the number of a byte of the history.
 """
@@ -26,68 +26,70 @@ from relaylib.net.loop import Loop
 from relaylib.track.track import Entry, Track
 
 PERIOD = 0.05
-"""Seconds between two looks, as between two writes by HTTP. What lies in the history, four
-mebibytes at least, waits for it."""
+"""Seconds between two looks, as between two writes by HTTP. Until then datagrams wait in the
+history, which has room for four mebibytes at least."""
 
 PIECE = 16
-"""Datagrams that are looked at without a look at the ingest: about 0.1 ms."""
+"""Datagrams that are looked at between two reads of the ingest: about 0.1 ms."""
 
 SLOW = 0.002
-"""Seconds that a piece may take; the next one is a single datagram then. A stream that is made to
-be expensive takes some milliseconds for each."""
+"""Seconds of a piece after which the next one is a single datagram. A stream that is made to be
+expensive takes some milliseconds for each datagram."""
 
 SHARE = 0.1
-"""Of a core, at most: what a stream of 100 Mb/s takes."""
+"""Most of a core that the walk takes, as a share: enough for a stream of 100 Mb/s."""
 
 SHARE_READ = 0.5
-"""The same while somebody reads the track."""
+"""The same while viewers read the track."""
 
 READ = 10.0
-"""Seconds for which who has read is taken for one who reads: players of HLS come in steps."""
+"""Seconds after a read of the track for which it counts as being read: HLS players read in steps.
+"""
 
 SHARE_FLOODED = 0.01
-"""The same while more comes than is read: then every datagram that is sent counts."""
+"""The share of a core while more comes in than is read: then sending needs the time."""
 
 FLOODED = 5
-"""Looks in a row, each with full batches since the one before, that make a flood. A burst makes one
-or two."""
+"""Looks in a row, each with full batches since the last look, that make a flood. A burst makes one
+or two such looks."""
 
 LAG = 1.0
-"""Seconds behind the stream after which the rest of it goes unseen, where nobody reads the track: a
+"""Seconds behind the stream at which the walk skips to its end, unless the track is being read: a
 verdict has to be in time."""
 
 WARM_UP = 2.0
-"""Seconds of the stream that a new program looks at again, to know what the last one knew."""
+"""Seconds of the stream that a new program reads again, to have the tables of the last program."""
 
 SILENCE = 1.0
 """Seconds without a datagram after which the stream need not go on where it ended."""
 
 _OPAQUE_FIRST, _OPAQUE_SAMPLE, _OPAQUE_PERIOD = 256, 16, 1.0
-"""Of a stream whose form nobody knows: datagrams that are looked at, and then so many a period."""
+"""In a stream of unknown form: datagrams that are looked at first, then so many in each period, and
+the period in seconds."""
 
 _UNSEEN_PERIOD = 60.0
-"""Seconds between two log lines about what went unseen."""
+"""Seconds between two log lines about unseen datagrams."""
 
 _SOURCES = 16
-"""Changes of the source that are remembered, as long as they may be walked over again."""
+"""Most changes of the source that are remembered: the walk may still have to pass them."""
 
 
 OnForm = Callable[[Form, int | None], None]
-"""Is told what the source sends, and the payload type if that is RTP."""
+"""Is called with the form of the stream, and the payload type if that is RTP."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Counts:
-    """What was found since the start. A reload hands it over."""
+    """Counts since the start of the relay. A reload hands them over."""
 
     datagrams: int = 0
     octets: int = 0
     unseen: int = 0
-    """Datagrams that went by while there was no time to look."""
+    """Datagrams that the walk has skipped for lack of time."""
     left_out: int = 0
-    """Of these, how many somebody would have read in the track."""
+    """Unseen datagrams that were skipped while the track was being read."""
     foreign: int = 0
     """Datagrams that are no part of the stream, though its source has sent them."""
     lost: int = 0
@@ -96,7 +98,7 @@ class Counts:
     access_points: int = 0
     scrambled: int = 0
     errors: dict[str, int] = field(default_factory=dict)
-    """By their names in TR 101 290."""
+    """Errors by their names in TR 101 290."""
 
     def combine(self, other: "Counts", sign: int = 1) -> "Counts":
         """Add another one's counts to these, or subtract them."""
@@ -125,16 +127,16 @@ class WalkState:
     counts: Counts
     sources: list[int] = field(default_factory=list)
     former: Counts = field(default_factory=Counts)
-    """What was counted of the sources before the present one."""
+    """Counts of the sources before the present one."""
     passed: int | None = None
-    """How many datagrams had come up to this place; None: not known."""
+    """Datagrams that had come up to this place; None: not known."""
     read_at: float | None = None
-    """When somebody read the track last, by the monotonic clock; None: not known."""
+    """When the track was read last, by the monotonic clock; None: not known."""
 
 
 class Walk:
-    """Follows the stream in the history, fills the track, and feeds `monitor`, which knows what the
-    stream is.
+    """Follows the stream in the history, fills the track, and feeds `monitor`, which finds the
+    stream's form, tables and faults.
     """
 
     def __init__(
@@ -151,10 +153,10 @@ class Walk:
     ) -> None:
         """Begin at the end of the history, or where the previous program stopped.
 
-        `passed` tells how many datagrams have come, to the previous programs too; `full_reads` how
-        often more were waiting than were read at once; `reads` whether this process reads the
-        stream: while another one does, it overwrites the history. `on_form` is told what the source
-        sends, when that is known and whenever it changes.
+        `passed` returns how many datagrams have come, to previous programs too; `full_reads` how
+        many batches were full; `reads` whether this process reads the stream: while another one
+        does, it overwrites the history. `on_form` is called with the form of the stream when it is
+        recognised and whenever it changes.
         """
         self.track = track
         self.monitor = self._new_monitor()
@@ -167,15 +169,15 @@ class Walk:
         self._full_before = self._floods = 0
         self._piece = PIECE
         self._place = Place(history.end)
-        self._certain = self._place  # where what is found begins to count
-        self._before = Counts()  # what was found before this monitor, or by the last program
-        self._former = Counts()  # of that, what is of former sources
-        self._warm: Counts | None = Counts()  # what this monitor found before that place
+        self._certain = self._place  # the place from which on findings count
+        self._before = Counts()  # counts before this monitor, or of the last program
+        self._former = Counts()  # those of `_before` that are of former sources
+        self._warm: Counts | None = Counts()  # counts of this monitor before `_certain`
         self._unseen = self._left_out = self._access_points = 0
-        self._caught_up: int | None = 0  # `passed` when all was seen
-        self._since = 0  # what was seen since then
+        self._caught_up: int | None = 0  # `passed` when the walk was last at the end
+        self._since = 0  # datagrams seen since then
         self._sources = deque[int](maxlen=_SOURCES)
-        self._latest = -math.inf  # when the last datagram came that was looked at
+        self._latest = -math.inf  # arrival of the last datagram that was looked at
         self._of_source, self._sample_at = 0, -math.inf
         self._unseen_log = Throttle(loop.call_later, 1, _UNSEEN_PERIOD)
         if saved is not None:
@@ -196,7 +198,7 @@ class Walk:
         if track.end > track.oldest:
             self._latest = track.time(track.end)
         place = Place(saved.number, saved.datagrams)
-        if place.number > history.end:  # that has begun anew, and numbers its runs anew
+        if place.number > history.end:  # the history has begun anew, with new numbers
             self._anew = True
             if any(each >= place.number for each in saved.sources):
                 self._former = self._before
@@ -218,37 +220,37 @@ class Walk:
 
     @property
     def counts(self) -> Counts:
-        """What was found so far."""
+        """Counts since the start of the relay."""
         if self._warm is None:
             return self._before
         return self._before.combine(self._found()).combine(self._warm, -1)
 
     @property
     def is_warm(self) -> bool:
-        """Whether what is found counts: the previous program has not seen it."""
+        """Whether findings count: the walk is beyond what the previous program has seen."""
         return self._warm is not None
 
     @property
     def present(self) -> Monitor | None:
-        """The monitor of the source that sends now; None: nothing of it was looked at yet."""
+        """The monitor of the present source; None: none of its datagrams was looked at yet."""
         number, datagrams = self._place
         return None if self._changes_behind(number + bool(datagrams)) else self.monitor
 
     def of_source(self) -> Counts:
-        """Return what was found of the source that sends now."""
+        """Return the counts of the present source."""
         if self.present is None:
             return Counts()
         counts = self.counts.combine(self._former, -1)
-        counts.lost = max(0, counts.lost)  # who comes late is not lost any more
+        counts.lost = max(0, counts.lost)  # a packet that comes late is not lost any more
         return counts
 
     @property
     def left_out(self) -> int:
-        """Datagrams that are missing in the track because there was no time to look."""
+        """Datagrams that are missing in the track because the walk had no time for them."""
         return self.counts.left_out
 
     def continuity_errors(self) -> int | None:
-        """Return how many the source's stream has had; None: not all of it can be seen."""
+        """Return how many the source's stream has had; None: the walk is not at its end."""
         self._follow(SHARE)
         if not self.is_warm or self._place.number < self._history.end:
             return None
@@ -270,7 +272,7 @@ class Walk:
         self._follow(SHARE_FLOODED if self._flooded() else share)
 
     def catch_up(self) -> None:
-        """Look at what has come: somebody is about to read the track."""
+        """Look at the datagrams that have come, because the track is about to be read."""
         self._read_at = self._loop.time()
         self._follow(SHARE_READ)
 
@@ -279,7 +281,7 @@ class Walk:
         return self._loop.time() - self._read_at < READ
 
     def _follow(self, share: float) -> None:
-        """Look at what has come, for at most this share of a core."""
+        """Look at the datagrams that have come, for at most this share of a core."""
         if not self._reads():
             return
         if self._anew:
@@ -303,7 +305,7 @@ class Walk:
         return self._floods >= FLOODED
 
     def _find_next(self) -> bool:
-        """Go to what is to be looked at next; False: nothing is."""
+        """Go to the next datagram that is to be looked at; False: there is none."""
         history, place = self._history, self._place
         if place not in history:
             self._go_on_behind()
@@ -316,13 +318,13 @@ class Walk:
         return self._place.number < history.end
 
     def _is_late(self, place: Place) -> bool:
-        """Tell whether it makes no sense to go on here."""
+        """Tell whether the walk is too far behind to go on at this place."""
         late = self._loop.time() - self._history[place.number].time > LAG
         return late and self._warm is not None and not self._is_read
 
     def _go_on_behind(self) -> None:
-        """What was to be looked at next has been overwritten, or its history has ended."""
-        if self._warm is None and self._certain in self._history:  # all that counts is there
+        """Go on behind a place that has been overwritten, or whose history has ended."""
+        if self._warm is None and self._certain in self._history:  # every new run is there
             self._place, self.monitor = self._certain, self._new_monitor()
             self._count_from_here()
             self._break()
@@ -331,7 +333,7 @@ class Walk:
             self._skip()
 
     def _skip(self) -> None:
-        """Let everything that has come until now go unseen."""
+        """Skip all datagrams that have come until now."""
         self._leave_out()
         changed = self._changes_behind(self._place.number)
         self._place = Place(self._history.end)
@@ -342,7 +344,7 @@ class Walk:
             self.track.cut(self._latest)
 
     def _leave_out(self, but: int = 0) -> None:
-        """Count what has come and was not seen, but for the latest datagrams, as unseen."""
+        """Count datagrams that were not looked at as unseen, except the latest `but` of them."""
         passed = self._passed() - but
         before = passed if self._caught_up is None else self._caught_up + self._since
         unseen = max(0, passed - before)
@@ -353,7 +355,7 @@ class Walk:
             self._unseen_log.log(log.info, "inspection_behind", unseen=self.counts.unseen)
 
     def _sample(self) -> None:
-        """Pass over what nobody understands, but for a little now and then."""
+        """Skip datagrams of unknown form, except for a few in each period."""
         following = [number for number in self._sources if number >= self._place.number]
         now = self._loop.time()
         if following:
@@ -384,7 +386,7 @@ class Walk:
         return Monitor(self._mark, self._append, self._break)
 
     def _take(self) -> None:
-        """Look at the next piece: the rest of a run, or some runs, as far as it goes."""
+        """Look at the next piece: about `_piece` datagrams, of one run or of several."""
         self._count_from_here()
         history, (number, first) = self._history, self._place
         limit, left = Place(history.end), self._piece
@@ -413,7 +415,7 @@ class Walk:
         self._latest = record.time
 
     def _count_from_here(self) -> None:
-        """Let what is found count, if the previous program got no further."""
+        """Let findings count, if the previous program got no further."""
         if self._place >= self._certain:
             self._count_now()
 
@@ -441,7 +443,7 @@ class Walk:
     # --- what is found
 
     def _append(self, packets: bytes, time: float) -> None:
-        """Add packets to the track, unless the last program has."""
+        """Add packets to the track, unless the last program has done so."""
         if self._warm is not None:
             self.track.append(packets, time)
 
@@ -450,7 +452,7 @@ class Walk:
             self.track.cut(self._latest)
 
     def _mark(self, access: FoundEntry) -> None:
-        """Tell the track where decoding can start."""
+        """Add an entry point to the track."""
         self._access_points += 1
         if self._warm is not None:
             at = self.track.end + access.offset
@@ -469,7 +471,7 @@ def open_walk(
     on_form: OnForm,
     saved: WalkState | None,
 ) -> Walk | None:
-    """Begin to look, or go on, if there is something to look at and somewhere to put it."""
+    """Begin a walk, or go on with one, if there are a history and a track."""
     if history is None or track is None:
         return None
     return Walk(
