@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
-if sys.version_info < (3, 11):  # noqa: UP036 - whoever starts it with an older one should be told
+if sys.version_info < (3, 11):  # noqa: UP036 - for a clear message from an older Python
     sys.exit(
         f"{os.path.basename(sys.argv[0])}: needs Python 3.11 or newer: make run PYTHON=python3.12"
     )
@@ -104,7 +104,7 @@ class Relay:
     def _open_doors(
         self, config: Config, listener: socket.socket, was: handover.RelayState | None
     ) -> None:
-        """Let in those who ask for the stream: by the control protocol, and by HTTP."""
+        """Open the doors for viewers: the control protocol, and HTTP."""
         self.site: Site | None = None
         egress = Egress(config.max_egress, self._streams)
         self.server = ControlServer(self.loop, listener, self.channel, config, egress)

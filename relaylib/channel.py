@@ -1,4 +1,4 @@
-"""One stream: where it comes in, where it goes, how it is. The datagram's way stands here.
+"""One stream with its source, outputs, history, track and verdict. The datagram's way:
 
     source/ingest       reads a batch of datagrams from the active source (see `source/gate`)
       |
@@ -8,23 +8,23 @@
       :
       : pull, each at its own time:
       :-- outputs/behind      sends it to the outputs that are behind
-      :-- history/recorder    writes what was around a fault to a file
+      :-- history/recorder    writes the stream around a fault to a file
       :-- track/walk          reads it once: `media/health` takes datagrams apart and judges them
             |
           track/track         keeps the stream's packets, whole and in order, and where to begin
 
     track/health        looks at all of these some times a second, and makes the verdict
 
-Nothing stands between the read and the send. What comes after the history may be late: only what
-the history has overwritten is lost, or what the walk skips when nobody reads the track. Viewers by
-HTTP (`web`) read the track, and have the walk catch up before they do.
+Nothing stands between the read and the send. Readers of the history may be late: they only lose
+runs that the history has overwritten, and the walk skips datagrams if it is late and the track is
+not being read. Viewers by HTTP (`web`) read the track, and have the walk catch up before they do.
 
 A channel has no door. The doors (`viewers`, `web`) use the channel; it does not know them. Another
 stream would be another channel, with doors of its own.
 
 In a reload the channel is made while a stand-in still relays; `lifecycle/stand_in` says how. Until
-`begin` is called, the channel opens, restores and counts, and reads nothing: two readers would tear
-the stream.
+`begin` is called, the channel opens sockets, restores state and counts, but does not read: two
+readers would tear the stream.
 """
 
 import socket
@@ -56,7 +56,7 @@ from relaylib.track.walk import WalkState, open_walk
 
 @dataclass(slots=True)
 class ChannelState:
-    """What a reload hands over of a stream. A field that comes new has a default."""
+    """What a reload hands over of a stream. A new field has a default, for older programs."""
 
     ingest: IngestState
     history: HistoryState | None = None
@@ -71,9 +71,9 @@ class ChannelState:
 class Channel:
     """The parts of one stream, joined; new, or going on where a previous program stopped.
 
-    `address` is where the stream comes in. `taken` are the viewers' destinations; the doors keep
-    this set. `claimed` are those of fixed outputs. `forwarding` has the seconds from the read of a
-    batch until every output has been sent it.
+    `address` is the ingest's. `taken` are the viewers' destinations; the doors keep this set.
+    `claimed` are those of fixed outputs. `forwarding` has the seconds from the read of a batch to
+    its last send.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Channel:
         self.deferred = Deferred(loop, self.fanout, self.history, self._entry, config)
 
     def _open_judging(self, config: Config, saved: ChannelState | None) -> None:
-        """Make those who look at the stream afterwards, in the history."""
+        """Make the walk, the recorder and the verdict, which read the history."""
         loop = self._loop
         self.walk = open_walk(
             loop,
@@ -201,7 +201,7 @@ class Channel:
             self.history.append(runs, now)
 
     def _on_source(self) -> None:
-        """Forget what belonged to the last source: another one has become active."""
+        """Forget limits, tables and faults of the last source: another one has become active."""
         self.fanout.forget_limits()
         if self.walk is not None:
             self.walk.new_source()
@@ -214,13 +214,13 @@ class Channel:
         return self.walk.continuity_errors() if self.walk else None
 
     def _is_patient(self) -> bool:
-        """Tell whether everyone watches by HTTP, where some milliseconds are not noticed."""
+        """Tell whether all viewers watch by HTTP, where some milliseconds are not noticed."""
         return self._watched_by_http and not self.fanout.active
 
-    # --- what is told about it
+    # --- its state
 
     def snapshot(self) -> Snapshot:
-        """Return how the stream is, as one value; `observer` also knows who watches."""
+        """Return the state of the stream as one value; `observer` also has the viewers."""
         return self.observer.snapshot()
 
     def outputs(self) -> list[Output]:
@@ -235,7 +235,7 @@ class Channel:
     def begin(self) -> None:
         """Read and send from now on: no other process does any more.
 
-        Called once all outputs are there; again after a reload that failed.
+        Called when all outputs have been made, and again after a reload that failed.
         """
         if self.history is not None:
             self.history.refresh()
@@ -246,7 +246,7 @@ class Channel:
     def stop_reading(self) -> None:
         """Leave the stream to another process: from now on, to read it raises NotReadingError.
 
-        What there is can still be exported.
+        The state can still be exported.
         """
         self.ingest.stop_reading()
 
@@ -264,9 +264,9 @@ class Channel:
         )
 
     def close(self) -> None:
-        """End the stream: complete what is recorded, and close every socket of its own.
+        """End the stream: complete a recording, and close every socket of the channel.
 
-        The loop is not to run any more. Counts can still be read.
+        The loop must not run after that. Counts can still be read.
         """
         self.ingest.stop_reading()
         if self._group is not None:
@@ -282,6 +282,6 @@ class Channel:
 
 
 def _known(saved: ChannelState) -> dict[str, int]:
-    """Return what the previous program knew of its own doing."""
+    """Return the totals of faults in the relay itself at the end of the previous program."""
     left_out = saved.walk.counts.left_out if saved.walk else 0
     return {"overflowed": saved.ingest.overflow.total, "left_out": left_out}

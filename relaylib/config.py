@@ -30,13 +30,13 @@ MAX_CLIENTS = 1_000_000
 """More than a machine has descriptors for."""
 
 HTTP_PORT = 8080
-"""What people expect a web page at who may not use port 80."""
+"""The usual port of a web page for programs that may not use port 80."""
 
 HTTP_COALESCE_MS = (10.0, 1000.0)
-"""Less costs more than it gives; more, and what a player keeps for its pace would run out."""
+"""Bounds: shorter ones cost more than they give, with longer ones a player's buffer runs empty."""
 
 HTTP_HISTORY = 60.0
-"""Seconds that are kept with HTTP, where nobody has said how many."""
+"""Seconds that are kept with HTTP, unless --timeshift says otherwise."""
 
 MAX_MIB = 65_536
 """An hour of 150 Mb/s."""
@@ -90,8 +90,8 @@ class Config:
     """Connections at once from one address: a class of thirty at the terminals of one server. It
     takes 32 such addresses to fill the relay, and 5 Mb/s to each are 160 Mb/s: not a whole link."""
     max_egress: float | None = None
-    """Bits a second that all outputs may be sent together, which viewers by HTTP have none of;
-    None: as much as they ask for."""
+    """Bits a second of all that is sent, HLS left out, above which the relay declines viewers;
+    None: no limit."""
     idle_timeout: float = 60.0
     """Time a connection may take to ask for the stream: enough to read AYUDA, and no more."""
     ingest_port: int | None = None
@@ -138,7 +138,7 @@ class Config:
     max_http_clients_per_ip: int = 128
     """HTTP connections at once from one address: a class of thirty, whose browsers take some."""
     trusted_proxy: tuple[Network, ...] = ()
-    """Whose X-Forwarded-For is believed."""
+    """Proxies whose X-Forwarded-For is used."""
     cors: str | None = None
     """Origin whose pages may read the stream by HTTP; "*": any; None: none but our own."""
     log_format: str = "auto"
@@ -146,11 +146,11 @@ class Config:
     check: bool = False
     """Only say whether the configuration is right."""
     doctor: bool = False
-    """Only look at this machine, and say what would go wrong."""
+    """Only check this machine, and say what would go wrong."""
     json: bool = False
-    """Say that as JSON."""
+    """Write the findings of `doctor` as JSON."""
     words: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    """What it was made of, with the words of files in the place of their names."""
+    """Words of the command line, with the words of files in place of the files' names."""
 
     @property
     def asked(self) -> Asked:
@@ -163,7 +163,7 @@ class Config:
 
     @property
     def looks(self) -> bool:
-        """Whether anybody wants the stream to be looked into."""
+        """Whether any option needs the relay to look into the stream."""
         follows = self.failover_errors is not None or bool(self.prefer)
         return self.inspect or self.http is not None or follows
 

@@ -31,7 +31,7 @@ _ATOMIC = 4096
 """PIPE_BUF: a pipe takes so many bytes whole or not at all (pipe(7))."""
 
 _CUT = " [...] "
-"""Stands where the middle of something long was left out."""
+"""Mark in place of the middle of a long value."""
 
 _PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>", "critical": "<2>"}
 """How journald is told of a line's priority (sd-daemon(3)); it removes them again."""
@@ -79,7 +79,7 @@ class BestEffortStream:
 
 
 def mute() -> None:
-    """Write nothing any more: this is a copy of the process whose log it is."""
+    """Stop writing to the log, in a forked copy of the process that goes on with it."""
     BestEffortStream.muted = True
 
 

@@ -1,14 +1,14 @@
-"""How everything is, as one value that does not change.
+"""The state of the relay as one frozen value.
 
 ESTADO, `/status.json`, `/events`, `/metrics`, the report and the service manager's status are made
-of it, and look at nothing else.
+of it, and read no other state.
 
-`Snapshot` is the stream: who sends it, what it is, how it fares. `Audience` is those who get it.
-The two are apart because one is cheap, and who wants the other has to look at each viewer: a
-thousand of them take milliseconds, so the ingest is read in between. `Observer` makes both, each
-at most a few times a second, however many ask.
+`Snapshot` is the stream: its source, its contents, its verdict. `Audience` is its viewers and fixed
+outputs. The two are separate because a snapshot is cheap, and an audience takes a look at each
+viewer: a thousand of them take milliseconds, so the ingest is read in between. `Observer` makes
+both, each at most a few times a second, however many readers there are.
 
-Names and values are English enums and numbers. Who renders one has the words for its readers:
+Names and values are English enums and numbers. Renderers have the words for their readers:
 `protocol.words` on the wire, `media.catalogue` in the log.
 """
 
@@ -37,21 +37,21 @@ from relaylib.track.track import Track
 from relaylib.track.walk import Counts
 
 FRESH = 0.2
-"""Seconds for which what was made is good enough. Another source, form or verdict shows at once."""
+"""Seconds for which a snapshot is used again. Another source, form or verdict shows at once."""
 
 PROGRAMS, STREAMS = 32, 32
-"""Programs, and streams of each, that are told: a source of damage might name thousands."""
+"""Most programs, and most streams of each: a damaged or hostile source might name thousands."""
 
 _AT_ONCE = 128
-"""Viewers that are looked at without a look at the ingest: about 0.1 ms."""
+"""Viewers that are looked at between two reads of the ingest: about 0.1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """Who sends, or sent last. `form` is None before there was one.
+    """The active source, or the last one. `form` is None before there was one.
 
     `payload_type` is that of RTP which carries no MPEG-TS. `since` is when it became the active
-    source, by the loop's clock. `rejected` counts datagrams of others.
+    source, by the loop's clock. `rejected` counts datagrams of other senders.
     """
 
     presence: Presence
@@ -65,7 +65,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ElementaryFacts:
-    """An elementary stream; bits a second. What is not known is None."""
+    """An elementary stream; rates in bits a second. None: not known."""
 
     pid: int
     kind: str
@@ -88,7 +88,7 @@ class ProgramFacts:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is in the stream that comes in now: nothing while none does.
+    """The contents of the stream that comes in now; empty while none does.
 
     `unplayable` is the codec because of which no browser plays it. `bitrate` is by the stream's own
     clock, in bits a second; jitters and `random_access` are seconds.
@@ -104,11 +104,11 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What was counted since the relay began; datagrams and bytes.
+    """Counts since the relay began, of datagrams and bytes.
 
     `sent`, `dropped` and `unreachable` are of all outputs since this program began. `overtaken`
-    counts how often an output that was behind had to leave something out. `found` is what the
-    walk found, None where nobody looks.
+    counts how often datagrams of an output that was behind were overwritten before it got them.
+    `found` are the walk's counts, None where the relay does not look into the stream.
     """
 
     received: int
@@ -123,7 +123,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The history: what it has, and what it may have (`limit_s` None: only the size counts)."""
+    """How much the history keeps, and how much it may (`limit_s` None: only the size counts)."""
 
     seconds: float = 0.0
     byte_count: int = 0
@@ -136,8 +136,9 @@ class Kept:
 class Snapshot:
     """The stream at `time`, by the loop's clock; `date` is that in seconds since 1970.
 
-    `verdict` and `errors` are None where nobody looks. Errors are those of the present source: none
-    while it is silent. The word of the verdict is the same `since` then.
+    `verdict` and `errors` are None where the relay does not look into the stream. Errors are those
+    of the present source: none while it is silent. The word of the verdict is the same `since`
+    then.
     """
 
     time: float
@@ -152,18 +153,18 @@ class Snapshot:
     bits_in: float
     """Bits a second, over the last second."""
     rates: Rates
-    """Over the last ten."""
+    """Rates over the last ten seconds."""
     history: Kept
 
     @property
     def word(self) -> str:
-        """The verdict in a word; if nobody looks, whether there is a source."""
+        """The verdict in a word; without a verdict, whether there is a source."""
         return (self.verdict.word if self.verdict else self.source.presence).value
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who gets the stream, or asked for it, and how many there are by kind and state.
+    """The viewers and fixed outputs, and their numbers by kind and state.
 
     `dropped` and `unreachable` count the datagrams that their outputs did not get.
     """
@@ -174,15 +175,16 @@ class Audience:
     unreachable: int
 
     def states(self, kind: str) -> dict[str, int]:
-        """Return how many of a kind there are, by state; those that are not 0."""
+        """Return how many of a kind there are in each state, without states that have none."""
         return {state: count for (each, state), count in self.counts.items() if each == kind}
 
 
 class Observer:
     """Makes snapshots of the parts of a stream.
 
-    `viewer_rows` makes the rows of all that it goes to, `outputs` are those of them that get
-    datagrams. Where some watch `by_http`, the history that is told of is theirs.
+    `viewer_rows` makes the rows of all viewers and fixed outputs, `outputs` returns the outputs of
+    those that get datagrams. With viewers `by_http`, `Kept` describes the track, which is their
+    history.
     """
 
     def __init__(
@@ -214,7 +216,7 @@ class Observer:
         self._counted_at = -math.inf
 
     def snapshot(self) -> Snapshot:
-        """Return how the stream is, `FRESH` or better."""
+        """Return the state of the stream, at most `FRESH` seconds old."""
         now, made_of = self._loop.time(), self._what_shows_at_once()
         made = self._snapshot
         if made is None or now - made.time >= FRESH or made_of != self._made_of:
@@ -223,12 +225,12 @@ class Observer:
         return made
 
     def fresh(self) -> Snapshot:
-        """Return how the stream is now, for who counts from one second to the next."""
+        """Return the state of the stream now, for readers that compare one second with the next."""
         self._snapshot = None
         return self.snapshot()
 
     def audience(self) -> Audience:
-        """Return who gets the stream, `FRESH` or better."""
+        """Return the audience, at most `FRESH` seconds old."""
         now = self._loop.time()
         if self._audience is None or now - self._counted_at >= FRESH:
             self._audience, self._counted_at = self._look_at_rows(), now
@@ -240,7 +242,7 @@ class Observer:
         return lock.presence, lock.state.active, *form, verdict and verdict.word
 
     def _look_at_rows(self) -> Audience:
-        """Look at each, and let the stream pass in between."""
+        """Look at each viewer row, and read the ingest in between."""
         found = list[ViewerRow]()
         for count, row in enumerate(self._viewer_rows(), 1):
             found.append(row)
@@ -326,7 +328,7 @@ class Observer:
 
 
 def _kept(history: History | None, track: Track | None, *, by_http: bool) -> Kept:
-    """Return what can be gone back to: packets where viewers come by HTTP, else datagrams."""
+    """Return how much a viewer can go back over: the track's with HTTP, else the history's."""
     points = len(track.entries) if track else 0
     if by_http and track is not None:
         seconds, byte_count, capacity = track.span, track.end - track.oldest, track.ring.byte_count

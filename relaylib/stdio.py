@@ -1,16 +1,16 @@
-"""Writing on stdout and stderr without ever waiting for whoever reads them.
+"""Writing on stdout and stderr without ever waiting for their readers.
 
-To ask first does not help: select(2) calls a terminal writable when there is any room, and a write
+Asking first does not help: select(2) calls a terminal writable when there is any room, and a write
 of more than that waits; so does one on a pipe that another program fills in between. O_NONBLOCK
-does help, but it belongs to the open file (open(2)), which the shell and other programs share, and
-which do not expect it. Therefore the file is opened anew, for the relay alone; a socket, which
-cannot be, has MSG_DONTWAIT (send(2)).
+does help, but it belongs to the open file (open(2)), which is shared with the shell and other
+programs, and those do not expect it. Therefore the file is opened anew, for the relay alone; a
+socket, which cannot be opened anew, has MSG_DONTWAIT (send(2)).
 
-What may not be opened (the terminal of another user, before su) has O_NONBLOCK for the moment of
-the write. A file on a disk ignores the flag, and takes as long as the disk.
+A terminal that may not be opened (of another user, before su) gets O_NONBLOCK for the moment of the
+write. A file on a disk ignores the flag, and takes as long as the disk.
 
-Rejected: a thread, or a child, that writes and may wait. It is one more thing that can be stuck,
-and its queue would need a policy of its own.
+Rejected: a thread, or a child process, that writes and may wait. It could get stuck, too, and its
+queue would need a policy of its own.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class DescriptorWriter:
     def write(self, data: bytes) -> bool:
         """Write, or return False if nothing can be written now.
 
-        What was written in part is finished first, the next time: no line is cut off.
+        A line that was written in part is finished at the next call, so that none is cut off.
         """
         with contextlib.suppress(OSError):
             if self._rest:
