@@ -1,5 +1,4 @@
-"""Which source may send the stream: all rules, as one table. Pure: datagrams and times in,
-decisions out.
+"""Which source may send the stream: all rules, as one table. Pure.
 
 Two sources at once would splice their streams into one that nothing can play. So one source holds
 the ingest, the active source, and datagrams of all others are rejected. These are the states:
@@ -19,7 +18,7 @@ the ingest, the active source, and datagrams of all others are rejected. These a
       |    | it trickles
       |    | in that minute
       v    |
-       HELD         the active source holds it, and no former one may return
+       HELD         the active source holds it alone
         |               displaced by an appointed source (ERRORS, PREFERRED), as in every state
         | silent for the time-out, and everything has been read
         v
@@ -27,10 +26,10 @@ the ingest, the active source, and datagrams of all others are rejected. These a
                         STRAY (RESUMED). Any other sender takes over with its first datagram, to
                         STRAY or PROVISIONAL (SILENCE)
 
-A source also falls silent from STRAY and PROVISIONAL. PROVISIONAL becomes HELD at once if there is
-no former source. In any state: if the active source's stream is found to go in a circle, the ingest
-is ABSENT, and that sender is barred for a second. A sender that is barred or not allowed, and an
-empty datagram, cannot take the ingest.
+A source also falls silent from STRAY and PROVISIONAL. PROVISIONAL becomes HELD when the active
+source has sent like a stream, and at once if there is no former source. In any state: if the active
+source's stream is found to go in a circle, the ingest is ABSENT, and that sender is barred for a
+second. A sender that is barred or not allowed, and an empty datagram, cannot take the ingest.
 
 A takeover in a silence is a guess: a sender of one datagram at that moment may be a squatter that
 keeps out an encoder which was restarted. The former source is the one that was HELD when it fell
@@ -415,9 +414,9 @@ class Gate:
         return answer
 
     def _returns(self, source: Address, now: float) -> bool:
-        """Tell whether this is the former source, at its rate again while the active one trickles.
+        """Tell whether the former source, known by its host, is back while the active one trickles.
 
-        They are compared by host.
+        It is back if it sends at its rate.
         """
         former = self.state.former
         if former is None or source[0] != former.source[0] or now >= former.until:

@@ -484,7 +484,7 @@ class Ingest:
         if self.gate.overdue(self._loop.time()):
             self._pump()  # if this process slept, datagrams of the active source are waiting
         if self.gate.overdue(self._loop.time()):
-            # To its end: a standby source's stream is to begin there; no other work is waiting.
+            # To its end, where a standby source's stream is to begin; no stream waits meanwhile.
             self._read_standby(seconds=math.inf)
         now = self._loop.time()
         if self.gate.overdue(now):
