@@ -7,7 +7,9 @@ ever, as fast as the machines can, and the encoder is locked out.
 
 A relay forwards what comes in; so in a circle the same datagrams come in again within milliseconds.
 No source sends a datagram twice: headers of RTP count up, and so do the packets of a transport
-stream, except stuffing and tables, which are left out here. So ten times a second the batch that
+stream, except stuffing and tables, which are left out here. Only a short clip that is played over
+and over without RTP comes again, but slower than any circle: so in a bare stream of usual rate a
+datagram has to come again within `CLIP` seconds. So ten times a second the batch that
 was just forwarded is compared with those of the last second. In a circle most looks find a datagram
 again; where thousands of datagrams go round, some looks do. The data path costs no more for it: a
 look is at one batch, and a checksum takes a microsecond.
@@ -36,6 +38,9 @@ from relaylib.net.address import Address
 MEMORY = 1.0
 """Seconds for which a look is remembered. More would be no better: a circle takes milliseconds."""
 
+CLIP = 0.4
+"""Seconds of the shortest clip that anybody plays over and over: ten pictures."""
+
 REPEATS = 3
 """Looks within `MEMORY` that have found a datagram again, in a form where none comes twice. Fewer
 may be a network that duplicates and delays datagrams."""
@@ -43,8 +48,9 @@ may be a network that duplicates and delays datagrams."""
 OPAQUE_REPEATS = 5
 """Looks in a row that have found all their datagrams again, in a stream of unknown form."""
 
-OPAQUE_RATE = 2000.0
-"""Datagrams a second above which no source repeats the same bytes: 21 Mb/s of silence."""
+FAST = 2000.0
+"""Datagrams a second above which no source repeats the same bytes: 21 Mb/s of silence, or of a clip
+that is shorter than a second."""
 
 _RESERVED = 0x20
 """PIDs below are those of tables (ISO/IEC 13818-1, table 2-3; ETSI EN 300 468, table 1)."""
@@ -77,13 +83,15 @@ class LoopDetection:
         while self._repeats and now - self._repeats[0] > MEMORY:
             self._repeats.popleft()
         prints = {zlib.crc32(each): each for each in datagrams}
-        known = prints.keys() & set[int]().union(*(each for _, each in self._looks))
         rate = (received - self._received) / (now - self._since) if now > self._since else 0.0
+        span = CLIP if form is Form.TS and rate < FAST else MEMORY
+        recent = (each for then, each in self._looks if now - then <= span)
+        known = prints.keys() & set[int]().union(*recent)
         self._received, self._since = received, now
         self._looks.append((now, frozenset(prints)))
         if form is Form.OPAQUE:
             self._in_row = self._in_row + 1 if len(known) == len(prints) else 0
-            return self._in_row >= OPAQUE_REPEATS and rate >= OPAQUE_RATE
+            return self._in_row >= OPAQUE_REPEATS and rate >= FAST
         if any(bears_media(prints[each]) for each in known):
             self._repeats.append(now)
         return len(self._repeats) >= REPEATS

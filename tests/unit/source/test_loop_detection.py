@@ -148,3 +148,10 @@ def test_another_source_may_send_the_same() -> None:
 def test_what_may_not_come_again(datagram: bytes, bears: bool) -> None:
     """Datagrams with a part of a picture, or of sound, and all of RTP."""
     assert bears_media(memoryview(datagram)) == bears
+
+
+@pytest.mark.parametrize("rate", [100, 475, 900])
+def test_a_short_clip_that_is_played_over_and_over_is_no_circle(rate: int) -> None:
+    """Half a second of a bare stream, its datagrams the same each time."""
+    clip = [media(number) for number in range(rate)]  # of one to two times the rate
+    assert looks(circling(clip), Form.TS, rate // 10, rate // 10, seconds=10.0) is None
