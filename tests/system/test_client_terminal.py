@@ -178,6 +178,7 @@ def test_a_narrower_window_shows_the_line_once(terminal: PseudoTerminal, columns
     above = terminal.rows[:-1]
     terminal.type("CONECTAR" + " " * 30 + "6543")
     terminal.shows("relay> CONECTAR" + " " * 30 + "6543")
+    terminal.contains("\x1b[49C")  # the cursor is in its place: nothing is on its way any more
     terminal.resize(columns)
     prompt = "relay> "[: columns - 3]
     room = columns - 2 - len(prompt)
