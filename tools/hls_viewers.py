@@ -33,6 +33,7 @@ class HlsTally:
         self.failures: Counter[str] = Counter()
         self.byte_count = 0
         self.late = 0.0
+        self.asked: Counter[str] = Counter()
         self.fetched: Counter[str] = Counter()
 
 
@@ -53,6 +54,7 @@ class HlsViewer:
         """Ask for the next segment, or else for the playlist."""
         self._asked = self._queue.pop(0) if self._queue else "live.m3u8"
         self._asked_at, self.waiting = now, True
+        self._tally.asked[self._asked] += 1
         self.sock.sendall(f"GET /{self._asked} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def read(self, now: float) -> None:
