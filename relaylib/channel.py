@@ -51,7 +51,7 @@ from relaylib.source.group import Group, remedy
 from relaylib.source.ingest import Ingest, IngestState
 from relaylib.track.health import Health, HealthState
 from relaylib.track.track import Entry, TrackState, open_track
-from relaylib.track.walk import WalkState, open_walk
+from relaylib.track.walk import Walk, WalkState
 
 
 @dataclass(slots=True)
@@ -162,16 +162,18 @@ class Channel:
     def _open_judging(self, config: Config, saved: ChannelState | None) -> None:
         """Make the walk, the recorder and the verdict, which read the history."""
         loop = self._loop
-        self.walk = open_walk(
-            loop,
-            self.history,
-            self.track,
-            passed=lambda: self.ingest.received,
-            full_reads=lambda: self.ingest.full_reads,
-            reads=lambda: self.ingest.reads,
-            on_form=self.ingest.recognise,
-            saved=saved.walk if saved else None,
-        )
+        self.walk: Walk | None = None
+        if self.history is not None and self.track is not None:
+            self.walk = Walk(
+                loop,
+                self.history,
+                self.track,
+                passed=lambda: self.ingest.received,
+                full_reads=lambda: self.ingest.full_reads,
+                reads=lambda: self.ingest.reads,
+                on_form=self.ingest.recognise,
+                saved=saved.walk if saved else None,
+            )
         self._recorder = recorder = open_recorder(
             config, loop, self.history, self._endpoints, saved.recorder if saved else None
         )

@@ -17,7 +17,7 @@ from relaylib.media.form import CHANGE, Form, Recogniser
 from relaylib.media.meter import Meter
 from relaylib.media.mpegts import PACKET_SIZE, PCR_HZ, SYNC_BYTE
 from relaylib.media.reception import Arrival, InOrder, Reception
-from relaylib.media.transport import DecodingStart, Pid, Transport
+from relaylib.media.transport import DecodingStart, Pid, Transport, ignore
 
 _SYNC = bytes((SYNC_BYTE,))
 
@@ -114,10 +114,6 @@ class FoundEntry:
     time: float
 
 
-def _ignore(*_found: object) -> None:
-    """Take a callback's arguments, and do nothing."""
-
-
 class Monitor:
     """Watches the stream of one source.
 
@@ -129,9 +125,9 @@ class Monitor:
 
     def __init__(
         self,
-        on_access: Callable[[FoundEntry], None] = _ignore,
-        on_packets: Callable[[bytes, float], None] = _ignore,
-        on_break: Callable[[], None] = _ignore,
+        on_access: Callable[[FoundEntry], None] = ignore,
+        on_packets: Callable[[bytes, float], None] = ignore,
+        on_break: Callable[[], None] = ignore,
     ) -> None:
         self._on_access, self._on_break = on_access, on_break
         self.datagrams = self.bytes = 0

@@ -95,7 +95,7 @@ class DecodingStart(NamedTuple):
     stamp: int | None
 
 
-def _ignore(*_found: object) -> None:
+def ignore(*_found: object) -> None:
     """Take a callback's arguments, and do nothing."""
 
 
@@ -109,8 +109,8 @@ class Transport:
 
     def __init__(
         self,
-        on_start: Callable[[DecodingStart, float], None] = _ignore,
-        on_packets: Callable[[bytes, float], None] = _ignore,
+        on_start: Callable[[DecodingStart, float], None] = ignore,
+        on_packets: Callable[[bytes, float], None] = ignore,
     ) -> None:
         self._on_start, self._on_packets = on_start, on_packets
         self.errors = Errors()

@@ -221,7 +221,7 @@ class Health:
             overflowed=self._ingest.buffer.drops.total,
             stalled=self._stalled,
             turned_away=lock.turned_away,
-            left_out=walk.left_out,
+            left_out=walk.counts.left_out,
         )
 
     def _silence(self) -> Told | None:

@@ -244,11 +244,6 @@ class Walk:
         counts.lost = max(0, counts.lost)  # a packet that comes late is not lost any more
         return counts
 
-    @property
-    def left_out(self) -> int:
-        """Datagrams that are missing in the track because the walk had no time for them."""
-        return self.counts.left_out
-
     def continuity_errors(self) -> int | None:
         """Return how many the source's stream has had; None: the walk is not at its end."""
         self._follow(SHARE)
@@ -458,23 +453,3 @@ class Walk:
             at = self.track.end + access.offset
             entry = Entry(at, access.time, access.stamp, access.tables, access.position)
             self.track.mark(entry)
-
-
-def open_walk(
-    loop: Loop,
-    history: History | None,
-    track: Track | None,
-    *,
-    passed: Callable[[], int],
-    full_reads: Callable[[], int],
-    reads: Callable[[], bool],
-    on_form: OnForm,
-    saved: WalkState | None,
-) -> Walk | None:
-    """Begin a walk, or go on with one, if there are a history and a track."""
-    if history is None or track is None:
-        return None
-    return Walk(
-        loop, history, track,
-        passed=passed, full_reads=full_reads, reads=reads, on_form=on_form, saved=saved,
-    )  # fmt: skip
